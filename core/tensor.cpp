@@ -1,0 +1,77 @@
+#include "core/tensor.h"
+
+#include "core/device.h"
+
+namespace smoe {
+
+Tensor::Tensor(std::shared_ptr<Storage> storage, std::int64_t offset_bytes, const Shape& shape,
+               DType dtype)
+    : storage_(std::move(storage)), offset_bytes_(offset_bytes), shape_(shape), dtype_(dtype) {}
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Category category) {
+  auto storage = std::make_shared<Storage>(shape.numel() * size_of(dtype), category,
+                                           current_stream().device());
+  return Tensor(std::move(storage), 0, shape, dtype);
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Category category) {
+  Tensor tensor = empty(shape, dtype, category);
+  if (tensor.bytes() > 0) std::memset(tensor.data(), 0, tensor.bytes());
+  return tensor;
+}
+
+Tensor Tensor::empty_like(const Tensor& other, Category category) {
+  return empty(other.shape(), other.dtype(), category);
+}
+
+void* Tensor::data() const {
+  SMOE_CHECK(defined(), "tensor: an undefined tensor has no data");
+  return static_cast<std::byte*>(storage_->data()) + offset_bytes_;
+}
+
+double Tensor::item() const {
+  SMOE_CHECK(numel() == 1, "tensor: item() wants one element; got shape ", shape_);
+  return dispatch_floating(dtype_, [&](auto type) {
+    decltype(type) value;
+    copy_to_host(&value);
+    return static_cast<double>(value);
+  });
+}
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  SMOE_CHECK(shape.numel() == numel(), "tensor: cannot reshape ", shape_, " to ", shape);
+  return Tensor(storage_, offset_bytes_, shape, dtype_);
+}
+
+Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
+  SMOE_CHECK(rank() > 0 && 0 <= begin && begin <= end && end <= dim(0), "tensor: rows [", begin,
+             ", ", end, ") are out of range for ", shape_);
+  return Tensor(storage_, offset_bytes_ + begin * shape_.row_numel() * size_of(dtype_),
+                shape_.with_rows(end - begin), dtype_);
+}
+
+Tensor Tensor::view(std::int64_t offset, const Shape& shape) const {
+  SMOE_CHECK(offset >= 0 && offset + shape.numel() <= numel(), "tensor: ", shape, " at element ",
+             offset, " is out of range for ", shape_);
+  return Tensor(storage_, offset_bytes_ + offset * size_of(dtype_), shape, dtype_);
+}
+
+Tensor Tensor::clone(Category category) const {
+  Tensor copy = empty(shape_, dtype_, category);
+  copy.copy_from_host(data());
+  return copy;
+}
+
+void Tensor::check_dtype(DType wanted) const {
+  SMOE_CHECK(wanted == dtype_, "tensor: wanted ", name_of(wanted), "; got ", name_of(dtype_));
+}
+
+void Tensor::copy_to_host(void* target) const {
+  if (bytes() > 0) std::memcpy(target, data(), bytes());
+}
+
+void Tensor::copy_from_host(const void* source) {
+  if (bytes() > 0) std::memcpy(data(), source, bytes());
+}
+
+}  // namespace smoe

@@ -1,0 +1,49 @@
+// What a model is: the `model` section of a config, as plain data.
+#pragma once
+#include <cstdint>
+
+namespace smoe {
+
+/// Non-linearity of an expert. swiglu and geglu are gated: two projections up, one down.
+enum class Activation : std::uint8_t { swiglu, geglu, relu2, gelu };
+
+constexpr bool is_gated(Activation a) {
+  return a == Activation::swiglu || a == Activation::geglu;
+}
+
+/// How router logits [T, E] become gates [T, K].
+enum class RouterScore : std::uint8_t {
+  softmax_topk_renorm,  ///< softmax over E, top-k, divided by their sum (Mixtral)
+  softmax_topk,         ///< softmax over E, top-k, as they are (Switch, OLMoE)
+  topk_softmax,         ///< top-k of the logits, softmax over the K (ScatterMoE's paper code)
+  sigmoid,              ///< sigmoid, top-k of score + selection bias, gates = scores / their sum
+};
+
+struct RouterConfig {
+  RouterScore score = RouterScore::softmax_topk_renorm;
+  double balance_loss = 0.01;      ///< coefficient; the loss itself is 1.0 at perfect balance
+  double z_loss = 0.0;             ///< coefficient of mean(logsumexp(logits)^2)
+  double jitter = 0.0;             ///< router input times uniform [1-j, 1+j] while training
+  double selection_bias_rate = 0;  ///< sigmoid only: step of the aux-loss-free balancing bias
+};
+
+struct ModelConfig {
+  std::int64_t vocab_size = 0;  ///< 0: taken from the token set
+  std::int64_t num_layers = 0;
+  std::int64_t d_model = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t num_kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t d_expert = 0;
+  std::int64_t num_experts = 0;
+  std::int64_t top_k = 0;
+  std::int64_t num_shared_experts = 0;  ///< each of width d_expert, seen by every token
+  Activation activation = Activation::swiglu;
+  bool tie_embeddings = false;
+  double rope_theta = 10000.0;
+  double norm_epsilon = 1e-5;
+  double init_std = 0.02;  ///< of embeddings; see layers/transformer.h for the projections
+  RouterConfig router;
+};
+
+}  // namespace smoe
