@@ -1,0 +1,44 @@
+#include "train/commands/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <vector>
+
+#include "core/base/check.h"
+#include "train/commands/commands.h"
+
+namespace smoe {
+namespace {
+
+/// The innermost subcommand that was named, for messages: "smoe train".
+std::string name_of_parsed(const CLI::App& app) {
+  const auto named = app.get_subcommands();
+  return named.empty() ? app.get_name() : app.get_name() + " " + named.front()->get_name();
+}
+
+}  // namespace
+
+int run_command_line(int argc, const char* const* argv) {
+  CLI::App app("Trains sparse mixture-of-experts transformers.", "smoe");
+  app.set_version_flag("--version", "smoe " SMOE_VERSION);
+  app.require_subcommand(1);
+  app.footer("`smoe COMMAND --help` shows a command's options and examples.");
+  const std::vector<Command> commands = {};
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help or --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    const std::string name = name_of_parsed(app);
+    throw UsageError(concat(name, ": ", error.what(), "; see ", name, " --help"));
+  }
+
+  int exit_code = 0;
+  for (const Command& command : commands)
+    if (command.parser->parsed()) exit_code = command.run();
+  if (!std::cout.flush()) throw SystemError("standard output: could not be written");
+  return exit_code;
+}
+
+}  // namespace smoe

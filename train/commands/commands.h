@@ -1,0 +1,18 @@
+// The subcommands of `smoe`. To add one: a file here, its declaration below and its line in
+// command_line.cpp.
+#pragma once
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace smoe {
+
+/// A subcommand: its part of the command line, and what it does once that is parsed.
+struct Command {
+  CLI::App* parser;          ///< owned by the application it was added to
+  std::function<int()> run;  ///< returns the exit code, 0 if all is done; failures are exceptions
+};
+
+}  // namespace smoe
