@@ -6,31 +6,6 @@
 #include "core/base/check.h"
 
 namespace smoe {
-namespace {
-
-// splitmix64's finalizer: spreads the two words that name a stream over the whole counter space.
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ull;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
-}  // namespace
-
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * counter[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(p1 >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(p1),
-        static_cast<std::uint32_t>(p0 >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(p0)};
-    key[0] += 0x9E3779B9u;
-    key[1] += 0xBB67AE85u;
-  }
-  return counter;
-}
 
 std::uint64_t hash_name(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325ull;
@@ -39,16 +14,11 @@ std::uint64_t hash_name(std::string_view name) {
 }
 
 RandomStream::RandomStream(std::uint64_t seed, std::uint64_t a, std::uint64_t b)
-    : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)} {
-  // Words 2 and 3 of the counter name the stream; words 0 and 1 count within it.
-  const std::uint64_t name = mix(mix(a) ^ b);
-  counter_ = {0, 0, static_cast<std::uint32_t>(name), static_cast<std::uint32_t>(name >> 32)};
-}
+    : stream_(seed, a, b) {}
 
 std::uint32_t RandomStream::next_u32() {
   if (used_ == 4) {
-    words_ = philox4x32(counter_, key_);
-    if (++counter_[0] == 0) ++counter_[1];
+    words_ = stream_.block(block_++);
     used_ = 0;
   }
   return words_[used_++];

@@ -1,16 +1,14 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011). A stream is named by a seed and what the numbers are for (a parameter's name,
-// a step and a sequence), never by a rank, so that any number of ranks draws the same numbers.
+// Random numbers on the host, from core/base/philox.h's streams. A stream is named by a seed and
+// what the numbers are for (a parameter's name, a step and a sequence), never by a rank, so that
+// any number of ranks draws the same numbers.
 #pragma once
 #include <array>
 #include <cstdint>
 #include <string_view>
 
-namespace smoe {
+#include "core/base/philox.h"
 
-/// Four random words for one counter under one key.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key);
+namespace smoe {
 
 /// 64-bit FNV-1a of a name, to make streams from names.
 std::uint64_t hash_name(std::string_view name);
@@ -32,9 +30,9 @@ class RandomStream {
   double normal();
 
  private:
-  std::array<std::uint32_t, 4> counter_;
-  std::array<std::uint32_t, 2> key_;
-  std::array<std::uint32_t, 4> words_{};
+  PhiloxStream stream_;
+  std::uint64_t block_ = 0;
+  PhiloxWords words_{};
   int used_ = 4;
   double spare_normal_ = 0;
   bool has_spare_ = false;

@@ -2,22 +2,9 @@
 #pragma once
 #include <cstdint>
 
+#include "autograd/ops.h"
+
 namespace smoe {
-
-/// Non-linearity of an expert. swiglu and geglu are gated: two projections up, one down.
-enum class Activation : std::uint8_t { swiglu, geglu, relu2, gelu };
-
-constexpr bool is_gated(Activation a) {
-  return a == Activation::swiglu || a == Activation::geglu;
-}
-
-/// How router logits [T, E] become gates [T, K].
-enum class RouterScore : std::uint8_t {
-  softmax_topk_renorm,  ///< softmax over E, top-k, divided by their sum (Mixtral)
-  softmax_topk,         ///< softmax over E, top-k, as they are (Switch, OLMoE)
-  topk_softmax,         ///< top-k of the logits, softmax over the K (ScatterMoE's paper code)
-  sigmoid,              ///< sigmoid, top-k of score + selection bias, gates = scores / their sum
-};
 
 struct RouterConfig {
   RouterScore score = RouterScore::softmax_topk_renorm;

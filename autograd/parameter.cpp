@@ -1,0 +1,37 @@
+#include "autograd/parameter.h"
+
+#include "core/base/check.h"
+
+namespace smoe {
+
+Parameter::Parameter(std::string name, const Shape& shape, Init init, Options options)
+    : name_(std::move(name)), shape_(shape), init_(init), options_(std::move(options)) {
+  if (options_.parts.empty()) options_.parts.push_back({name_, shape_});
+  std::int64_t covered = 0;
+  for (const ParameterPart& part : options_.parts) covered += part.shape.numel();
+  SMOE_CHECK(covered == numel(), "parameter ", name_, ": its parts hold ", covered,
+             " elements, its shape ", shape_, " ", numel());
+}
+
+const Tensor& Parameter::value() const {
+  SMOE_CHECK(value_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
+  return value_;
+}
+
+const Tensor& Parameter::master() const {
+  SMOE_CHECK(master_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
+  return master_;
+}
+
+const Tensor& Parameter::gradient() const {
+  SMOE_CHECK(gradient_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
+  return gradient_;
+}
+
+double Parameter::claim_gradient() {
+  const double beta = has_gradient_ ? 1 : 0;
+  has_gradient_ = true;
+  return beta;
+}
+
+}  // namespace smoe

@@ -1,0 +1,77 @@
+// Parameter: a named weight of the model. Its memory is a range of a ParameterStore's flat arenas;
+// ops read value() and accumulate straight into gradient().
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace smoe {
+
+class ParameterStore;
+
+/// How a parameter is filled before training.
+struct Init {
+  enum class Kind : std::uint8_t { normal, constant } kind = Kind::constant;
+  double value = 0;  ///< normal: standard deviation; constant: every element
+
+  static Init normal(double std) { return {Kind::normal, std}; }
+  static Init constant(double value) { return {Kind::constant, value}; }
+};
+
+/// A contiguous piece of a parameter under the name it has in Hugging Face's files, e.g. the query
+/// rows of a fused projection or one expert's gate matrix.
+struct ParameterPart {
+  std::string name;
+  Shape shape;
+};
+
+class Parameter {
+ public:
+  struct Options {
+    std::vector<ParameterPart> parts;  ///< in memory order, covering all; empty: one, itself
+    bool decays = true;                ///< whether weight decay applies
+    bool full_precision = false;       ///< ops read the master weights even in bf16 training
+  };
+
+  /// Declares a parameter; a ParameterStore gives it memory and values.
+  /// Throws: UsageError when the parts do not cover the shape exactly.
+  Parameter(std::string name, const Shape& shape, Init init, Options options);
+  Parameter(std::string name, const Shape& shape, Init init)
+      : Parameter(std::move(name), shape, init, Options{}) {}
+  Parameter(const Parameter&) = delete;
+  Parameter& operator=(const Parameter&) = delete;
+
+  const std::string& name() const { return name_; }
+  const Shape& shape() const { return shape_; }
+  std::int64_t numel() const { return shape_.numel(); }
+  const std::vector<ParameterPart>& parts() const { return options_.parts; }
+  bool decays() const { return options_.decays; }
+  bool full_precision() const { return options_.full_precision; }
+  const Init& init() const { return init_; }
+
+  /// The weights as ops read them, in the compute dtype.
+  const Tensor& value() const;
+  /// The weights as the optimizer updates them, in the master dtype.
+  const Tensor& master() const;
+  /// The gradient of the step so far, in the master dtype. Undefined content until claimed.
+  const Tensor& gradient() const;
+  /// To be called by whoever writes gradient() next: beta = 0 for the first of a step, which must
+  /// overwrite the whole buffer, and 1 afterwards, who must add to it.
+  double claim_gradient();
+
+ private:
+  friend class ParameterStore;
+  friend class Tape;
+
+  std::string name_;
+  Shape shape_;
+  Init init_;
+  Options options_;
+  Tensor value_, master_, gradient_;
+  bool has_gradient_ = false;  // written in this step
+  int pending_uses_ = 0;       // recorded ops whose backward has yet to run
+  ParameterStore* store_ = nullptr;
+};
+
+}  // namespace smoe

@@ -1,0 +1,118 @@
+#include "autograd/parameter_store.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/device.h"
+#include "core/random.h"
+#include "kernels/elementwise.h"
+
+namespace smoe {
+namespace {
+
+// Every parameter starts on a 256-byte border in f32 and a 128-byte one in bf16: whole cache lines,
+// and more than vector loads and TMA want.
+constexpr std::int64_t kAlignment = 64;
+
+std::int64_t aligned(std::int64_t n) {
+  return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options& options)
+    : parameters_(std::move(parameters)), options_(options) {
+  const bool dtypes_fit = (options.master == DType::f32 || options.master == DType::f64) &&
+                          (options.compute == options.master ||
+                           (options.compute == DType::bf16 && options.master == DType::f32));
+  SMOE_CHECK(dtypes_fit,
+             "parameter_store: masters are f32 or f64, compute weights the same or bf16 ",
+             "beside f32; got ", name_of(options.master), " and ", name_of(options.compute));
+  std::set<std::string> names;
+  for (const Parameter* parameter : parameters_)
+    for (const ParameterPart& part : parameter->parts())
+      SMOE_CHECK(names.insert(part.name).second, "parameter_store: two parameters are named ",
+                 part.name);
+  std::reverse(parameters_.begin(), parameters_.end());
+  place();
+  initialize(options.seed);
+}
+
+void ParameterStore::place() {
+  std::int64_t total = 0;
+  for (const Parameter* parameter : parameters_) {
+    offsets_.push_back(total);
+    const bool joins = !ranges_.empty() && ranges_.back().decays == parameter->decays() &&
+                       ranges_.back().offset + ranges_.back().numel == total;
+    if (joins)
+      ranges_.back().numel += parameter->numel();
+    else
+      ranges_.push_back({total, parameter->numel(), parameter->decays()});
+    total = aligned(total + parameter->numel());
+  }
+  master_ = Tensor::zeros({total}, options_.master, Category::parameters);
+  compute_ = options_.compute == options_.master
+                 ? master_
+                 : Tensor::zeros({total}, options_.compute, Category::parameters);
+  gradient_ = Tensor::zeros({total}, options_.master, Category::gradients);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& parameter = *parameters_[i];
+    SMOE_CHECK(!parameter.store_, "parameter ", parameter.name(), ": already in a ParameterStore");
+    parameter.store_ = this;
+    parameter.master_ = master_.view(offsets_[i], parameter.shape());
+    parameter.value_ = parameter.full_precision() ? parameter.master_
+                                                  : compute_.view(offsets_[i], parameter.shape());
+    parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
+  }
+}
+
+void ParameterStore::initialize(std::uint64_t seed) {
+  for (Parameter* parameter : parameters_) {
+    const Init& init = parameter->init();
+    std::vector<double> values(parameter->numel(), init.value);
+    if (init.kind == Init::Kind::normal) {
+      RandomStream stream(seed, hash_name(parameter->name()));
+      for (double& value : values) value = init.value * stream.normal();
+    }
+    const Tensor host = Tensor::from<double>(values, parameter->shape(), Category::workspace);
+    kernels::scale(launch(), {host.data(), DType::f64, parameter->master_.data(), options_.master,
+                              parameter->numel()});
+  }
+  refresh_compute();
+}
+
+std::int64_t ParameterStore::offset_of(const Parameter& parameter) const {
+  const auto at = std::find(parameters_.begin(), parameters_.end(), &parameter);
+  SMOE_CHECK(at != parameters_.end(), "parameter_store: ", parameter.name(),
+             " is not in this store");
+  return offsets_[at - parameters_.begin()];
+}
+
+std::int64_t ParameterStore::num_elements() const {
+  std::int64_t sum = 0;
+  for (const Parameter* parameter : parameters_) sum += parameter->numel();
+  return sum;
+}
+
+void ParameterStore::begin_step() {
+  for (Parameter* parameter : parameters_) parameter->has_gradient_ = false;
+}
+
+void ParameterStore::finish_gradients() {
+  for (Parameter* parameter : parameters_)
+    if (parameter->claim_gradient() == 0)
+      kernels::fill(launch(),
+                    {parameter->gradient_.data(), options_.master, parameter->numel(), 0.0});
+}
+
+void ParameterStore::refresh_compute() {
+  if (compute_.shares_storage(master_)) return;
+  kernels::scale(launch(), {master_.data(), options_.master, compute_.data(), options_.compute,
+                            master_.numel()});
+}
+
+void ParameterStore::gradient_complete(Parameter& parameter) {
+  if (is_last_micro_batch_ && hook_) hook_(parameter);
+}
+
+}  // namespace smoe

@@ -1,0 +1,189 @@
+#include "autograd/tape.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "autograd/parameter_store.h"
+#include "core/device.h"
+#include "kernels/elementwise.h"
+
+namespace smoe {
+namespace {
+
+thread_local Tape* current_tape = nullptr;
+
+std::uint64_t next_graph() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+bool InputGradients::wants(int i) const {
+  return slots_[i] >= 0;
+}
+
+void InputGradients::give(int i, Tensor gradient) {
+  if (wants(i)) tape_.accumulate(op_, slots_[i], std::move(gradient));
+}
+
+bool InputGradients::is_unit(const Tensor& dy) const {
+  return dy.shares_storage(tape_.unit_);
+}
+
+const Tensor& WatchedGradients::of(const Variable& x) const {
+  for (const auto& [slot, gradient] : by_slot_)
+    if (x.graph_ == graph_ && x.slot_ == slot && gradient.defined()) return gradient;
+  throw UsageError("backward: no gradient reached this variable, or it was not watched");
+}
+
+Tape::Tape() : graph_(next_graph()) {}
+
+Variable Tape::watch(Tensor x) {
+  shapes_.push_back(x.shape());
+  const auto slot = static_cast<std::int64_t>(shapes_.size()) - 1;
+  watched_.push_back(slot);
+  return Variable(std::move(x), slot, graph_);
+}
+
+std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
+                                 std::initializer_list<const Variable*> inputs,
+                                 std::initializer_list<Parameter*> parameters,
+                                 MultiBackward backward) {
+  Node node{op,
+            {},
+            static_cast<std::int64_t>(shapes_.size()),
+            static_cast<int>(outputs.size()),
+            {},
+            std::move(backward)};
+  for (const Variable* input : inputs) {
+    if (input->requires_grad()) check_belongs(op, *input);
+    node.inputs.push_back(input->slot_);
+  }
+  for (Parameter* parameter : parameters) {
+    if (!parameter) continue;
+    node.parameters.push_back(parameter);
+    ++parameter->pending_uses_;
+  }
+  std::vector<Variable> variables;
+  for (Tensor& output : outputs) {
+    shapes_.push_back(output.shape());
+    const auto slot = static_cast<std::int64_t>(shapes_.size()) - 1;
+    variables.push_back(Variable(std::move(output), slot, graph_));
+  }
+  nodes_.push_back(std::move(node));
+  return variables;
+}
+
+void Tape::check_belongs(const char* op, const Variable& variable) const {
+  SMOE_CHECK(
+      variable.graph_ == graph_, op,
+      ": a variable belongs to another tape, or to a graph that an earlier backward consumed; "
+      "run the forward pass again");
+}
+
+WatchedGradients Tape::backward(const Variable& loss) {
+  SMOE_CHECK(loss.requires_grad(),
+             "backward: the loss depends on nothing that was recorded; is a TapeScope active?");
+  check_belongs("backward", loss);
+  SMOE_CHECK(loss.data().numel() == 1, "backward: the loss must have one element; got shape ",
+             loss.shape());
+  unit_ = Tensor::empty_like(loss.data());
+  kernels::fill(launch(), {unit_.data(), unit_.dtype(), 1, 1.0});
+  gradients_.assign(shapes_.size(), Tensor());
+  gradients_[loss.slot_] = unit_;
+  while (!nodes_.empty()) {
+    Node node = std::move(nodes_.back());
+    nodes_.pop_back();
+    run(std::move(node));
+  }
+  WatchedGradients result;
+  for (const std::int64_t slot : watched_)
+    result.by_slot_.emplace_back(slot, std::move(gradients_[slot]));
+  result.graph_ = graph_;
+  clear();
+  return result;
+}
+
+void Tape::run(Node node) {
+  std::vector<Tensor> dys;
+  bool reached = false;
+  for (int i = 0; i < node.num_outputs; ++i) {
+    dys.push_back(std::move(gradients_[node.first_output + i]));
+    reached |= dys.back().defined();
+  }
+  for (Parameter* parameter : node.parameters) --parameter->pending_uses_;
+  if (reached) {
+    InputGradients out(*this, node.op, node.inputs);
+    node.backward(std::move(dys), out);
+  }
+  for (Parameter* parameter : node.parameters)
+    if (parameter->pending_uses_ == 0) parameter->store_->gradient_complete(*parameter);
+}
+
+void Tape::accumulate(const char* op, std::int64_t slot, Tensor gradient) {
+  SMOE_INTERNAL_CHECK(gradient.shape() == shapes_[slot], op, ": backward gave a gradient of shape ",
+                      gradient.shape(), " for an input of shape ", shapes_[slot]);
+  Tensor& sum = gradients_[slot];
+  if (!sum.defined()) {
+    sum = std::move(gradient);
+    return;
+  }
+  Tensor target = sum.is_sole_reference()        ? sum
+                  : gradient.is_sole_reference() ? gradient
+                                                 : Tensor::empty_like(sum);
+  kernels::add(launch(),
+               {sum.data(), gradient.data(), target.data(), target.dtype(), target.numel()});
+  sum = std::move(target);
+}
+
+void Tape::clear() {
+  for (const Node& node : nodes_)
+    for (Parameter* parameter : node.parameters) --parameter->pending_uses_;
+  nodes_.clear();
+  gradients_.clear();
+  shapes_.clear();
+  watched_.clear();
+  unit_ = Tensor();
+  graph_ = next_graph();
+}
+
+Variable record(const char* op, Tensor output, std::initializer_list<const Variable*> inputs,
+                std::initializer_list<Parameter*> parameters, Backward backward) {
+  std::vector<Tensor> outputs;
+  outputs.push_back(std::move(output));
+  auto run = [backward = std::move(backward)](std::vector<Tensor> dys, InputGradients& out) {
+    backward(std::move(dys[0]), out);
+  };
+  return std::move(record_outputs(op, std::move(outputs), inputs, parameters, std::move(run))[0]);
+}
+
+std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
+                                     std::initializer_list<const Variable*> inputs,
+                                     std::initializer_list<Parameter*> parameters,
+                                     MultiBackward backward) {
+  const auto needs = [](const Variable* input) { return input->requires_grad(); };
+  const bool has_parameters = std::any_of(parameters.begin(), parameters.end(),
+                                          [](const Parameter* p) { return p != nullptr; });
+  if (current_tape && (has_parameters || std::any_of(inputs.begin(), inputs.end(), needs)))
+    return current_tape->push(op, std::move(outputs), inputs, parameters, std::move(backward));
+  std::vector<Variable> constants;
+  for (Tensor& output : outputs) constants.emplace_back(std::move(output));
+  return constants;
+}
+
+bool is_recording() {
+  return current_tape != nullptr;
+}
+
+TapeScope::TapeScope(Tape& tape) : previous_(current_tape) {
+  current_tape = &tape;
+}
+TapeScope::TapeScope(std::nullptr_t) : previous_(current_tape) {
+  current_tape = nullptr;
+}
+TapeScope::~TapeScope() {
+  current_tape = previous_;
+}
+
+}  // namespace smoe

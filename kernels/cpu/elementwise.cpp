@@ -1,0 +1,78 @@
+// Flat loops, cut into blocks of a fixed size for the threads.
+#include "kernels/elementwise.h"
+
+#include <algorithm>
+
+#include "core/base/philox.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace smoe::kernels {
+namespace {
+
+constexpr std::int64_t kBlock = 1 << 15;
+
+}  // namespace
+
+void add(const Launch&, const AddArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    const T* a = static_cast<const T*>(args.a);
+    const T* b = static_cast<const T*>(args.b);
+    T* sum = static_cast<T*>(args.sum);
+    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      using Acc = accumulation_t<T>;
+      for (std::int64_t i = begin; i < end; ++i) sum[i] = T(Acc(a[i]) + Acc(b[i]));
+    });
+  });
+}
+
+void scale(const Launch&, const ScaleArgs& args) {
+  dispatch_floating(args.source_dtype, [&](auto source_type) {
+    dispatch_floating(args.target_dtype, [&](auto target_type) {
+      using S = decltype(source_type);
+      using T = decltype(target_type);
+      const S* source = static_cast<const S*>(args.source);
+      T* target = static_cast<T*>(args.target);
+      const double factor = args.scale;
+      cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+        // In the wider of the two accumulation types, so that f64 to f32 rounds once.
+        using Acc = decltype(accumulation_t<S>{} + accumulation_t<T>{});
+        for (std::int64_t i = begin; i < end; ++i) target[i] = T(Acc(factor) * Acc(source[i]));
+      });
+    });
+  });
+}
+
+void fill(const Launch&, const FillArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    T* target = static_cast<T*>(args.target);
+    const T value = T(args.value);
+    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) target[i] = value;
+    });
+  });
+}
+
+void jitter(const Launch&, const JitterArgs& args) {
+  static_assert(kBlock % 4 == 0, "a block of threads' work holds whole blocks of random words");
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* source = static_cast<const T*>(args.source);
+    T* target = static_cast<T*>(args.target);
+    const PhiloxStream stream(args.seed, args.a, args.b);
+    const double epsilon = args.epsilon;
+    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; i += 4) {
+        const PhiloxWords words = stream.block(i / 4);
+        for (std::int64_t j = i; j < std::min(i + 4, end); ++j) {
+          const double unit = words[j - i] * 0x1p-32;
+          target[j] = T(Acc(source[j]) * Acc(1 - epsilon + 2 * epsilon * unit));
+        }
+      }
+    });
+  });
+}
+
+}  // namespace smoe::kernels

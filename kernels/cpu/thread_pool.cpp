@@ -1,0 +1,136 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/base/check.h"
+
+namespace smoe::cpu {
+namespace {
+
+using Task = std::function<void(std::int64_t, int)>;
+
+// Kernels follow each other within microseconds, so a worker looks for the next job this many times
+// before it sleeps.
+constexpr int kSpins = 4000;
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int num_threads) {
+    for (int thread = 1; thread < num_threads; ++thread)
+      workers_.emplace_back([this, thread] { work(thread); });
+  }
+
+  ~ThreadPool() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(std::int64_t num_tasks, const Task& task) {
+    if (num_tasks <= 0) return;
+    if (workers_.empty() || num_tasks == 1) {
+      for (std::int64_t i = 0; i < num_tasks; ++i) task(i, 0);
+      return;
+    }
+    const std::lock_guard one_job_at_a_time(run_mutex_);
+    {
+      const std::lock_guard lock(mutex_);
+      task_ = &task;
+      num_tasks_ = num_tasks;
+      next_.store(0, std::memory_order_relaxed);
+      running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      error_ = nullptr;
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    take_tasks(0);
+    while (running_.load(std::memory_order_acquire) > 0) _mm_pause();
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void work(int thread) {
+    std::uint64_t seen = 0;
+    while (true) {
+      for (int spin = 0; spin < kSpins && job_.load(std::memory_order_acquire) == seen; ++spin)
+        _mm_pause();
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
+        seen = job_.load(std::memory_order_relaxed);
+        if (stopping_) return;
+      }
+      take_tasks(thread);
+      running_.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  void take_tasks(int thread) {
+    try {
+      for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < num_tasks_;)
+        (*task_)(i, thread);
+    } catch (...) {
+      next_.store(num_tasks_, std::memory_order_relaxed);
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+  }
+
+  std::vector<std::thread> workers_;
+  std::mutex run_mutex_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<std::uint64_t> job_{0};
+  std::atomic<std::int64_t> next_{0};
+  std::atomic<int> running_{0};
+  const Task* task_ = nullptr;
+  std::int64_t num_tasks_ = 0;
+  std::exception_ptr error_;
+  bool stopping_ = false;
+};
+
+std::unique_ptr<ThreadPool>& pool() {
+  static std::unique_ptr<ThreadPool> pool =
+      std::make_unique<ThreadPool>(std::max(1u, std::thread::hardware_concurrency()));
+  return pool;
+}
+
+}  // namespace
+
+void set_num_threads(int num_threads) {
+  SMOE_CHECK(num_threads >= 1 && num_threads <= 1024, "run.threads: must be 1 to 1024; got ",
+             num_threads);
+  if (pool()->size() != num_threads) pool() = std::make_unique<ThreadPool>(num_threads);
+}
+
+int num_threads() {
+  return pool()->size();
+}
+
+void parallel_for(std::int64_t num_tasks, const Task& task) {
+  pool()->run(num_tasks, task);
+}
+
+void parallel_blocks(
+    std::int64_t size, std::int64_t block,
+    const std::function<void(std::int64_t begin, std::int64_t end, int thread)>& task) {
+  parallel_for((size + block - 1) / block, [&](std::int64_t i, int thread) {
+    task(i * block, std::min(size, (i + 1) * block), thread);
+  });
+}
+
+}  // namespace smoe::cpu

@@ -1,0 +1,56 @@
+// Element-wise kernels over flat arrays.
+#pragma once
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/base/launch.h"
+
+namespace smoe::kernels {
+
+/// sum = a + b, rounded once to `dtype`. `sum` may be `a` or `b`.
+struct AddArgs {
+  const void* a;
+  const void* b;
+  void* sum;
+  DType dtype;
+  std::int64_t numel;
+};
+void add(const Launch& launch, const AddArgs& args);
+
+/// target = scale * source, between any two floating dtypes. `target` may be `source` when the
+/// dtypes agree.
+struct ScaleArgs {
+  const void* source;
+  DType source_dtype;
+  void* target;
+  DType target_dtype;
+  std::int64_t numel;
+  double scale = 1;
+};
+void scale(const Launch& launch, const ScaleArgs& args);
+
+/// Every element = value.
+struct FillArgs {
+  void* target;
+  DType dtype;
+  std::int64_t numel;
+  double value;
+};
+void fill(const Launch& launch, const FillArgs& args);
+
+/// target[i] = source[i] * u[i], u uniform in [1 - epsilon, 1 + epsilon) from the Philox stream
+/// (seed, a, b) of core/random.h's naming, one 32-bit word an element: calling it again with the
+/// same words draws the same u. `target` may be `source`.
+struct JitterArgs {
+  const void* source;
+  void* target;
+  DType dtype;
+  std::int64_t numel;
+  double epsilon;
+  std::uint64_t seed;
+  std::uint64_t a;
+  std::uint64_t b;
+};
+void jitter(const Launch& launch, const JitterArgs& args);
+
+}  // namespace smoe::kernels
