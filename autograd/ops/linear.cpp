@@ -1,0 +1,50 @@
+// Dense linear layer: y = x W^T; dx = dy W; dW += dy^T x.
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+#include "kernels/gemm.h"
+
+namespace smoe {
+namespace {
+
+void run_gemm(kernels::GemmArgs args) {
+  const Tensor scratch = workspace(kernels::gemm_workspace_bytes(launch(), args));
+  args.workspace = data_or_null(scratch);
+  kernels::gemm(launch(), args);
+}
+
+void check_linear(const Variable& x, const Parameter& weight) {
+  const bool shapes_fit =
+      x.shape().rank() == 2 && weight.shape().rank() == 2 && x.dim(1) == weight.shape()[1];
+  SMOE_CHECK(shapes_fit, "linear: x must be [T, D_in] and weight [D_out, D_in]; got x ", x.shape(),
+             ", ", weight.name(), " ", weight.shape());
+  const DType wanted = weight.full_precision() ? accumulation_dtype(x.dtype()) : x.dtype();
+  SMOE_CHECK(is_floating(x.dtype()) && weight.value().dtype() == wanted, "linear: x is ",
+             name_of(x.dtype()), ", so its weight must be ", name_of(wanted), "; got ",
+             weight.name(), " in ", name_of(weight.value().dtype()));
+}
+
+}  // namespace
+
+Variable linear(const Variable& x, Parameter& weight) {
+  check_linear(x, weight);
+  const Tensor& w = weight.value();                           // [D_out, D_in]
+  Tensor y = Tensor::empty({x.dim(0), w.dim(0)}, w.dtype());  // [T, D_out]
+  run_gemm({.a = matrix_of(x.data()), .b = matrix_of(w), .transpose_b = true, .c = matrix_of(y)});
+  return record(
+      "linear", std::move(y), {&x}, {&weight},
+      [x = x.data(), &weight](Tensor dy, InputGradients& out) {
+        run_gemm({.a = matrix_of(dy),
+                  .transpose_a = true,
+                  .b = matrix_of(x),
+                  .c = matrix_of(weight.gradient()),
+                  .beta = weight.claim_gradient()});
+        if (!out.wants(0)) return;
+        Tensor dx = Tensor::empty_like(x);
+        run_gemm({.a = matrix_of(dy), .b = matrix_of(weight.value()), .c = matrix_of(dx)});
+        out.give(0, std::move(dx));
+      });
+}
+
+}  // namespace smoe

@@ -1,0 +1,191 @@
+// Dense product: tiles of c are tasks of the thread pool, each one or a few BLAS calls. Operands of
+// another dtype pass through panels of bounded depth. A product with few tiles and a long sum (a
+// weight gradient) is cut along the sum too; the slices' partial results are added in order.
+#include "kernels/gemm.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/cpu/blas.h"
+#include "kernels/cpu/panel.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace smoe::kernels {
+namespace {
+
+using cpu::Block;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Depends on sizes alone, so that results do not depend on the number of threads.
+struct Tiling {
+  std::int64_t rows = 256, cols = 512;  // of a tile of c
+  std::int64_t slice = 0;               // length of a slice of the sum
+  std::int64_t num_slices = 1;
+
+  static constexpr std::int64_t kPanelDepth = 256;  // of converted panels
+
+  Tiling(std::int64_t m, std::int64_t n, std::int64_t k) : slice(k) {
+    constexpr std::int64_t kEnoughTasks = 16;
+    constexpr std::int64_t kShortestSlice = 256;
+    while (num_tiles(m, n) < kEnoughTasks && (rows > 128 || cols > 128))
+      (rows < cols ? cols : rows) /= 2;
+    rows = std::min(rows, m);
+    cols = std::min(cols, n);
+    const std::int64_t tiles = num_tiles(m, n);
+    if (tiles == 0 || tiles >= kEnoughTasks || k < 2 * kShortestSlice) return;
+    slice = std::max(kShortestSlice, ceil_div(k, ceil_div(kEnoughTasks, tiles)));
+    num_slices = ceil_div(k, slice);
+  }
+
+  std::int64_t num_tiles(std::int64_t m, std::int64_t n) const {
+    return m == 0 || n == 0 ? 0 : ceil_div(m, rows) * ceil_div(n, cols);
+  }
+};
+
+// One product in the accumulation type Acc.
+template <class Acc>
+struct Product {
+  const GemmArgs& args;
+  std::int64_t m = args.c.rows, n = args.c.cols;
+  std::int64_t k = args.transpose_a ? args.a.rows : args.a.cols;
+  Tiling tiling{m, n, k};
+  bool converts_c = args.c.dtype != dtype_of<Acc>;
+  bool converts_operands = args.a.dtype != dtype_of<Acc> || args.b.dtype != dtype_of<Acc>;
+  std::int64_t panel_depth =
+      converts_operands ? std::min(Tiling::kPanelDepth, tiling.slice) : tiling.slice;
+  Acc* partials = nullptr;  // [num_slices, m, n]
+
+  struct ThreadScratch {
+    Acc *a = nullptr, *b = nullptr, *c = nullptr;
+  };
+
+  std::int64_t take_scratch(cpu::Scratch scratch) {
+    if (tiling.num_slices > 1) partials = scratch.take<Acc>(tiling.num_slices * m * n);
+    threads_base = scratch.take<std::byte>(0);
+    cpu::Scratch one;
+    take_thread_scratch(one);
+    thread_bytes = one.bytes();
+    return scratch.bytes() + cpu::num_threads() * thread_bytes;
+  }
+
+  ThreadScratch take_thread_scratch(cpu::Scratch& scratch) const {
+    ThreadScratch taken;
+    if (args.a.dtype != dtype_of<Acc>) taken.a = scratch.take<Acc>(tiling.rows * panel_depth);
+    if (args.b.dtype != dtype_of<Acc>) taken.b = scratch.take<Acc>(panel_depth * tiling.cols);
+    if (converts_c) taken.c = scratch.take<Acc>(tiling.rows * tiling.cols);
+    return taken;
+  }
+
+  // c's block = op(a) op(b) over [k_begin, k_end) + beta times what is there.
+  void multiply(const Block& block, std::int64_t k_begin, std::int64_t k_end, Acc beta, Acc* c,
+                std::int64_t c_stride, const ThreadScratch& scratch) const {
+    std::int64_t begin = k_begin;
+    do {
+      const std::int64_t end = std::min(k_end, begin + std::max<std::int64_t>(panel_depth, 1));
+      const Block a_block = args.transpose_a ? Block{begin, end, block.row_begin, block.row_end}
+                                             : Block{block.row_begin, block.row_end, begin, end};
+      const Block b_block = args.transpose_b ? Block{block.col_begin, block.col_end, begin, end}
+                                             : Block{begin, end, block.col_begin, block.col_end};
+      const auto a = cpu::load_panel<Acc>(args.a, a_block, scratch.a);
+      const auto b = cpu::load_panel<Acc>(args.b, b_block, scratch.b);
+      cpu::blas_gemm(block.rows(), block.cols(), end - begin, {a.data, a.stride, args.transpose_a},
+                     {b.data, b.stride, args.transpose_b}, begin == k_begin ? beta : Acc{1}, c,
+                     c_stride);
+      begin = end;
+    } while (begin < k_end);
+  }
+
+  void tile(const Block& block, const ThreadScratch& scratch) const {
+    const Acc beta = static_cast<Acc>(args.beta);
+    if (!converts_c) {
+      Acc* c = args.c.row<Acc>(block.row_begin) + block.col_begin;
+      multiply(block, 0, k, beta, c, args.c.stride, scratch);
+      return;
+    }
+    if (beta != 0) cpu::load_panel<Acc>(args.c, block, scratch.c);
+    multiply(block, 0, k, beta, scratch.c, block.cols(), scratch);
+    cpu::store_block(scratch.c, args.c, block);
+  }
+
+  void run() {
+    const std::int64_t tile_cols = n == 0 ? 0 : ceil_div(n, tiling.cols);
+    const std::int64_t num_tiles = tiling.num_tiles(m, n);
+    cpu::parallel_for(num_tiles * tiling.num_slices, [&](std::int64_t task, int thread) {
+      const std::int64_t slice = task / num_tiles, at = task % num_tiles;
+      const std::int64_t row = at / tile_cols * tiling.rows, col = at % tile_cols * tiling.cols;
+      const Block block{row, std::min(m, row + tiling.rows), col, std::min(n, col + tiling.cols)};
+      cpu::Scratch own(threads_base + thread * thread_bytes);
+      const ThreadScratch scratch = take_thread_scratch(own);
+      if (tiling.num_slices == 1) {
+        tile(block, scratch);
+      } else {
+        Acc* c = partials + (slice * m + row) * n + col;
+        multiply(block, slice * tiling.slice, std::min(k, (slice + 1) * tiling.slice), 0, c, n,
+                 scratch);
+      }
+    });
+    if (tiling.num_slices > 1) add_slices();
+  }
+
+  void add_slices() const {
+    cpu::parallel_blocks(m, 16, [&](std::int64_t begin, std::int64_t end, int) {
+      dispatch_floating(args.c.dtype, [&](auto type) {
+        using T = decltype(type);
+        for (std::int64_t i = begin; i < end; ++i) {
+          Acc* sum = partials + i * n;
+          for (std::int64_t slice = 1; slice < tiling.num_slices; ++slice) {
+            const Acc* partial = sum + slice * m * n;
+            for (std::int64_t j = 0; j < n; ++j) sum[j] += partial[j];
+          }
+          T* c = args.c.row<T>(i);
+          const Acc beta = static_cast<Acc>(args.beta);
+          if (beta == 0)
+            for (std::int64_t j = 0; j < n; ++j) c[j] = T(sum[j]);
+          else
+            for (std::int64_t j = 0; j < n; ++j) c[j] = T(sum[j] + beta * Acc(c[j]));
+        }
+      });
+    });
+  }
+
+  std::byte* threads_base = nullptr;
+  std::int64_t thread_bytes = 0;
+};
+
+void check_sizes(const GemmArgs& args) {
+  const std::int64_t m = args.transpose_a ? args.a.cols : args.a.rows;
+  const std::int64_t k = args.transpose_a ? args.a.rows : args.a.cols;
+  const std::int64_t n = args.transpose_b ? args.b.rows : args.b.cols;
+  const std::int64_t b_k = args.transpose_b ? args.b.cols : args.b.rows;
+  SMOE_INTERNAL_CHECK(m == args.c.rows && n == args.c.cols && k == b_k, "gemm: op(a) [", m, ", ", k,
+                      "], op(b) [", b_k, ", ", n, "] and c [", args.c.rows, ", ", args.c.cols,
+                      "] do not fit");
+}
+
+template <class F>
+decltype(auto) dispatch_accumulation(const GemmArgs& args, F&& f) {
+  const bool is_f64 =
+      args.a.dtype == DType::f64 || args.b.dtype == DType::f64 || args.c.dtype == DType::f64;
+  return is_f64 ? f(double{}) : f(float{});
+}
+
+}  // namespace
+
+std::int64_t gemm_workspace_bytes(const Launch&, const GemmArgs& args) {
+  return dispatch_accumulation(
+      args, [&](auto type) { return Product<decltype(type)>{args}.take_scratch(cpu::Scratch()); });
+}
+
+void gemm(const Launch&, const GemmArgs& args) {
+  check_sizes(args);
+  dispatch_accumulation(args, [&](auto type) {
+    Product<decltype(type)> product{args};
+    product.take_scratch(cpu::Scratch(args.workspace));
+    product.run();
+  });
+}
+
+}  // namespace smoe::kernels

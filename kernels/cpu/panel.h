@@ -1,0 +1,80 @@
+// Panels: blocks of stored matrices as the operands a product reads, in the accumulation type. A
+// block that is stored in that type already is read where it lies; another is converted into
+// scratch memory first.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "core/base/matrix.h"
+
+namespace smoe::cpu {
+
+/// target[i] = source[i], rounded once.
+template <class S, class T>
+void convert(const S* source, T* target, std::int64_t n) {
+  if constexpr (std::is_same_v<S, T>) {
+    std::memcpy(target, source, n * sizeof(T));
+  } else {
+    using Acc = decltype(accumulation_t<S>{} + accumulation_t<T>{});
+    for (std::int64_t i = 0; i < n; ++i) target[i] = T(Acc(source[i]));
+  }
+}
+
+/// A half-open block of rows and columns.
+struct Block {
+  std::int64_t row_begin, row_end, col_begin, col_end;
+  std::int64_t rows() const { return row_end - row_begin; }
+  std::int64_t cols() const { return col_end - col_begin; }
+};
+
+template <class Acc>
+struct Panel {
+  const Acc* data;
+  std::int64_t stride;
+};
+
+/// A block of `m` as Acc; uses block.rows() * block.cols() elements of scratch unless m holds Acc.
+template <class Acc>
+Panel<Acc> load_panel(const ConstMatrix& m, const Block& block, Acc* scratch) {
+  if (m.dtype == dtype_of<Acc>) return {m.row<Acc>(block.row_begin) + block.col_begin, m.stride};
+  dispatch_floating(m.dtype, [&](auto type) {
+    using T = decltype(type);
+    for (std::int64_t i = 0; i < block.rows(); ++i)
+      convert(m.row<T>(block.row_begin + i) + block.col_begin, scratch + i * block.cols(),
+              block.cols());
+  });
+  return {scratch, block.cols()};
+}
+
+/// Writes a packed block of Acc to its place in `m`, in m's dtype.
+template <class Acc>
+void store_block(const Acc* source, const Matrix& m, const Block& block) {
+  dispatch_floating(m.dtype, [&](auto type) {
+    using T = decltype(type);
+    for (std::int64_t i = 0; i < block.rows(); ++i)
+      convert(source + i * block.cols(), m.row<T>(block.row_begin + i) + block.col_begin,
+              block.cols());
+  });
+}
+
+/// Hands out pieces of one workspace, each on a cache line of its own. Given no memory it measures
+/// how much there must be.
+class Scratch {
+ public:
+  explicit Scratch(void* base = nullptr) : base_(static_cast<std::byte*>(base)) {}
+
+  template <class T>
+  T* take(std::int64_t n) {
+    std::byte* piece = base_ ? base_ + used_ : nullptr;
+    used_ += (n * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(piece);
+  }
+  std::int64_t bytes() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::int64_t used_ = 0;
+};
+
+}  // namespace smoe::cpu
