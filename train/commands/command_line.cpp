@@ -23,7 +23,9 @@ int run_command_line(int argc, const char* const* argv) {
   app.set_version_flag("--version", "smoe " SMOE_VERSION);
   app.require_subcommand(1);
   app.footer("`smoe COMMAND --help` shows a command's options and examples.");
-  const std::vector<Command> commands = {};
+  const std::vector<Command> commands = {
+      add_train_command(app),
+  };
 
   try {
     app.parse(argc, argv);

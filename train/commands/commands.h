@@ -15,4 +15,6 @@ struct Command {
   std::function<int()> run;  ///< returns the exit code, 0 if all is done; failures are exceptions
 };
 
+Command add_train_command(CLI::App& app);
+
 }  // namespace smoe

@@ -1,0 +1,130 @@
+#include "train/config/config.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+
+#include "core/digest.h"
+#include "core/io.h"
+#include "train/config/key_hint.h"
+#include "train/config/schema.h"
+#include "train/config/settings.h"
+
+namespace smoe {
+namespace {
+
+[[noreturn]] void fail(const std::string& place, std::string_view key, const std::string& rule) {
+  throw UsageError(concat(place, ": ", shown(key), ": ", rule));
+}
+
+/// Puts settings into a Config and remembers where each key was set, for messages.
+class ConfigBuilder {
+ public:
+  explicit ConfigBuilder(std::string name) : name_(std::move(name)) {}
+  ConfigBuilder(const ConfigBuilder&) = delete;  // fields_ points into config_
+  ConfigBuilder& operator=(const ConfigBuilder&) = delete;
+
+  void apply(const Setting& setting) {
+    const auto field = std::find_if(fields_.begin(), fields_.end(),
+                                    [&](const Field& f) { return f.key == setting.key; });
+    if (field != fields_.end()) return apply(*field, setting);
+    if (!is_section(fields_, setting.key))
+      fail(setting.place, setting.key, "unknown key" + hint_for(fields_, setting.key));
+    if (setting.kind == Setting::Kind::scalar)
+      fail(setting.place, setting.key, "must be a section; got " + shown(setting.value));
+  }
+
+  /// The finished config. Throws: UsageError if a key is missing or a relation does not hold.
+  Config finish() const {
+    for (const Field& field : fields_)
+      if (!field.rule.holds(field.slot)) fail(name_, field.key, "required; " + rule_of(field));
+    for (const Relation& relation : relations_of(config_)) {
+      if (relation.holds) continue;
+      const auto field = std::find_if(fields_.begin(), fields_.end(),
+                                      [&](const Field& f) { return f.key == relation.key; });
+      fail(place_of(relation.key), relation.key,
+           concat("must be ", relation.text, "; got ", to_yaml(field->slot)));
+    }
+    return config_;
+  }
+
+ private:
+  static std::string rule_of(const Field& field) { return "must be " + field.rule.text; }
+
+  void apply(const Field& field, const Setting& setting) {
+    if (setting.kind != Setting::Kind::scalar)
+      fail(setting.place, field.key,
+           concat("must be ", type_of(field.slot), "; got ",
+                  setting.kind == Setting::Kind::section ? "a section" : "nothing"));
+    const std::string wanted = assign(field.slot, setting.value);
+    if (!wanted.empty())
+      fail(setting.place, field.key, concat("must be ", wanted, "; got ", shown(setting.value)));
+    if (!field.rule.holds(field.slot))
+      fail(setting.place, field.key, concat(rule_of(field), "; got ", shown(setting.value)));
+    places_[field.key] = setting.place;
+  }
+
+  std::string place_of(std::string_view key) const {
+    const auto place = places_.find(key);
+    return place == places_.end() ? name_ : place->second;
+  }
+
+  std::string name_;
+  Config config_;
+  std::vector<Field> fields_ = fields_of(config_);
+  std::map<std::string_view, std::string> places_;
+};
+
+/// The last part of a key or section, indented by the depth of its section.
+std::string yaml_name(std::string_view path) {
+  const auto depth = static_cast<std::size_t>(std::count(path.begin(), path.end(), '.'));
+  return std::string(2 * depth, ' ') + std::string(path.substr(path.rfind('.') + 1)) + ":";
+}
+
+/// What a key means and takes, as a comment.
+std::string yaml_comment(const Field& field) {
+  const bool is_choice = std::holds_alternative<Choice>(field.slot);
+  const std::string values = is_choice ? type_of(field.slot) : field.rule.text;
+  return "  # " + std::string(field.meaning) + (values.empty() ? "" : " (" + values + ")");
+}
+
+}  // namespace
+
+Config parse_config(const std::string& yaml, const std::string& name,
+                    const std::vector<std::string>& overrides) {
+  ConfigBuilder builder(name);
+  for (const Setting& setting : read_settings(yaml, name)) builder.apply(setting);
+  for (const std::string& text : overrides) builder.apply(read_override(text));
+  return builder.finish();
+}
+
+Config load_config(const std::string& path, const std::vector<std::string>& overrides) {
+  return parse_config(read_file(path, kMaxConfigBytes), path, overrides);
+}
+
+std::string to_yaml(const Config& config) {
+  Config copy = config;  // fields_of binds to what it could change
+  std::string out;
+  std::string_view previous;
+  for (const Field& field : fields_of(copy)) {
+    for (std::size_t dot = field.key.find('.'); dot != std::string_view::npos;
+         dot = field.key.find('.', dot + 1)) {
+      const bool is_open = previous.starts_with(field.key.substr(0, dot + 1));
+      if (!is_open) out += yaml_name(field.key.substr(0, dot)) + "\n";
+    }
+    out += yaml_name(field.key) + " " + to_yaml(field.slot) + yaml_comment(field) + "\n";
+    previous = field.key;
+  }
+  return out;
+}
+
+std::string config_digest(const Config& config) {
+  Config copy = config;
+  Hasher hasher;
+  for (const Field& field : fields_of(copy))
+    if (field.resume == Resume::must_match)
+      hasher.update(concat(field.key, "=", to_yaml(field.slot), "\n"));
+  return hasher.digest().hex();
+}
+
+}  // namespace smoe

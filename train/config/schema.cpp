@@ -1,0 +1,181 @@
+#include "train/config/schema.h"
+
+#include <algorithm>
+
+namespace smoe {
+namespace {
+
+const Rule kAnything{"", [](const Slot&) { return true; }};
+
+double number_in(const Slot& slot) {
+  const auto* integer = std::get_if<std::int64_t*>(&slot);
+  return integer != nullptr ? static_cast<double>(**integer) : *std::get<double*>(slot);
+}
+
+Rule at_least(double low) {
+  return {concat("at least ", low), [=](const Slot& slot) { return number_in(slot) >= low; }};
+}
+
+Rule above(double low) {
+  return {concat("above ", low), [=](const Slot& slot) { return number_in(slot) > low; }};
+}
+
+Rule from_to(std::int64_t low, std::int64_t high) {
+  return {concat("from ", low, " to ", high), [=](const Slot& slot) {
+            return number_in(slot) >= static_cast<double>(low) &&
+                   number_in(slot) <= static_cast<double>(high);
+          }};
+}
+
+Rule from_to_below(double low, double high) {
+  return {concat("at least ", low, " and below ", high),
+          [=](const Slot& slot) { return number_in(slot) >= low && number_in(slot) < high; }};
+}
+
+Rule one_of(std::vector<std::string_view> names) {
+  return {"one of " + listed(names), [names](const Slot& slot) {
+            return std::count(names.begin(), names.end(), *std::get<std::string*>(slot)) > 0;
+          }};
+}
+
+const Rule kNotEmpty{"non-empty text",
+                     [](const Slot& slot) { return !std::get<std::string*>(slot)->empty(); }};
+
+const Rule kFolderName{"a folder's name without '/'", [](const Slot& slot) {
+                         const std::string& name = *std::get<std::string*>(slot);
+                         return !name.empty() && name != "." && name != ".." &&
+                                name.find('/') == std::string::npos;
+                       }};
+
+/// Sizes and counts: large enough for all, small enough that products of two never overflow.
+const Rule kSize{"from 1 to 10^9", from_to(1, 1'000'000'000).holds};
+const Rule kSizeOrZero{"from 0 to 10^9", from_to(0, 1'000'000'000).holds};
+
+/// The multiples of `unit` next to `value`, for messages: "6 or 9".
+std::string nearest_multiples(std::int64_t value, std::int64_t unit) {
+  const std::int64_t below = value / unit * unit;
+  return below == 0 ? concat(unit) : concat(below, " or ", below + unit);
+}
+
+}  // namespace
+
+std::vector<Field> fields_of(Config& c) {
+  constexpr Resume kMayChange = Resume::may_change;
+  RouterConfig& router = c.model.router;
+  const Choice activation = choice<Activation>(c.model.activation, {{"swiglu", Activation::swiglu},
+                                                                    {"geglu", Activation::geglu},
+                                                                    {"relu2", Activation::relu2},
+                                                                    {"gelu", Activation::gelu}});
+  const Choice score =
+      choice<RouterScore>(router.score, {{"softmax_topk_renorm", RouterScore::softmax_topk_renorm},
+                                         {"softmax_topk", RouterScore::softmax_topk},
+                                         {"topk_softmax", RouterScore::topk_softmax},
+                                         {"sigmoid", RouterScore::sigmoid}});
+  const Choice precision = choice<DType>(
+      c.train.precision, {{"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}});
+  const Choice on_nonfinite =
+      choice<NonfinitePolicy>(c.train.on_nonfinite, {{"skip", NonfinitePolicy::skip},
+                                                     {"stop", NonfinitePolicy::stop},
+                                                     {"rollback", NonfinitePolicy::rollback}});
+  const Choice schedule =
+      choice<ScheduleKind>(c.schedule.kind, {{"cosine", ScheduleKind::cosine},
+                                             {"wsd", ScheduleKind::wsd},
+                                             {"linear", ScheduleKind::linear},
+                                             {"constant", ScheduleKind::constant}});
+  // clang-format off
+  return {
+      {"run.name", &c.run.name, kFolderName, "the run writes to the folder dir/name", kMayChange},
+      {"run.dir", &c.run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
+      {"run.seed", &c.run.seed, at_least(0), "of all random numbers"},
+      {"run.device", &c.run.device, one_of({"auto", "cuda", "cpu"}), "auto: the GPU if there is one", kMayChange},
+      {"run.threads", &c.run.threads, from_to(0, 1024), "of the CPU; 0: one per core", kMayChange},
+
+      {"model.vocab_size", &c.model.vocab_size, kSizeOrZero, "0: as the token set says"},
+      {"model.num_layers", &c.model.num_layers, kSize, "transformer blocks"},
+      {"model.d_model", &c.model.d_model, kSize, "width of the residual stream"},
+      {"model.num_heads", &c.model.num_heads, kSize, "query heads"},
+      {"model.num_kv_heads", &c.model.num_kv_heads, kSize, "key and value heads"},
+      {"model.head_dim", &c.model.head_dim, kSize, "width of a head"},
+      {"model.d_expert", &c.model.d_expert, kSize, "hidden width of an expert"},
+      {"model.num_experts", &c.model.num_experts, kSize, "per layer"},
+      {"model.top_k", &c.model.top_k, kSize, "experts that each token visits"},
+      {"model.num_shared_experts", &c.model.num_shared_experts, kSizeOrZero, "experts that every token visits besides"},
+      {"model.activation", activation, kAnything, "of the experts"},
+      {"model.tie_embeddings", &c.model.tie_embeddings, kAnything, "output head shares the embedding's weight"},
+      {"model.rope_theta", &c.model.rope_theta, at_least(1), "base of the rotary wavelengths"},
+      {"model.norm_epsilon", &c.model.norm_epsilon, above(0), "of RMSNorm"},
+      {"model.init_std", &c.model.init_std, above(0), "standard deviation of the initial embeddings"},
+      {"model.router.score", score, kAnything, "how router logits become gates"},
+      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load balancing loss"},
+      {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of mean(logsumexp(logits)^2)"},
+      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router's input in training"},
+      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "step of the balancing bias; 0: none"},
+
+      {"data.path", &c.data.path, kNotEmpty, "token set made by `smoe prepare`", kMayChange},
+      {"data.validation", &c.data.validation, kAnything, "another token set; empty: validation split of data.path", kMayChange},
+
+      {"train.steps", &c.train.steps, kSize, "optimizer steps of the whole run"},
+      {"train.seq_len", &c.train.seq_len, kSize, "tokens of a sequence"},
+      {"train.micro_batch", &c.train.micro_batch, kSize, "sequences of one forward and backward pass"},
+      {"train.global_batch", &c.train.global_batch, kSize, "sequences of one optimizer step"},
+      {"train.precision", precision, kAnything, "of compute"},
+      {"train.eval_every", &c.train.eval_every, kSizeOrZero, "steps; 0: only after the last step", kMayChange},
+      {"train.eval_batches", &c.train.eval_batches, kSizeOrZero, "micro-batches of an evaluation; 0: all", kMayChange},
+      {"train.on_nonfinite", on_nonfinite, kAnything, "what follows a loss or gradient that is not finite", kMayChange},
+      {"train.max_nonfinite", &c.train.max_nonfinite, kSize, "so many in a row end the run", kMayChange},
+
+      {"optim.lr", &c.optim.lr, above(0), "peak learning rate"},
+      {"optim.beta1", &c.optim.beta1, from_to_below(0, 1), "decay of the first moment"},
+      {"optim.beta2", &c.optim.beta2, from_to_below(0, 1), "decay of the second moment"},
+      {"optim.epsilon", &c.optim.epsilon, above(0), "added to the root of the second moment"},
+      {"optim.weight_decay", &c.optim.weight_decay, at_least(0), "decoupled; norm weights have none"},
+      {"optim.clip_norm", &c.optim.clip_norm, at_least(0), "largest global gradient norm; 0: no clipping"},
+
+      {"schedule.kind", schedule, kAnything, "of the learning rate after the warm-up"},
+      {"schedule.warmup_steps", &c.schedule.warmup_steps, kSizeOrZero, "of linear warm-up"},
+      {"schedule.min_ratio", &c.schedule.min_ratio, from_to(0, 1), "learning rate of the last step over the peak"},
+      {"schedule.decay_fraction", &c.schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay"},
+
+      {"checkpoint.every", &c.checkpoint.every, kSizeOrZero, "steps; 0: only after the last step", kMayChange},
+      {"checkpoint.keep", &c.checkpoint.keep, at_least(2), "newest checkpoints to keep", kMayChange},
+      {"checkpoint.keep_every", &c.checkpoint.keep_every, kSizeOrZero, "those of every n-th step stay for good; 0: none", kMayChange},
+      {"checkpoint.resume", &c.checkpoint.resume, kNotEmpty, "auto: the run's newest; none; or a checkpoint's folder", kMayChange},
+
+      {"log.every", &c.log.every, kSize, "steps", kMayChange},
+  };
+  // clang-format on
+}
+
+std::vector<Relation> relations_of(const Config& c) {
+  const ModelConfig& m = c.model;
+  const TrainConfig& t = c.train;
+  const auto steps = static_cast<double>(t.steps);
+  const auto steps_after_warmup = static_cast<double>(t.steps - c.schedule.warmup_steps);
+  return {
+      {"model.num_heads", m.num_heads % m.num_kv_heads == 0,
+       concat("a multiple of model.num_kv_heads=", m.num_kv_heads)},
+      {"model.head_dim", m.head_dim % 2 == 0, "even, for rotary embeddings"},
+      {"model.top_k", m.top_k <= m.num_experts,
+       concat("at most model.num_experts=", m.num_experts)},
+      {"model.router.selection_bias_rate",
+       m.router.selection_bias_rate == 0 || m.router.score == RouterScore::sigmoid,
+       "0 unless model.router.score is sigmoid"},
+      {"train.global_batch", t.global_batch % t.micro_batch == 0,
+       concat("a multiple of train.micro_batch=", t.micro_batch, ", nearest ",
+              nearest_multiples(t.global_batch, t.micro_batch))},
+      {"train.on_nonfinite", t.on_nonfinite != NonfinitePolicy::rollback || c.checkpoint.every > 0,
+       "skip or stop without checkpoint.every"},
+      {"schedule.warmup_steps", c.schedule.warmup_steps <= t.steps,
+       concat("at most train.steps=", t.steps)},
+      {"schedule.decay_fraction",
+       c.schedule.kind != ScheduleKind::wsd ||
+           c.schedule.decay_fraction * steps <= steps_after_warmup,
+       concat("at most ", steps_after_warmup / steps, ", the share of steps after the warm-up")},
+      {"checkpoint.keep_every",
+       c.checkpoint.keep_every == 0 ||
+           (c.checkpoint.every > 0 && c.checkpoint.keep_every % c.checkpoint.every == 0),
+       concat("a multiple of checkpoint.every=", c.checkpoint.every)},
+  };
+}
+
+}  // namespace smoe

@@ -1,0 +1,182 @@
+#include "train/config/settings.h"
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+#include <string_view>
+
+namespace smoe {
+namespace {
+
+/// Bytes of the UTF-8 character that `text` begins with (RFC 3629); 0 if it begins with none.
+std::size_t utf8_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const std::size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (length == 0 || first > 0xf4) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  const bool is_overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
+  const bool is_surrogate = first == 0xed && byte(1) >= 0xa0;
+  const bool is_too_large = first == 0xf4 && byte(1) >= 0x90;
+  return is_overlong || is_surrogate || is_too_large ? 0 : length;
+}
+
+std::string hex(char c) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  return {'0', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+}
+
+/// Refuses bytes that are no text, since yaml-cpp would replace them or stop at them.
+void check_is_text(std::string_view text, const std::string& name) {
+  int line = 1;
+  while (!text.empty()) {
+    const char c = text[0];
+    const std::size_t length = utf8_length(text);
+    SMOE_CHECK(length > 0, name, ":", line, ": must be UTF-8; got the byte ", hex(c));
+    const bool is_layout = c == '\n' || c == '\r' || c == '\t';
+    SMOE_CHECK(is_layout || static_cast<unsigned char>(c) >= 0x20, name, ":", line,
+               ": must not contain control characters; got the byte ", hex(c));
+    line += c == '\n';
+    text.remove_prefix(length);
+  }
+}
+
+/// Turns yaml-cpp's events into settings. Events, not its tree: the tree has already lost
+/// duplicates and followed aliases.
+class SettingsBuilder : public YAML::EventHandler {
+ public:
+  explicit SettingsBuilder(std::string name) : name_(std::move(name)) {}
+
+  std::vector<Setting> take() { return std::move(settings_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (++num_documents_ > 1) fail(mark, "only one document per file");
+  }
+  void OnDocumentEnd() override {}
+
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    fail(mark, "aliases (*name) are not allowed");
+  }
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    check_plain(mark, "", anchor);
+    if (sections_.empty()) return;  // a file with nothing in it
+    if (!has_key_) fail(mark, "keys must be plain words; got an empty one");
+    finish_value(Setting::Kind::nothing, {});
+  }
+
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    check_plain(mark, tag, anchor);
+    if (sections_.empty()) fail(mark, "must consist of sections; got " + shown(value));
+    // yaml-cpp gives quoted scalars the tag "!" and plain ones "?".
+    if (has_key_)
+      finish_value(Setting::Kind::scalar, {value, tag == "!"});
+    else
+      begin_key(mark, value);
+  }
+
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    check_plain(mark, tag, anchor);
+    fail(mark, "lists are not allowed");
+  }
+  void OnSequenceEnd() override {}
+
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    check_plain(mark, tag, anchor);
+    if (!sections_.empty() && !has_key_) fail(mark, "keys must be plain words; got a section");
+    if (sections_.size() == kMaxConfigLevels)
+      fail(mark, concat("at most ", kMaxConfigLevels, " levels"));
+    std::string prefix;
+    if (has_key_) {
+      prefix = setting_.key + '.';
+      finish_value(Setting::Kind::section, {});
+    }
+    sections_.push_back({std::move(prefix), {}});
+  }
+  void OnMapEnd() override { sections_.pop_back(); }
+
+ private:
+  struct Section {
+    std::string prefix;                      ///< of its keys: "" or "model.router."
+    std::map<std::string, int> key_lines{};  /// where each key was given
+  };
+
+  [[noreturn]] void fail(const YAML::Mark& mark, const std::string& rule) const {
+    throw UsageError(concat(name_, ":", mark.line + 1, ": ", rule));
+  }
+
+  void check_plain(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) const {
+    if (anchor != YAML::NullAnchor) fail(mark, "anchors (&name) are not allowed");
+    if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags (!name) are not allowed");
+  }
+
+  void begin_key(const YAML::Mark& mark, const std::string& key) {
+    Section& section = sections_.back();
+    if (key == "<<") fail(mark, "merge keys (<<) are not allowed");
+    if (key.empty()) fail(mark, "keys must be plain words; got an empty one");
+    if (key.find('.') != std::string::npos)
+      fail(mark, shown(key) + ": keys are nested in their section here; dots are for overrides");
+    const auto [earlier, is_new] = section.key_lines.emplace(key, mark.line + 1);
+    if (!is_new)
+      fail(mark,
+           concat(shown(section.prefix + key), ": given twice; first in line ", earlier->second));
+    setting_ = {concat(name_, ":", mark.line + 1), section.prefix + key};
+    has_key_ = true;
+  }
+
+  void finish_value(Setting::Kind kind, Scalar value) {
+    setting_.kind = kind;
+    setting_.value = std::move(value);
+    settings_.push_back(std::move(setting_));
+    has_key_ = false;
+  }
+
+  std::string name_;
+  std::vector<Setting> settings_;
+  std::vector<Section> sections_;  ///< those that are open, outermost first
+  Setting setting_;                ///< the one whose value comes next, if has_key_
+  bool has_key_ = false;
+  int num_documents_ = 0;
+};
+
+}  // namespace
+
+std::vector<Setting> read_settings(const std::string& yaml, const std::string& name) {
+  const auto bytes = static_cast<std::int64_t>(yaml.size());
+  SMOE_CHECK(bytes <= kMaxConfigBytes, name, ": must have at most ", kMaxConfigBytes,
+             " bytes; got ", bytes);
+  check_is_text(yaml, name);
+  SettingsBuilder builder(name);
+  try {
+    std::istringstream stream(yaml);
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
+  } catch (const YAML::Exception& error) {
+    throw UsageError(concat(name, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
+  }
+  return builder.take();
+}
+
+Setting read_override(const std::string& text) {
+  const std::string place = concat("override '", shown(text), "'");
+  check_is_text(text, place);
+  const std::size_t equals = text.find('=');
+  SMOE_CHECK(equals != std::string::npos && equals > 0, place, ": must be key.path=value");
+  return {place, text.substr(0, equals), Setting::Kind::scalar, {text.substr(equals + 1)}};
+}
+
+}  // namespace smoe
