@@ -1,0 +1,128 @@
+#include "train/report/metrics_file.h"
+
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+
+namespace {
+
+StepReport step_report(std::int64_t step) {
+  StepReport report;
+  report.step = step;
+  report.steps = 100;
+  report.loss = 5.0 / static_cast<double>(step);
+  return report;
+}
+
+// The steps of the lines in the file, in order.
+std::vector<std::int64_t> steps_in(const std::string& path) {
+  std::istringstream text(read_file(path, 1 << 20));
+  std::vector<std::int64_t> steps;
+  for (std::string line; std::getline(text, line);)
+    steps.push_back(nlohmann::json::parse(line).at("step"));
+  return steps;
+}
+
+}  // namespace
+
+TEST_CASE("a line is one JSON object that holds every number exactly") {
+  StepReport report = step_report(3);
+  report.tokens = 3 * 4096;
+  report.grad_norm = 0.1 + 0.2;
+  report.lr = 1e-310;
+  report.dead_experts = 2;
+  report.is_skipped = true;
+  const std::string line = metrics_line(report);
+  CHECK(line.find('\n') == std::string::npos);
+  const auto parsed = nlohmann::json::parse(line);
+  CHECK(parsed.at("kind") == "step");
+  CHECK(parsed.at("step") == 3);
+  CHECK(parsed.at("tokens") == 3 * 4096);
+  CHECK(parsed.at("loss").get<double>() == 5.0 / 3);
+  CHECK(parsed.at("grad_norm").get<double>() == 0.1 + 0.2);
+  CHECK(parsed.at("lr").get<double>() == 1e-310);
+  CHECK(parsed.at("dead_experts") == 2);
+  CHECK(parsed.at("skipped") == true);
+  CHECK(!parsed.contains("nonfinite"));
+}
+
+TEST_CASE("numbers that JSON lacks are null and named") {
+  StepReport report = step_report(3);
+  report.loss = std::numeric_limits<double>::quiet_NaN();
+  report.grad_norm = -std::numeric_limits<double>::infinity();
+  const auto parsed = nlohmann::json::parse(metrics_line(report));
+  CHECK(parsed.at("loss").is_null());
+  CHECK(parsed.at("grad_norm").is_null());
+  CHECK(parsed.at("nonfinite").dump() == R"({"grad_norm":"-inf","loss":"nan"})");
+}
+
+TEST_CASE("a validation's line") {
+  ValidationReport report;
+  report.step = 10;
+  report.bits_per_byte = 2.5;
+  const auto parsed = nlohmann::json::parse(metrics_line(report));
+  CHECK(parsed.at("kind") == "validation");
+  CHECK(parsed.at("bits_per_byte").get<double>() == 2.5);
+}
+
+TEST_CASE("a resumed run cuts the lines it tells anew") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  {
+    MetricsFile file(path, 0);
+    for (std::int64_t step = 1; step <= 7; ++step) file.write(step_report(step));
+    ValidationReport validation;
+    validation.step = 7;
+    file.write(validation);
+    file.sync();
+  }
+  CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 7});
+  { MetricsFile(path, 7); }
+  CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 7});
+  MetricsFile(path, 5).write(step_report(6));
+  CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6});
+  { MetricsFile(path, 0); }
+  CHECK(read_file(path, 100).empty());
+}
+
+TEST_CASE("what is no line of metrics ends the file that is kept") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const std::string good = metrics_line(step_report(1)) + "\n";
+  const std::string bad[] = {"\n",
+                             "{\n",
+                             "[]\n",
+                             "{\"step\":\"2\"}\n",
+                             "{\"step\":2.5}\n",
+                             "{\"step\":2,",
+                             std::string(5000, '\0'),
+                             std::string(200'000, '[') + "\n",
+                             std::string(3 << 20, 'x')};
+  for (const std::string& tail : bad) {
+    write_file_atomically(path, good + tail + good);
+    MetricsFile(path, 50).write(step_report(2));
+    CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2});
+  }
+}
+
+TEST_CASE("a file of more lines than one block is cut at the right one") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  std::string text;
+  std::size_t kept = 0;
+  for (std::int64_t step = 1; step <= 9000; ++step) {
+    text += metrics_line(step_report(step)) + "\n";
+    if (step == 8000) kept = text.size();
+  }
+  REQUIRE(kept > std::size_t{1} << 20);
+  write_file_atomically(path, text);
+  { MetricsFile(path, 8000); }
+  CHECK(read_file(path, 1 << 24) == text.substr(0, kept));
+}

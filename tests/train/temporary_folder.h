@@ -1,0 +1,41 @@
+// A folder of a test's own, and what an error says.
+#pragma once
+#include <cstdlib>
+#include <string>
+
+#include "core/base/check.h"
+#include "core/io.h"
+
+namespace smoe {
+
+/// Made under /tmp by the constructor, removed with all that is in it by the destructor.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    char name[] = "/tmp/smoe-test-XXXXXX";
+    if (!::mkdtemp(name)) throw SystemError("mkdtemp: /tmp cannot be written");
+    path_ = name;
+  }
+  ~TemporaryFolder() { remove_folder(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+/// What the error that f() throws says, or "no error".
+template <class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace smoe

@@ -1,0 +1,135 @@
+#include "train/report/console_line.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <string_view>
+
+namespace smoe {
+namespace {
+
+/// Joins columns by two spaces and paints them where the style asks for it.
+class LineBuilder {
+ public:
+  explicit LineBuilder(LineStyle style) : style_(style) {}
+
+  void add(std::string_view label, std::string_view value) {
+    separate();
+    paint(kDim, label);
+    line_ += ' ';
+    line_ += value;
+  }
+  void add_with_unit(std::string_view value, std::string_view unit) {
+    separate();
+    line_ += value;
+    line_ += ' ';
+    paint(kDim, unit);
+  }
+  void add_plain(std::string_view value) {
+    separate();
+    line_ += value;
+  }
+  void add_trouble(std::string_view text) {
+    separate();
+    paint(kYellow, text);
+  }
+  std::string take() { return std::move(line_); }
+
+ private:
+  static constexpr std::string_view kDim = "\x1b[2m", kYellow = "\x1b[33m", kPlain = "\x1b[0m";
+
+  void separate() {
+    if (!line_.empty()) line_ += "  ";
+  }
+  void paint(std::string_view colour, std::string_view text) {
+    if (style_ == LineStyle::terminal) line_ += colour;
+    line_ += text;
+    if (style_ == LineStyle::terminal) line_ += kPlain;
+  }
+
+  LineStyle style_;
+  std::string line_;
+};
+
+/// "  120/2000": as wide for the first step as for the last.
+std::string progress(std::int64_t step, std::int64_t steps) {
+  const std::string total = std::to_string(steps);
+  return fmt::format("{:>{}}/{}", step, total.size(), total);
+}
+
+/// A rate in at most six characters: "873", "12.3k", "4.56M".
+std::string format_rate(double rate) {
+  if (!std::isfinite(rate)) return "?";
+  if (rate < 1e3) return fmt::format("{:.0f}", rate);
+  if (rate < 1e6) return fmt::format("{:.1f}k", rate / 1e3);
+  return fmt::format("{:.2f}M", rate / 1e6);
+}
+
+/// Five characters for ordinary values, and an exponent rather than a longer line for others.
+std::string format_norm(double norm) {
+  if (norm != 0 && std::isfinite(norm) && (norm >= 99.995 || norm < 0.001))
+    return fmt::format("{:.0e}", norm);
+  return fmt::format("{:.{}f}", norm, norm < 9.9995 ? 3 : 2);
+}
+
+}  // namespace
+
+LineStyle console_style() {
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* terminal = std::getenv("TERM");
+  const bool shows_colours = terminal && std::string_view(terminal) != "dumb";
+  const bool is_wanted = !no_color || !*no_color;
+  return shows_colours && is_wanted && ::isatty(STDOUT_FILENO) ? LineStyle::terminal
+                                                               : LineStyle::plain;
+}
+
+std::string console_line(const StepReport& report, LineStyle style) {
+  LineBuilder line(style);
+  line.add("step", progress(report.step, report.steps));
+  line.add("loss", fmt::format("{:>7.4f}", report.loss));
+  line.add("lr", fmt::format("{:.2e}", report.lr));
+  line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)));
+  line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s");
+  line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)));
+  line.add("imb", fmt::format("{:>5.2f}", report.imbalance));
+  const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;
+  line.add("eta", fmt::format("{:>6}", format_duration(remaining)));
+  if (report.dead_experts > 0) line.add_trouble(fmt::format("dead {}", report.dead_experts));
+  if (report.is_skipped) line.add_trouble("skipped: not finite");
+  return line.take();
+}
+
+std::string console_line(const ValidationReport& report, LineStyle style) {
+  LineBuilder line(style);
+  line.add("step", progress(report.step, report.steps));
+  line.add("validation loss", fmt::format("{:.4f}", report.loss));
+  line.add("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
+  line.add("in", format_duration(report.seconds));
+  return line.take();
+}
+
+std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0 || seconds >= 1e5 * 86400) return "?";
+  if (seconds < 9.95) return fmt::format("{:.1f}s", seconds);
+  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
+  if (whole < 86400) return fmt::format("{}h{:02}m", whole / 3600, whole % 3600 / 60);
+  if (whole < 100 * 86400) return fmt::format("{}d{:02}h", whole / 86400, whole % 86400 / 3600);
+  return fmt::format("{}d", whole / 86400);
+}
+
+std::string format_bytes(std::int64_t bytes) {
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  double value = static_cast<double>(bytes) / 1024;
+  int unit = 0;
+  // 999.5 and not 1024, so that the number never needs a fourth digit.
+  for (; value >= 999.5 && unit < 4; ++unit) value /= 1024;
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);
+}
+
+}  // namespace smoe

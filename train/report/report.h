@@ -1,0 +1,37 @@
+// What one step and one validation tell: plain numbers, filled by the trainer, written by
+// console_line.h for people and by metrics_file.h for programs.
+#pragma once
+#include <cstdint>
+
+namespace smoe {
+
+/// One optimizer step. Losses are means over the step's tokens, in nats.
+struct StepReport {
+  std::int64_t step = 0;    ///< steps done with this one: the first report says 1
+  std::int64_t steps = 0;   ///< of the whole run
+  std::int64_t tokens = 0;  ///< trained on since step 0, this step's included
+  double loss = 0;          ///< cross-entropy alone
+  double balance_loss = 0;  ///< mean over layers; 1.0 at perfect balance, without its coefficient
+  double z_loss = 0;        ///< mean over layers, without its coefficient
+  double lr = 0;
+  double grad_norm = 0;  ///< before clipping
+  double tokens_per_s = 0;
+  double step_s = 0;            ///< wall time of a step, the mean since the last report
+  double elapsed_s = 0;         ///< wall time since this process began to train
+  std::int64_t peak_bytes = 0;  ///< most memory that tensors held at once
+  double imbalance = 0;         ///< largest over mean expert load, in the worst layer; 1 is balance
+  std::int64_t dead_experts = 0;  ///< experts that no token of this step reached, over all layers
+  bool is_skipped = false;        ///< loss or norm was not finite, so the update was not applied
+};
+
+/// One pass over the validation set, or over the part of it that `train.eval_batches` allows.
+struct ValidationReport {
+  std::int64_t step = 0;  ///< steps done before it
+  std::int64_t steps = 0;
+  std::int64_t tokens = 0;   ///< that were predicted
+  double loss = 0;           ///< cross-entropy, nats a token
+  double bits_per_byte = 0;  ///< total nats / ln 2 / bytes of the text
+  double seconds = 0;
+};
+
+}  // namespace smoe
