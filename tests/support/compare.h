@@ -1,0 +1,84 @@
+// How tests compare: every element against a reference in double with a bound that follows from the
+// dtype and the length of the sum, or bit for bit. The worst element is printed.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/thread_pool.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+/// Half the distance between two neighbours at 1: the error of one rounding, relatively.
+inline double unit_roundoff(DType dtype) {
+  return dtype == DType::f64 ? 0x1p-53 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
+}
+
+struct Closeness {
+  std::int64_t sum_length = 1;  ///< terms in the sum behind each element
+  double factor = 4;            ///< at most 4
+};
+
+/// Holds |got - reference| <= factor (u(got) |reference| + u(acc) sqrt(sum_length) max|reference|)
+/// for each element, u(acc) that of got's accumulation dtype.
+inline void check_close(const std::string& what, const Tensor& got,
+                        const std::vector<double>& reference, const Closeness& closeness = {}) {
+  const std::vector<double> values = values_of(got);
+  REQUIRE_MESSAGE(values.size() == reference.size(), what, ": got ", values.size(), " elements, ",
+                  reference.size(), " in the reference");
+  REQUIRE(closeness.factor <= 4);
+  double largest = 0;
+  for (const double value : reference) largest = std::max(largest, std::abs(value));
+  const double of_sums = unit_roundoff(accumulation_dtype(got.dtype())) *
+                         std::sqrt(static_cast<double>(closeness.sum_length)) * largest;
+  double worst = 0;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double error = std::abs(values[i] - reference[i]);
+    const double bound =
+        closeness.factor * (unit_roundoff(got.dtype()) * std::abs(reference[i]) + of_sums);
+    const double ratio = std::isnan(error) ? INFINITY : error == 0 ? 0 : error / bound;
+    if (ratio > worst) {
+      worst = ratio;
+      at = i;
+    }
+  }
+  CHECK_MESSAGE(worst <= 1, what, " ", got.shape().to_string(), " ", name_of(got.dtype()),
+                ": element ", at, " is ", values[at], ", reference ", reference[at], ": ", worst,
+                " times the bound");
+}
+
+/// Holds two tensors to the same bits.
+inline void check_same_bits(const std::string& what, const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  REQUIRE(a.dtype() == b.dtype());
+  const auto* x = static_cast<const char*>(a.data());
+  const auto* y = static_cast<const char*>(b.data());
+  std::int64_t i = 0;
+  while (i < a.bytes() && x[i] == y[i]) ++i;
+  CHECK_MESSAGE(i == a.bytes(), what, ": bits differ at element ", i / size_of(a.dtype()));
+}
+
+/// Holds what `run` returns to the same bits for one, two and three threads.
+template <class F>
+void check_thread_independence(const std::string& what, F&& run) {
+  const int before = cpu::num_threads();
+  cpu::set_num_threads(1);
+  const std::vector<Tensor> once = run();
+  for (const int threads : {2, 3}) {
+    cpu::set_num_threads(threads);
+    const std::vector<Tensor> again = run();
+    REQUIRE(once.size() == again.size());
+    for (std::size_t i = 0; i < once.size(); ++i)
+      check_same_bits(
+          what + " with " + std::to_string(threads) + " threads, output " + std::to_string(i),
+          again[i], once[i]);
+  }
+  cpu::set_num_threads(before);
+}
+
+}  // namespace smoe::test

@@ -1,0 +1,55 @@
+// Tensors for tests: random and given values in any dtype, and their values back in double.
+#pragma once
+#include <string_view>
+#include <vector>
+
+#include "core/base/matrix.h"
+#include "core/random.h"
+#include "core/tensor.h"
+
+namespace smoe::test {
+
+/// The values, converted to double, of a tensor of floating dtype.
+inline std::vector<double> values_of(const Tensor& x) {
+  return dispatch_floating(x.dtype(), [&](auto type) {
+    const auto values = x.to_vector<decltype(type)>();
+    return std::vector<double>(values.begin(), values.end());
+  });
+}
+
+/// A tensor of the given values, each rounded to `dtype`.
+inline Tensor tensor_of(const std::vector<double>& values, const Shape& shape, DType dtype,
+                        Category category = Category::activations) {
+  return dispatch_floating(dtype, [&](auto type) {
+    using T = decltype(type);
+    std::vector<T> rounded;
+    for (const double value : values) rounded.push_back(T(value));
+    return Tensor::from(rounded, shape, category);
+  });
+}
+
+/// Standard normals times `scale`, rounded to `dtype`; the same for the same name and shape.
+inline Tensor random_normal(std::string_view name, const Shape& shape, DType dtype,
+                            double scale = 1) {
+  RandomStream stream(7, hash_name(name), shape.numel());
+  std::vector<double> values(shape.numel());
+  for (double& value : values) value = scale * stream.normal();
+  return tensor_of(values, shape, dtype);
+}
+
+/// A tensor [rows, ..., cols] as the matrix of its last dimension's rows.
+inline Matrix matrix_of(const Tensor& x) {
+  const std::int64_t cols = x.dim(-1);
+  return {x.data(), x.dtype(), cols == 0 ? x.dim(0) : x.numel() / cols, cols, cols};
+}
+
+/// Fills all new tensors with NaNs while it lives.
+class PoisonGuard {
+ public:
+  PoisonGuard() { set_poison_new_memory(true); }
+  ~PoisonGuard() { set_poison_new_memory(false); }
+  PoisonGuard(const PoisonGuard&) = delete;
+  PoisonGuard& operator=(const PoisonGuard&) = delete;
+};
+
+}  // namespace smoe::test
