@@ -29,7 +29,7 @@ struct ParameterPart {
 class Parameter {
  public:
   struct Options {
-    std::vector<ParameterPart> parts;  ///< in memory order, covering all; empty: one, itself
+    std::vector<ParameterPart> parts = {};  ///< in memory order, covering all; empty: one, itself
     bool decays = true;                ///< whether weight decay applies
     bool full_precision = false;       ///< ops read the master weights even in bf16 training
   };

@@ -3,16 +3,10 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <memory>
+
+#include "kernels/threads.h"
 
 namespace smoe::cpu {
-
-/// Sets the number of threads kernels use, the caller's included. Not while a kernel runs.
-/// Throws: UsageError unless 1 <= num_threads <= 1024.
-void set_num_threads(int num_threads);
-
-/// The number of threads kernels use; the machine's cores until set_num_threads is called.
-int num_threads();
 
 /// Calls task(i, thread) for every i in [0, num_tasks), each once, in no order, and returns when
 /// all are done. `thread` is in [0, num_threads()) and no two running tasks share it: it picks

@@ -1,0 +1,38 @@
+#include "layers/attention.h"
+
+#include "layers/init.h"
+
+namespace smoe {
+namespace {
+
+Parameter::Options projection_parts(const std::string& name, const ModelConfig& c) {
+  const Shape q{c.num_heads * c.head_dim, c.d_model};
+  const Shape kv{c.num_kv_heads * c.head_dim, c.d_model};
+  return {.parts = {{name + ".q_proj.weight", q},
+                    {name + ".k_proj.weight", kv},
+                    {name + ".v_proj.weight", kv}}};
+}
+
+}  // namespace
+
+Attention::Attention(const std::string& name, const ModelConfig& c)
+    : num_heads_(c.num_heads),
+      num_kv_heads_(c.num_kv_heads),
+      head_dim_(c.head_dim),
+      rope_theta_(c.rope_theta),
+      qkv_(name + ".qkv_proj.weight", c.d_model, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim,
+           projection_std(c.d_model), projection_parts(name, c)),
+      out_(name + ".o_proj.weight", c.num_heads * c.head_dim, c.d_model,
+           residual_projection_std(c.num_heads * c.head_dim, c.num_layers)) {
+  own(qkv_);
+  own(out_);
+}
+
+Variable Attention::forward(const Variable& x, std::int64_t batch, std::int64_t seq_len) {
+  const AttentionShape shape{batch, seq_len, num_heads_, num_kv_heads_, head_dim_};
+  // Handed over as a temporary, so that the rotation may work in place.
+  const Variable qkv = rotary(qkv_.forward(x), shape, rope_theta_);  // [T, (H + 2 Hkv) C]
+  return out_.forward(causal_attention(qkv, shape));                 // [T, D]
+}
+
+}  // namespace smoe

@@ -1,0 +1,18 @@
+// Standard deviations of freshly drawn projections: they keep the variance of activations from
+// layer to layer. Projections that write into the residual stream are scaled down by the number of
+// such writes, so that the stream's variance at the top does not grow with depth (as GPT-2 does).
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+namespace smoe {
+
+inline double projection_std(std::int64_t num_inputs) {
+  return 1 / std::sqrt(static_cast<double>(num_inputs));
+}
+
+inline double residual_projection_std(std::int64_t num_inputs, std::int64_t num_layers) {
+  return projection_std(num_inputs) / std::sqrt(2.0 * static_cast<double>(num_layers));
+}
+
+}  // namespace smoe

@@ -1,0 +1,87 @@
+// Transformer: the decoder-only language model, Mixtral-like: RMSNorm, grouped-query attention with
+// rotary positions, and a sparse mixture of experts in every layer. Parameters are named as in
+// Hugging Face's Mixtral files.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "layers/attention.h"
+#include "layers/embedding.h"
+#include "layers/moe.h"
+#include "layers/rms_norm.h"
+
+namespace smoe {
+
+class StateVisitor;
+
+/// Losses of one batch, each [1] in the accumulation dtype.
+struct ModelLosses {
+  Variable total;          ///< what backward starts from
+  Variable cross_entropy;  ///< times the loss_scale asked for
+  Variable balance;        ///< mean over layers; 1.0 is perfect balance
+  Variable z;              ///< mean over layers
+};
+
+class DecoderLayer : public Module {
+ public:
+  DecoderLayer(const std::string& name, const ModelConfig& config);
+
+  struct Output {
+    ResidualNorm stream;    ///< after the layer, normed by the norm that follows it
+    Variable balance_loss;  ///< [1]
+    Variable z_loss;        ///< [1]
+  };
+
+  /// The norm in front of this layer's attention. It is applied by whoever computes the residual
+  /// stream before the layer, since the two are one pass over memory.
+  RMSNorm& input_norm() { return input_norm_; }
+  Output forward(const ResidualNorm& stream, RMSNorm& next_norm, const ForwardContext& context);
+
+  MoE& moe() { return moe_; }
+
+ private:
+  RMSNorm input_norm_;
+  Attention attention_;
+  RMSNorm post_attention_norm_;
+  MoE moe_;
+};
+
+class Transformer : public Module {
+ public:
+  explicit Transformer(const ModelConfig& config);
+
+  /// Losses of a batch: token_ids and targets i32 [T], sequence after sequence; a target of -1 does
+  /// not count. total = loss_scale * sum of cross-entropies
+  ///                  + aux_scale * (balance_loss * balance + z_loss * z).
+  ModelLosses losses(const Tensor& token_ids, const Tensor& targets, double loss_scale,
+                     double aux_scale, const ForwardContext& context);
+
+  /// Logits [T, V] of every position.
+  Variable logits(const Tensor& token_ids, const ForwardContext& context);
+
+  /// Rows per expert of this step so far, i64 [E], layer after layer.
+  std::vector<Tensor> expert_load();
+  /// Ends an optimizer step: updates selection biases and clears the load.
+  void end_step();
+  /// State that is no parameter: selection biases.
+  void visit(StateVisitor& visitor);
+
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  struct Hidden {
+    Variable normed;        // [T, D], after the final norm
+    Variable balance_loss;  // [1], mean over layers
+    Variable z_loss;        // [1], mean over layers
+  };
+  Hidden hidden(const Tensor& token_ids, const ForwardContext& context);
+  Parameter& head() { return lm_head_ ? lm_head_->weight() : embedding_.weight(); }
+
+  ModelConfig config_;
+  Embedding embedding_;
+  std::vector<std::unique_ptr<DecoderLayer>> layers_;
+  RMSNorm norm_;
+  std::unique_ptr<Linear> lm_head_;  // null when the embedding serves as head
+};
+
+}  // namespace smoe
