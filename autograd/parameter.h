@@ -30,8 +30,8 @@ class Parameter {
  public:
   struct Options {
     std::vector<ParameterPart> parts = {};  ///< in memory order, covering all; empty: one, itself
-    bool decays = true;                ///< whether weight decay applies
-    bool full_precision = false;       ///< ops read the master weights even in bf16 training
+    bool decays = true;                     ///< whether weight decay applies
+    bool full_precision = false;            ///< ops read the master weights even in bf16 training
   };
 
   /// Declares a parameter; a ParameterStore gives it memory and values.

@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "core/random.h"
+#include "core/state.h"
 #include "kernels/elementwise.h"
 
 namespace smoe {
@@ -109,6 +110,24 @@ void ParameterStore::refresh_compute() {
   if (compute_.shares_storage(master_)) return;
   kernels::scale(launch(), {master_.data(), options_.master, compute_.data(), options_.compute,
                             master_.numel()});
+}
+
+void ParameterStore::visit_state(StateVisitor& visitor) {
+  visit_arena(visitor, "", master_);
+}
+
+void ParameterStore::visit_arena(StateVisitor& visitor, std::string_view prefix,
+                                 const Tensor& arena) const {
+  SMOE_CHECK(arena.shape() == master_.shape(), "parameter_store: an arena must be ",
+             master_.shape(), "; got ", arena.shape());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    std::int64_t offset = offsets_[i];
+    for (const ParameterPart& part : parameters_[i]->parts()) {
+      Tensor view = arena.view(offset, part.shape);
+      visitor.tensor(concat(prefix, part.name), view);
+      offset += part.shape.numel();
+    }
+  }
 }
 
 void ParameterStore::gradient_complete(Parameter& parameter) {

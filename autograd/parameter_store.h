@@ -11,6 +11,8 @@
 
 namespace smoe {
 
+class StateVisitor;
+
 class ParameterStore {
  public:
   struct Options {
@@ -59,6 +61,12 @@ class ParameterStore {
   void finish_gradients();
   /// Copies the master weights to the compute weights, rounding them; nothing where they are one.
   void refresh_compute();
+  /// The master weights, part by part under the parts' names. After loading, call
+  /// refresh_compute().
+  void visit_state(StateVisitor& visitor);
+  /// Shows another arena of the same layout (an optimizer's moments) part by part as `prefix` +
+  /// name.
+  void visit_arena(StateVisitor& visitor, std::string_view prefix, const Tensor& arena) const;
 
  private:
   friend class Tape;

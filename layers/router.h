@@ -19,11 +19,11 @@ class Router : public Module {
 
   /// Rows each expert received in this step so far: i64 [E].
   const Tensor& load() const { return load_; }
-  /// Ends a step: moves the selection bias towards balance (arXiv:2408.15664), if it is in use, and
-  /// clears the load.
-  void end_step();
+  /// Ends a step: moves the selection bias towards balance (arXiv:2408.15664), if it is in use and
+  /// the step was not skipped, and clears the load.
+  void end_step(bool was_updated);
   /// The selection bias, if it is in use.
-  void visit(StateVisitor& visitor);
+  void visit_state(StateVisitor& visitor);
 
  private:
   std::string name_;

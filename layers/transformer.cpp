@@ -82,12 +82,12 @@ std::vector<Tensor> Transformer::expert_load() {
   return load;
 }
 
-void Transformer::end_step() {
-  for (const auto& layer : layers_) layer->moe().router().end_step();
+void Transformer::end_step(bool was_updated) {
+  for (const auto& layer : layers_) layer->moe().router().end_step(was_updated);
 }
 
-void Transformer::visit(StateVisitor& visitor) {
-  for (const auto& layer : layers_) layer->moe().router().visit(visitor);
+void Transformer::visit_state(StateVisitor& visitor) {
+  for (const auto& layer : layers_) layer->moe().router().visit_state(visitor);
 }
 
 }  // namespace smoe

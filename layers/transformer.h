@@ -61,10 +61,11 @@ class Transformer : public Module {
 
   /// Rows per expert of this step so far, i64 [E], layer after layer.
   std::vector<Tensor> expert_load();
-  /// Ends an optimizer step: updates selection biases and clears the load.
-  void end_step();
+  /// Ends an optimizer step: moves the selection biases unless the step was skipped, and clears the
+  /// load.
+  void end_step(bool was_updated);
   /// State that is no parameter: selection biases.
-  void visit(StateVisitor& visitor);
+  void visit_state(StateVisitor& visitor);
 
   const ModelConfig& config() const { return config_; }
 
