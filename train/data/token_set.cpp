@@ -1,0 +1,149 @@
+#include "train/data/token_set.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+// The largest metadata that is read into memory; what a writer makes is 16 KiB.
+constexpr std::int64_t kMaxMetadataBytes = 1 << 20;
+
+std::string read_front(const File& file, std::int64_t bytes) {
+  std::string front(static_cast<std::size_t>(bytes), '\0');
+  front.resize(static_cast<std::size_t>(file.read_some_at(0, front.data(), bytes)));
+  return front;
+}
+
+// The index-th of the tokens at `bytes`, each `width` bytes wide.
+std::uint32_t load_token(const char* bytes, std::int64_t index, int width) {
+  if (width == 2) {
+    std::uint16_t token;
+    std::memcpy(&token, bytes + 2 * index, 2);
+    return token;
+  }
+  std::uint32_t token;
+  std::memcpy(&token, bytes + 4 * index, 4);
+  return token;
+}
+
+}  // namespace
+
+TokenSet TokenSet::open(const std::string& path) {
+  File file = File::open(path);
+  const TokenSetHeader header = TokenSetHeader::parse(read_front(file, kTokenSetHeaderBytes), path);
+  const std::int64_t size = file.size();
+  SMOE_CHECK(size == header.file_bytes, path, ": ",
+             size < header.file_bytes ? "truncated" : "damaged", ": it has ", size, " bytes; ",
+             header.file_bytes, " were written");
+  SMOE_CHECK(header.metadata_bytes > kTokenSetHeaderBytes &&
+                 header.metadata_bytes <= std::min(size, kMaxMetadataBytes),
+             path, ": damaged: metadata of ", header.metadata_bytes, " bytes");
+  const std::string metadata = read_front(file, header.metadata_bytes);
+  SMOE_CHECK(
+      digest_of(std::string_view(metadata).substr(kTokenSetHeaderBytes)) == header.metadata_digest,
+      path, ": damaged: its HDF5 metadata do not match their digest");
+  TokenSet set(std::move(file), header);
+  set.find_datasets(metadata);
+  set.read_digests();
+  return set;
+}
+
+void TokenSet::find_datasets(const std::string& metadata) {
+  const auto found = parse_hdf5(metadata, header_.file_bytes, path());
+  const auto shape_of = [&](const char* name) {
+    for (const Hdf5Dataset& dataset : found)
+      if (dataset.name == name && dataset.shape.size() > 0) return dataset.shape[0];
+    throw UsageError(concat(path(), ": has no data set ", name));
+  };
+  Hdf5Dataset* const targets[] = {&tokens_[0],    &tokens_[1], &documents_[0],
+                                  &documents_[1], &tokenizer_, &digests_table_};
+  const auto wanted = token_set_datasets(header_, shape_of("tokenizer"), shape_of("digests"));
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const auto it = std::find_if(found.begin(), found.end(), [&](const Hdf5Dataset& dataset) {
+      return dataset.name == wanted[i].name && dataset.kind == wanted[i].kind &&
+             dataset.element_bytes == wanted[i].element_bytes && dataset.shape == wanted[i].shape;
+    });
+    SMOE_CHECK(it != found.end(), path(), ": ", wanted[i].name,
+               " is missing or not of the type and size that the header says");
+    *targets[i] = *it;
+  }
+  for (const Hdf5Dataset* data :
+       {&tokens_[0], &tokens_[1], &documents_[0], &documents_[1], &tokenizer_})
+    SMOE_CHECK(data->offset + data->bytes <= digests_table_.offset, path(), ": ", data->name,
+               " lies behind the digests");
+}
+
+void TokenSet::read_digests() {
+  const std::int64_t data_bytes = digests_table_.offset - header_.metadata_bytes;
+  const std::int64_t num_blocks = digests_table_.shape[0];
+  SMOE_CHECK(num_blocks == (data_bytes + kTokenSetBlockBytes - 1) / kTokenSetBlockBytes, path(),
+             ": has ", num_blocks, " digests for ", data_bytes, " bytes of data");
+  std::vector<std::uint64_t> words(static_cast<std::size_t>(2 * num_blocks));
+  file_.read_at(digests_table_.offset, words.data(), digests_table_.bytes);
+  SMOE_CHECK(digest_of(words.data(), digests_table_.bytes) == header_.blocks_digest, path(),
+             ": damaged: its table of digests does not match its own digest");
+  digests_.reserve(static_cast<std::size_t>(num_blocks));
+  for (std::size_t i = 0; i < words.size(); i += 2) digests_.push_back({words[i], words[i + 1]});
+  is_checked_.assign(digests_.size(), false);
+}
+
+std::string TokenSet::tokenizer() const {
+  std::string description(static_cast<std::size_t>(tokenizer_.bytes), '\0');
+  read_bytes(tokenizer_.offset, description.data(), tokenizer_.bytes);
+  return description;
+}
+
+void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,
+                    std::int32_t* target) const {
+  const std::int64_t size = num_tokens(split);
+  SMOE_CHECK(begin >= 0 && count >= 0 && begin <= size && count <= size - begin, path(), ": ",
+             name_of(split), " has ", size, " tokens; asked for ", count, " from ", begin, " on");
+  const Hdf5Dataset& tokens = tokens_[static_cast<int>(split)];
+  const int width = tokens.element_bytes;
+  narrow_.resize(static_cast<std::size_t>(count * width));
+  read_bytes(tokens.offset + begin * width, narrow_.data(), count * width);
+  for (std::int64_t i = 0; i < count; ++i)
+    target[i] = static_cast<std::int32_t>(load_token(narrow_.data(), i, width));
+}
+
+std::vector<std::int64_t> TokenSet::document_starts(Split split) const {
+  const Hdf5Dataset& documents = documents_[static_cast<int>(split)];
+  std::vector<std::int64_t> starts(static_cast<std::size_t>(documents.shape[0]));
+  read_bytes(documents.offset, starts.data(), documents.bytes);
+  return starts;
+}
+
+void TokenSet::read_bytes(std::int64_t offset, void* target, std::int64_t bytes) const {
+  if (bytes == 0) return;
+  const std::int64_t begin = offset - header_.metadata_bytes;
+  for (std::int64_t block = begin / kTokenSetBlockBytes;
+       block <= (begin + bytes - 1) / kTokenSetBlockBytes; ++block)
+    if (!is_checked_[static_cast<std::size_t>(block)]) check_block(block);
+  file_.read_at(offset, target, bytes);
+}
+
+void TokenSet::check_block(std::int64_t block) const {
+  const std::int64_t begin = header_.metadata_bytes + block * kTokenSetBlockBytes;
+  const std::int64_t end = std::min(begin + kTokenSetBlockBytes, digests_table_.offset);
+  std::string bytes(static_cast<std::size_t>(end - begin), '\0');
+  file_.read_at(begin, bytes.data(), end - begin);
+  SMOE_CHECK(digest_of(bytes) == digests_[static_cast<std::size_t>(block)], path(),
+             ": damaged: bytes ", begin, " to ", end - 1,
+             " do not match their digest; make the file again with `smoe prepare`");
+  for (const Hdf5Dataset& tokens : tokens_) {
+    const int width = tokens.element_bytes;
+    const std::int64_t first = std::max(begin, tokens.offset);
+    const std::int64_t last = std::min(end, tokens.offset + tokens.bytes);
+    for (std::int64_t i = 0; i < (last - first) / width; ++i) {
+      const std::uint32_t id = load_token(bytes.data() + (first - begin), i, width);
+      SMOE_CHECK(id < vocab_size(), path(), ": /", tokens.name, ": token ids are below ",
+                 vocab_size(), "; got ", id, " at byte ", first + i * width);
+    }
+  }
+  is_checked_[static_cast<std::size_t>(block)] = true;
+}
+
+}  // namespace smoe

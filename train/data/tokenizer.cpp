@@ -1,0 +1,112 @@
+#include "train/data/tokenizer.h"
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+constexpr const char* kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+bool is_continuation(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+}
+
+// The bytes that a character takes by its first byte; 0 for a byte that begins none.
+std::size_t length_by_lead(char c) {
+  const auto lead = static_cast<unsigned char>(c);
+  if (lead < 0x80) return 1;
+  if (lead >= 0xC2 && lead <= 0xDF) return 2;
+  if (lead >= 0xE0 && lead <= 0xEF) return 3;
+  if (lead >= 0xF0 && lead <= 0xF4) return 4;
+  return 0;
+}
+
+// Whether the second byte may follow the first: no overlong forms, surrogates or code points past
+// U+10FFFF (Unicode, table 3-7).
+bool is_second_byte(char first, char second) {
+  const auto lead = static_cast<unsigned char>(first);
+  const auto next = static_cast<unsigned char>(second);
+  if (lead == 0xE0) return next >= 0xA0 && next <= 0xBF;
+  if (lead == 0xED) return next >= 0x80 && next <= 0x9F;
+  if (lead == 0xF0) return next >= 0x90 && next <= 0xBF;
+  if (lead == 0xF4) return next >= 0x80 && next <= 0x8F;
+  return is_continuation(second);
+}
+
+enum class Prefix { whole, unfinished, invalid };
+
+// What `bytes`, not empty, begin with; for a whole character its length.
+Prefix classify(std::string_view bytes, std::size_t& length) {
+  length = length_by_lead(bytes[0]);
+  if (length == 0) return Prefix::invalid;
+  for (std::size_t i = 1; i < length; ++i) {
+    if (i == bytes.size()) return Prefix::unfinished;
+    if (i == 1 ? !is_second_byte(bytes[0], bytes[1]) : !is_continuation(bytes[i]))
+      return Prefix::invalid;
+  }
+  return Prefix::whole;
+}
+
+}  // namespace
+
+void ByteTokenizer::encode(std::string_view text, std::vector<std::int32_t>& tokens) const {
+  tokens.reserve(tokens.size() + text.size());
+  for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
+}
+
+std::string ByteTokenizer::bytes_of(std::int32_t token) const {
+  SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids are 0 to ", vocab_size() - 1,
+             "; got ", token);
+  return token == end_of_text() ? std::string() : std::string(1, static_cast<char>(token));
+}
+
+std::string ByteTokenizer::description() const {
+  return R"({"kind": "bytes", "vocab_size": 257, "end_of_text": 256})";
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& description) {
+  auto bytes = std::make_unique<ByteTokenizer>();
+  SMOE_CHECK(description == bytes->description(), "tokenizer: no tokenizer is described by ",
+             description.substr(0, 80));
+  return bytes;
+}
+
+std::string TextDecoder::push(std::int32_t token) {
+  pending_ += tokenizer_.bytes_of(token);
+  return take_complete(false);
+}
+
+std::string TextDecoder::finish() {
+  return take_complete(true);
+}
+
+std::string TextDecoder::take_complete(bool is_end) {
+  std::string text;
+  std::string_view rest = pending_;
+  while (!rest.empty()) {
+    std::size_t length = 0;
+    const Prefix prefix = classify(rest, length);
+    if (prefix == Prefix::unfinished && !is_end) break;
+    if (prefix == Prefix::whole) {
+      text += rest.substr(0, length);
+    } else {
+      text += kReplacement;
+      length = 1;
+    }
+    rest.remove_prefix(length);
+  }
+  pending_ = std::string(rest);
+  return text;
+}
+
+std::size_t complete_utf8_length(std::string_view bytes) {
+  // An unfinished character is at most three bytes long.
+  for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
+    const char c = bytes[bytes.size() - back];
+    if (is_continuation(c)) continue;
+    return length_by_lead(c) > back ? bytes.size() - back : bytes.size();
+  }
+  return bytes.size();
+}
+
+}  // namespace smoe
