@@ -47,9 +47,9 @@ inline void check_close(const std::string& what, const Tensor& got,
       at = i;
     }
   }
-  CHECK_MESSAGE(worst <= 1, what, " ", got.shape().to_string(), " ", name_of(got.dtype()),
-                ": element ", at, " is ", values[at], ", reference ", reference[at], ": ", worst,
-                " times the bound");
+  CHECK_MESSAGE(worst <= 1, what, " ", got.shape().to_string(), " ",
+                std::string(name_of(got.dtype())), ": element ", at, " is ", values[at],
+                ", reference ", reference[at], ": ", worst, " times the bound");
 }
 
 /// Holds two tensors to the same bits.

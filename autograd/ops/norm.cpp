@@ -1,0 +1,103 @@
+// RMSNorm, alone and joined with the residual add in front of it.
+#include "kernels/norm.h"
+
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+
+namespace smoe {
+namespace {
+
+void check_norm(const char* op, const Variable& x, const Parameter& weight, double epsilon) {
+  const bool shapes_fit =
+      x.shape().rank() == 2 && weight.shape().rank() == 1 && x.dim(1) == weight.shape()[0];
+  SMOE_CHECK(shapes_fit && x.dim(1) > 0, op, ": x must be [T, D] and weight [D], D > 0; got x ",
+             x.shape(), ", ", weight.name(), " ", weight.shape());
+  SMOE_CHECK(is_floating(x.dtype()) && weight.value().dtype() == accumulation_dtype(x.dtype()), op,
+             ": x is ", name_of(x.dtype()), ", so its weight must be ",
+             name_of(accumulation_dtype(x.dtype())), "; got ", weight.name(), " in ",
+             name_of(weight.value().dtype()));
+  SMOE_CHECK(epsilon >= 0, op, ": epsilon must not be negative; got ", epsilon);
+}
+
+// What the backward of a norm reads.
+struct SavedNorm {
+  Tensor x;            // [T, D], what was normalised
+  Tensor inverse_rms;  // [T]
+  Parameter& weight;
+};
+
+// The gradient of the norm's input, plus dsum where it is defined; the weight's gradient goes to
+// its buffer. Both gradients are consumed: the result lies in one of them where nobody else holds
+// it.
+Tensor norm_backward(const SavedNorm& saved, Tensor dy, Tensor dsum) {
+  Tensor dx = dy.is_sole_reference()                       ? dy
+              : dsum.defined() && dsum.is_sole_reference() ? dsum
+                                                           : Tensor::empty_like(dy);
+  kernels::RmsNormBackwardArgs args{.x = matrix_of(saved.x),
+                                    .inverse_rms = saved.inverse_rms.data(),
+                                    .weight = saved.weight.value().data(),
+                                    .dy = matrix_of(dy),
+                                    .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
+                                    .dx = matrix_of(dx),
+                                    .dweight = saved.weight.gradient().data(),
+                                    .beta = saved.weight.claim_gradient(),
+                                    .workspace = nullptr};
+  const Tensor scratch = workspace(kernels::rms_norm_backward_workspace_bytes(launch(), args));
+  args.workspace = data_or_null(scratch);
+  kernels::rms_norm_backward(launch(), args);
+  return dx;
+}
+
+}  // namespace
+
+Variable rms_norm(const Variable& x, Parameter& weight, double epsilon) {
+  check_norm("rms_norm", x, weight, epsilon);
+  Tensor y = Tensor::empty_like(x.data());  // [T, D]
+  Tensor inverse_rms = Tensor::empty({x.dim(0)}, accumulation_dtype(x.dtype()));
+  kernels::rms_norm(launch(), {.x = matrix_of(x.data()),
+                               .delta = {},
+                               .sum = {},
+                               .weight = weight.value().data(),
+                               .y = matrix_of(y),
+                               .inverse_rms = inverse_rms.data(),
+                               .epsilon = epsilon});
+  return record("rms_norm", std::move(y), {&x}, {&weight},
+                [saved = SavedNorm{x.data(), std::move(inverse_rms), weight}](Tensor dy,
+                                                                              InputGradients& out) {
+                  out.give(0, norm_backward(saved, std::move(dy), Tensor()));
+                });
+}
+
+ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
+                          double epsilon) {
+  check_norm("add_rms_norm", residual, weight, epsilon);
+  SMOE_CHECK(residual.shape() == delta.shape() && residual.dtype() == delta.dtype(),
+             "add_rms_norm: residual and delta must have one shape and dtype; got ",
+             residual.shape(), " ", name_of(residual.dtype()), " and ", delta.shape(), " ",
+             name_of(delta.dtype()));
+  Tensor sum = Tensor::empty_like(residual.data());     // [T, D]
+  Tensor normed = Tensor::empty_like(residual.data());  // [T, D]
+  Tensor inverse_rms = Tensor::empty({residual.dim(0)}, accumulation_dtype(residual.dtype()));
+  kernels::rms_norm(launch(), {.x = matrix_of(residual.data()),
+                               .delta = matrix_of(delta.data()),
+                               .sum = matrix_of(sum),
+                               .weight = weight.value().data(),
+                               .y = matrix_of(normed),
+                               .inverse_rms = inverse_rms.data(),
+                               .epsilon = epsilon});
+  SavedNorm saved{sum, std::move(inverse_rms), weight};
+  const auto outputs = record_outputs(
+      "add_rms_norm", {std::move(sum), std::move(normed)}, {&residual, &delta}, {&weight},
+      [saved = std::move(saved)](std::vector<Tensor> dys, InputGradients& out) {
+        // Without a gradient for `normed`, that of `sum` passes through.
+        Tensor dx = dys[1].defined() ? norm_backward(saved, std::move(dys[1]), std::move(dys[0]))
+                                     : std::move(dys[0]);
+        out.give(0, dx);
+        out.give(1, std::move(dx));
+      });
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace smoe
