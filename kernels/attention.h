@@ -1,22 +1,40 @@
-// Causal grouped-query attention and rotary position embedding.
+// Causal grouped-query attention.
 #pragma once
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
+#include "kernels/attention_shape.h"
 
 namespace smoe::kernels {
 
-/// Sizes of a packed projection qkv [B*S, (H + 2 Hkv) C]: H query heads, then Hkv key heads, then
-/// Hkv value heads of C numbers each. Query head h reads key head h / (H / Hkv).
-struct AttentionShape {
-  std::int64_t batch;         // B
-  std::int64_t seq_len;       // S
-  std::int64_t num_heads;     // H
-  std::int64_t num_kv_heads;  // Hkv
-  std::int64_t head_dim;      // C
-
-  std::int64_t num_tokens() const { return batch * seq_len; }
-  std::int64_t packed_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
-  std::int64_t output_width() const { return num_heads * head_dim; }
+/// In each sequence and query head, with s_ij = <q_i, k_j> / sqrt(C) for j <= i:
+/// output_i = sum_j softmax(s_i)_j v_j. The scores exist in blocks alone. With bf16 storage the
+/// numerators of the softmax are rounded to bf16 before they meet v; sums are kept in f32.
+struct AttentionArgs {
+  ConstMatrix qkv;  ///< [T, (H + 2 Hkv) C]
+  Matrix output;    ///< [T, H C]
+  void* logsumexp;  ///< [B, H, S], accumulation dtype: log sum_j exp(s_ij)
+  AttentionShape shape;
+  void* workspace;  ///< attention_workspace_bytes()
 };
+void attention(const Launch& launch, const AttentionArgs& args);
+
+std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args);
+
+/// Gradient of attention, from probabilities computed again: P_ij = exp(s_ij - logsumexp_i),
+/// dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K / sqrt(C), dK = dS^T Q / sqrt(C). With
+/// bf16 storage P and dS are rounded to bf16 before they enter a product.
+struct AttentionBackwardArgs {
+  ConstMatrix qkv;        ///< [T, (H + 2 Hkv) C]
+  ConstMatrix output;     ///< [T, H C]
+  ConstMatrix doutput;    ///< [T, H C]
+  const void* logsumexp;  ///< [B, H, S], accumulation dtype
+  Matrix dqkv;            ///< [T, (H + 2 Hkv) C]; may be `qkv`
+  AttentionShape shape;
+  void* workspace;  ///< attention_backward_workspace_bytes()
+};
+void attention_backward(const Launch& launch, const AttentionBackwardArgs& args);
+
+std::int64_t attention_backward_workspace_bytes(const Launch& launch,
+                                                const AttentionBackwardArgs& args);
 
 }  // namespace smoe::kernels

@@ -1,0 +1,41 @@
+// Rotary position embedding. A rotation's gradient is the opposite rotation, so nothing is saved
+// and both directions work in place.
+#include "kernels/rotary.h"
+
+#include "autograd/ops.h"
+#include "autograd/ops/attention_checks.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+
+namespace smoe {
+namespace {
+
+// `qkv` turned, over itself where nobody else holds it.
+Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta, bool inverse) {
+  Tensor target = qkv.is_sole_reference() ? qkv : Tensor::empty_like(qkv);
+  kernels::RotaryArgs args{.source = matrix_of(qkv),
+                           .target = matrix_of(target),
+                           .shape = shape,
+                           .theta = theta,
+                           .inverse = inverse,
+                           .workspace = nullptr};
+  const Tensor scratch = workspace(kernels::rotary_workspace_bytes(launch(), args));
+  args.workspace = data_or_null(scratch);
+  kernels::rotary(launch(), args);
+  return target;
+}
+
+}  // namespace
+
+Variable rotary(Variable qkv, const AttentionShape& shape, double theta) {
+  check_packed("rotary", qkv, shape);
+  SMOE_CHECK(shape.head_dim % 2 == 0, "rotary: head_dim must be even; got ", shape.head_dim);
+  SMOE_CHECK(theta > 0, "rotary: theta must be positive; got ", theta);
+  return record("rotary", turned(qkv.data(), shape, theta, false), {&qkv}, {},
+                [shape, theta](Tensor dy, InputGradients& out) {
+                  out.give(0, turned(dy, shape, theta, true));
+                });
+}
+
+}  // namespace smoe

@@ -1,0 +1,21 @@
+// AttentionShape: the sizes of a packed projection, as attention and rotary embedding read it.
+#pragma once
+#include <cstdint>
+
+namespace smoe::kernels {
+
+/// Sizes of a packed projection qkv [B*S, (H + 2 Hkv) C]: H query heads, then Hkv key heads, then
+/// Hkv value heads of C numbers each. Query head h reads key head h / (H / Hkv).
+struct AttentionShape {
+  std::int64_t batch;         // B
+  std::int64_t seq_len;       // S
+  std::int64_t num_heads;     // H
+  std::int64_t num_kv_heads;  // Hkv
+  std::int64_t head_dim;      // C
+
+  std::int64_t num_tokens() const { return batch * seq_len; }
+  std::int64_t packed_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+  std::int64_t output_width() const { return num_heads * head_dim; }
+};
+
+}  // namespace smoe::kernels

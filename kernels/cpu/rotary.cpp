@@ -1,0 +1,73 @@
+// A task turns a few positions of all sequences, so that each sine is computed once: in double,
+// then rounded.
+#include "kernels/rotary.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/thread_pool.h"
+
+namespace smoe::kernels {
+namespace {
+
+constexpr std::int64_t kPositions = 16;  // of one task
+
+// Rows [begin, end) of the table [S, C]: C/2 cosines, then C/2 sines, for each position.
+template <class Acc>
+void fill_table(const RotaryArgs& args, std::int64_t begin, std::int64_t end, Acc* table) {
+  const std::int64_t width = args.shape.head_dim, half = width / 2;
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(args.theta, -2.0 * double(i) / double(width));
+    for (std::int64_t position = begin; position < end; ++position) {
+      const double angle = double(position) * frequency;
+      table[position * width + i] = Acc(std::cos(angle));
+      table[position * width + half + i] = Acc(args.inverse ? -std::sin(angle) : std::sin(angle));
+    }
+  }
+}
+
+template <class T, class Acc>
+void turn_head(const T* source, T* target, const Acc* cosines, const Acc* sines,
+               std::int64_t half) {
+  // source and target are the same memory or apart, so an element is read before it is written.
+#pragma omp simd
+  for (std::int64_t i = 0; i < half; ++i) {
+    const Acc low = Acc(source[i]), high = Acc(source[i + half]);
+    target[i] = T(low * cosines[i] - high * sines[i]);
+    target[i + half] = T(high * cosines[i] + low * sines[i]);
+  }
+}
+
+}  // namespace
+
+void rotary(const Launch&, const RotaryArgs& args) {
+  dispatch_floating(args.source.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const AttentionShape& shape = args.shape;
+    const std::int64_t width = shape.head_dim, half = width / 2;
+    const std::int64_t num_turned = shape.num_heads + shape.num_kv_heads;
+    Acc* table = static_cast<Acc*>(args.workspace);
+    const auto turn_row = [&](std::int64_t row, const Acc* angles) {
+      const T* source = args.source.row<T>(row);
+      T* target = args.target.row<T>(row);
+      for (std::int64_t head = 0; head < num_turned; ++head)
+        turn_head(source + head * width, target + head * width, angles, angles + half, half);
+      if (source != target)
+        std::copy(source + num_turned * width, source + shape.packed_width(),
+                  target + num_turned * width);
+    };
+    cpu::parallel_blocks(shape.seq_len, kPositions, [&](std::int64_t begin, std::int64_t end, int) {
+      fill_table(args, begin, end, table);
+      for (std::int64_t sequence = 0; sequence < shape.batch; ++sequence)
+        for (std::int64_t position = begin; position < end; ++position)
+          turn_row(sequence * shape.seq_len + position, table + position * width);
+    });
+  });
+}
+
+std::int64_t rotary_workspace_bytes(const Launch&, const RotaryArgs& args) {
+  return args.shape.seq_len * args.shape.head_dim * size_of(accumulation_dtype(args.source.dtype));
+}
+
+}  // namespace smoe::kernels
