@@ -1,0 +1,37 @@
+// Token embedding: rows of the weight; the backward adds each token's gradient to its row.
+#include "kernels/embedding.h"
+
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+
+namespace smoe {
+
+Variable embedding(const Tensor& token_ids, Parameter& weight) {
+  SMOE_CHECK(token_ids.rank() == 1 && token_ids.dtype() == DType::i32,
+             "embedding: token_ids must be i32 [T]; got ", token_ids.shape(), " ",
+             name_of(token_ids.dtype()));
+  SMOE_CHECK(weight.shape().rank() == 2, "embedding: weight must be [V, D]; got ", weight.name(),
+             " ", weight.shape());
+  const Tensor& table = weight.value();                                            // [V, D]
+  Tensor output = Tensor::empty({token_ids.dim(0), table.dim(1)}, table.dtype());  // [T, D]
+  kernels::embedding(launch(), {.table = matrix_of(table),
+                                .token_ids = token_ids.data_as<std::int32_t>(),
+                                .output = matrix_of(output)});
+  return record("embedding", std::move(output), {}, {&weight},
+                [token_ids, &weight](Tensor dy, InputGradients&) {
+                  kernels::EmbeddingBackwardArgs args{
+                      .doutput = matrix_of(dy),
+                      .token_ids = token_ids.data_as<std::int32_t>(),
+                      .dtable = matrix_of(weight.gradient()),
+                      .beta = weight.claim_gradient(),
+                      .workspace = nullptr};
+                  const Tensor scratch =
+                      workspace(kernels::embedding_backward_workspace_bytes(launch(), args));
+                  args.workspace = data_or_null(scratch);
+                  kernels::embedding_backward(launch(), args);
+                });
+}
+
+}  // namespace smoe
