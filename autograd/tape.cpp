@@ -47,7 +47,7 @@ Variable Tape::watch(Tensor x) {
 }
 
 std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
-                                 std::initializer_list<const Variable*> inputs,
+                                 std::span<const Variable* const> inputs,
                                  std::initializer_list<Parameter*> parameters,
                                  MultiBackward backward) {
   Node node{op,
@@ -160,6 +160,14 @@ Variable record(const char* op, Tensor output, std::initializer_list<const Varia
 
 std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
                                      std::initializer_list<const Variable*> inputs,
+                                     std::initializer_list<Parameter*> parameters,
+                                     MultiBackward backward) {
+  return record_outputs(op, std::move(outputs), std::span(inputs.begin(), inputs.size()),
+                        parameters, std::move(backward));
+}
+
+std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
+                                     std::span<const Variable* const> inputs,
                                      std::initializer_list<Parameter*> parameters,
                                      MultiBackward backward) {
   const auto needs = [](const Variable* input) { return input->requires_grad(); };

@@ -77,10 +77,8 @@ class Tape {
 
  private:
   friend class InputGradients;
-  friend Variable record(const char*, Tensor, std::initializer_list<const Variable*>,
-                         std::initializer_list<Parameter*>, Backward);
   friend std::vector<Variable> record_outputs(const char*, std::vector<Tensor>,
-                                              std::initializer_list<const Variable*>,
+                                              std::span<const Variable* const>,
                                               std::initializer_list<Parameter*>, MultiBackward);
   struct Node {
     const char* op;
@@ -92,7 +90,7 @@ class Tape {
   };
 
   std::vector<Variable> push(const char* op, std::vector<Tensor> outputs,
-                             std::initializer_list<const Variable*> inputs,
+                             std::span<const Variable* const> inputs,
                              std::initializer_list<Parameter*> parameters, MultiBackward backward);
   void check_belongs(const char* op, const Variable& variable) const;
   void run(Node node);
@@ -114,6 +112,11 @@ Variable record(const char* op, Tensor output, std::initializer_list<const Varia
                 std::initializer_list<Parameter*> parameters, Backward backward);
 std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
                                      std::initializer_list<const Variable*> inputs,
+                                     std::initializer_list<Parameter*> parameters,
+                                     MultiBackward backward);
+/// The same for an op whose number of inputs is known at run time alone.
+std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
+                                     std::span<const Variable* const> inputs,
                                      std::initializer_list<Parameter*> parameters,
                                      MultiBackward backward);
 

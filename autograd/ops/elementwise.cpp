@@ -1,0 +1,75 @@
+// Ops that treat every element alike, and the weighted sum of a loss's terms.
+#include "kernels/elementwise.h"
+
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+
+namespace smoe {
+
+Variable add(const Variable& a, const Variable& b) {
+  SMOE_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(),
+             "add: a and b must have one shape and dtype; got ", a.shape(), " ", name_of(a.dtype()),
+             " and ", b.shape(), " ", name_of(b.dtype()));
+  Tensor sum = Tensor::empty_like(a.data());
+  kernels::add(launch(), {a.data().data(), b.data().data(), sum.data(), sum.dtype(), sum.numel()});
+  return record("add", std::move(sum), {&a, &b}, {}, [](Tensor dy, InputGradients& out) {
+    out.give(0, dy);
+    out.give(1, std::move(dy));
+  });
+}
+
+Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint64_t a,
+                std::uint64_t b) {
+  SMOE_CHECK(epsilon >= 0 && epsilon < 1, "jitter: epsilon must be in [0, 1); got ", epsilon);
+  const auto multiply = [=](const Tensor& source, const Tensor& target) {
+    kernels::jitter(launch(), {source.data(), target.data(), target.dtype(), target.numel(),
+                               epsilon, seed, a, b});
+  };
+  Tensor y = Tensor::empty_like(x.data());
+  multiply(x.data(), y);
+  return record("jitter", std::move(y), {&x}, {}, [multiply](Tensor dy, InputGradients& out) {
+    Tensor dx = dy.is_sole_reference() ? dy : Tensor::empty_like(dy);
+    multiply(dy, dx);
+    out.give(0, std::move(dx));
+  });
+}
+
+namespace {
+
+Tensor scaled(const Tensor& x, double factor) {
+  Tensor y = Tensor::empty_like(x);
+  kernels::scale(launch(), {x.data(), x.dtype(), y.data(), y.dtype(), y.numel(), factor});
+  return y;
+}
+
+}  // namespace
+
+Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights) {
+  SMOE_CHECK(!scalars.empty() && scalars.size() == weights.size(),
+             "weighted_sum: one weight for each of at least one scalar; got ", scalars.size(),
+             " scalars and ", weights.size(), " weights");
+  std::vector<const Variable*> inputs;
+  for (const Variable& scalar : scalars) {
+    SMOE_CHECK(scalar.shape() == scalars[0].shape() && scalar.data().numel() == 1 &&
+                   scalar.dtype() == scalars[0].dtype(),
+               "weighted_sum: scalars must have one element and one dtype; got ", scalar.shape(),
+               " ", name_of(scalar.dtype()), " beside ", scalars[0].shape(), " ",
+               name_of(scalars[0].dtype()));
+    inputs.push_back(&scalar);
+  }
+  Tensor sum = scaled(scalars[0].data(), weights[0]);
+  for (std::size_t i = 1; i < scalars.size(); ++i) {
+    const Tensor term = scaled(scalars[i].data(), weights[i]);
+    kernels::add(launch(), {sum.data(), term.data(), sum.data(), sum.dtype(), 1});
+  }
+  std::vector<double> factors(weights.begin(), weights.end());
+  return record_outputs(
+      "weighted_sum", {std::move(sum)}, std::span<const Variable* const>(inputs), {},
+      [factors = std::move(factors)](std::vector<Tensor> dys, InputGradients& out) {
+        for (int i = 0; i < static_cast<int>(factors.size()); ++i)
+          if (out.wants(i)) out.give(i, factors[i] == 1 ? dys[0] : scaled(dys[0], factors[i]));
+      })[0];
+}
+
+}  // namespace smoe
