@@ -3,6 +3,7 @@
 // sort it.
 #pragma once
 #include "core/tensor.h"
+#include "kernels/routing_view.h"
 
 namespace smoe {
 
@@ -19,6 +20,12 @@ struct RoutingPlan {
   Tensor expert_offsets;         // i32 [E+1], first grouped row of each expert; the last is N
 
   std::int64_t num_rows() const { return num_tokens * top_k; }
+  /// The plan as kernels see it; valid while the plan's tensors live.
+  kernels::RoutingView view() const;
 };
+
+/// The plan of a choice that is already made: expert_ids i32 [T, K], each in [0, num_experts).
+/// Throws: UsageError for another shape or dtype, or for 2^31 rows or more. The ids are trusted.
+RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts);
 
 }  // namespace smoe
