@@ -3,7 +3,6 @@
 // sort it.
 #pragma once
 #include "core/tensor.h"
-#include "kernels/routing_view.h"
 
 namespace smoe {
 
@@ -20,8 +19,6 @@ struct RoutingPlan {
   Tensor expert_offsets;         // i32 [E+1], first grouped row of each expert; the last is N
 
   std::int64_t num_rows() const { return num_tokens * top_k; }
-  /// The plan as kernels see it; valid while the plan's tensors live.
-  kernels::RoutingView view() const;
 };
 
 /// The plan of a choice that is already made: expert_ids i32 [T, K], each in [0, num_experts).

@@ -2,22 +2,17 @@
 #include <limits>
 
 #include "autograd/ops.h"
+#include "autograd/ops/views.h"
 #include "autograd/tape.h"
 #include "core/device.h"
 
 namespace smoe {
 namespace {
 
-Tensor workspace_of(std::int64_t bytes) {
-  return Tensor::empty({bytes}, DType::u8, Category::workspace);
-}
-
-ConstMatrix matrix_of(const Tensor& x) {
-  return {x.data(), x.dtype(), x.dim(0), x.dim(1), x.dim(1)};
-}
-
-const void* data_or_null(const Tensor& x) {
-  return x.defined() ? x.data() : nullptr;
+/// Rows are counted in 32 bits.
+void check_rows(const char* op, std::int64_t num_tokens, std::int64_t top_k) {
+  SMOE_CHECK(num_tokens * top_k <= std::numeric_limits<std::int32_t>::max(), op,
+             ": at most 2^31 - 1 routed rows; got ", num_tokens, " tokens times ", top_k);
 }
 
 void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
@@ -27,6 +22,7 @@ void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
              name_of(logits.dtype()));
   SMOE_CHECK(top_k >= 1 && top_k <= logits.dim(1), "route: top_k must be 1 to E=", logits.dim(1),
              "; got ", top_k);
+  check_rows("route", logits.dim(0), top_k);
   if (!selection_bias.defined()) return;
   SMOE_CHECK(score == RouterScore::sigmoid,
              "route: a selection bias goes with the sigmoid score alone");
@@ -38,23 +34,13 @@ void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
 
 }  // namespace
 
-kernels::RoutingView RoutingPlan::view() const {
-  return {num_tokens,
-          top_k,
-          num_experts,
-          sorted_scattered_ids.data_as<std::int32_t>(),
-          grouped_rows.data_as<std::int32_t>(),
-          expert_offsets.data_as<std::int32_t>()};
-}
-
 RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
   SMOE_CHECK(expert_ids.rank() == 2 && expert_ids.dtype() == DType::i32,
              "plan_routing: expert_ids must be i32 [T, K]; got ", name_of(expert_ids.dtype()), " ",
              expert_ids.shape());
+  SMOE_CHECK(num_experts >= 1, "plan_routing: num_experts must be positive; got ", num_experts);
+  check_rows("plan_routing", expert_ids.dim(0), expert_ids.dim(1));
   const std::int64_t num_rows = expert_ids.numel();
-  SMOE_CHECK(num_rows <= std::numeric_limits<std::int32_t>::max() && num_experts >= 1,
-             "plan_routing: at most 2^31 - 1 rows and at least one expert; got ", num_rows,
-             " rows, ", num_experts, " experts");
   const RoutingPlan plan{expert_ids.dim(0),
                          expert_ids.dim(1),
                          num_experts,
@@ -63,14 +49,14 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
                          Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_experts + 1}, DType::i32)};
-  const Tensor workspace =
-      workspace_of(kernels::group_by_expert_workspace_bytes(launch(), num_rows, num_experts));
+  const Tensor scratch =
+      workspace(kernels::group_by_expert_workspace_bytes(launch(), num_rows, num_experts));
   kernels::group_by_expert(
       launch(),
       {expert_ids.data_as<std::int32_t>(), num_rows, num_experts,
        plan.sorted_expert_ids.data_as<std::int32_t>(),
        plan.sorted_scattered_ids.data_as<std::int32_t>(), plan.grouped_rows.data_as<std::int32_t>(),
-       plan.expert_offsets.data_as<std::int32_t>(), workspace.data()});
+       plan.expert_offsets.data_as<std::int32_t>(), data_or_null(scratch)});
   return plan;
 }
 
@@ -82,11 +68,11 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
   const Tensor gates = Tensor::empty({num_tokens, top_k}, x.dtype());
   const Tensor expert_ids = Tensor::empty({num_tokens, top_k}, DType::i32);
   const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
-  const Tensor workspace =
-      workspace_of(kernels::router_forward_workspace_bytes(launch(), num_tokens, num_experts));
-  kernels::router_forward(
-      launch(), {matrix_of(x), data_or_null(selection_bias), score, top_k, gates.data(),
-                 expert_ids.data_as<std::int32_t>(), sums.data_as<double>(), workspace.data()});
+  const Tensor scratch =
+      workspace(kernels::router_forward_workspace_bytes(launch(), num_tokens, num_experts));
+  kernels::router_forward(launch(), {matrix_of(x), data_or_null(selection_bias), score, top_k,
+                                     gates.data(), expert_ids.data_as<std::int32_t>(),
+                                     sums.data_as<double>(), data_or_null(scratch)});
   const RoutingPlan plan = plan_routing(expert_ids, num_experts);
   const Tensor balance_loss = Tensor::empty({1}, x.dtype());
   const Tensor z_loss = Tensor::empty({1}, x.dtype());
@@ -96,17 +82,12 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
 
   auto backward = [x, expert_ids, offsets = plan.expert_offsets, score, top_k](
                       std::vector<Tensor> dys, InputGradients& out) {
-    const Tensor dx = Tensor::empty_like(x);
-    kernels::router_backward(launch(), {matrix_of(x),
-                                        expert_ids.data_as<std::int32_t>(),
-                                        offsets.data_as<std::int32_t>(),
-                                        score,
-                                        top_k,
-                                        data_or_null(dys[0]),
-                                        data_or_null(dys[1]),
-                                        data_or_null(dys[2]),
-                                        {dx.data(), dx.dtype(), dx.dim(0), dx.dim(1), dx.dim(1)}});
-    out.give(0, dx);
+    Tensor dx = Tensor::empty_like(x);
+    kernels::router_backward(
+        launch(),
+        {matrix_of(x), expert_ids.data_as<std::int32_t>(), offsets.data_as<std::int32_t>(), score,
+         top_k, data_or_null(dys[0]), data_or_null(dys[1]), data_or_null(dys[2]), matrix_of(dx)});
+    out.give(0, std::move(dx));
   };
   std::vector<Variable> outputs =
       record_outputs("route", {gates, balance_loss, z_loss}, {&logits}, {}, std::move(backward));

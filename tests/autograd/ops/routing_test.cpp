@@ -1,0 +1,134 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+#include "core/memory.h"
+#include "tests/support/compare.h"
+#include "tests/support/gradients.h"
+#include "tests/support/routing_plans.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+constexpr RouterScore kScores[] = {RouterScore::softmax_topk_renorm, RouterScore::softmax_topk,
+                                   RouterScore::topk_softmax, RouterScore::sigmoid};
+
+struct Sizes {
+  std::int64_t num_tokens, num_experts, top_k;
+};
+
+constexpr Sizes kSizes[] = {{0, 3, 1},  {1, 1, 1},  {1, 2, 1},   {1, 2, 2},  {2, 3, 3},  {3, 5, 2},
+                            {4, 4, 4},  {5, 7, 3},  {6, 8, 2},   {7, 9, 9},  {8, 16, 1}, {9, 17, 5},
+                            {2, 33, 8}, {1, 64, 6}, {3, 31, 30}, {17, 4, 2}, {31, 3, 1}, {33, 2, 1},
+                            {65, 5, 2}, {64, 6, 4}, {130, 3, 2}};
+
+/// Logits whose ranks within a token are at least 0.1 apart, so that a central difference changes
+/// no choice. Tokens favour the last experts, so that some stay empty.
+Tensor separated_logits(const Sizes& sizes) {
+  RandomStream stream(5, sizes.num_tokens * 1000 + sizes.num_experts, sizes.top_k);
+  std::vector<double> values;
+  for (std::int64_t t = 0; t < sizes.num_tokens; ++t) {
+    std::vector<double> row;
+    for (std::int64_t e = 0; e < sizes.num_experts; ++e)
+      row.push_back(0.11 * static_cast<double>(e) + 0.01 * stream.uniform() - 1);
+    for (std::size_t e = row.size() / 2; e > 1; --e)
+      std::swap(row[e - 1], row[stream.below(row.size())]);
+    values.insert(values.end(), row.begin(), row.end());
+  }
+  return tensor_of(values, {sizes.num_tokens, sizes.num_experts}, DType::f64);
+}
+
+}  // namespace
+
+TEST_CASE("route's gradients agree with central differences in every mode") {
+  for (const RouterScore score : kScores)
+    for (const Sizes& sizes : kSizes) {
+      const Tensor logits = separated_logits(sizes);
+      const auto outputs = [&](const std::vector<Variable>& x) {
+        const Routing r = route(x[0], sizes.top_k, score, {});
+        return std::vector{r.gates, r.balance_loss, r.z_loss};
+      };
+      check_gradients("route", outputs, {logits});
+    }
+}
+
+TEST_CASE("a selection bias moves the choice while gradients follow the scores") {
+  const Tensor logits = separated_logits({9, 6, 2});
+  const Tensor bias = tensor_of({0.9, 0, 0, 0.4, 0, -0.7}, {6}, DType::f64);
+  const auto choice = [&](const Tensor& b) {
+    return route(logits, 2, RouterScore::sigmoid, b).plan.expert_ids.to_vector<std::int32_t>();
+  };
+  CHECK(choice(bias) != choice({}));
+  CHECK(choice(Tensor::zeros({6}, DType::f64)) == choice({}));
+  check_gradients("route with bias",
+                  [&](const auto& x) {
+                    const Routing r = route(x[0], 2, RouterScore::sigmoid, bias);
+                    return std::vector{r.gates, r.balance_loss, r.z_loss};
+                  },
+                  {logits});
+}
+
+TEST_CASE("outputs that no gradient reaches add nothing") {
+  const Tensor logits = separated_logits({5, 4, 2});
+  for (const RouterScore score : kScores)
+    for (const int only : {0, 1, 2})
+      check_gradients(
+          "route, one output",
+          [&](const auto& x) {
+            const Routing r = route(x[0], 2, score, {});
+            return std::vector{only == 0 ? r.gates : only == 1 ? r.balance_loss : r.z_loss};
+          },
+          {logits});
+}
+
+TEST_CASE("a plan from given ids is the plain counting sort's") {
+  for (const Spread spread :
+       {Spread::uniform, Spread::ends_empty, Spread::middle_empty, Spread::one_expert})
+    for (const auto& [num_tokens, num_experts, top_k] : kSizes) {
+      const PoisonGuard poison;
+      const auto ids = expert_ids_of(num_tokens, top_k, num_experts, spread);
+      const RoutingPlan wanted = plan_of(ids, top_k, num_experts);
+      const RoutingPlan plan = plan_routing(wanted.expert_ids, num_experts);
+      CHECK(plan.num_tokens == num_tokens);
+      CHECK(plan.top_k == top_k);
+      CHECK(plan.num_experts == num_experts);
+      check_same_bits("sorted_expert_ids", plan.sorted_expert_ids, wanted.sorted_expert_ids);
+      check_same_bits("sorted_scattered_ids", plan.sorted_scattered_ids,
+                      wanted.sorted_scattered_ids);
+      check_same_bits("grouped_rows", plan.grouped_rows, wanted.grouped_rows);
+      check_same_bits("expert_offsets", plan.expert_offsets, wanted.expert_offsets);
+    }
+}
+
+TEST_CASE("route keeps logits, outputs and plan, and no scratch memory") {
+  const std::int64_t t = 100, e = 8, k = 2, n = t * k;
+  Tape tape;
+  const TapeScope scope(tape);
+  const Variable logits = tape.watch(random_normal("logits", {t, e}, DType::f32));
+  const std::int64_t before = memory_use().now_bytes;
+  const Routing r = route(logits, k, RouterScore::softmax_topk_renorm, {});
+  const std::int64_t plan_bytes = (4 * n + e + 1) * 4;
+  CHECK(memory_use().now_bytes - before == n * 4 + 2 * 4 + plan_bytes);
+}
+
+TEST_CASE("route names what does not fit") {
+  const Tensor logits = Tensor::zeros({2, 4}, DType::f32);
+  const auto softmax = RouterScore::softmax_topk;
+  CHECK_THROWS_WITH_AS(route(Tensor::zeros({2, 4}, DType::bf16), 2, softmax, {}),
+                       "route: logits must be [T, E] in f32 or f64; got [2, 4] bf16", UsageError);
+  CHECK_THROWS_WITH_AS(route(logits, 5, softmax, {}), "route: top_k must be 1 to E=4; got 5",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(route(logits, 0, softmax, {}), "route: top_k must be 1 to E=4; got 0",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(route(logits, 1, softmax, Tensor::zeros({4}, DType::f32)),
+                       "route: a selection bias goes with the sigmoid score alone", UsageError);
+  CHECK_THROWS_WITH_AS(route(logits, 1, RouterScore::sigmoid, Tensor::zeros({3}, DType::f32)),
+                       "route: selection_bias must be [E=4] in f32; got [3] f32", UsageError);
+  CHECK_THROWS_WITH_AS(plan_routing(logits, 4),
+                       "plan_routing: expert_ids must be i32 [T, K]; got f32 [2, 4]", UsageError);
+}
