@@ -1,6 +1,7 @@
 #include "train/commands/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <vector>
 
@@ -21,7 +22,7 @@ std::string name_of_parsed(const CLI::App& app) {
 int run_command_line(int argc, const char* const* argv) {
   CLI::App app("Trains sparse mixture-of-experts transformers.", "smoe");
   app.set_version_flag("--version", "smoe " SMOE_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is found out below, after a misspelt one
   app.footer("`smoe COMMAND --help` shows a command's options and examples.");
   const std::vector<Command> commands = {
       add_train_command(app),
@@ -36,9 +37,10 @@ int run_command_line(int argc, const char* const* argv) {
     throw UsageError(concat(name, ": ", error.what(), "; see ", name, " --help"));
   }
 
-  int exit_code = 0;
-  for (const Command& command : commands)
-    if (command.parser->parsed()) exit_code = command.run();
+  const auto named = std::find_if(commands.begin(), commands.end(),
+                                  [](const Command& command) { return command.parser->parsed(); });
+  SMOE_CHECK(named != commands.end(), "smoe: a command is required; see smoe --help");
+  const int exit_code = named->run();
   if (!std::cout.flush()) throw SystemError("standard output: could not be written");
   return exit_code;
 }

@@ -9,6 +9,7 @@
 #include "train/config/key_hint.h"
 #include "train/config/schema.h"
 #include "train/config/settings.h"
+#include "train/config/text.h"
 
 namespace smoe {
 namespace {

@@ -5,36 +5,14 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
-#include <algorithm>
 #include <map>
 #include <sstream>
 #include <string_view>
 
+#include "train/config/text.h"
+
 namespace smoe {
 namespace {
-
-/// Bytes of the UTF-8 character that `text` begins with (RFC 3629); 0 if it begins with none.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  if (length == 0 || first > 0xf4) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  const bool is_overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
-  const bool is_surrogate = first == 0xed && byte(1) >= 0xa0;
-  const bool is_too_large = first == 0xf4 && byte(1) >= 0x90;
-  return is_overlong || is_surrogate || is_too_large ? 0 : length;
-}
-
-std::string hex(char c) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  const auto byte = static_cast<unsigned char>(c);
-  return {'0', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
-}
 
 /// Refuses bytes that are no text, since yaml-cpp would replace them or stop at them.
 void check_is_text(std::string_view text, const std::string& name) {
@@ -42,20 +20,36 @@ void check_is_text(std::string_view text, const std::string& name) {
   while (!text.empty()) {
     const char c = text[0];
     const std::size_t length = utf8_length(text);
-    SMOE_CHECK(length > 0, name, ":", line, ": must be UTF-8; got the byte ", hex(c));
+    SMOE_CHECK(length > 0, name, ":", line, ": must be UTF-8; got the byte 0x", hex_byte(c));
     const bool is_layout = c == '\n' || c == '\r' || c == '\t';
-    SMOE_CHECK(is_layout || static_cast<unsigned char>(c) >= 0x20, name, ":", line,
-               ": must not contain control characters; got the byte ", hex(c));
+    SMOE_CHECK(is_layout || !is_control(c), name, ":", line,
+               ": must not contain control characters; got the byte 0x", hex_byte(c));
     line += c == '\n';
     text.remove_prefix(length);
   }
+}
+
+/// Whether the quoted text that `source` begins with ends on its own line. Without this check the
+/// end of the file would do: yaml-cpp 0.7 accepts `name: "tiny` with a newline after it.
+bool ends_on_its_line(std::string_view source) {
+  const char quote = source[0];
+  for (std::size_t i = 1; i < source.size() && source[i] != '\n'; ++i) {
+    const bool is_doubled = quote == '\'' && source.substr(i).starts_with("''");
+    const bool is_escape = quote == '"' && source[i] == '\\';
+    if (is_doubled || is_escape)
+      ++i;
+    else if (source[i] == quote)
+      return true;
+  }
+  return false;
 }
 
 /// Turns yaml-cpp's events into settings. Events, not its tree: the tree has already lost
 /// duplicates and followed aliases.
 class SettingsBuilder : public YAML::EventHandler {
  public:
-  explicit SettingsBuilder(std::string name) : name_(std::move(name)) {}
+  SettingsBuilder(std::string_view source, std::string name)
+      : source_(source), name_(std::move(name)) {}
 
   std::vector<Setting> take() { return std::move(settings_); }
 
@@ -79,9 +73,10 @@ class SettingsBuilder : public YAML::EventHandler {
                 const std::string& value) override {
     check_plain(mark, tag, anchor);
     if (sections_.empty()) fail(mark, "must consist of sections; got " + shown(value));
-    // yaml-cpp gives quoted scalars the tag "!" and plain ones "?".
+    const bool is_quoted = tag == "!";  // yaml-cpp's own mark; plain scalars have "?"
+    if (is_quoted) check_quotes(mark);
     if (has_key_)
-      finish_value(Setting::Kind::scalar, {value, tag == "!"});
+      finish_value(Setting::Kind::scalar, {value, is_quoted});
     else
       begin_key(mark, value);
   }
@@ -123,6 +118,14 @@ class SettingsBuilder : public YAML::EventHandler {
     if (!tag.empty() && tag != "?" && tag != "!") fail(mark, "tags (!name) are not allowed");
   }
 
+  void check_quotes(const YAML::Mark& mark) const {
+    const std::string_view scalar = source_.substr(static_cast<std::size_t>(mark.pos));
+    if (scalar.starts_with('!')) fail(mark, "tags (!name) are not allowed");
+    if (scalar.starts_with('|') || scalar.starts_with('>'))
+      fail(mark, "block text (| and >) is not allowed");
+    if (!ends_on_its_line(scalar)) fail(mark, "quotes must be closed on the same line");
+  }
+
   void begin_key(const YAML::Mark& mark, const std::string& key) {
     Section& section = sections_.back();
     if (key == "<<") fail(mark, "merge keys (<<) are not allowed");
@@ -144,6 +147,7 @@ class SettingsBuilder : public YAML::EventHandler {
     has_key_ = false;
   }
 
+  std::string_view source_;
   std::string name_;
   std::vector<Setting> settings_;
   std::vector<Section> sections_;  ///< those that are open, outermost first
@@ -154,14 +158,16 @@ class SettingsBuilder : public YAML::EventHandler {
 
 }  // namespace
 
-std::vector<Setting> read_settings(const std::string& yaml, const std::string& name) {
+std::vector<Setting> read_settings(std::string_view yaml, const std::string& name) {
   const auto bytes = static_cast<std::int64_t>(yaml.size());
   SMOE_CHECK(bytes <= kMaxConfigBytes, name, ": must have at most ", kMaxConfigBytes,
              " bytes; got ", bytes);
   check_is_text(yaml, name);
-  SettingsBuilder builder(name);
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (yaml.starts_with(kByteOrderMark)) yaml.remove_prefix(kByteOrderMark.size());
+  SettingsBuilder builder(yaml, name);
   try {
-    std::istringstream stream(yaml);
+    std::istringstream stream{std::string(yaml)};
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
@@ -173,7 +179,6 @@ std::vector<Setting> read_settings(const std::string& yaml, const std::string& n
 
 Setting read_override(const std::string& text) {
   const std::string place = concat("override '", shown(text), "'");
-  check_is_text(text, place);
   const std::size_t equals = text.find('=');
   SMOE_CHECK(equals != std::string::npos && equals > 0, place, ": must be key.path=value");
   return {place, text.substr(0, equals), Setting::Kind::scalar, {text.substr(equals + 1)}};

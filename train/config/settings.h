@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "train/config/value.h"
@@ -26,7 +27,7 @@ struct Setting {
 /// All keys of a YAML text in its order, each section before what is in it. `name` stands for the
 /// file in messages.
 /// Throws: UsageError `name:line: ...` for the first thing that is not such a text.
-std::vector<Setting> read_settings(const std::string& yaml, const std::string& name);
+std::vector<Setting> read_settings(std::string_view yaml, const std::string& name);
 
 /// The setting in "optim.lr=0.001"; what follows the first '=' is taken as it is.
 /// Throws: UsageError if there is no key or no '='.

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "train/config/text.h"
+
 namespace smoe {
 namespace {
 
@@ -15,9 +17,6 @@ struct Overloaded : F... {
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-bool is_control(char c) {
-  return (static_cast<unsigned char>(c) < 0x20) || c == 0x7f;
 }
 
 /// 010 is eight to some readers of YAML and ten to others, so it is nothing to this one.
@@ -80,8 +79,8 @@ std::string assign(const Slot& slot, const Scalar& scalar) {
                           return "";
                         },
                         [&](std::string* value) -> std::string {
-                          if (std::any_of(text.begin(), text.end(), is_control))
-                            return "text without control characters";
+                          if (!is_printable(text))
+                            return "text in UTF-8 without control characters";
                           *value = text;
                           return "";
                         },
@@ -119,26 +118,6 @@ std::string type_of(const Slot& slot) {
                         [](const Choice& value) { return "one of " + listed(value.names); },
                     },
                     slot);
-}
-
-std::string shown(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  const bool is_cut = text.size() > kLongest;
-  std::size_t size = std::min(text.size(), kLongest);
-  // Never cut inside a UTF-8 character: bytes 10xxxxxx continue one.
-  while (is_cut && size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out;
-  for (const char c : text.substr(0, size)) {
-    if (is_control(c)) {
-      const auto byte = static_cast<unsigned char>(c);
-      (((out += "\\x") += kHex[byte >> 4]) += kHex[byte & 15]);
-    } else {
-      out += c;
-    }
-  }
-  return is_cut ? out + "..." : out;
 }
 
 std::string shown(const Scalar& scalar) {

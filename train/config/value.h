@@ -53,8 +53,7 @@ std::string to_yaml(const Slot& slot);
 /// "an integer", "a number", "true or false", "text" or "one of a, b".
 std::string type_of(const Slot& slot);
 
-/// Text from outside for a message: one line, control characters escaped, long text cut.
-std::string shown(std::string_view text);
+/// The scalar for a message, in quotes if it was written so or is empty.
 std::string shown(const Scalar& scalar);
 
 /// The names one after the other: "a, b, c".

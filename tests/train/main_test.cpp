@@ -1,0 +1,66 @@
+// Runs the program itself: exit codes, and where its output goes.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+namespace {
+
+struct Outcome {
+  int exit_code;
+  std::string output;
+};
+
+/// What `smoe arguments` prints and returns; the program stands beside the one with the tests.
+Outcome run_smoe(const std::string& arguments) {
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
+  std::FILE* pipe = ::popen(('"' + program.string() + "\" " + arguments).c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::string output;
+  for (int c; (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);
+  const int status = ::pclose(pipe);
+  REQUIRE(WIFEXITED(status));
+  return {WEXITSTATUS(status), output};
+}
+
+void check_failure(const std::string& arguments, int exit_code, const std::string& message) {
+  CAPTURE(arguments);
+  const Outcome outcome = run_smoe(arguments + " 2>&1 >/dev/null");
+  CHECK(outcome.exit_code == exit_code);
+  CHECK(outcome.output == message + "\n");
+}
+
+TEST_CASE("what was asked for goes to standard output, with exit code 0") {
+  const Outcome version = run_smoe("--version 2>/dev/null");
+  CHECK(version.exit_code == 0);
+  CHECK(version.output.starts_with("smoe 0."));
+  const Outcome help = run_smoe("train --help 2>/dev/null");
+  CHECK(help.exit_code == 0);
+  CHECK(help.output.find("Examples:") != std::string::npos);
+  const Outcome config = run_smoe("train configs/tiny.yaml --print-config optim.lr=1e-3 2>&1");
+  CHECK(config.exit_code == 0);
+  CHECK(config.output.starts_with("run:\n  name: \"tiny\""));
+  CHECK(config.output.find("\n  lr: 0.001  # ") != std::string::npos);
+}
+
+TEST_CASE("wrong usage and configuration are one line and exit code 2") {
+  check_failure("", 2, "smoe: a command is required; see smoe --help");
+  check_failure("trian", 2,
+                "smoe: The following argument was not expected: trian; see smoe --help");
+  check_failure("train", 2, "smoe train: CONFIG is required; see smoe train --help");
+  check_failure("train configs/tiny.yaml --print-config optim.lrr=1", 2,
+                "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?");
+}
+
+TEST_CASE("what the system refuses is one line and exit code 1") {
+  check_failure("train no/such.yaml --print-config", 1,
+                "open no/such.yaml: No such file or directory");
+  const Outcome full = run_smoe("train configs/tiny.yaml --print-config 2>&1 >/dev/full");
+  CHECK(full.exit_code == 1);
+  CHECK(full.output == "standard output: could not be written\n");
+}
+
+}  // namespace
