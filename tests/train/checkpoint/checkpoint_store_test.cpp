@@ -1,0 +1,231 @@
+#include "train/checkpoint/checkpoint_store.h"
+
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "tests/train/checkpoint/fake_state.h"
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+
+namespace {
+
+// A store over a folder of its own that remembers what it logged.
+struct TestStore {
+  explicit TestStore(std::int64_t keep = 2, std::int64_t keep_every = 0)
+      : store({folder / "checkpoints", keep, keep_every},
+              [this](const std::string& line) { log += line + "\n"; }) {}
+
+  std::string save(std::int64_t step) { return save(step, static_cast<std::uint64_t>(step)); }
+  std::string save(std::int64_t step, std::uint64_t seed) {
+    FakeState state(seed);
+    return store.save(fake_header(step), state.visitable());
+  }
+  std::string path(const std::string& name) const { return folder / ("checkpoints/" + name); }
+  std::string names() const {
+    std::string text;
+    for (const FolderEntry& entry : list_folder(folder / "checkpoints")) text += entry.name + " ";
+    return text;
+  }
+  std::optional<std::int64_t> resume(FakeState& state, const std::string& from = "auto") {
+    return store.resume(from, fake_header(0), state.visitable());
+  }
+  // Resumes and says which step's state is there now.
+  std::int64_t resumed_step() {
+    FakeState state(999);
+    const auto step = resume(state);
+    CHECK(state.bits() == FakeState(step ? *step : 999).bits());
+    return step ? *step : -1;
+  }
+  bool logged(const std::string& part) const { return log.find(part) != std::string::npos; }
+
+  TemporaryFolder folder;
+  std::string log;
+  CheckpointStore store;
+};
+
+void flip_bit(const std::string& path, std::uint64_t random) {
+  std::string bytes = read_file(path, 1 << 20);
+  bytes[random % bytes.size()] ^= static_cast<char>(1 << random % 8);
+  overwrite(path, bytes);
+}
+
+struct Interruption : Error {
+  using Error::Error;
+};
+
+}  // namespace
+
+TEST_CASE("a new run finds nothing, and a later one the newest state") {
+  TestStore test;
+  CHECK(test.resumed_step() == -1);
+  CHECK(test.save(10) == test.path("step-00000010"));
+  CHECK(test.log == "saved " + test.path("step-00000010") + "\n");
+  test.save(20);
+  CHECK(test.resumed_step() == 20);
+  CHECK(test.logged("resumed from " + test.path("step-00000020")));
+}
+
+TEST_CASE("none starts anew and a path chooses") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  FakeState state(999);
+  CHECK(!test.resume(state, "none"));
+  CHECK(state.bits() == FakeState(999).bits());
+  CHECK(test.resume(state, test.path("step-00000010")) == 10);
+  CHECK(state.bits() == FakeState(10).bits());
+  flip_bit(test.path("step-00000010/shard-00000.bin"), 123);
+  const std::string message = message_of([&] { test.resume(state, test.path("step-00000010")); });
+  CHECK(message.find("step-00000010/shard-00000.bin: tensor") != std::string::npos);
+  CHECK_THROWS_AS(test.resume(state, test.folder / "elsewhere"), UsageError);
+}
+
+TEST_CASE("the newest by name wins, whatever the file times; other names are not looked at") {
+  TestStore test(5);
+  for (const std::int64_t step : {9, 100'000'001, 30}) {
+    if (step != 30) test.save(step);
+  }
+  make_folders(test.path("step-99"));
+  make_folders(test.path("step-00000099x"));
+  make_folders(test.path("step--0000009"));
+  make_folders(test.path("step-"));
+  make_folders(test.path("notes"));
+  CHECK(test.resumed_step() == 100'000'001);
+  CHECK(!test.logged("damaged"));
+}
+
+TEST_CASE("a damaged checkpoint is named and passed over") {
+  std::mt19937_64 random(7);
+  for (const std::string file : {"manifest.json", "shard-00000.bin"}) {
+    for (int i = 0; i < 20; ++i) {
+      TestStore test;
+      test.save(10);
+      test.save(20);
+      const std::string path = test.path("step-00000020/" + file);
+      if (i % 2) {
+        flip_bit(path, random());
+      } else {
+        const std::string bytes = read_file(path, 1 << 20);
+        overwrite(path, std::string_view(bytes).substr(0, random() % bytes.size()));
+      }
+      CHECK(test.resumed_step() == 10);
+      CHECK(test.logged("passing over a damaged checkpoint: " + path));
+    }
+  }
+}
+
+TEST_CASE("a checkpoint under another step's name is damaged") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  rename_path(test.path("step-00000020"), test.path("step-00000030"));
+  CHECK(test.resumed_step() == 10);
+  CHECK(test.logged("must be of the step in its name; got step 20"));
+}
+
+TEST_CASE("when all are damaged the run does not silently start anew") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  remove_file(test.path("step-00000010/manifest.json"));
+  remove_file(test.path("step-00000020/manifest.json"));
+  FakeState state(999);
+  CHECK(message_of([&] { test.resume(state); }).find("all 2 checkpoints are damaged") !=
+        std::string::npos);
+}
+
+TEST_CASE("another config or data set is refused with both digests") {
+  TestStore test;
+  test.save(10);
+  FakeState state(999);
+  CheckpointHeader expected = fake_header(0);
+  expected.config = {7, 7};
+  const auto refusal = [&] {
+    return message_of([&] { test.store.resume("auto", expected, state.visitable()); });
+  };
+  std::string message = refusal();
+  CHECK(message.find("config digest must be " + expected.config.hex()) != std::string::npos);
+  CHECK(message.find("got " + fake_header(0).config.hex()) != std::string::npos);
+  expected = fake_header(0);
+  expected.data = {7, 7};
+  message = refusal();
+  CHECK(message.find("data digest must be " + expected.data.hex()) != std::string::npos);
+  CHECK(message.find("got " + fake_header(0).data.hex()) != std::string::npos);
+  CHECK(state.bits() == FakeState(999).bits());
+}
+
+TEST_CASE("the last two and every n-th are kept") {
+  TestStore test(2, 30);
+  for (std::int64_t step = 10; step <= 100; step += 10) test.save(step);
+  CHECK(test.names() == "step-00000030 step-00000060 step-00000090 step-00000100 ");
+  CHECK_THROWS_AS(CheckpointStore({"x", 1, 0}, {}), UsageError);
+  CHECK_THROWS_AS(CheckpointStore({"x", 2, -1}, {}), UsageError);
+}
+
+TEST_CASE("a run that went back replaces what it had saved from there on") {
+  TestStore test(3);
+  for (const std::int64_t step : {10, 20, 30}) test.save(step);
+  test.save(20, 77);
+  CHECK(test.names() == "step-00000010 step-00000020 ");
+  CHECK(test.logged("removing " + test.path("step-00000030")));
+  FakeState state(999);
+  CHECK(test.resume(state) == 20);
+  CHECK(state.bits() == FakeState(77).bits());
+}
+
+TEST_CASE("a death between the two renames of a replacement loses nothing") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  rename_path(test.path("step-00000020"), test.path("step-00000020.replaced"));
+  CHECK(test.resumed_step() == 20);
+  test.save(30);
+  CHECK(test.names() == "step-00000010 step-00000030 ");
+}
+
+TEST_CASE("what dead runs left half done is ignored and removed by the next save") {
+  TestStore test;
+  test.save(10);
+  FakeState state(20);
+  write_checkpoint(test.path(".tmp-step-00000020"), fake_header(20), state.visitable());
+  write_checkpoint(test.path(".tmp-removed-step-00000005"), fake_header(5), state.visitable());
+  CHECK(test.resumed_step() == 10);
+  test.save(20);
+  CHECK(test.names() == "step-00000010 step-00000020 ");
+}
+
+TEST_CASE("a save that is interrupted anywhere leaves the old checkpoints and nothing else") {
+  TestStore test;
+  test.save(10);
+  FakeState state(20);
+  const auto num_visits = static_cast<int>(state.tensors.size());
+  for (int limit = 0; limit < num_visits; ++limit) {
+    // Shows `limit` tensors and then fails, as a device or a disk would.
+    const VisitState visit = [&](StateVisitor& visitor) {
+      for (int i = 0; i < limit; ++i) visitor.tensor(concat("t", i), state.tensors[i]);
+      throw Interruption("enough");
+    };
+    CHECK_THROWS_AS(test.store.save(fake_header(20), visit), Interruption);
+    CHECK(test.names() == "step-00000010 ");
+  }
+  CHECK(!test.logged("step-00000020"));
+  CHECK(test.resumed_step() == 10);
+}
+
+TEST_CASE("a state that does not read back as it was written is not saved") {
+  // A NaN's bits and a shared view are fine; a name in two kinds is not.
+  TestStore test;
+  test.save(10);
+  std::int64_t n = 1;
+  double x = 1;
+  const std::string message = message_of([&] {
+    test.store.save(fake_header(20), [&](StateVisitor& visitor) {
+      visitor.integer("a", n);
+      visitor.real("a", x);
+    });
+  });
+  CHECK(message.find("a twice") != std::string::npos);
+  CHECK(test.names() == "step-00000010 ");
+}

@@ -1,0 +1,173 @@
+#include "train/checkpoint/manifest.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+
+namespace {
+
+// A manifest with one of everything.
+Manifest sample() {
+  Manifest manifest;
+  manifest.step = 1234;
+  manifest.build = "smoe \"1\"\n";
+  manifest.device = "cpu";
+  manifest.config_digest = {1, 2};
+  manifest.data_digest = {3, 4};
+  manifest.integers = {{"a.step", -5}, {"b", std::numeric_limits<std::int64_t>::max()}};
+  manifest.reals = {{"nan", std::nan("")}, {"x", 0.1}};
+  manifest.shards = {{"shard-00000.bin",
+                      32,
+                      {{"w", DType::f32, {2, 3}, 0, 24, {5, 6}},
+                       {"empty", DType::bf16, {0, 7}, 24, 0, {7, 8}},
+                       {"scalar", DType::f64, {}, 24, 8, {9, 10}}}}};
+  return manifest;
+}
+
+// Gives `text` a seal that fits, as an attacker would.
+std::string sealed(const std::string& text) {
+  const std::string body = text.substr(0, text.rfind("\"manifest_digest\""));
+  return body + "\"manifest_digest\": \"" + digest_of(body).hex() + "\"\n}\n";
+}
+
+// The sample with one piece of its text replaced, and sealed again.
+std::string with(const std::string& from, const std::string& to) {
+  std::string text = manifest_text(sample());
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return sealed(text.replace(at, from.size(), to));
+}
+
+std::string error_of(const std::string& text) {
+  return message_of([&] { parse_manifest(text, "m"); });
+}
+
+}  // namespace
+
+TEST_CASE("a manifest reads back as it was") {
+  const std::string text = manifest_text(sample());
+  const Manifest read = parse_manifest(text, "m");
+  CHECK(manifest_text(read) == text);
+  CHECK(read.step == 1234);
+  CHECK(read.build == sample().build);
+  CHECK(std::isnan(read.reals.at("nan")));
+  CHECK(read.reals.at("x") == 0.1);
+  REQUIRE(read.shards.at(0).tensors.size() == 3);
+  CHECK(read.shards[0].tensors[0].shape == Shape{2, 3});
+  CHECK(read.shards[0].tensors[2].digest == Digest{9, 10});
+}
+
+TEST_CASE("each broken rule of the format is one clear line") {
+  struct Case {
+    const char* from;
+    std::string to;
+    const char* message;
+  };
+  const std::string big = "9223372036854775807";
+  const Case cases[] = {
+      {"\"smoe-checkpoint\"", "\"other\"", "m: format: must be smoe-checkpoint; got other"},
+      {"\"version\": 1", "\"version\": 2",
+       "m: is of format version 2; this program reads version 1"},
+      {"\"version\": 1", "\"version\": \"1\"", "m: version: must be an integer from 1 to"},
+      {"\"step\": 1234", "\"step\": -1", "m: step: must be an integer from 0 to"},
+      {"\"step\": 1234", "\"step\": 1e3", "m: step: must be an integer"},
+      {"\"step\": 1234", "\"step\": 18446744073709551615", "got 18446744073709551615"},
+      {"\"step\": 1234", "\"step\": 1e999", "m: is no JSON: a number is out of range"},
+      {"\"step\": 1234", "\"step\": 1, \"step\": 2", "keys must occur once in an object; got step"},
+      {"\"step\": 1234,", "", "m: has no \"step\""},
+      {"\"step\": 1234", "\"step\": 1, \"more\": 2", "m: must have 12 fields; got 13"},
+      {"\"step\": 1234", "\"step\": {}", "got an object"},
+      {"\"world_size\": 1", "\"world_size\": 0", "m: world_size: must be an integer from 1"},
+      {"00000000000000010000000000000002", "xyz", "config_digest: must be 32 hexadecimal digits"},
+      {"\"device\": \"cpu\"", "\"device\": 5", "m: device: must be a string; got 5"},
+      {"\"a.step\"", "\"a step\"", "m: a name must be 1 to 256 of A-Z a-z 0-9 . _ / -; got a step"},
+      {"\"a.step\": -5", "\"a.step\": 0.5", "m: integers: must be an integer"},
+      {"\"a.step\"", "\"w\"", "m: names must occur once; got w twice"},
+      {"\"0.1\"", "0.1", "m: reals: must be a real number in quotes; got 0.1"},
+      {"\"0.1\"", "\"0.1x\"", "m: reals: must be a real number"},
+      {"\"0.1\"", "\"\"", "m: reals: must be a real number"},
+      {"\"0.1\"", "\"1e999\"", "m: reals: must be a real number"},
+      {"shard-00000.bin", "../../etc/passwd",
+       "file: must be shard-00000.bin; got ../../etc/passwd"},
+      {"shard-00000.bin", "/etc/passwd", "must be shard-00000.bin; got /etc/passwd"},
+      {"shard-00000.bin", "a\\nb", "must be shard-00000.bin; got a?b"},
+      {"\"bytes\": 32", "\"bytes\": -32", "m: shards[0]: bytes: must be an integer from 0"},
+      {"\"bytes\": 32", "\"bytes\": 40", "its tensors must cover 40 bytes; got 32"},
+      {"\"bytes\": 32", "\"bytes\": 31", "shards[0]: tensors[2]: must end inside its shard"},
+      {"\"w\"", "\"scalar\"", "m: names must occur once; got scalar twice"},
+      {"\"w\"", "\"" + std::string(300, 'w') + "\"", "tensors[0]: name: must be 1 to 256 of"},
+      {"\"f32\"", "\"f31\"", "tensors[0]: dtype: unknown; got f31"},
+      {"[2,3]", "[2,-3]", "tensors[0]: shape: must be an integer from 0"},
+      {"[2,3]", "[2,3,1,1,1]", "shape: must have at most 4 sizes; got 5"},
+      {"[2,3]", "{\"a\": 1}", "shape: must be an array; got an object"},
+      {"[2,3]", "[" + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
+      {"[2,3]", "[0," + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
+      {"[2,3]", "[1000000000]", "must end inside its shard, 32 bytes on; got 4000000000"},
+      {"[2,3]", "[2,2]", "tensors[0]: bytes: must be an integer from 16 to 16; got 24"},
+      {"\"offset\": 0", "\"offset\": -8", "offset: must be an integer from 0 to 0; got -8"},
+      {"\"offset\": 24", "\"offset\": 16", "tensors[1]: offset: must be an integer from 24 to 24"},
+      {"\"offset\": 24", "\"offset\": 28", "tensors[1]: offset: must be an integer from 24 to 24"},
+      {"\"digest\": \"0", "\"digest\": \"X", "tensors[0]: digest: must be 32 hexadecimal digits"},
+      {"{\"name\": \"w\"", "7, {\"name\": \"w\"", "tensors[0]: must be an object; got 7"},
+      {"\"shards\": [", "\"shards\": [], \"x\": [",
+       "m: shards: must be 1 to 100000 of them; got 0"},
+      {"\"cpu\"", std::string(100, '['), "m: must nest at most 8 levels deep; got more"},
+      {"\"cpu\"", std::string(100'000, '['), "m: must nest at most 8 levels deep; got more"},
+      {"\"cpu\"", "\"\xff\xfe\"", "m: is no JSON at byte"},
+      {"\"cpu\"", "\"c\npu\"", "m: is no JSON at byte"},
+      {"\"cpu\"", "cpu", "m: is no JSON at byte"},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.from);
+    CAPTURE(c.to.substr(0, 60));
+    const std::string message = error_of(with(c.from, c.to));
+    CHECK_MESSAGE(message.find(c.message) != std::string::npos, message);
+    CHECK(message.substr(0, 2) == "m:");
+    CHECK(message.size() < 300);
+    CHECK(message.find('\n') == std::string::npos);
+  }
+}
+
+TEST_CASE("what has no valid seal is not parsed") {
+  const std::string text = manifest_text(sample());
+  CHECK(error_of("").find("must end with its digest") != std::string::npos);
+  CHECK(error_of(std::string(10'000, '\0')).find("is damaged") != std::string::npos);
+  CHECK(error_of(text + " ").find("is damaged") != std::string::npos);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    for (const int bit : {0, 3, 5, 7}) {
+      std::string flipped = text;
+      flipped[i] = static_cast<char>(flipped[i] ^ 1 << bit);
+      CHECK(error_of(flipped).find("is damaged") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("sealed text of any content gives a manifest or one line, never a crash") {
+  std::mt19937_64 random(3);
+  const std::string pieces[] = {"{",    "}",    "[",    "]",  "\"", ",",   ":",      "0",
+                                "-1",   "1e99", "null", "\\", "32", "f64", "\x80",   "99999999999",
+                                "true", "w",    "\n",   " ",  "24", "bin", "offset", "\"name\""};
+  const std::string text = manifest_text(sample());
+  int num_read = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::string mutant = text;
+    for (std::uint64_t edits = 1 + random() % 3; edits > 0; --edits) {
+      const std::size_t at = random() % (mutant.size() - 60);
+      mutant.replace(at, random() % 4, pieces[random() % std::size(pieces)]);
+    }
+    const std::string message = error_of(sealed(mutant));
+    num_read += message == "no error";
+    if (message != "no error") {
+      CHECK(message.substr(0, 2) == "m:");
+      CHECK(message.find('\n') == std::string::npos);
+    }
+  }
+  CHECK(num_read > 0);
+  CHECK(num_read < 10'000);
+}

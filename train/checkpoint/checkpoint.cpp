@@ -1,0 +1,252 @@
+#include "train/checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+constexpr const char* kManifestName = "manifest.json";
+
+/// Names of state as they come by: legal ones, each once.
+class SeenNames {
+ public:
+  std::string add(std::string_view name) {
+    SMOE_CHECK(is_state_name(name), "checkpoint: a name of state must be 1 to 256 of ",
+               "A-Z a-z 0-9 . _ / -; got '", name, "'");
+    const auto [entry, is_new] = names_.emplace(name);
+    SMOE_CHECK(is_new, "checkpoint: names of state must occur once; got ", name, " twice");
+    return *entry;
+  }
+  bool contains(const std::string& name) const { return names_.count(name) > 0; }
+
+ private:
+  std::unordered_set<std::string> names_;
+};
+
+/// Writes tensors to a shard file as they come, and tables of everything to the manifest.
+class Writer final : public StateVisitor {
+ public:
+  Writer(Manifest& manifest, File& file) : manifest_(manifest), file_(file) {}
+
+  void tensor(std::string_view name, Tensor& value) override {
+    ManifestShard& shard = manifest_.shards.back();
+    ManifestTensor entry{seen_.add(name), value.dtype(), value.shape(),
+                         shard.bytes,     value.bytes(), {}};
+    if (entry.bytes > 0) file_.write_at(entry.offset, value.data(), entry.bytes);
+    entry.digest = digest_of(value.data(), entry.bytes);
+    shard.bytes += entry.bytes;
+    shard.tensors.push_back(std::move(entry));
+  }
+  void integer(std::string_view name, std::int64_t& value) override {
+    manifest_.integers[seen_.add(name)] = value;
+  }
+  void real(std::string_view name, double& value) override {
+    manifest_.reals[seen_.add(name)] = value;
+  }
+
+ private:
+  Manifest& manifest_;
+  File& file_;
+  SeenNames seen_;
+};
+
+std::string describe(DType dtype, const Shape& shape) {
+  return concat(name_of(dtype), " ", shape);
+}
+
+/// Names for a message: the first few, and how many there are.
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i)
+    text += (i ? ", " : "") + names[i];
+  return names.size() > kShown ? concat(text, ", ... (", names.size(), " in all)") : text;
+}
+
+struct Location {
+  const ManifestTensor* entry;
+  std::size_t shard;
+};
+using TensorIndex = std::unordered_map<std::string, Location>;
+
+TensorIndex index_of(const Manifest& manifest) {
+  TensorIndex index;
+  for (std::size_t i = 0; i < manifest.shards.size(); ++i)
+    for (const ManifestTensor& tensor : manifest.shards[i].tensors)
+      index[tensor.name] = {&tensor, i};
+  return index;
+}
+
+/// Compares the names, dtypes and shapes of the state with a checkpoint's, touching neither.
+class Matcher final : public StateVisitor {
+ public:
+  Matcher(const Manifest& manifest, const TensorIndex& index)
+      : manifest_(manifest), index_(index) {}
+
+  void tensor(std::string_view name, Tensor& value) override {
+    const std::string key = seen_.add(name);
+    const auto found = index_.find(key);
+    if (found == index_.end()) {
+      missing_.push_back(key);
+      return;
+    }
+    const std::string has = describe(found->second.entry->dtype, found->second.entry->shape);
+    const std::string wants = describe(value.dtype(), value.shape());
+    if (has != wants) differing_.push_back(concat(key, " (", wants, ", not ", has, ")"));
+  }
+  void integer(std::string_view name, std::int64_t&) override { scalar(name, manifest_.integers); }
+  void real(std::string_view name, double&) override { scalar(name, manifest_.reals); }
+
+  void check(const std::string& path) const {
+    std::vector<std::string> extra;
+    for (const auto& [name, value] : manifest_.integers) note_extra(name, extra);
+    for (const auto& [name, value] : manifest_.reals) note_extra(name, extra);
+    for (const ManifestShard& shard : manifest_.shards)
+      for (const ManifestTensor& tensor : shard.tensors) note_extra(tensor.name, extra);
+    std::string problems;
+    const auto add = [&](const char* what, const std::vector<std::string>& names) {
+      if (!names.empty()) problems += concat(problems.empty() ? "" : "; ", what, some_of(names));
+    };
+    add("it lacks ", missing_);
+    add("nobody asks for ", extra);
+    add("this run wants ", differing_);
+    SMOE_CHECK(problems.empty(), path, ": must hold this run's state exactly; ", problems);
+  }
+
+ private:
+  template <class Map>
+  void scalar(std::string_view name, const Map& map) {
+    const std::string key = seen_.add(name);
+    if (map.count(key) == 0) missing_.push_back(key);
+  }
+  void note_extra(const std::string& name, std::vector<std::string>& extra) const {
+    if (!seen_.contains(name)) extra.push_back(name);
+  }
+
+  const Manifest& manifest_;
+  const TensorIndex& index_;
+  SeenNames seen_;
+  std::vector<std::string> missing_, differing_;
+};
+
+void check_digest(const File& file, const ManifestTensor& entry, Digest found) {
+  SMOE_CHECK(found == entry.digest, file.path(), ": tensor ", entry.name,
+             " is damaged: its digest must be ", entry.digest.hex(), "; got ", found.hex());
+}
+
+/// Fills the state. What it visits is known to match.
+class Reader final : public StateVisitor {
+ public:
+  Reader(const Manifest& manifest, const TensorIndex& index, const std::vector<File>& shards)
+      : manifest_(manifest), index_(index), shards_(shards) {}
+
+  void tensor(std::string_view name, Tensor& value) override {
+    const Location& location = index_.at(std::string(name));
+    const ManifestTensor& entry = *location.entry;
+    const File& file = shards_[location.shard];
+    file.read_at(entry.offset, value.data(), entry.bytes);
+    check_digest(file, entry, digest_of(value.data(), entry.bytes));
+  }
+  void integer(std::string_view name, std::int64_t& value) override {
+    value = manifest_.integers.at(std::string(name));
+  }
+  void real(std::string_view name, double& value) override {
+    value = manifest_.reals.at(std::string(name));
+  }
+
+ private:
+  const Manifest& manifest_;
+  const TensorIndex& index_;
+  const std::vector<File>& shards_;
+};
+
+}  // namespace
+
+void write_checkpoint(const std::string& path, const CheckpointHeader& header,
+                      const VisitState& visit) {
+  make_new_folder(path);
+  Manifest manifest;
+  manifest.step = header.step;
+  manifest.build = "smoe " SMOE_VERSION ", compiler " __VERSION__;
+  manifest.device = header.device;
+  manifest.config_digest = header.config;
+  manifest.data_digest = header.data;
+  manifest.shards.push_back({shard_name(0), 0, {}});
+
+  File shard = File::create(path + "/" + shard_name(0));
+  Writer writer(manifest, shard);
+  visit(writer);
+  shard.sync();
+  shard.close();
+
+  const std::string text = manifest_text(manifest);
+  SMOE_CHECK(static_cast<std::int64_t>(text.size()) <= kMaxManifestBytes,
+             "checkpoint: a manifest must have at most ", kMaxManifestBytes, " bytes; got ",
+             text.size());
+  File file = File::create(path + "/" + kManifestName);
+  file.write_at(0, text.data(), static_cast<std::int64_t>(text.size()));
+  file.sync();
+  file.close();
+  sync_folder(path);
+}
+
+Checkpoint::Checkpoint(const std::string& path) : path_(path) {
+  SMOE_CHECK(kind_of(path) == PathKind::folder, path, ": must be the folder of a checkpoint");
+  const std::vector<FolderEntry> entries = list_folder(path);
+  // Only plain files of this folder are opened: a link could lead anywhere.
+  const auto plain_file = [&](const std::string& name) -> const FolderEntry& {
+    const auto found = std::find_if(entries.begin(), entries.end(),
+                                    [&](const FolderEntry& entry) { return entry.name == name; });
+    SMOE_CHECK(found != entries.end(), path, "/", name, ": is missing");
+    SMOE_CHECK(found->kind == PathKind::file && !found->is_link, path, "/", name,
+               ": must be a plain file, and no link");
+    return *found;
+  };
+  plain_file(kManifestName);
+  const std::string manifest_path = path + "/" + kManifestName;
+  manifest_ = parse_manifest(read_file(manifest_path, kMaxManifestBytes), manifest_path);
+  for (const ManifestShard& shard : manifest_.shards) {
+    const FolderEntry& entry = plain_file(shard.file);
+    SMOE_CHECK(entry.bytes == shard.bytes, path, "/", shard.file, ": must have ", shard.bytes,
+               " bytes; got ", entry.bytes);
+    shards_.push_back(File::open(path + "/" + shard.file));
+  }
+}
+
+std::int64_t Checkpoint::bytes() const {
+  std::int64_t total = 0;
+  for (const ManifestShard& shard : manifest_.shards) total += shard.bytes;
+  return total;
+}
+
+void Checkpoint::verify() const {
+  std::string block(std::size_t{1} << 20, '\0');
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    for (const ManifestTensor& entry : manifest_.shards[i].tensors) {
+      Hasher hasher;
+      for (std::int64_t done = 0; done < entry.bytes;) {
+        const std::int64_t size =
+            std::min(entry.bytes - done, static_cast<std::int64_t>(block.size()));
+        shards_[i].read_at(entry.offset + done, block.data(), size);
+        hasher.update(block.data(), size);
+        done += size;
+      }
+      check_digest(shards_[i], entry, hasher.digest());
+    }
+  }
+}
+
+void Checkpoint::load(const VisitState& visit) const {
+  const TensorIndex index = index_of(manifest_);
+  Matcher matcher(manifest_, index);
+  visit(matcher);
+  matcher.check(path_);
+  Reader reader(manifest_, index, shards_);
+  visit(reader);
+}
+
+}  // namespace smoe

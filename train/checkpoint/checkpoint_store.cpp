@@ -1,0 +1,197 @@
+#include "train/checkpoint/checkpoint_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+constexpr std::string_view kPrefix = "step-";
+// What save replaces keeps this name for the moment in which neither has the right one.
+constexpr std::string_view kReplaced = ".replaced";
+constexpr std::string_view kTemporary = ".tmp-";
+
+bool starts_with(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+/// The step in "00000120"; no value for what checkpoint_name does not write.
+std::optional<std::int64_t> step_of(std::string_view digits) {
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  const bool is_number = error == std::errc() && end == digits.data() + digits.size() && step >= 0;
+  if (!is_number || checkpoint_name(step).substr(kPrefix.size()) != digits) return std::nullopt;
+  return step;
+}
+
+/// Removes a folder unless it was kept.
+class TemporaryCheckpoint {
+ public:
+  explicit TemporaryCheckpoint(std::string path) : path_(std::move(path)) {}
+  ~TemporaryCheckpoint() {
+    if (is_kept_) return;
+    try {
+      remove_folder(path_);
+    } catch (const Error&) {
+      // The error that ended the save matters more; the next save tries again.
+    }
+  }
+  TemporaryCheckpoint(const TemporaryCheckpoint&) = delete;
+  TemporaryCheckpoint& operator=(const TemporaryCheckpoint&) = delete;
+
+  const std::string& path() const { return path_; }
+  void keep() { is_kept_ = true; }
+
+ private:
+  std::string path_;
+  bool is_kept_ = false;
+};
+
+void check_same_run(const Checkpoint& checkpoint, const CheckpointHeader& expected) {
+  const Manifest& manifest = checkpoint.manifest();
+  SMOE_CHECK(manifest.config_digest == expected.config, checkpoint.path(),
+             ": config digest must be ", expected.config.hex(), " as this run's; got ",
+             manifest.config_digest.hex(),
+             "; put the settings back that it was trained with, or start a run of another name");
+  SMOE_CHECK(manifest.data_digest == expected.data, checkpoint.path(), ": data digest must be ",
+             expected.data.hex(), " as this run's token set; got ", manifest.data_digest.hex(),
+             "; put the token set back that it was trained on, or start a run of another name");
+}
+
+}  // namespace
+
+/// A folder that bears a checkpoint's name.
+struct CheckpointStore::Entry {
+  std::string name;
+  std::int64_t step;
+  bool is_replaced;
+};
+
+std::string checkpoint_name(std::int64_t step) {
+  return fmt::format("{}{:08}", kPrefix, step);
+}
+
+CheckpointStore::CheckpointStore(Options options, Log log)
+    : options_(std::move(options)), log_(std::move(log)) {
+  SMOE_CHECK(options_.keep >= 2, "checkpoint.keep: must be at least 2; got ", options_.keep);
+  SMOE_CHECK(options_.keep_every >= 0, "checkpoint.keep_every: must not be negative; got ",
+             options_.keep_every);
+}
+
+/// Newest first; of one step, the replaced one last.
+std::vector<CheckpointStore::Entry> CheckpointStore::entries() const {
+  std::vector<Entry> found;
+  if (kind_of(options_.folder) == PathKind::none) return found;
+  for (const FolderEntry& entry : list_folder(options_.folder)) {
+    std::string_view digits = entry.name;
+    if (!starts_with(digits, kPrefix)) continue;
+    digits.remove_prefix(kPrefix.size());
+    const bool is_replaced = digits.size() > kReplaced.size() &&
+                             digits.substr(digits.size() - kReplaced.size()) == kReplaced;
+    if (is_replaced) digits.remove_suffix(kReplaced.size());
+    if (const auto step = step_of(digits)) found.push_back({entry.name, *step, is_replaced});
+  }
+  std::sort(found.begin(), found.end(), [](const Entry& a, const Entry& b) {
+    return a.step != b.step ? a.step > b.step : a.is_replaced < b.is_replaced;
+  });
+  return found;
+}
+
+std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit) {
+  SMOE_CHECK(header.step >= 0, "checkpoint: step must not be negative; got ", header.step);
+  if (kind_of(options_.folder) == PathKind::none) {
+    make_folders(options_.folder);
+    sync_folder(parent_of(options_.folder));
+  }
+  remove_leftovers();
+  const std::string name = checkpoint_name(header.step);
+  const std::string path = options_.folder + "/" + name;
+  TemporaryCheckpoint temporary(concat(options_.folder, "/", kTemporary, name));
+  write_checkpoint(temporary.path(), header, visit);
+  const Checkpoint written(temporary.path());
+  written.verify();
+  give_name(temporary.path(), name);
+  temporary.keep();
+  log_(concat("saved ", path));
+  prune(header.step);
+  return path;
+}
+
+/// Moves a complete checkpoint to its name. One that is there already, from an earlier turn of the
+/// run through this step, stays valid under a name of its own until the new one is durable.
+void CheckpointStore::give_name(const std::string& temporary, const std::string& name) const {
+  const std::string path = options_.folder + "/" + name;
+  const std::string aside = concat(path, kReplaced);
+  if (kind_of(path) != PathKind::none) {
+    remove_folder(aside);
+    rename_path(path, aside);
+  }
+  rename_path(temporary, path);
+  sync_folder(options_.folder);
+}
+
+void CheckpointStore::remove_leftovers() const {
+  for (const FolderEntry& entry : list_folder(options_.folder))
+    if (starts_with(entry.name, kTemporary)) remove_folder(options_.folder + "/" + entry.name);
+}
+
+/// A checkpoint goes in one step, so that no half of it is ever taken for a damaged one.
+void CheckpointStore::remove_folder_at_once(const std::string& name) const {
+  const std::string doomed = concat(options_.folder, "/", kTemporary, "removed-", name);
+  rename_path(options_.folder + "/" + name, doomed);
+  remove_folder(doomed);
+}
+
+void CheckpointStore::prune(std::int64_t newest_step) const {
+  std::int64_t kept = 0;
+  for (const Entry& entry : entries()) {
+    if (entry.step > newest_step) {
+      log_(concat("removing ", options_.folder, "/", entry.name, ": the run went back before it"));
+      remove_folder_at_once(entry.name);
+      continue;
+    }
+    const bool is_milestone = options_.keep_every > 0 && entry.step % options_.keep_every == 0;
+    const bool is_recent = !entry.is_replaced && kept++ < options_.keep;
+    if (entry.is_replaced || (!is_recent && !is_milestone)) remove_folder_at_once(entry.name);
+  }
+}
+
+std::optional<Checkpoint> CheckpointStore::newest_intact() const {
+  const std::vector<Entry> candidates = entries();
+  for (const Entry& entry : candidates) {
+    try {
+      Checkpoint checkpoint(options_.folder + "/" + entry.name);
+      SMOE_CHECK(checkpoint.manifest().step == entry.step, checkpoint.path(),
+                 ": must be of the step in its name; got step ", checkpoint.manifest().step);
+      checkpoint.verify();
+      return checkpoint;
+    } catch (const InternalError&) {
+      throw;
+    } catch (const Error& error) {
+      log_(concat("passing over a damaged checkpoint: ", error.what()));
+    }
+  }
+  SMOE_CHECK(candidates.empty(), options_.folder, ": all ", candidates.size(),
+             " checkpoints are damaged; to start anew, give the run another name");
+  return std::nullopt;
+}
+
+std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
+                                                    const CheckpointHeader& expected,
+                                                    const VisitState& visit) {
+  if (resume == "none") return std::nullopt;
+  const bool is_auto = resume == "auto";
+  const std::optional<Checkpoint> chosen = is_auto ? newest_intact() : Checkpoint(resume);
+  if (!chosen) return std::nullopt;
+  check_same_run(*chosen, expected);
+  if (!is_auto) chosen->verify();
+  chosen->load(visit);
+  log_(concat("resumed from ", chosen->path()));
+  return chosen->manifest().step;
+}
+
+}  // namespace smoe
