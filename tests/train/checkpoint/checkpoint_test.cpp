@@ -5,7 +5,7 @@
 
 #include <random>
 
-#include "autograd/parameter_state.h"
+#include "autograd/parameter_store.h"
 #include "autograd/parameter_store.h"
 #include "tests/train/checkpoint/fake_state.h"
 #include "tests/train/temporary_folder.h"
@@ -56,8 +56,8 @@ TEST_CASE("parameters lie in a checkpoint by the names of their parts, without p
   ParameterStore store({&norm, &experts}, {});
   const Tensor moments = Tensor::zeros(store.master().shape(), DType::f32);
   const VisitState visit = [&](StateVisitor& visitor) {
-    visit_parts(visitor, store, store.master(), "");
-    visit_parts(visitor, store, moments, "optimizer.m/");
+    store.visit_state(visitor);
+    store.visit_arena(visitor, "optimizer.m/", moments);
   };
   write_checkpoint(folder / "a", fake_header(1), visit);
   const Checkpoint checkpoint(folder / "a");
