@@ -6,7 +6,6 @@
 #include <random>
 
 #include "autograd/parameter_store.h"
-#include "autograd/parameter_store.h"
 #include "tests/train/checkpoint/fake_state.h"
 #include "tests/train/temporary_folder.h"
 
