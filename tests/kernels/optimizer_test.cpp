@@ -1,0 +1,174 @@
+#include "kernels/optimizer.h"
+
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "tests/reference/adamw.h"
+#include "tests/support/compare.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Arenas {
+  Tensor weights, gradient, m, v, compute;
+
+  Arenas(std::int64_t size, DType dtype)
+      : weights(random_normal("weights", {size}, dtype)),
+        gradient(random_normal("gradient", {size}, dtype)),
+        m(Tensor::zeros({size}, dtype)),
+        v(Tensor::zeros({size}, dtype)),
+        compute(Tensor::zeros({size}, DType::bf16)) {}
+
+  std::vector<Tensor> all() const { return {weights, m, v, compute}; }
+};
+
+kernels::AdamwArgs args_of(const Arenas& a, std::span<const kernels::AdamwRange> ranges) {
+  return {.master = a.weights.data(),
+          .gradient = a.gradient.data(),
+          .m = a.m.data(),
+          .v = a.v.data(),
+          .dtype = a.weights.dtype(),
+          .compute_bf16 = a.compute.data(),
+          .ranges = ranges,
+          .lr = 0.01,
+          .beta1 = 0.9,
+          .beta2 = 0.95,
+          .epsilon = 1e-8,
+          .step = 1,
+          .gradient_scale = nullptr};
+}
+
+Tensor sum_of_squares(const Tensor& x) {
+  const PoisonGuard poison;
+  const Tensor sum = Tensor::empty({1}, DType::f64);
+  const Tensor scratch =
+      Tensor::empty({kernels::sum_of_squares_workspace_bytes({}, x.numel())}, DType::u8);
+  kernels::sum_of_squares({},
+                          {x.data(), x.dtype(), x.numel(), sum.data_as<double>(), scratch.data()});
+  return sum;
+}
+
+std::array<double, 2> norm_and_coefficient(double sum_of_squares, double max_norm) {
+  std::array<double, 2> result{};
+  kernels::clip_coefficient({}, {&sum_of_squares, max_norm, &result[0], &result[1]});
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("adamw follows the double reference over many steps, each range with its decay") {
+  const std::int64_t size = 40'000;  // more than one block of threads' work
+  const std::vector<kernels::AdamwRange> ranges = {
+      {0, 1, 0.1}, {1, 0, 0.3}, {3, 16'381, 0.0}, {16'384, 1000, 0.5}, {20'001, 19'998, 0.1}};
+  std::vector<double> decay(size, 0);
+  std::vector<bool> covered(size, false);
+  for (const auto& range : ranges)
+    for (std::int64_t i = range.offset; i < range.offset + range.numel; ++i) {
+      decay[i] = range.weight_decay;
+      covered[i] = true;
+    }
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Arenas a(size, dtype);
+    const std::vector<double> before = values_of(a.weights);
+    reference::Adamw wanted(0.9, 0.95, 1e-8, before);
+    const int steps = 20;
+    const double scale = 0.25;
+    for (int t = 1; t <= steps; ++t) {
+      const Tensor gradient = random_normal("gradient" + std::to_string(t), {size}, dtype);
+      kernels::AdamwArgs args = args_of(a, ranges);
+      args.gradient = gradient.data();
+      args.lr = 0.01 * t;
+      args.step = t;
+      args.gradient_scale = &scale;
+      kernels::adamw({}, args);
+      std::vector<double> scaled = values_of(gradient);
+      for (double& value : scaled) value *= scale;
+      wanted.step(t, 0.01 * t, scaled, decay);
+    }
+    const std::vector<double> zeros(size, 0);
+    std::vector<double> rounded = values_of(a.weights);
+    for (std::int64_t i = 0; i < size; ++i) {
+      rounded[i] = covered[i] ? static_cast<float>(bf16(rounded[i])) : 0.0;
+      if (covered[i]) continue;
+      wanted.weights[i] = before[i];
+      wanted.m[i] = wanted.v[i] = 0;
+    }
+    check_close("weights", a.weights, wanted.weights, {.sum_length = steps});
+    check_close("m", a.m, wanted.m, {.sum_length = steps});
+    check_close("v", a.v, wanted.v, {.sum_length = steps});
+    CHECK(values_of(a.compute) == rounded);
+  }
+}
+
+TEST_CASE("adamw writes nothing where the gradient's scale is not finite") {
+  const std::vector<kernels::AdamwRange> ranges = {{0, 100, 0.1}};
+  for (const double scale : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    const Arenas a(100, DType::f32), untouched(100, DType::f32);
+    kernels::AdamwArgs args = args_of(a, ranges);
+    args.gradient_scale = &scale;
+    kernels::adamw({}, args);
+    for (std::size_t i = 0; i < a.all().size(); ++i)
+      check_same_bits("after a non-finite step", a.all()[i], untouched.all()[i]);
+  }
+}
+
+TEST_CASE("adamw and the sum of squares give the same bits for any number of threads") {
+  const std::int64_t size = 100'003;
+  const std::vector<kernels::AdamwRange> ranges = {{0, 50'001, 0.1}, {50'001, 50'002, 0}};
+  for (const DType dtype : {DType::f32, DType::f64})
+    check_thread_independence("optimizer", [&] {
+      const Arenas a(size, dtype);
+      kernels::adamw({}, args_of(a, ranges));
+      std::vector<Tensor> all = a.all();
+      all.push_back(sum_of_squares(a.gradient));
+      return all;
+    });
+}
+
+TEST_CASE("the sum of squares is that of a plain loop and shows every non-finite element") {
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const std::int64_t size : {0, 1, 7, 16'384, 16'385, 50'000}) {
+      const Tensor x = random_normal("x", {size}, dtype);
+      long double sum = 0;
+      for (const double value : values_of(x)) sum += static_cast<long double>(value) * value;
+      check_close("sum of squares", sum_of_squares(x), {static_cast<double>(sum)},
+                  {.sum_length = size + 1});
+    }
+  const std::int64_t size = 20'000;
+  for (const std::int64_t at : {std::int64_t{0}, std::int64_t{16'383}, size - 1})
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      const Tensor x = Tensor::zeros({size}, DType::f32);
+      x.data_as<float>()[at] = bad;
+      CHECK(!std::isfinite(sum_of_squares(x).item()));
+    }
+  // Squares that f32 could not hold.
+  const Tensor large = tensor_of({3e30, 4e30}, {2}, DType::f32);
+  CHECK(std::sqrt(sum_of_squares(large).item()) == doctest::Approx(5e30).epsilon(1e-6));
+}
+
+TEST_CASE("the clip coefficient is the smaller of one and max_norm over norm") {
+  CHECK(norm_and_coefficient(25, 10) == std::array<double, 2>{5, 1});
+  CHECK(norm_and_coefficient(25, 5) == std::array<double, 2>{5, 1});
+  CHECK(norm_and_coefficient(25, 1) == std::array<double, 2>{5, 0.2});
+  CHECK(norm_and_coefficient(25, 0) == std::array<double, 2>{5, 1});
+  CHECK(norm_and_coefficient(0, 1) == std::array<double, 2>{0, 1});
+  for (const double bad : {std::nan(""), HUGE_VAL})
+    for (const double max_norm : {0.0, 1.0}) {
+      const auto [norm, coefficient] = norm_and_coefficient(bad, max_norm);
+      CHECK(!std::isfinite(norm));
+      CHECK(std::isnan(coefficient));
+    }
+}
+
+TEST_CASE("the selection bias rises for experts below the mean load and falls above it") {
+  const Tensor load = Tensor::from<std::int64_t>({10, 20, 30, 20}, {4});
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, dtype);
+    kernels::update_selection_bias({},
+                                   {bias.data(), dtype, load.data_as<std::int64_t>(), 4, 0.125});
+    CHECK(values_of(bias) == std::vector<double>{0.625, 0.25, -0.125, -1});
+  }
+}

@@ -1,0 +1,177 @@
+#include "optim/adamw.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "optim/clip.h"
+#include "tests/reference/adamw.h"
+#include "tests/support/compare.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+const OptimConfig kConfig{.lr = 0.02, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1};
+
+/// Two matrices that decay around a norm's weight that does not, with padding between all.
+struct Model {
+  Parameter first{"first", {13, 7}, Init::normal(1)};
+  Parameter norm{"norm", {7}, Init::constant(1), {.decays = false, .full_precision = true}};
+  Parameter last{"last", {3, 5, 11}, Init::normal(1)};
+  ParameterStore store;
+
+  explicit Model(DType master, DType compute)
+      : store({&first, &norm, &last}, {master, compute, 1}) {}
+
+  /// Another gradient for each step, of norm `size`.
+  void set_gradients(int step, double size = 3) {
+    double squares = 0;
+    std::vector<std::pair<Parameter*, std::vector<double>>> values;
+    for (Parameter* p : store.parameters()) {
+      values.emplace_back(
+          p, values_of(random_normal(p->name() + std::to_string(step), p->shape(), DType::f64)));
+      for (const double value : values.back().second) squares += value * value;
+    }
+    for (auto& [p, gradient] : values)
+      for (std::int64_t i = 0; i < p->numel(); ++i)
+        dispatch_floating(p->gradient().dtype(), [&, p = p, &gradient = gradient](auto type) {
+          using T = decltype(type);
+          static_cast<T*>(p->gradient().data())[i] = T(gradient[i] * size / std::sqrt(squares));
+        });
+  }
+};
+
+struct CollectTensors : StateVisitor {
+  std::map<std::string, Tensor> tensors;
+  void tensor(std::string_view name, Tensor& value) override { tensors.emplace(name, value); }
+  void integer(std::string_view, std::int64_t&) override {}
+  void real(std::string_view, double&) override {}
+};
+
+}  // namespace
+
+TEST_CASE("AdamW with clipping follows the double reference over 50 steps, decay by parameter") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    Model model(dtype, dtype);
+    AdamW optimizer(model.store, kConfig);
+    std::map<std::string, reference::Adamw> wanted;
+    for (Parameter* p : model.store.parameters())
+      wanted.emplace(p->name(), reference::Adamw(0.9, 0.95, 1e-8, values_of(p->master())));
+    const int steps = 50;
+    for (int t = 1; t <= steps; ++t) {
+      const double size = t % 2 ? 3 : 0.5, lr = 0.02 / t;
+      model.set_gradients(t, size);
+      const GradientClip clip = clip_gradient(model.store, 1.0);
+      CHECK(clip.norm.item() == doctest::Approx(size).epsilon(1e-6));
+      optimizer.step(lr, t, clip.coefficient);
+      for (Parameter* p : model.store.parameters()) {
+        std::vector<double> gradient = values_of(p->gradient());
+        for (double& value : gradient) value *= std::min(1.0, 1 / size);
+        const std::vector<double> decay(gradient.size(), p->decays() ? 0.1 : 0.0);
+        wanted.at(p->name()).step(t, lr, gradient, decay);
+      }
+    }
+    for (Parameter* p : model.store.parameters())
+      check_close(p->name(), p->master(), wanted.at(p->name()).weights, {.sum_length = steps});
+  }
+}
+
+TEST_CASE("the bf16 weights are the rounded masters after a step, and padding stays zero") {
+  Model model(DType::f32, DType::bf16);
+  AdamW optimizer(model.store, kConfig);
+  for (int t = 1; t <= 3; ++t) {
+    model.set_gradients(t);
+    optimizer.step(0.02, t, {});
+  }
+  const std::vector<double> masters = values_of(model.store.master());
+  const std::vector<double> compute = values_of(model.store.compute());
+  std::vector<bool> is_padding(masters.size(), true);
+  for (const auto& range : model.store.ranges())
+    for (std::int64_t i = range.offset; i < range.offset + range.numel; ++i) is_padding[i] = false;
+  for (std::size_t i = 0; i < masters.size(); ++i) {
+    CHECK(compute[i] == static_cast<float>(bf16(masters[i])));
+    CHECK((!is_padding[i] || masters[i] == 0));
+  }
+}
+
+TEST_CASE("a gradient that is not finite leaves weights and moments as they were") {
+  for (const float bad : {NAN, INFINITY}) {
+    Model model(DType::f32, DType::bf16), untouched(DType::f32, DType::bf16);
+    AdamW optimizer(model.store, kConfig), same(untouched.store, kConfig);
+    for (auto* m : {&model, &untouched}) m->set_gradients(1);
+    optimizer.step(0.02, 1, clip_gradient(model.store, 0).coefficient);
+    same.step(0.02, 1, clip_gradient(untouched.store, 0).coefficient);
+
+    model.set_gradients(2);
+    model.norm.gradient().data_as<float>()[3] = bad;
+    const GradientClip clip = clip_gradient(model.store, 1);
+    CHECK(!std::isfinite(clip.norm.item()));
+    optimizer.step(0.02, 2, clip.coefficient);
+    check_same_bits("master", model.store.master(), untouched.store.master());
+    check_same_bits("compute", model.store.compute(), untouched.store.compute());
+    CollectTensors state, wanted;
+    optimizer.visit_state(state);
+    same.visit_state(wanted);
+    for (const auto& [name, tensor] : state.tensors)
+      check_same_bits(name, tensor, wanted.tensors.at(name));
+  }
+}
+
+TEST_CASE("moments put back through visit_state continue the run bit for bit") {
+  const auto train = [](Model& model, AdamW& optimizer, int first, int last) {
+    for (int t = first; t <= last; ++t) {
+      model.set_gradients(t);
+      optimizer.step(0.02, t, {});
+    }
+  };
+  Model whole(DType::f32, DType::f32), resumed(DType::f32, DType::f32);
+  AdamW whole_optimizer(whole.store, kConfig), before(resumed.store, kConfig);
+  train(whole, whole_optimizer, 1, 6);
+  train(resumed, before, 1, 3);
+  CollectTensors saved, target;
+  before.visit_state(saved);
+  AdamW after(resumed.store, kConfig);
+  after.visit_state(target);
+  REQUIRE(saved.tensors.size() == 2);
+  for (auto& [name, tensor] : target.tensors) {
+    const auto values = saved.tensors.at(name).to_vector<float>();
+    std::copy(values.begin(), values.end(), tensor.data_as<float>());
+  }
+  train(resumed, after, 4, 6);
+  check_same_bits("resumed weights", resumed.store.master(), whole.store.master());
+}
+
+TEST_CASE("moments take twice the masters' memory, in the optimizer's category") {
+  Model model(DType::f32, DType::bf16);
+  const std::int64_t before = memory_use(Category::optimizer).now_bytes;
+  const AdamW optimizer(model.store, kConfig);
+  CHECK(memory_use(Category::optimizer).now_bytes - before == 2 * model.store.master().bytes());
+}
+
+TEST_CASE("AdamW and clipping name what is out of range") {
+  Model model(DType::f32, DType::f32);
+  const auto message = [&](auto change) {
+    OptimConfig config = kConfig;
+    change(config);
+    try {
+      const AdamW optimizer(model.store, config);
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(message([](auto& c) { c.beta1 = 1; }) == "optim.beta1: must be in [0, 1); got 1");
+  CHECK(message([](auto& c) { c.beta2 = -1; }) == "optim.beta2: must be in [0, 1); got -1");
+  CHECK(message([](auto& c) { c.epsilon = 0; }) == "optim.epsilon: must be positive; got 0");
+  CHECK(message([](auto& c) { c.weight_decay = -1; }) ==
+        "optim.weight_decay: must not be negative; got -1");
+  AdamW optimizer(model.store, kConfig);
+  CHECK_THROWS_WITH_AS(optimizer.step(0.1, 0, {}), "adamw: step_number counts from 1; got 0",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(optimizer.step(0.1, 1, Tensor::zeros({2}, DType::f64)),
+                       "adamw: gradient_scale must be f64 [1]; got f64 [2]", UsageError);
+  CHECK_THROWS_WITH_AS(clip_gradient(model.store, -1),
+                       "optim.clip_norm: must be finite and not negative; got -1", UsageError);
+}
