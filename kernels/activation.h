@@ -13,4 +13,26 @@ constexpr bool is_gated(Activation kind) {
   return kind == Activation::swiglu || kind == Activation::geglu;
 }
 
+/// Columns of the pre-activations behind F columns of activations.
+constexpr std::int64_t preactivation_width(Activation kind, std::int64_t f) {
+  return is_gated(kind) ? 2 * f : f;
+}
+
+/// a = act(h), computed in the accumulation dtype and rounded once.
+struct ActivationArgs {
+  Activation kind;
+  ConstMatrix h;  ///< [N, 2F] gated, [N, F] plain
+  Matrix a;       ///< [N, F], h's dtype
+};
+void activation_forward(const Launch& launch, const ActivationArgs& args);
+
+/// dh from da, with act's slope computed from h again.
+struct ActivationBackwardArgs {
+  Activation kind;
+  ConstMatrix h;   ///< [N, 2F] gated, [N, F] plain
+  ConstMatrix da;  ///< [N, F], h's dtype
+  Matrix dh;       ///< h's shape and dtype; may be h itself
+};
+void activation_backward(const Launch& launch, const ActivationBackwardArgs& args);
+
 }  // namespace smoe::kernels

@@ -2,16 +2,13 @@
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
-#include "core/device.h"
 #include "kernels/gemm.h"
 
 namespace smoe {
 namespace {
 
-void run_gemm(kernels::GemmArgs args) {
-  const Tensor scratch = workspace(kernels::gemm_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::gemm(launch(), args);
+void run_gemm(const kernels::GemmArgs& args) {
+  run_kernel(kernels::gemm, kernels::gemm_workspace_bytes, args);
 }
 
 void check_linear(const Variable& x, const Parameter& weight) {

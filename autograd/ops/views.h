@@ -1,9 +1,12 @@
 // Tensors and plans as kernels see them.
 #pragma once
+#include <type_traits>
+
 #include "autograd/routing_plan.h"
 #include "core/base/matrix.h"
+#include "core/device.h"
 #include "core/tensor.h"
-#include "kernels/routing_view.h"
+#include "kernels/grouped_gemm.h"
 
 namespace smoe {
 
@@ -23,13 +26,24 @@ inline kernels::RoutingView view_of(const RoutingPlan& plan) {
           plan.expert_offsets.data_as<std::int32_t>()};
 }
 
-/// Scratch memory for one kernel call; undefined where none is needed.
-inline Tensor workspace(std::int64_t bytes) {
-  return bytes == 0 ? Tensor() : Tensor::empty({bytes}, DType::u8, Category::workspace);
+/// All matrices of a weight [E, ..., cols], each with the dimensions between as its rows.
+inline kernels::ExpertMatrices experts_of(const Tensor& weight) {
+  const std::int64_t cols = weight.dim(-1);
+  std::int64_t rows = 1;
+  for (int i = 1; i + 1 < weight.rank(); ++i) rows *= weight.dim(i);
+  return {weight.data(), weight.dtype(), rows, cols};
 }
-/// The memory itself, or null.
-inline void* data_or_null(const Tensor& x) {
-  return x.defined() ? x.data() : nullptr;
+
+/// Calls a kernel on the current stream with scratch memory of the size it asks for.
+template <class Args>
+void run_kernel(void (*kernel)(const Launch&, const Args&),
+                std::int64_t (*workspace_bytes)(const Launch&, const Args&),
+                std::type_identity_t<Args> args) {
+  const std::int64_t bytes = workspace_bytes(launch(), args);
+  const Tensor scratch =
+      bytes == 0 ? Tensor() : Tensor::empty({bytes}, DType::u8, Category::workspace);
+  args.workspace = bytes == 0 ? nullptr : scratch.data();
+  kernel(launch(), args);
 }
 
 }  // namespace smoe

@@ -2,11 +2,13 @@
 // block that is stored in that type already is read where it lies; another is converted into
 // scratch memory first.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
 #include "core/base/matrix.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace smoe::cpu {
 
@@ -75,6 +77,33 @@ class Scratch {
  private:
   std::byte* base_;
   std::int64_t used_ = 0;
+};
+
+/// A workspace that gives each thread of the pool a part of its own. What a thread needs is what
+/// `kernel.take(scratch)` takes.
+class ThreadWorkspace {
+ public:
+  template <class Kernel>
+  ThreadWorkspace(void* base, const Kernel& kernel)
+      : base_(static_cast<std::byte*>(base)), thread_bytes_(bytes_per_thread(kernel)) {}
+
+  Scratch of(int thread) const { return Scratch(base_ ? base_ + thread * thread_bytes_ : nullptr); }
+
+  template <class Kernel>
+  static std::int64_t bytes(const Kernel& kernel) {
+    return num_threads() * bytes_per_thread(kernel);
+  }
+
+ private:
+  template <class Kernel>
+  static std::int64_t bytes_per_thread(const Kernel& kernel) {
+    Scratch measure;
+    kernel.take(measure);
+    return measure.bytes();
+  }
+
+  std::byte* base_;
+  std::int64_t thread_bytes_;
 };
 
 }  // namespace smoe::cpu

@@ -1,0 +1,145 @@
+// The experts' MLP, fused. Forward: h = W1 x and a = gate * act(h), y = W2 a, out = sum of a
+// token's rows. Saved: x, gates and h. Backward, with dA = W2^T dout:
+//   dgate = <dA, act(h)>, dh = gate * dA * act'(h) over h, a again   (expert_down_backward)
+//   dW2 += dout a^T;  dx~ = W1^T dh over a;  dx = sum of a token's rows of dx~;  dW1 += dh x^T
+// so that no more than one array of N rows lives beside h. dx is written over dout where nobody
+// else refers to that.
+#include "kernels/moe_mlp.h"
+
+#include <algorithm>
+
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "kernels/combine.h"
+
+namespace smoe {
+namespace {
+
+struct ExpertMlp {
+  RoutingPlan plan;
+  Parameter* w1;  // [E, 2, F, D] or [E, F, D]
+  Parameter* w2;  // [E, D, F]
+  Activation kind;
+
+  std::int64_t width() const { return w2->shape()[2]; }
+};
+
+void check_mlp(const Variable& x, const Variable& gates, const ExpertMlp& mlp) {
+  const RoutingPlan& plan = mlp.plan;
+  const Shape &w1 = mlp.w1->shape(), &w2 = mlp.w2->shape();
+  SMOE_CHECK(x.shape().rank() == 2 && x.dim(0) == plan.num_tokens,
+             "moe_mlp: x must be [T=", plan.num_tokens, ", D]; got ", x.shape());
+  const bool gated = is_gated(mlp.kind);
+  const Shape fitting_w2{plan.num_experts, x.dim(1), w2.rank() == 3 ? w2[2] : 0};
+  const Shape fitting_w1 = gated ? Shape{plan.num_experts, 2, fitting_w2[2], x.dim(1)}
+                                 : Shape{plan.num_experts, fitting_w2[2], x.dim(1)};
+  SMOE_CHECK(w1 == fitting_w1 && w2 == fitting_w2, "moe_mlp: weights must be ",
+             gated ? "[E, 2, F, D]" : "[E, F, D]", " and [E, D, F] with E=", plan.num_experts,
+             ", D=", x.dim(1), "; got ", w1, " and ", w2);
+  const DType w1_dtype = mlp.w1->value().dtype(), w2_dtype = mlp.w2->value().dtype();
+  SMOE_CHECK(w1_dtype == x.dtype() && w2_dtype == x.dtype(),
+             "moe_mlp: x and weights must have one dtype; got ", name_of(x.dtype()), ", ",
+             name_of(w1_dtype), " and ", name_of(w2_dtype));
+  const Shape gates_shape{plan.num_tokens, plan.top_k};
+  const DType gates_dtype = accumulation_dtype(x.dtype());
+  SMOE_CHECK(gates.shape() == gates_shape && gates.dtype() == gates_dtype,
+             "moe_mlp: gates must be ", gates_shape, " in ", name_of(gates_dtype), "; got ",
+             gates.shape(), " in ", name_of(gates.dtype()));
+}
+
+// Sum of each token's grouped rows.
+void combine_rows(const ExpertMlp& mlp, const Tensor& rows, const Tensor& sum) {
+  kernels::combine(launch(), {.routing = view_of(mlp.plan),
+                              .y = {matrix_of(rows), RowLayout::grouped},
+                              .out = matrix_of(sum)});
+}
+
+void accumulate_gradient(const ExpertMlp& mlp, Parameter& weight, const kernels::RoutedRows& dy,
+                         const kernels::RoutedRows& x) {
+  run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+             {.routing = view_of(mlp.plan),
+              .dy = dy,
+              .x = x,
+              .dweight = weight.gradient().data(),
+              .beta = weight.claim_gradient()});
+}
+
+// h is left undefined where nothing will run backward.
+Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor& h) {
+  const std::int64_t rows = mlp.plan.num_rows();
+  if (is_recording())
+    h = Tensor::empty({rows, kernels::preactivation_width(mlp.kind, mlp.width())}, x.dtype());
+  Tensor a = Tensor::empty({rows, mlp.width()}, x.dtype());  // [N, F]
+  run_kernel(kernels::expert_up, kernels::expert_up_workspace_bytes,
+             {.routing = view_of(mlp.plan),
+              .x = matrix_of(x),
+              .w1 = experts_of(mlp.w1->value()),
+              .kind = mlp.kind,
+              .gates = gates.data(),
+              .h = h.defined() ? matrix_of(h) : Matrix{},
+              .a = matrix_of(a)});
+  const Tensor y = Tensor::empty({rows, x.dim(1)}, x.dtype());  // [N, D]
+  run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+             {.routing = view_of(mlp.plan),
+              .x = {matrix_of(a), RowLayout::grouped},
+              .weight = experts_of(mlp.w2->value()),
+              .y = matrix_of(y)});
+  a = Tensor();
+  Tensor out = Tensor::empty_like(x);  // [T, D]
+  combine_rows(mlp, y, out);
+  return out;
+}
+
+void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h,
+              Tensor dout, InputGradients& out) {
+  const std::int64_t rows = mlp.plan.num_rows(), d = x.dim(1), f = mlp.width();
+  // First a, then dx~: one buffer for both.
+  Tensor shared = Tensor::empty({rows * std::max(d, f)}, x.dtype());
+  const Tensor a = shared.view(0, {rows, f});
+  const Tensor routed_dx = shared.view(0, {rows, d});
+  Tensor dgates = Tensor::empty_like(gates);
+  run_kernel(kernels::expert_down_backward, kernels::expert_down_backward_workspace_bytes,
+             {.routing = view_of(mlp.plan),
+              .dout = matrix_of(dout),
+              .w2 = experts_of(mlp.w2->value()),
+              .kind = mlp.kind,
+              .gates = gates.data(),
+              .h = matrix_of(h),
+              .a = matrix_of(a),
+              .dgates = dgates.data()});
+  out.give(1, std::move(dgates));
+  accumulate_gradient(mlp, *mlp.w2, {matrix_of(dout), RowLayout::scattered},
+                      {matrix_of(a), RowLayout::grouped});
+  const Tensor& dh = h;
+  if (out.wants(0)) {
+    Tensor dx = dout.is_sole_reference() ? std::move(dout) : Tensor::empty_like(x);
+    run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+               {.routing = view_of(mlp.plan),
+                .x = {matrix_of(dh), RowLayout::grouped},
+                .weight = experts_of(mlp.w1->value()),
+                .transpose_weight = true,
+                .y = matrix_of(routed_dx)});
+    combine_rows(mlp, routed_dx, dx);
+    out.give(0, std::move(dx));
+  }
+  accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
+                      {matrix_of(x), RowLayout::scattered});
+}
+
+}  // namespace
+
+Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& plan, Parameter& w1,
+                 Parameter& w2, Activation kind) {
+  const ExpertMlp mlp{plan, &w1, &w2, kind};
+  check_mlp(x, gates, mlp);
+  Tensor h;
+  Tensor out = forward(mlp, x.data(), gates.data(), h);
+  return record("moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
+                [mlp, x = x.data(), gates = gates.data(), h = std::move(h)](
+                    Tensor dout, InputGradients& gradients) {
+                  backward(mlp, x, gates, h, std::move(dout), gradients);
+                });
+}
+
+}  // namespace smoe

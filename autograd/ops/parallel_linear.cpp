@@ -1,0 +1,150 @@
+// ParallelLinear (ScatterMoE, arXiv:2403.08245): y[p] = W[e(p)] x[p] + b[e(p)], its rows optionally
+// combined by gates. The backward is Algorithm 2 without its copies: where that groups x and dy
+// before it multiplies, the products here gather them.
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "kernels/combine.h"
+
+namespace smoe {
+namespace {
+
+struct Projection {
+  RoutingPlan plan;
+  RowLayout x_layout;
+  RowLayout y_layout;
+  Parameter* weight;  // [E, D_out, D_in]
+  Parameter* bias;    // [E, D_out], or null
+};
+
+void check_projection(const Variable& x, const Projection& projection, const Variable& gates) {
+  const RoutingPlan& plan = projection.plan;
+  const Parameter& weight = *projection.weight;
+  SMOE_CHECK(weight.shape().rank() == 3 && weight.shape()[0] == plan.num_experts,
+             "parallel_linear: weight must be [E=", plan.num_experts, ", D_out, D_in]; got ",
+             weight.name(), " ", weight.shape());
+  const bool serves_all_slots =
+      projection.x_layout == RowLayout::scattered && x.dim(0) == plan.num_tokens;
+  SMOE_CHECK(x.shape().rank() == 2 && x.dim(1) == weight.shape()[2] &&
+                 (x.dim(0) == plan.num_rows() || serves_all_slots),
+             "parallel_linear: x must be [N=", plan.num_rows(), ", D_in=", weight.shape()[2],
+             "], or scattered [T=", plan.num_tokens, ", D_in]; got ", x.shape());
+  SMOE_CHECK(weight.value().dtype() == x.dtype(), "parallel_linear: x and weight must have one ",
+             "dtype; got ", name_of(x.dtype()), " and ", name_of(weight.value().dtype()));
+  const Shape bias_shape{weight.shape()[0], weight.shape()[1]};
+  SMOE_CHECK(!projection.bias || projection.bias->shape() == bias_shape,
+             "parallel_linear: bias must be ", bias_shape, "; got ", projection.bias->shape());
+  if (!gates.defined()) return;
+  const Shape gates_shape{plan.num_tokens, plan.top_k};
+  const DType gates_dtype = accumulation_dtype(x.dtype());
+  SMOE_CHECK(gates.shape() == gates_shape && gates.dtype() == gates_dtype,
+             "parallel_linear: gates must be ", gates_shape, " in ", name_of(gates_dtype), "; got ",
+             gates.shape(), " in ", name_of(gates.dtype()));
+}
+
+Tensor forward(const Projection& projection, const Tensor& x) {
+  const Tensor& weight = projection.weight->value();
+  Tensor y = Tensor::empty({projection.plan.num_rows(), weight.dim(1)}, x.dtype());
+  run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+             {.routing = view_of(projection.plan),
+              .x = {matrix_of(x), projection.x_layout},
+              .weight = experts_of(weight),
+              .bias = projection.bias ? matrix_of(projection.bias->value()) : Matrix{},
+              .y = matrix_of(y),
+              .y_layout = projection.y_layout});
+  return y;
+}
+
+void accumulate_gradients(const Projection& projection, const Tensor& x, const Tensor& dy) {
+  Parameter* bias = projection.bias;
+  run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+             {.routing = view_of(projection.plan),
+              .dy = {matrix_of(dy), projection.y_layout},
+              .x = {matrix_of(x), projection.x_layout},
+              .dweight = projection.weight->gradient().data(),
+              .beta = projection.weight->claim_gradient(),
+              .dbias = bias ? bias->gradient().data() : nullptr,
+              .bias_beta = bias ? bias->claim_gradient() : 0});
+}
+
+// dy W, in rows of the given layout.
+void multiply_back(const Projection& projection, const Tensor& dy, const Tensor& dx,
+                   RowLayout layout) {
+  run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+             {.routing = view_of(projection.plan),
+              .x = {matrix_of(dy), projection.y_layout},
+              .weight = experts_of(projection.weight->value()),
+              .transpose_weight = true,
+              .y = matrix_of(dx),
+              .y_layout = layout});
+}
+
+// x has been read for the last time: its storage serves for dx where nobody else refers to it.
+Tensor input_gradient(const Projection& projection, const Tensor& x, const Tensor& dy) {
+  Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
+  const RoutingPlan& plan = projection.plan;
+  if (x.dim(0) == plan.num_rows()) {
+    multiply_back(projection, dy, dx, projection.x_layout);
+    return dx;
+  }
+  const Tensor routed = Tensor::empty({plan.num_rows(), x.dim(1)}, x.dtype());  // [N, D_in]
+  multiply_back(projection, dy, routed, RowLayout::grouped);
+  kernels::combine(launch(), {.routing = view_of(plan),
+                              .y = {matrix_of(routed), RowLayout::grouped},
+                              .out = matrix_of(dx)});
+  return dx;
+}
+
+void backward(const Projection& projection, const Tensor& x, const Tensor& dy,
+              InputGradients& out) {
+  accumulate_gradients(projection, x, dy);
+  if (out.wants(0)) out.give(0, input_gradient(projection, x, dy));
+}
+
+Variable combined(const Variable& x, const Variable& gates, const Projection& projection) {
+  const RoutingPlan& plan = projection.plan;
+  Tensor y = forward(projection, x.data());                            // [N, D_out], grouped
+  Tensor sum = Tensor::empty({plan.num_tokens, y.dim(1)}, y.dtype());  // [T, D_out]
+  kernels::combine(launch(), {.routing = view_of(plan),
+                              .y = {matrix_of(y), RowLayout::grouped},
+                              .gates = gates.data().data(),
+                              .out = matrix_of(sum)});
+  return record(
+      "parallel_linear", std::move(sum), {&x, &gates}, {projection.weight, projection.bias},
+      [x = x.data(), y = std::move(y), gates = gates.data(), projection](Tensor dsum,
+                                                                         InputGradients& out) {
+        const auto routing = view_of(projection.plan);
+        if (out.wants(1)) {
+          Tensor dgates = Tensor::empty_like(gates);
+          kernels::combine_gates_backward(launch(), {.routing = routing,
+                                                     .y = {matrix_of(y), RowLayout::grouped},
+                                                     .dout = matrix_of(dsum),
+                                                     .dgates = dgates.data()});
+          out.give(1, std::move(dgates));
+        }
+        const Tensor& dy = y;  // written over y, which only this node ever saw
+        kernels::group(launch(), {.routing = routing,
+                                  .x = matrix_of(dsum),
+                                  .gates = gates.data(),
+                                  .grouped = matrix_of(dy)});
+        dsum = Tensor();
+        backward(projection, x, dy, out);
+      });
+}
+
+}  // namespace
+
+Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
+                         const ParallelLinearOptions& options, const Variable& gates) {
+  const Projection projection{plan, options.input,
+                              gates.defined() ? RowLayout::grouped : options.output, &weight,
+                              options.bias};
+  check_projection(x, projection, gates);
+  if (gates.defined()) return combined(x, gates, projection);
+  return record("parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
+                [x = x.data(), projection](Tensor dy, InputGradients& out) {
+                  backward(projection, x, dy, out);
+                });
+}
+
+}  // namespace smoe

@@ -1,0 +1,237 @@
+// A task of the pool is one tile of one expert's rows (or of its weight gradient): rows are
+// gathered into the thread's scratch memory unless they lie there as BLAS wants them, multiplied in
+// one call, and scattered from scratch unless they may stay where the product leaves them.
+#include "kernels/grouped_gemm.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/cpu/routed_rows.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace smoe::kernels {
+namespace {
+
+using cpu::ceil_div;
+using cpu::ExpertRows;
+using cpu::RowIndex;
+using cpu::Scratch;
+
+// Long enough that packing the weights costs little, short enough to spread over threads and stay
+// in a second-level cache.
+constexpr std::int64_t kTileRows = 256;
+constexpr std::int64_t kTileCols = 512;
+
+template <class Acc>
+struct RowProduct {
+  const GroupedGemmArgs& args;
+  std::int64_t in = args.x.rows.cols, out = args.y.cols;
+  RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
+  RowIndex y_index{args.routing, args.y_layout, args.y.rows};
+  std::int64_t tile_rows = std::min(kTileRows, args.routing.num_rows());
+  std::int64_t tile_cols = std::min(kTileCols, out);
+  bool writes_in_place = y_index.is_identity() && args.y.dtype == dtype_of<Acc>;
+
+  struct ThreadScratch {
+    Acc *x = nullptr, *weight = nullptr, *y = nullptr;
+  };
+  ThreadScratch take(Scratch& scratch) const {
+    ThreadScratch taken;
+    if (cpu::needs_scratch<Acc>(args.x, x_index)) taken.x = scratch.take<Acc>(tile_rows * in);
+    if (args.weight.dtype != dtype_of<Acc>)
+      taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+    if (!writes_in_place) taken.y = scratch.take<Acc>(tile_rows * tile_cols);
+    return taken;
+  }
+
+  void run(const cpu::ThreadWorkspace& workspace) const {
+    const cpu::RowTiles tiles(args.routing, kTileRows);
+    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+      Scratch scratch = workspace.of(thread);
+      tile(tiles[i], take(scratch));
+    });
+  }
+
+  void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
+    const auto x = cpu::load_rows<Acc>(args.x, x_index, rows, 0, in, scratch.x);
+    for (std::int64_t begin = 0; begin < out; begin += kTileCols) {
+      const std::int64_t cols = std::min(kTileCols, out - begin);
+      Acc* y = writes_in_place ? args.y.row<Acc>(rows.begin) + begin : scratch.y;
+      const std::int64_t stride = writes_in_place ? args.y.stride : cols;
+      if (args.bias.data) fill_bias(rows, begin, cols, y, stride);
+      cpu::multiply_panel<Acc>(rows.size(), cols, x, args.weight[rows.expert],
+                               !args.transpose_weight, begin, args.bias.data ? Acc{1} : Acc{0}, y,
+                               stride, scratch.weight);
+      if (!writes_in_place) store(rows, begin, cols, y);
+    }
+  }
+
+  void fill_bias(const ExpertRows& rows, std::int64_t begin, std::int64_t cols, Acc* y,
+                 std::int64_t stride) const {
+    dispatch_floating(args.bias.dtype, [&](auto type) {
+      const auto* bias = args.bias.row<decltype(type)>(rows.expert) + begin;
+      for (std::int64_t i = 0; i < rows.size(); ++i) cpu::convert(bias, y + i * stride, cols);
+    });
+  }
+
+  void store(const ExpertRows& rows, std::int64_t begin, std::int64_t cols, const Acc* y) const {
+    dispatch_floating(args.y.dtype, [&](auto type) {
+      using T = decltype(type);
+      for (std::int64_t p = rows.begin; p < rows.end; ++p)
+        cpu::convert(y + (p - rows.begin) * cols, args.y.row<T>(y_index(p)) + begin, cols);
+    });
+  }
+};
+
+template <class Acc>
+struct WeightGradient {
+  const ExpertGradientArgs& args;
+  std::int64_t out = args.dy.rows.cols, in = args.x.rows.cols;
+  RowIndex dy_index{args.routing, args.dy.layout, args.dy.rows.rows};
+  RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
+  bool gathers_dy = cpu::needs_scratch<Acc>(args.dy, dy_index);
+  bool gathers_x = cpu::needs_scratch<Acc>(args.x, x_index);
+  // Of a tile of one expert's gradient; several an expert, so that one which got all rows still
+  // keeps several threads busy.
+  std::int64_t tile_out = 256, tile_in = 256;
+
+  static constexpr std::int64_t kDepth = 512;  // rows gathered at a time
+
+  explicit WeightGradient(const ExpertGradientArgs& gradient) : args(gradient) {
+    while (ceil_div(out, tile_out) * ceil_div(in, tile_in) < 4 && tile_out + tile_in > 256)
+      (tile_out < tile_in ? tile_in : tile_out) /= 2;
+    tile_out = std::min(tile_out, out);
+    tile_in = std::min(tile_in, in);
+  }
+
+  struct ThreadScratch {
+    Acc *dy = nullptr, *x = nullptr;
+  };
+  ThreadScratch take(Scratch& scratch) const {
+    const std::int64_t depth = std::min(kDepth, args.routing.num_rows());
+    ThreadScratch taken;
+    if (gathers_dy) taken.dy = scratch.take<Acc>(depth * tile_out);
+    if (gathers_x) taken.x = scratch.take<Acc>(depth * tile_in);
+    return taken;
+  }
+
+  void run(const cpu::ThreadWorkspace& workspace) const {
+    if (args.dbias) sum_bias();
+    if (out == 0 || in == 0) return;
+    const std::int64_t across = ceil_div(in, tile_in), tiles = ceil_div(out, tile_out) * across;
+    cpu::parallel_for(args.routing.num_experts * tiles, [&](std::int64_t i, int thread) {
+      Scratch scratch = workspace.of(thread);
+      tile(i / tiles, i % tiles / across * tile_out, i % tiles % across * tile_in, take(scratch));
+    });
+  }
+
+  void tile(std::int64_t expert, std::int64_t row, std::int64_t col,
+            const ThreadScratch& scratch) const {
+    const std::int64_t m = std::min(tile_out, out - row), n = std::min(tile_in, in - col);
+    const std::int64_t first = args.routing.expert_offsets[expert];
+    const std::int64_t last = args.routing.expert_offsets[expert + 1];
+    const std::int64_t depth =
+        gathers_dy || gathers_x ? kDepth : std::max<std::int64_t>(last - first, 1);
+    Acc* dweight = static_cast<Acc*>(args.dweight) + (expert * out + row) * in + col;
+    std::int64_t begin = first;
+    do {
+      const ExpertRows rows{expert, begin, std::min(last, begin + depth)};
+      const auto dy = cpu::load_rows<Acc>(args.dy, dy_index, rows, row, row + m, scratch.dy);
+      const auto x = cpu::load_rows<Acc>(args.x, x_index, rows, col, col + n, scratch.x);
+      cpu::blas_gemm(m, n, rows.size(), {dy.data, dy.stride, true}, {x.data, x.stride},
+                     begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight, in);
+      begin = rows.end;
+    } while (begin < last);
+  }
+
+  void sum_bias() const {
+    cpu::parallel_for(args.routing.num_experts, [&](std::int64_t expert, int) {
+      Acc* sum = static_cast<Acc*>(args.dbias) + expert * out;
+      const Acc beta = static_cast<Acc>(args.bias_beta);
+      for (std::int64_t i = 0; i < out; ++i) sum[i] = beta == 0 ? Acc{0} : beta * sum[i];
+      dispatch_floating(args.dy.rows.dtype, [&](auto type) {
+        using T = decltype(type);
+        for (std::int64_t p = args.routing.expert_offsets[expert];
+             p < args.routing.expert_offsets[expert + 1]; ++p) {
+          const T* dy = args.dy.rows.row<T>(dy_index(p));
+          for (std::int64_t i = 0; i < out; ++i) sum[i] += Acc(dy[i]);
+        }
+      });
+    });
+  }
+};
+
+// f(product) with the product of the dtypes at hand.
+template <class F>
+decltype(auto) dispatch_product(const GroupedGemmArgs& args, F&& f) {
+  return cpu::dispatch_accumulation({args.x.rows.dtype, args.weight.dtype, args.y.dtype},
+                                    [&](auto type) { return f(RowProduct<decltype(type)>{args}); });
+}
+
+template <class F>
+decltype(auto) dispatch_product(const ExpertGradientArgs& args, F&& f) {
+  return cpu::dispatch_accumulation({args.dy.rows.dtype, args.x.rows.dtype}, [&](auto type) {
+    return f(WeightGradient<decltype(type)>(args));
+  });
+}
+
+template <class Args>
+std::int64_t workspace_bytes(const Args& args) {
+  return dispatch_product(args,
+                          [](const auto& product) { return cpu::ThreadWorkspace::bytes(product); });
+}
+
+template <class Args>
+void run(const Args& args) {
+  dispatch_product(args, [&](const auto& product) {
+    product.run(cpu::ThreadWorkspace(args.workspace, product));
+  });
+}
+
+}  // namespace
+
+std::int64_t grouped_gemm_workspace_bytes(const Launch&, const GroupedGemmArgs& args) {
+  return workspace_bytes(args);
+}
+
+void grouped_gemm(const Launch&, const GroupedGemmArgs& args) {
+  SMOE_INTERNAL_CHECK(
+      args.x.rows.cols == (args.transpose_weight ? args.weight.rows : args.weight.cols) &&
+          args.y.cols == (args.transpose_weight ? args.weight.cols : args.weight.rows) &&
+          args.y.rows == args.routing.num_rows(),
+      "grouped_gemm: x has ", args.x.rows.cols, " columns, weight [", args.weight.rows, ", ",
+      args.weight.cols, "], y [", args.y.rows, ", ", args.y.cols, "]");
+  run(args);
+}
+
+std::int64_t expert_gradient_workspace_bytes(const Launch&, const ExpertGradientArgs& args) {
+  return workspace_bytes(args);
+}
+
+void expert_gradient(const Launch&, const ExpertGradientArgs& args) {
+  run(args);
+}
+
+void group(const Launch&, const GroupArgs& args) {
+  const RowIndex index(args.routing, RowLayout::scattered, args.x.rows);
+  constexpr std::int64_t kBlockRows = 64;
+  dispatch_floating(args.x.dtype, [&](auto source_type) {
+    dispatch_floating(args.grouped.dtype, [&](auto target_type) {
+      using S = decltype(source_type);
+      using T = decltype(target_type);
+      using Acc = accumulation_t<S>;
+      const Acc* gates = static_cast<const Acc*>(args.gates);
+      const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t p = begin; p < end; ++p) {
+          const Acc gate = gates ? gates[args.routing.sorted_scattered_ids[p]] : Acc{1};
+          const S* x = args.x.row<S>(index(p));
+          T* grouped = args.grouped.row<T>(p);
+          for (std::int64_t i = 0; i < args.x.cols; ++i) grouped[i] = T(gate * Acc(x[i]));
+        }
+      };
+      cpu::parallel_blocks(args.routing.num_rows(), kBlockRows, rows);
+    });
+  });
+}
+
+}  // namespace smoe::kernels

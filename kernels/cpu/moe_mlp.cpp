@@ -1,0 +1,185 @@
+// Both fused products work tile by tile: a tile of one expert's rows is gathered, multiplied with a
+// block of the expert's weights, and put through the non-linearity while it is in the cache.
+#include "kernels/moe_mlp.h"
+
+#include "kernels/cpu/activation_rows.h"
+#include "kernels/cpu/routed_rows.h"
+
+namespace smoe::kernels {
+namespace {
+
+using cpu::ExpertRows;
+using cpu::RowIndex;
+using cpu::Scratch;
+
+constexpr std::int64_t kTileRows = 256;
+constexpr std::int64_t kTileCols = 256;  // of F
+
+// T the storage type, Act the non-linearity.
+template <class T, class Act>
+struct Up {
+  using Acc = accumulation_t<T>;
+  static constexpr std::int64_t kHalves = Act::kIsGated ? 2 : 1;
+  static constexpr bool kConverts = !std::is_same_v<T, Acc>;
+
+  const ExpertUpArgs& args;
+  std::int64_t d = args.x.cols, f = args.a.cols;
+  RoutedRows x{args.x, RowLayout::scattered};
+  RowIndex x_index{args.routing, RowLayout::scattered, args.x.rows};
+  std::int64_t tile_rows = std::min(kTileRows, args.routing.num_rows());
+  std::int64_t tile_cols = std::min(kTileCols, f);
+
+  struct ThreadScratch {
+    Acc *x, *weight = nullptr, *product = nullptr;
+    T* h = nullptr;
+  };
+  ThreadScratch take(Scratch& scratch) const {
+    ThreadScratch taken{scratch.take<Acc>(tile_rows * d)};
+    if (kConverts) {
+      taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+      taken.product = scratch.take<Acc>(tile_rows * tile_cols);
+    }
+    if (!args.h.data) taken.h = scratch.take<T>(kHalves * tile_rows * tile_cols);
+    return taken;
+  }
+
+  void run(const cpu::ThreadWorkspace& workspace) const {
+    const cpu::RowTiles tiles(args.routing, kTileRows);
+    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+      Scratch scratch = workspace.of(thread);
+      tile(tiles[i], take(scratch));
+    });
+  }
+
+  void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
+    const auto panel = cpu::load_rows<Acc>(x, x_index, rows, 0, d, scratch.x);
+    for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
+      const std::int64_t cols = std::min(kTileCols, f - begin);
+      // The halves of h: where they are kept, or side by side in scratch.
+      T* h = args.h.data ? args.h.row<T>(rows.begin) + begin : scratch.h;
+      const std::int64_t stride = args.h.data ? args.h.stride : kHalves * cols;
+      const std::int64_t up = args.h.data ? f : cols;
+      multiply(rows, panel, begin, cols, h, stride, scratch);
+      if (Act::kIsGated) multiply(rows, panel, f + begin, cols, h + up, stride, scratch);
+      activate(rows, begin, cols, h, up, stride);
+    }
+  }
+
+  // `cols` columns of x W1^T from `col` on, rounded into h.
+  void multiply(const ExpertRows& rows, const cpu::Panel<Acc>& panel, std::int64_t col,
+                std::int64_t cols, T* h, std::int64_t stride, const ThreadScratch& scratch) const {
+    const ConstMatrix w1 = args.w1[rows.expert];
+    if constexpr (!kConverts) {
+      cpu::multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, h, stride, nullptr);
+    } else {
+      cpu::multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, scratch.product, cols,
+                               scratch.weight);
+      for (std::int64_t i = 0; i < rows.size(); ++i)
+        cpu::convert(scratch.product + i * cols, h + i * stride, cols);
+    }
+  }
+
+  void activate(const ExpertRows& rows, std::int64_t begin, std::int64_t cols, const T* h,
+                std::int64_t up, std::int64_t stride) const {
+    const Acc* gates = static_cast<const Acc*>(args.gates);
+    for (std::int64_t p = rows.begin; p < rows.end; ++p) {
+      const T* row = h + (p - rows.begin) * stride;
+      cpu::activate_row<Act, T>({row, row + up}, gates[args.routing.sorted_scattered_ids[p]],
+                                args.a.row<T>(p) + begin, cols);
+    }
+  }
+};
+
+template <class T, class Act>
+struct DownBackward {
+  using Acc = accumulation_t<T>;
+  static constexpr bool kConverts = !std::is_same_v<T, Acc>;
+
+  const ExpertDownBackwardArgs& args;
+  std::int64_t d = args.dout.cols, f = args.a.cols;
+  RoutedRows dout{args.dout, RowLayout::scattered};
+  RowIndex dout_index{args.routing, RowLayout::scattered, args.dout.rows};
+  std::int64_t tile_rows = std::min(kTileRows, args.routing.num_rows());
+  std::int64_t tile_cols = std::min(kTileCols, f);
+
+  struct ThreadScratch {
+    Acc *dout, *da, *weight = nullptr;
+  };
+  ThreadScratch take(Scratch& scratch) const {
+    ThreadScratch taken{scratch.take<Acc>(tile_rows * d), scratch.take<Acc>(tile_rows * tile_cols)};
+    if (kConverts) taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+    return taken;
+  }
+
+  void run(const cpu::ThreadWorkspace& workspace) const {
+    const cpu::RowTiles tiles(args.routing, kTileRows);
+    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+      Scratch scratch = workspace.of(thread);
+      tile(tiles[i], take(scratch));
+    });
+  }
+
+  void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
+    const auto panel = cpu::load_rows<Acc>(dout, dout_index, rows, 0, d, scratch.dout);
+    const Acc* gates = static_cast<const Acc*>(args.gates);
+    Acc* dgates = static_cast<Acc*>(args.dgates);
+    for (std::int64_t p = rows.begin; p < rows.end; ++p)
+      dgates[args.routing.sorted_scattered_ids[p]] = 0;
+    for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
+      const std::int64_t cols = std::min(kTileCols, f - begin);
+      cpu::multiply_panel<Acc>(rows.size(), cols, panel, args.w2[rows.expert], false, begin, 0,
+                               scratch.da, cols, scratch.weight);
+      for (std::int64_t p = rows.begin; p < rows.end; ++p) {
+        const std::int32_t pair = args.routing.sorted_scattered_ids[p];
+        T* h = args.h.row<T>(p) + begin;
+        dgates[pair] += cpu::activate_row_backward_scaled<Act, T>(
+            {h, h + f}, scratch.da + (p - rows.begin) * cols, gates[pair], args.a.row<T>(p) + begin,
+            cols);
+      }
+    }
+  }
+};
+
+// f(kernel) with the kernel of the dtype and non-linearity at hand.
+template <template <class, class> class Kernel, class Args, class F>
+void dispatch_kernel(const Args& args, F&& f) {
+  cpu::dispatch_activation(args.kind, [&](auto act) {
+    dispatch_floating(args.a.dtype,
+                      [&](auto type) { f(Kernel<decltype(type), decltype(act)>{args}); });
+  });
+}
+
+template <template <class, class> class Kernel, class Args>
+std::int64_t workspace_bytes(const Args& args) {
+  std::int64_t bytes = 0;
+  dispatch_kernel<Kernel>(args,
+                          [&](const auto& kernel) { bytes = cpu::ThreadWorkspace::bytes(kernel); });
+  return bytes;
+}
+
+template <template <class, class> class Kernel, class Args>
+void run(const Args& args) {
+  dispatch_kernel<Kernel>(
+      args, [&](const auto& kernel) { kernel.run(cpu::ThreadWorkspace(args.workspace, kernel)); });
+}
+
+}  // namespace
+
+std::int64_t expert_up_workspace_bytes(const Launch&, const ExpertUpArgs& args) {
+  return workspace_bytes<Up>(args);
+}
+
+void expert_up(const Launch&, const ExpertUpArgs& args) {
+  run<Up>(args);
+}
+
+std::int64_t expert_down_backward_workspace_bytes(const Launch&,
+                                                  const ExpertDownBackwardArgs& args) {
+  return workspace_bytes<DownBackward>(args);
+}
+
+void expert_down_backward(const Launch&, const ExpertDownBackwardArgs& args) {
+  run<DownBackward>(args);
+}
+
+}  // namespace smoe::kernels

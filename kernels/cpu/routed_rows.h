@@ -1,0 +1,119 @@
+// Routed rows cut into tiles of one expert each, and such tiles as operands of a product.
+#pragma once
+#include <algorithm>
+
+#include "kernels/cpu/blas.h"
+#include "kernels/cpu/panel.h"
+#include "kernels/grouped_gemm.h"
+
+namespace smoe::cpu {
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// Grouped rows [begin, end) of one expert.
+struct ExpertRows {
+  std::int64_t expert, begin, end;
+  std::int64_t size() const { return end - begin; }
+};
+
+/// The rows of each expert in tiles of `tile_rows`, the last of an expert shorter. Borders depend
+/// on the routing alone.
+class RowTiles {
+ public:
+  RowTiles(const kernels::RoutingView& routing, std::int64_t tile_rows)
+      : routing_(routing), tile_rows_(tile_rows) {
+    for (std::int64_t e = 0; e < routing.num_experts; ++e) count_ += tiles_of(e);
+  }
+
+  std::int64_t count() const { return count_; }
+
+  ExpertRows operator[](std::int64_t i) const {
+    std::int64_t expert = 0;
+    for (; i >= tiles_of(expert); ++expert) i -= tiles_of(expert);
+    const std::int64_t begin = routing_.expert_offsets[expert] + i * tile_rows_;
+    return {expert, begin,
+            std::min<std::int64_t>(begin + tile_rows_, routing_.expert_offsets[expert + 1])};
+  }
+
+ private:
+  std::int64_t tiles_of(std::int64_t expert) const {
+    return ceil_div(routing_.expert_offsets[expert + 1] - routing_.expert_offsets[expert],
+                    tile_rows_);
+  }
+
+  kernels::RoutingView routing_;
+  std::int64_t tile_rows_;
+  std::int64_t count_ = 0;
+};
+
+/// Where grouped row p lies in an array of routed rows.
+class RowIndex {
+ public:
+  RowIndex(const kernels::RoutingView& routing, kernels::RowLayout layout, std::int64_t num_rows)
+      : ids_(layout == kernels::RowLayout::grouped ? nullptr : routing.sorted_scattered_ids),
+        pairs_per_row_(num_rows == routing.num_rows() ? 1
+                                                      : static_cast<std::int32_t>(routing.top_k)) {}
+
+  bool is_identity() const { return !ids_; }
+  std::int64_t operator()(std::int64_t p) const { return ids_ ? ids_[p] / pairs_per_row_ : p; }
+
+ private:
+  const std::int32_t* ids_;
+  std::int32_t pairs_per_row_;
+};
+
+/// Columns [col_begin, col_end) of some routed rows as a panel: in place where the rows are grouped
+/// and hold Acc, otherwise gathered into scratch.
+template <class Acc>
+Panel<Acc> load_rows(const kernels::RoutedRows& x, const RowIndex& index, const ExpertRows& rows,
+                     std::int64_t col_begin, std::int64_t col_end, Acc* scratch) {
+  if (index.is_identity())
+    return load_panel<Acc>(x.rows, {rows.begin, rows.end, col_begin, col_end}, scratch);
+  const std::int64_t cols = col_end - col_begin;
+  dispatch_floating(x.rows.dtype, [&](auto type) {
+    using T = decltype(type);
+    for (std::int64_t p = rows.begin; p < rows.end; ++p)
+      convert(x.rows.row<T>(index(p)) + col_begin, scratch + (p - rows.begin) * cols, cols);
+  });
+  return {scratch, cols};
+}
+
+/// Whether load_rows needs scratch.
+template <class Acc>
+bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
+  return !index.is_identity() || x.rows.dtype != dtype_of<Acc>;
+}
+
+/// Depth of the panels an operand of another dtype is converted in.
+inline constexpr std::int64_t kPanelDepth = 256;
+
+/// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); a whole rows. Uses
+/// n * kPanelDepth elements of scratch where b must be converted.
+template <class Acc>
+void multiply_panel(std::int64_t m, std::int64_t n, const Panel<Acc>& a, const ConstMatrix& b,
+                    bool transpose_b, std::int64_t col_begin, Acc beta, Acc* c,
+                    std::int64_t c_stride, Acc* scratch) {
+  const std::int64_t k = transpose_b ? b.cols : b.rows;
+  const std::int64_t depth = b.dtype == dtype_of<Acc> ? std::max<std::int64_t>(k, 1) : kPanelDepth;
+  std::int64_t begin = 0;
+  do {
+    const std::int64_t end = std::min(k, begin + depth);
+    const Block block = transpose_b ? Block{col_begin, col_begin + n, begin, end}
+                                    : Block{begin, end, col_begin, col_begin + n};
+    const auto panel = load_panel<Acc>(b, block, scratch);
+    blas_gemm(m, n, end - begin, {a.data + begin, a.stride},
+              {panel.data, panel.stride, transpose_b}, begin == 0 ? beta : Acc{1}, c, c_stride);
+    begin = end;
+  } while (begin < k);
+}
+
+/// f(double{}) where any of the dtypes is f64, else f(float{}).
+template <class F>
+decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f) {
+  const bool is_f64 = std::find(dtypes.begin(), dtypes.end(), DType::f64) != dtypes.end();
+  return is_f64 ? f(double{}) : f(float{});
+}
+
+}  // namespace smoe::cpu

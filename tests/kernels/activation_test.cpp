@@ -1,0 +1,71 @@
+#include "kernels/activation.h"
+
+#include <doctest/doctest.h>
+
+#include "core/device.h"
+#include "kernels/cpu/math.h"
+#include "tests/support/activations.h"
+#include "tests/support/compare.h"
+
+using namespace smoe;
+using namespace smoe::test;
+using kernels::Activation;
+
+namespace {
+
+constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
+
+}  // namespace
+
+TEST_CASE("vectorised functions are accurate over the whole range of f32") {
+  for (double x = -87; x < 88; x += 0.0137) {
+    const float at = static_cast<float>(x);
+    const double wanted = std::exp(static_cast<double>(at));
+    REQUIRE(std::abs(cpu::exp(at) - wanted) <= 2 * 0x1p-23 * wanted);
+  }
+  for (double x = -13; x < 13; x += 0.0137) {
+    const float at = static_cast<float>(x);
+    const cpu::Normal<double> wanted = cpu::standard_normal(static_cast<double>(at));
+    const cpu::Normal<float> got = cpu::standard_normal(at);
+    const double tolerance = (6 + at * at / 2) * 0x1p-24;
+    REQUIRE(std::abs(got.cdf - wanted.cdf) <= tolerance * wanted.cdf);
+    REQUIRE(std::abs(got.density - wanted.density) <= tolerance * wanted.density);
+  }
+}
+
+TEST_CASE("vectorised functions keep NaNs and saturate") {
+  CHECK(std::isnan(cpu::exp(NAN)));
+  CHECK(std::isnan(cpu::sigmoid(NAN)));
+  CHECK(std::isnan(cpu::standard_normal(NAN).cdf));
+  CHECK(cpu::sigmoid(1000.0f) == 1.0f);
+  CHECK(cpu::sigmoid(-1000.0f) < 1e-37f);
+  CHECK(cpu::exp(0.0f) == 1.0f);
+  CHECK(cpu::standard_normal(INFINITY).cdf == 1.0f);
+}
+
+TEST_CASE("activations and their slopes agree with plain loops") {
+  const PoisonGuard poison;
+  for (const auto& [kind, act] : activations())
+    for (const DType dtype : kDtypes)
+      for (const auto& [n, f] : {std::pair{1, 1}, {0, 3}, {3, 0}, {5, 17}, {33, 40}, {2, 257}}) {
+        const std::int64_t width = act.width(f);
+        const Tensor h = random_normal("h", {n, width}, dtype, 3);
+        const Tensor da = random_normal("da", {n, f}, dtype);
+        const auto h_values = values_of(h), da_values = values_of(da);
+        std::vector<double> a(n * f), dh(n * width);
+        for (int row = 0; row < n; ++row)
+          for (int i = 0; i < f; ++i) {
+            a[row * f + i] = act.at(&h_values[row * width], f, i);
+            act.backward(&h_values[row * width], da_values[row * f + i], f, i, &dh[row * width]);
+          }
+        const Tensor a_got = Tensor::empty({n, f}, dtype);
+        kernels::activation_forward(launch(), {kind, matrix_of(h), matrix_of(a_got)});
+        check_close("a", a_got, a);
+        const Tensor dh_got = Tensor::empty({n, width}, dtype);
+        kernels::activation_backward(launch(),
+                                     {kind, matrix_of(h), matrix_of(da), matrix_of(dh_got)});
+        check_close("dh", dh_got, dh);
+        kernels::activation_backward(launch(), {kind, matrix_of(h), matrix_of(da), matrix_of(h)});
+        check_same_bits("dh over h", h, dh_got);
+      }
+}
