@@ -26,42 +26,39 @@ class ConfigBuilder {
   ConfigBuilder& operator=(const ConfigBuilder&) = delete;
 
   void apply(const Setting& setting) {
-    const auto field = std::find_if(fields_.begin(), fields_.end(),
-                                    [&](const Field& f) { return f.key == setting.key; });
-    if (field != fields_.end()) return apply(*field, setting);
-    if (!is_section(fields_, setting.key))
-      fail(setting.place, setting.key, "unknown key" + hint_for(fields_, setting.key));
-    if (setting.kind == Setting::Kind::scalar)
-      fail(setting.place, setting.key, "must be a section; got " + shown(setting.value));
+    const auto& [place, key, kind, value] = setting;
+    if (const Field* field = find(key)) return apply(*field, setting);
+    if (!is_section(fields_, key)) fail(place, key, "unknown key" + hint_for(fields_, key));
+    if (kind == Setting::Kind::scalar) fail(place, key, "must be a section; got " + shown(value));
   }
 
   /// The finished config. Throws: UsageError if a key is missing or a relation does not hold.
   Config finish() const {
     for (const Field& field : fields_)
-      if (!field.rule.holds(field.slot)) fail(name_, field.key, "required; " + rule_of(field));
-    for (const Relation& relation : relations_of(config_)) {
-      if (relation.holds) continue;
-      const auto field = std::find_if(fields_.begin(), fields_.end(),
-                                      [&](const Field& f) { return f.key == relation.key; });
-      fail(place_of(relation.key), relation.key,
-           concat("must be ", relation.text, "; got ", to_yaml(field->slot)));
-    }
+      if (!field.rule.holds(field.slot))
+        fail(name_, field.key, "required; must be " + field.rule.text);
+    for (const auto& [key, holds, text] : relations_of(config_))
+      if (!holds)
+        fail(place_of(key), key, concat("must be ", text, "; got ", to_yaml(find(key)->slot)));
     return config_;
   }
 
  private:
-  static std::string rule_of(const Field& field) { return "must be " + field.rule.text; }
+  const Field* find(std::string_view key) const {
+    const auto field =
+        std::find_if(fields_.begin(), fields_.end(), [&](const Field& f) { return f.key == key; });
+    return field == fields_.end() ? nullptr : &*field;
+  }
 
   void apply(const Field& field, const Setting& setting) {
-    if (setting.kind != Setting::Kind::scalar)
-      fail(setting.place, field.key,
-           concat("must be ", type_of(field.slot), "; got ",
-                  setting.kind == Setting::Kind::section ? "a section" : "nothing"));
+    const auto refuse = [&](const std::string& wanted, const std::string& got) {
+      fail(setting.place, field.key, concat("must be ", wanted, "; got ", got));
+    };
+    if (setting.kind == Setting::Kind::section) refuse(type_of(field.slot), "a section");
+    if (setting.kind == Setting::Kind::nothing) refuse(type_of(field.slot), "nothing");
     const std::string wanted = assign(field.slot, setting.value);
-    if (!wanted.empty())
-      fail(setting.place, field.key, concat("must be ", wanted, "; got ", shown(setting.value)));
-    if (!field.rule.holds(field.slot))
-      fail(setting.place, field.key, concat(rule_of(field), "; got ", shown(setting.value)));
+    if (!wanted.empty()) refuse(wanted, shown(setting.value));
+    if (!field.rule.holds(field.slot)) refuse(field.rule.text, shown(setting.value));
     places_[field.key] = setting.place;
   }
 

@@ -57,91 +57,90 @@ std::string nearest_multiples(std::int64_t value, std::int64_t unit) {
   return below == 0 ? concat(unit) : concat(below, " or ", below + unit);
 }
 
+const Names<Activation> kActivations = {{"swiglu", Activation::swiglu},
+                                        {"geglu", Activation::geglu},
+                                        {"relu2", Activation::relu2},
+                                        {"gelu", Activation::gelu}};
+const Names<RouterScore> kScores = {{"softmax_topk_renorm", RouterScore::softmax_topk_renorm},
+                                    {"softmax_topk", RouterScore::softmax_topk},
+                                    {"topk_softmax", RouterScore::topk_softmax},
+                                    {"sigmoid", RouterScore::sigmoid}};
+const Names<DType> kPrecisions = {
+    {"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}};
+const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
+                                          {"stop", NonfinitePolicy::stop},
+                                          {"rollback", NonfinitePolicy::rollback}};
+const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
+                                        {"wsd", ScheduleKind::wsd},
+                                        {"linear", ScheduleKind::linear},
+                                        {"constant", ScheduleKind::constant}};
+
 }  // namespace
 
-std::vector<Field> fields_of(Config& c) {
+std::vector<Field> fields_of(Config& config) {
   constexpr Resume kMayChange = Resume::may_change;
-  RouterConfig& router = c.model.router;
-  const Choice activation = choice<Activation>(c.model.activation, {{"swiglu", Activation::swiglu},
-                                                                    {"geglu", Activation::geglu},
-                                                                    {"relu2", Activation::relu2},
-                                                                    {"gelu", Activation::gelu}});
-  const Choice score =
-      choice<RouterScore>(router.score, {{"softmax_topk_renorm", RouterScore::softmax_topk_renorm},
-                                         {"softmax_topk", RouterScore::softmax_topk},
-                                         {"topk_softmax", RouterScore::topk_softmax},
-                                         {"sigmoid", RouterScore::sigmoid}});
-  const Choice precision = choice<DType>(
-      c.train.precision, {{"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}});
-  const Choice on_nonfinite =
-      choice<NonfinitePolicy>(c.train.on_nonfinite, {{"skip", NonfinitePolicy::skip},
-                                                     {"stop", NonfinitePolicy::stop},
-                                                     {"rollback", NonfinitePolicy::rollback}});
-  const Choice schedule =
-      choice<ScheduleKind>(c.schedule.kind, {{"cosine", ScheduleKind::cosine},
-                                             {"wsd", ScheduleKind::wsd},
-                                             {"linear", ScheduleKind::linear},
-                                             {"constant", ScheduleKind::constant}});
+  auto& [run, model, data, train, optim, schedule, checkpoint, log] = config;
+  RouterConfig& router = model.router;
   // clang-format off
   return {
-      {"run.name", &c.run.name, kFolderName, "the run writes to the folder dir/name", kMayChange},
-      {"run.dir", &c.run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
-      {"run.seed", &c.run.seed, at_least(0), "of all random numbers"},
-      {"run.device", &c.run.device, one_of({"auto", "cuda", "cpu"}), "auto: the GPU if there is one", kMayChange},
-      {"run.threads", &c.run.threads, from_to(0, 1024), "of the CPU; 0: one per core", kMayChange},
+      {"run.name", &run.name, kFolderName, "the run writes to the folder dir/name", kMayChange},
+      {"run.dir", &run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
+      {"run.seed", &run.seed, at_least(0), "of all random numbers"},
+      {"run.device", &run.device, one_of({"auto", "cuda", "cpu"}), "auto: GPU if there is one", kMayChange},
+      {"run.threads", &run.threads, from_to(0, 1024), "of the CPU; 0: one per core", kMayChange},
 
-      {"model.vocab_size", &c.model.vocab_size, kSizeOrZero, "0: as the token set says"},
-      {"model.num_layers", &c.model.num_layers, kSize, "transformer blocks"},
-      {"model.d_model", &c.model.d_model, kSize, "width of the residual stream"},
-      {"model.num_heads", &c.model.num_heads, kSize, "query heads"},
-      {"model.num_kv_heads", &c.model.num_kv_heads, kSize, "key and value heads"},
-      {"model.head_dim", &c.model.head_dim, kSize, "width of a head"},
-      {"model.d_expert", &c.model.d_expert, kSize, "hidden width of an expert"},
-      {"model.num_experts", &c.model.num_experts, kSize, "per layer"},
-      {"model.top_k", &c.model.top_k, kSize, "experts that each token visits"},
-      {"model.num_shared_experts", &c.model.num_shared_experts, kSizeOrZero, "experts that every token visits besides"},
-      {"model.activation", activation, kAnything, "of the experts"},
-      {"model.tie_embeddings", &c.model.tie_embeddings, kAnything, "output head shares the embedding's weight"},
-      {"model.rope_theta", &c.model.rope_theta, at_least(1), "base of the rotary wavelengths"},
-      {"model.norm_epsilon", &c.model.norm_epsilon, above(0), "of RMSNorm"},
-      {"model.init_std", &c.model.init_std, above(0), "standard deviation of the initial embeddings"},
-      {"model.router.score", score, kAnything, "how router logits become gates"},
-      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load balancing loss"},
-      {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of mean(logsumexp(logits)^2)"},
-      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router's input in training"},
-      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "step of the balancing bias; 0: none"},
+      {"model.vocab_size", &model.vocab_size, kSizeOrZero, "0: as the token set says"},
+      {"model.num_layers", &model.num_layers, kSize, "transformer blocks"},
+      {"model.d_model", &model.d_model, kSize, "width of the residual stream"},
+      {"model.num_heads", &model.num_heads, kSize, "query heads"},
+      {"model.num_kv_heads", &model.num_kv_heads, kSize, "key and value heads"},
+      {"model.head_dim", &model.head_dim, kSize, "width of a head"},
+      {"model.d_expert", &model.d_expert, kSize, "hidden width of an expert"},
+      {"model.num_experts", &model.num_experts, kSize, "in each layer"},
+      {"model.top_k", &model.top_k, kSize, "experts that a token visits"},
+      {"model.num_shared_experts", &model.num_shared_experts, kSizeOrZero, "that every token visits"},
+      {"model.activation", choice(model.activation, kActivations), kAnything, "of the experts"},
+      {"model.tie_embeddings", &model.tie_embeddings, kAnything, "output head is the embedding"},
+      {"model.rope_theta", &model.rope_theta, at_least(1), "base of the rotary wavelengths"},
+      {"model.norm_epsilon", &model.norm_epsilon, above(0), "of RMSNorm"},
+      {"model.init_std", &model.init_std, above(0), "standard deviation of initial embeddings"},
+      {"model.router.score", choice(router.score, kScores), kAnything, "how logits become gates"},
+      {"model.router.balance_loss", &router.balance_loss, at_least(0), "times a loss of 1 at balance"},
+      {"model.router.z_loss", &router.z_loss, at_least(0), "times mean(logsumexp(logits)^2)"},
+      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on its input"},
+      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "step of the bias"},
 
-      {"data.path", &c.data.path, kNotEmpty, "token set made by `smoe prepare`", kMayChange},
-      {"data.validation", &c.data.validation, kAnything, "another token set; empty: validation split of data.path", kMayChange},
+      {"data.path", &data.path, kNotEmpty, "token set", kMayChange},
+      {"data.validation", &data.validation, kAnything, "empty: data.path's own split", kMayChange},
 
-      {"train.steps", &c.train.steps, kSize, "optimizer steps of the whole run"},
-      {"train.seq_len", &c.train.seq_len, kSize, "tokens of a sequence"},
-      {"train.micro_batch", &c.train.micro_batch, kSize, "sequences of one forward and backward pass"},
-      {"train.global_batch", &c.train.global_batch, kSize, "sequences of one optimizer step"},
-      {"train.precision", precision, kAnything, "of compute"},
-      {"train.eval_every", &c.train.eval_every, kSizeOrZero, "steps; 0: only after the last step", kMayChange},
-      {"train.eval_batches", &c.train.eval_batches, kSizeOrZero, "micro-batches of an evaluation; 0: all", kMayChange},
-      {"train.on_nonfinite", on_nonfinite, kAnything, "what follows a loss or gradient that is not finite", kMayChange},
-      {"train.max_nonfinite", &c.train.max_nonfinite, kSize, "so many in a row end the run", kMayChange},
+      {"train.steps", &train.steps, kSize, "optimizer steps of the whole run"},
+      {"train.seq_len", &train.seq_len, kSize, "tokens of a sequence"},
+      {"train.micro_batch", &train.micro_batch, kSize, "sequences of one forward pass"},
+      {"train.global_batch", &train.global_batch, kSize, "sequences of one optimizer step"},
+      {"train.precision", choice(train.precision, kPrecisions), kAnything, "of compute"},
+      {"train.eval_every", &train.eval_every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
+      {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches; 0: all", kMayChange},
+      {"train.on_nonfinite", choice(train.on_nonfinite, kPolicies), kAnything, "after NaN or infinity", kMayChange},
+      {"train.max_nonfinite", &train.max_nonfinite, kSize, "so many in a row end it", kMayChange},
 
-      {"optim.lr", &c.optim.lr, above(0), "peak learning rate"},
-      {"optim.beta1", &c.optim.beta1, from_to_below(0, 1), "decay of the first moment"},
-      {"optim.beta2", &c.optim.beta2, from_to_below(0, 1), "decay of the second moment"},
-      {"optim.epsilon", &c.optim.epsilon, above(0), "added to the root of the second moment"},
-      {"optim.weight_decay", &c.optim.weight_decay, at_least(0), "decoupled; norm weights have none"},
-      {"optim.clip_norm", &c.optim.clip_norm, at_least(0), "largest global gradient norm; 0: no clipping"},
+      {"optim.lr", &optim.lr, above(0), "peak learning rate"},
+      {"optim.beta1", &optim.beta1, from_to_below(0, 1), "decay of the first moment"},
+      {"optim.beta2", &optim.beta2, from_to_below(0, 1), "decay of the second moment"},
+      {"optim.epsilon", &optim.epsilon, above(0), "added to the root of the second moment"},
+      {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled; norm weights have none"},
+      {"optim.clip_norm", &optim.clip_norm, at_least(0), "largest gradient norm; 0: no clipping"},
 
-      {"schedule.kind", schedule, kAnything, "of the learning rate after the warm-up"},
-      {"schedule.warmup_steps", &c.schedule.warmup_steps, kSizeOrZero, "of linear warm-up"},
-      {"schedule.min_ratio", &c.schedule.min_ratio, from_to(0, 1), "learning rate of the last step over the peak"},
-      {"schedule.decay_fraction", &c.schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay"},
+      {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "learning rate after the warm-up"},
+      {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "linear from 0 to the peak"},
+      {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "last learning rate over the peak"},
+      {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps"},
 
-      {"checkpoint.every", &c.checkpoint.every, kSizeOrZero, "steps; 0: only after the last step", kMayChange},
-      {"checkpoint.keep", &c.checkpoint.keep, at_least(2), "newest checkpoints to keep", kMayChange},
-      {"checkpoint.keep_every", &c.checkpoint.keep_every, kSizeOrZero, "those of every n-th step stay for good; 0: none", kMayChange},
-      {"checkpoint.resume", &c.checkpoint.resume, kNotEmpty, "auto: the run's newest; none; or a checkpoint's folder", kMayChange},
+      {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
+      {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest ones to keep", kMayChange},
+      {"checkpoint.keep_every", &checkpoint.keep_every, kSizeOrZero, "steps; 0: none stays for good", kMayChange},
+      {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest; none; a folder", kMayChange},
 
-      {"log.every", &c.log.every, kSize, "steps", kMayChange},
+      {"log.every", &log.every, kSize, "steps", kMayChange},
   };
   // clang-format on
 }

@@ -12,6 +12,10 @@
 
 namespace smoe {
 
+/// Values of a type with their names.
+template <class T>
+using Names = std::vector<std::pair<std::string_view, T>>;
+
 /// A variable that takes one of a few named values.
 struct Choice {
   std::vector<std::string_view> names;
@@ -19,18 +23,18 @@ struct Choice {
   std::function<void(std::size_t)> assign;  ///< makes the value of names[index] the present one
 };
 
-/// `target` as a Choice between the named `options`.
+/// `target` as a Choice between `options`.
 template <class T>
-Choice choice(T& target, std::vector<std::pair<std::string_view, T>> options) {
+Choice choice(T& target, const Names<T>& options) {
   Choice result;
   for (const auto& [name, value] : options) result.names.push_back(name);
-  result.assign = [&target, options](std::size_t index) { target = options.at(index).second; };
   result.get = [&target, options] {
     std::size_t index = 0;
     while (index < options.size() && options[index].second != target) ++index;
     SMOE_INTERNAL_CHECK(index < options.size(), "choice: value has no name");
     return index;
   };
+  result.assign = [&target, options](std::size_t index) { target = options.at(index).second; };
   return result;
 }
 

@@ -1,0 +1,174 @@
+// Every rule of the schema has a broken example here, and the tests notice when one has none.
+#include "train/config/schema.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "tests/train/config/valid_config.h"
+
+namespace smoe {
+namespace {
+
+struct Broken {
+  Overrides overrides;
+  std::string message;
+};
+
+/// One value outside of each rule; the last override is the broken one.
+const Broken kBrokenRules[] = {
+    {{"run.name=a/b"}, "a folder's name without '/'; got a/b"},
+    {{"run.name="}, "a folder's name without '/'; got \"\""},
+    {{"run.name=.."}, "a folder's name without '/'; got .."},
+    {{"run.dir="}, "non-empty text; got \"\""},
+    {{"run.seed=-1"}, "at least 0; got -1"},
+    {{"run.device=tpu"}, "one of auto, cuda, cpu; got tpu"},
+    {{"run.threads=1025"}, "from 0 to 1024; got 1025"},
+    {{"model.vocab_size=-1"}, "from 0 to 10^9; got -1"},
+    {{"model.num_layers=0"}, "from 1 to 10^9; got 0"},
+    {{"model.d_model=0"}, "from 1 to 10^9; got 0"},
+    {{"model.num_heads=-4"}, "from 1 to 10^9; got -4"},
+    {{"model.num_kv_heads=0"}, "from 1 to 10^9; got 0"},
+    {{"model.head_dim=1000000001"}, "from 1 to 10^9; got 1000000001"},
+    {{"model.d_expert=0"}, "from 1 to 10^9; got 0"},
+    {{"model.num_experts=0"}, "from 1 to 10^9; got 0"},
+    {{"model.top_k=0"}, "from 1 to 10^9; got 0"},
+    {{"model.num_shared_experts=-1"}, "from 0 to 10^9; got -1"},
+    {{"model.rope_theta=0.5"}, "at least 1; got 0.5"},
+    {{"model.norm_epsilon=0"}, "above 0; got 0"},
+    {{"model.init_std=-0.02"}, "above 0; got -0.02"},
+    {{"model.router.balance_loss=-1"}, "at least 0; got -1"},
+    {{"model.router.z_loss=-1e-3"}, "at least 0; got -1e-3"},
+    {{"model.router.jitter=1"}, "at least 0 and below 1; got 1"},
+    {{"model.router.selection_bias_rate=-1"}, "at least 0; got -1"},
+    {{"data.path="}, "non-empty text; got \"\""},
+    {{"train.steps=0"}, "from 1 to 10^9; got 0"},
+    {{"train.seq_len=0"}, "from 1 to 10^9; got 0"},
+    {{"train.micro_batch=0"}, "from 1 to 10^9; got 0"},
+    {{"train.global_batch=0"}, "from 1 to 10^9; got 0"},
+    {{"train.eval_every=-1"}, "from 0 to 10^9; got -1"},
+    {{"train.eval_batches=-1"}, "from 0 to 10^9; got -1"},
+    {{"train.max_nonfinite=0"}, "from 1 to 10^9; got 0"},
+    {{"optim.lr=0"}, "above 0; got 0"},
+    {{"optim.beta1=1.0"}, "at least 0 and below 1; got 1.0"},
+    {{"optim.beta2=-0.1"}, "at least 0 and below 1; got -0.1"},
+    {{"optim.epsilon=0"}, "above 0; got 0"},
+    {{"optim.weight_decay=-0.1"}, "at least 0; got -0.1"},
+    {{"optim.clip_norm=-1"}, "at least 0; got -1"},
+    {{"schedule.warmup_steps=-1"}, "from 0 to 10^9; got -1"},
+    {{"schedule.min_ratio=1.1"}, "from 0 to 1; got 1.1"},
+    {{"schedule.decay_fraction=-0.2"}, "from 0 to 1; got -0.2"},
+    {{"checkpoint.every=-1"}, "from 0 to 10^9; got -1"},
+    {{"checkpoint.keep=1"}, "at least 2; got 1"},
+    {{"checkpoint.keep_every=-1"}, "from 0 to 10^9; got -1"},
+    {{"checkpoint.resume="}, "non-empty text; got \"\""},
+    {{"log.every=0"}, "from 1 to 10^9; got 0"},
+};
+
+/// One broken example for each relation; the last override is the key that is named.
+const Broken kBrokenRelations[] = {
+    {{"model.num_heads=3"}, "a multiple of model.num_kv_heads=2; got 3"},
+    {{"model.head_dim=5"}, "even, for rotary embeddings; got 5"},
+    {{"model.top_k=5"}, "at most model.num_experts=4; got 5"},
+    {{"model.router.selection_bias_rate=0.001"},
+     "0 unless model.router.score is sigmoid; got 0.001"},
+    {{"train.global_batch=8"}, "a multiple of train.micro_batch=3, nearest 6 or 9; got 8"},
+    {{"train.global_batch=2"}, "a multiple of train.micro_batch=3, nearest 3; got 2"},
+    {{"train.on_nonfinite=rollback"}, "skip or stop without checkpoint.every; got rollback"},
+    {{"schedule.warmup_steps=11"}, "at most train.steps=10; got 11"},
+    {{"schedule.warmup_steps=5", "schedule.kind=wsd", "schedule.decay_fraction=0.6"},
+     "at most 0.5, the share of steps after the warm-up; got 0.6"},
+    {{"checkpoint.keep_every=10"}, "a multiple of checkpoint.every=0; got 10"},
+    {{"checkpoint.every=4", "checkpoint.keep_every=10"},
+     "a multiple of checkpoint.every=4; got 10"},
+};
+
+std::string key_of(const Broken& broken) {
+  return broken.overrides.back().substr(0, broken.overrides.back().find('='));
+}
+
+/// The keys of which the table breaks something, each checked to give the message.
+template <std::size_t N>
+std::set<std::string> checked_keys(const Broken (&table)[N]) {
+  std::set<std::string> keys;
+  for (const Broken& broken : table) {
+    const std::string key = key_of(broken);
+    CHECK(error_with(broken.overrides) ==
+          concat("override '", broken.overrides.back(), "': ", key, ": must be ", broken.message));
+    keys.insert(key);
+  }
+  return keys;
+}
+
+TEST_CASE("every rule of a key has a broken example") {
+  std::set<std::string> ruled;
+  Config config;
+  for (const Field& field : fields_of(config))
+    if (!field.rule.text.empty()) ruled.insert(std::string(field.key));
+  CHECK(checked_keys(kBrokenRules) == ruled);
+}
+
+TEST_CASE("every relation between keys has a broken example") {
+  std::set<std::string> related;
+  for (const Relation& relation : relations_of(parse_config(kValid, "a.yaml")))
+    related.insert(std::string(relation.key));
+  CHECK(checked_keys(kBrokenRelations) == related);
+}
+
+TEST_CASE("values at the edge of a rule are legal") {
+  CHECK(error_with({"optim.beta1=0", "schedule.min_ratio=1", "model.router.jitter=0",
+                    "checkpoint.keep=2", "schedule.warmup_steps=10", "model.top_k=4",
+                    "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0"}) ==
+        "no error");
+  CHECK(error_with({"schedule.warmup_steps=5", "schedule.kind=wsd",
+                    "schedule.decay_fraction=0.5"}) == "no error");
+  CHECK(error_with({"train.on_nonfinite=rollback", "checkpoint.every=5",
+                    "checkpoint.keep_every=10"}) == "no error");
+  CHECK(error_with({"model.router.score=sigmoid", "model.router.selection_bias_rate=0.1"}) ==
+        "no error");
+}
+
+TEST_CASE("every key refuses a value of another type, a section and nothing") {
+  Config config;
+  for (const Field& field : fields_of(config)) {
+    const std::string key(field.key);
+    const std::string type = type_of(field.slot);
+    const bool is_text = std::holds_alternative<std::string*>(field.slot);
+    const std::string text = is_text ? "a\x01" : "1x";
+    CHECK(error_with({key + "=" + text}) ==
+          concat("override '", key, "=", is_text ? "a\\x01" : text, "': ", key, ": must be ",
+                 is_text ? "text in UTF-8 without control characters; got a\\x01"
+                         : type + "; got 1x"));
+
+    std::string opening = "{", closing = "}";  // the key alone, its sections around it
+    for (const char c : key) {
+      opening += c == '.' ? ": {" : std::string(1, c);
+      closing += c == '.' ? "}" : "";
+    }
+    opening += ": ";
+    CHECK(error_with({}, opening + "{}" + closing) ==
+          concat("a.yaml:1: ", key, ": must be ", type, "; got a section"));
+    CHECK(error_with({}, opening + closing) ==
+          concat("a.yaml:1: ", key, ": must be ", type, "; got nothing"));
+    if (!is_text)
+      CHECK(error_with({}, opening + "'1x'" + closing) ==
+            concat("a.yaml:1: ", key, ": must be ", type, "; got \"1x\""));
+  }
+}
+
+TEST_CASE("keys are unique and each stands with its section") {
+  Config config;
+  std::set<std::string_view> keys, sections;
+  std::string_view previous;
+  for (const Field& field : fields_of(config)) {
+    CAPTURE(field.key);
+    CHECK(keys.insert(field.key).second);
+    CHECK_FALSE(field.meaning.empty());
+    const std::string_view section = field.key.substr(0, field.key.rfind('.'));
+    if (section != previous) CHECK(sections.insert(section).second);
+    previous = section;
+  }
+}
+
+}  // namespace
+}  // namespace smoe
