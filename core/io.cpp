@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +145,12 @@ void File::sync() {
   checked("sync " + path_, [&] { return ::fsync(descriptor_); });
 }
 
+bool File::try_lock() {
+  if (uninterrupted([&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0) return true;
+  if (errno == EWOULDBLOCK) return false;
+  throw SystemError(concat("lock ", path_, ": ", std::generic_category().message(errno)));
+}
+
 void File::close() {
   // Never repeated: on Linux the descriptor is gone even when close was interrupted.
   const int result = ::close(std::exchange(descriptor_, -1));
@@ -213,6 +220,17 @@ PathKind kind_of(const std::string& path) {
     return kind_of_mode(info.st_mode);
   if (is_missing(errno)) return PathKind::none;
   throw SystemError(concat("stat ", path, ": ", std::generic_category().message(errno)));
+}
+
+bool is_same_path(const std::string& a, const std::string& b) {
+  struct stat first, second;
+  const auto exists = [](const std::string& path, struct stat& info) {
+    if (uninterrupted([&] { return ::stat(path.c_str(), &info); }) == 0) return true;
+    if (is_missing(errno)) return false;
+    throw SystemError(concat("stat ", path, ": ", std::generic_category().message(errno)));
+  };
+  return exists(a, first) && exists(b, second) && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
 }
 
 std::vector<FolderEntry> list_folder(const std::string& path) {

@@ -42,6 +42,9 @@ class File {
   void resize(std::int64_t bytes);
   /// Returns when the file's bytes and size are on stable storage.
   void sync();
+  /// Takes the lock on this file that only one open file at a time may hold, of any process; the
+  /// system gives it up when the file is closed, also by death. Returns false when it is taken.
+  bool try_lock();
   /// Closes now, reporting an error that the destructor would have to swallow.
   void close();
 
@@ -93,6 +96,9 @@ void write_file_atomically(const std::string& path, std::string_view bytes);
 enum class PathKind : std::uint8_t { none, file, folder, other };
 /// What `path` is, links followed; none when it or a part of it does not exist.
 PathKind kind_of(const std::string& path);
+
+/// Whether both paths exist and lead to one file or folder, links followed.
+bool is_same_path(const std::string& a, const std::string& b);
 
 struct FolderEntry {
   std::string name;    ///< without the folder

@@ -159,6 +159,25 @@ TEST_CASE("reads go on when a timer's signals interrupt them") {
   ::sigaction(SIGALRM, &before, nullptr);
 }
 
+TEST_CASE("one open file at a time holds a file's lock, until it is closed") {
+  const TemporaryFolder folder;
+  File first = File::open_append(folder / "lock");
+  File second = File::open_append(folder / "lock");
+  CHECK(first.try_lock());
+  CHECK(!second.try_lock());
+  first.close();
+  CHECK(second.try_lock());
+}
+
+TEST_CASE("two paths are the same when they lead to one place") {
+  const TemporaryFolder folder;
+  make_folders(folder / "a/b");
+  REQUIRE(::symlink("a", (folder / "link").c_str()) == 0);
+  CHECK(is_same_path(folder / "a/b", folder / "./link//b"));
+  CHECK(!is_same_path(folder / "a/b", folder / "a"));
+  CHECK(!is_same_path(folder / "none", folder / "none"));
+}
+
 TEST_CASE("parents and names of paths") {
   CHECK(parent_of("a/b/c") == "a/b");
   CHECK(parent_of("a/b/") == "a");
