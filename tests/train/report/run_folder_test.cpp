@@ -1,0 +1,79 @@
+#include "train/report/run_folder.h"
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+
+namespace {
+
+std::string refusal(const std::string& path, const std::string& resume) {
+  return message_of([&] { RunFolder(path, resume); });
+}
+
+}  // namespace
+
+TEST_CASE("a new run makes its folder and those above it") {
+  const TemporaryFolder folder;
+  const RunFolder run(folder / "runs/tiny", "auto");
+  CHECK(kind_of(folder / "runs/tiny") == PathKind::folder);
+  CHECK(run.metrics_path() == folder / "runs/tiny/metrics.jsonl");
+  run.write_config("a: 1\n");
+  CHECK(read_file(folder / "runs/tiny/config.yaml", 100) == "a: 1\n");
+}
+
+TEST_CASE("a run is gone on with, and never overwritten") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "tiny";
+  for (const std::string trace : {"metrics.jsonl", "checkpoints/step-00000010"}) {
+    { RunFolder(path, "none"); }
+    CHECK(refusal(path, "none") == "no error");  // it holds nothing yet
+    if (trace == "metrics.jsonl") {
+      overwrite(path + "/" + trace, "{}\n");
+    } else {
+      make_folders(path + "/" + trace);
+    }
+    CHECK(refusal(path, "auto") == "no error");
+    CHECK(refusal(path, "none").find("choose another run.name, remove the folder, or go on") !=
+          std::string::npos);
+    make_folders(path + "/checkpoints/step-00000020");
+    make_folders(folder / "other/checkpoints/step-00000020");
+    CHECK(refusal(path, path + "/../tiny/checkpoints/step-00000020") == "no error");
+    CHECK(refusal(path, folder / "other/checkpoints/step-00000020").find("is no part of") !=
+          std::string::npos);
+    remove_folder(path);
+  }
+}
+
+TEST_CASE("a new run may start from another run's checkpoint") {
+  const TemporaryFolder folder;
+  make_folders(folder / "old/checkpoints/step-00000020");
+  CHECK(refusal(folder / "new", folder / "old/checkpoints/step-00000020") == "no error");
+}
+
+TEST_CASE("one process at a time writes a run") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "tiny";
+  std::optional<RunFolder> run(std::in_place, path, "auto");
+  CHECK(refusal(path, "auto") == path + ": process " + std::to_string(::getpid()) +
+                                     " writes this run; wait for it, or choose another run.name");
+  run.reset();
+  CHECK(refusal(path, "auto") == "no error");
+
+  // A process that dies without a word leaves no lock behind.
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const RunFolder held(path, "auto");
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(refusal(path, "auto") == "no error");
+}

@@ -1,0 +1,44 @@
+// The folder that a run writes to, and the rules of who may write there.
+//
+//   runs/NAME/config.yaml      the effective configuration
+//             metrics.jsonl    one line a report (metrics_file.h)
+//             log.txt          what the console showed
+//             checkpoints/     step-00000120/ ... (checkpoint_store.h)
+//             run.lock         held by the process that writes the folder
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "core/io.h"
+
+namespace smoe {
+
+class RunFolder {
+ public:
+  /// Makes the folder, or claims one that is there, for as long as the object lives. `resume` is
+  /// `checkpoint.resume`. A folder that holds a run is claimed only to go on with that run: by
+  /// "auto", or by the path of a checkpoint in it.
+  /// Throws: UsageError, and the folder is as it was, when another process writes it or when the
+  /// run in it would be overwritten; SystemError.
+  RunFolder(const std::string& path, const std::string& resume);
+
+  const std::string& path() const { return path_; }
+  std::string config_path() const { return path_ + "/config.yaml"; }
+  std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+  std::string log_path() const { return path_ + "/log.txt"; }
+  std::string checkpoints_path() const { return path_ + "/checkpoints"; }
+
+  /// Stores the effective configuration. To be called once the run is known to go on with what is
+  /// here, so that a refused start does not change the copy.
+  void write_config(std::string_view yaml) const;
+
+ private:
+  void claim();
+  void check_may_write(const std::string& resume) const;
+  bool holds_run() const;
+
+  std::string path_;
+  File lock_;
+};
+
+}  // namespace smoe
