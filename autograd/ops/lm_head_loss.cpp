@@ -1,0 +1,95 @@
+// The output projection and its cross-entropy, a chunk of tokens at a time. While recording, each
+// chunk's logits become their own gradient and give dx and the weight's gradient at once, so that
+// logits of all tokens never exist.
+#include <algorithm>
+
+#include "autograd/ops.h"
+#include "autograd/ops/views.h"
+#include "autograd/tape.h"
+#include "core/device.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/gemm.h"
+
+namespace smoe {
+namespace {
+
+void check_loss(const Variable& x, const Parameter& weight, const Tensor& targets,
+                std::int64_t chunk) {
+  const bool shapes_fit = x.shape().rank() == 2 && weight.shape().rank() == 2 &&
+                          x.dim(1) == weight.shape()[1] && targets.shape() == Shape{x.dim(0)};
+  SMOE_CHECK(shapes_fit, "lm_head_loss: x must be [T, D], weight [V, D] and targets [T]; got x ",
+             x.shape(), ", ", weight.name(), " ", weight.shape(), ", targets ", targets.shape());
+  SMOE_CHECK(is_floating(x.dtype()) && weight.value().dtype() == x.dtype() &&
+                 targets.dtype() == DType::i32,
+             "lm_head_loss: x and weight must have one floating dtype and targets be i32; got x ",
+             name_of(x.dtype()), ", ", weight.name(), " ", name_of(weight.value().dtype()),
+             ", targets ", name_of(targets.dtype()));
+  SMOE_CHECK(chunk > 0, "lm_head_loss: chunk must be positive; got ", chunk);
+}
+
+void run_gemm(kernels::GemmArgs args) {
+  const Tensor scratch = workspace(kernels::gemm_workspace_bytes(launch(), args));
+  args.workspace = data_or_null(scratch);
+  kernels::gemm(launch(), args);
+}
+
+// The rows of one chunk.
+struct Chunk {
+  Tensor x;        // [t, D]
+  Tensor targets;  // [t]
+  Tensor logits;   // [t, V]
+  Tensor losses;   // [t]
+  Tensor dx;       // [t, D], or undefined where x wants no gradient
+};
+
+void add_losses(const Chunk& chunk, Parameter& weight, double scale, bool write_gradient) {
+  run_gemm({.a = matrix_of(chunk.x),
+            .b = matrix_of(weight.value()),
+            .transpose_b = true,
+            .c = matrix_of(chunk.logits)});
+  kernels::cross_entropy(launch(), {.logits = matrix_of(chunk.logits),
+                                    .targets = chunk.targets.data_as<std::int32_t>(),
+                                    .losses = chunk.losses.data(),
+                                    .write_gradient = write_gradient,
+                                    .scale = scale});
+  if (!write_gradient) return;
+  const Tensor& dlogits = chunk.logits;
+  run_gemm({.a = matrix_of(dlogits),
+            .transpose_a = true,
+            .b = matrix_of(chunk.x),
+            .c = matrix_of(weight.gradient()),
+            .beta = weight.claim_gradient()});
+  if (chunk.dx.defined())
+    run_gemm({.a = matrix_of(dlogits), .b = matrix_of(weight.value()), .c = matrix_of(chunk.dx)});
+}
+
+}  // namespace
+
+Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& targets, double scale,
+                      std::int64_t chunk) {
+  check_loss(x, weight, targets, chunk);
+  const std::int64_t num_tokens = x.dim(0);
+  const DType sum_dtype = accumulation_dtype(x.dtype());
+  const Tensor logits = Tensor::empty({std::min(chunk, num_tokens), weight.shape()[0]}, x.dtype(),
+                                      Category::workspace);
+  const Tensor losses = Tensor::empty({num_tokens}, sum_dtype, Category::workspace);
+  const bool write_gradient = is_recording();
+  const Tensor dx = write_gradient && x.requires_grad() ? Tensor::empty_like(x.data()) : Tensor();
+  for (std::int64_t begin = 0; begin < num_tokens; begin += chunk) {
+    const std::int64_t end = std::min(begin + chunk, num_tokens);
+    add_losses({x.data().rows(begin, end), targets.rows(begin, end), logits.rows(0, end - begin),
+                losses.rows(begin, end), dx.defined() ? dx.rows(begin, end) : Tensor()},
+               weight, scale, write_gradient);
+  }
+  Tensor total = Tensor::empty({1}, sum_dtype);
+  kernels::sum_losses(launch(), {losses.data(), total.data(), sum_dtype, num_tokens, scale});
+  return record("lm_head_loss", std::move(total), {&x}, {&weight},
+                [dx](Tensor dy, InputGradients& out) {
+                  SMOE_CHECK(out.is_unit(dy),
+                             "lm_head_loss: its gradients are computed by the forward pass, so it "
+                             "must reach the total loss with weight one; put factors into scale");
+                  out.give(0, dx);
+                });
+}
+
+}  // namespace smoe

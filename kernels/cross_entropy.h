@@ -1,0 +1,31 @@
+// Cross-entropy of logits, and its gradient in their place.
+#pragma once
+#include "core/base/launch.h"
+#include "core/base/matrix.h"
+
+namespace smoe::kernels {
+
+/// losses[t] = logsumexp(logits[t]) - logits[t, targets[t]], and 0 where the target is -1. With
+/// `write_gradient` each logit is then overwritten by scale * (softmax - one-hot), 0 where the
+/// target is -1; otherwise logits are left alone. Targets are trusted to be -1 or in [0, V).
+struct CrossEntropyArgs {
+  Matrix logits;                ///< [T, V]
+  const std::int32_t* targets;  ///< [T]
+  void* losses;                 ///< [T], accumulation dtype
+  bool write_gradient;
+  double scale;  ///< of the gradient alone
+};
+void cross_entropy(const Launch& launch, const CrossEntropyArgs& args);
+
+/// total = scale * sum of losses, added up in double in an order that depends on their number
+/// alone.
+struct SumLossesArgs {
+  const void* losses;  ///< [numel]
+  void* total;         ///< [1]
+  DType dtype;         ///< of both: f32 or f64
+  std::int64_t numel;
+  double scale;
+};
+void sum_losses(const Launch& launch, const SumLossesArgs& args);
+
+}  // namespace smoe::kernels
