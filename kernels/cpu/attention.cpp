@@ -1,0 +1,317 @@
+// Attention in blocks of queries x keys, with a running maximum and sum per query over the blocks
+// of keys (arXiv:1805.02867, arXiv:2205.14135). Forward tasks own one (sequence, head, block of
+// queries); backward tasks own one (sequence, key head), whose dK and dV they add up in scratch.
+// A thread's scratch is one block of scores in the forward, and two and 2 S C in the backward.
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/blas.h"
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/panel.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace smoe::kernels {
+namespace {
+
+using cpu::BlasOperand;
+
+constexpr std::int64_t kQueries = 64;
+constexpr std::int64_t kKeys = 256;
+// Then a block of keys never starts past the first of the queries that meet it: each of them sees
+// at least one of its keys.
+static_assert(kKeys % kQueries == 0);
+
+// One thread's memory in the forward.
+template <class Acc>
+struct ForwardScratch {
+  ForwardScratch(cpu::Scratch& scratch, const AttentionShape& shape)
+      : scores(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
+        sum(scratch.take<Acc>(kQueries * shape.head_dim)),
+        maximum(scratch.take<Acc>(kQueries)),
+        denominator(scratch.take<Acc>(kQueries)) {}
+
+  Acc* scores;       // [queries, keys]
+  Acc* sum;          // [queries, C]: sum_j exp(s_ij - maximum_i) v_j
+  Acc* maximum;      // [queries]
+  Acc* denominator;  // [queries]: sum_j exp(s_ij - maximum_i)
+};
+
+// One thread's memory in the backward.
+template <class Acc>
+struct BackwardScratch {
+  BackwardScratch(cpu::Scratch& scratch, const AttentionShape& shape)
+      : p(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
+        ds(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
+        dq(scratch.take<Acc>(kQueries * shape.head_dim)),
+        dk(scratch.take<Acc>(shape.seq_len * shape.head_dim)),
+        dv(scratch.take<Acc>(shape.seq_len * shape.head_dim)),
+        delta(scratch.take<Acc>(kQueries)) {}
+
+  Acc *p, *ds;   // [queries, keys]
+  Acc* dq;       // [queries, C]
+  Acc *dk, *dv;  // [S, C]
+  Acc* delta;    // [queries]: rowsum(dO O)
+};
+
+// One thread's memory for operands that are stored in another dtype than products are computed in.
+template <class Acc>
+struct Conversions {
+  Conversions(cpu::Scratch& scratch, const AttentionShape& shape, DType dtype) {
+    if (dtype == dtype_of<Acc>) return;
+    q = scratch.take<Acc>(kQueries * shape.head_dim);
+    doutput = scratch.take<Acc>(kQueries * shape.head_dim);
+    k = scratch.take<Acc>(kKeys * shape.head_dim);
+    v = scratch.take<Acc>(kKeys * shape.head_dim);
+  }
+
+  Acc *q = nullptr, *doutput = nullptr;  // [queries, C]
+  Acc *k = nullptr, *v = nullptr;        // [keys, C]
+};
+
+// All of one thread's memory: Scratch is one of the two above.
+template <class Scratch, class Acc>
+struct ThreadMemory {
+  cpu::Scratch pieces;
+  Scratch scratch;
+  Conversions<Acc> conversions;
+
+  ThreadMemory(std::byte* base, const AttentionShape& shape, DType dtype)
+      : pieces(base), scratch(pieces, shape), conversions(pieces, shape, dtype) {}
+
+  static std::int64_t bytes(const AttentionShape& shape, DType dtype) {
+    return ThreadMemory(nullptr, shape, dtype).pieces.bytes();
+  }
+  static ThreadMemory of_thread(int thread, void* workspace, const AttentionShape& shape,
+                                DType dtype) {
+    return {static_cast<std::byte*>(workspace) + thread * bytes(shape, dtype), shape, dtype};
+  }
+};
+
+// One query head of one sequence: where its columns are, and those of the key head it reads.
+struct Head {
+  std::int64_t first_row;  // of the sequence, in [T, ...]
+  std::int64_t q, k, v;    // first columns in the packed projection
+  std::int64_t output;     // first column in the output
+  std::int64_t logsumexp;  // first element in [B, H, S]
+  std::int64_t width;      // C
+
+  Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
+      : first_row(sequence * shape.seq_len),
+        q(head * shape.head_dim),
+        k((shape.num_heads + head / (shape.num_heads / shape.num_kv_heads)) * shape.head_dim),
+        v(k + shape.num_kv_heads * shape.head_dim),
+        output(q),
+        logsumexp((sequence * shape.num_heads + head) * shape.seq_len),
+        width(shape.head_dim) {}
+
+  // Positions [begin, end) of the columns from `column` on, as an operand of products in Acc.
+  template <class Acc>
+  BlasOperand<Acc> operand(const ConstMatrix& m, std::int64_t begin, std::int64_t end,
+                           std::int64_t column, Acc* scratch) const {
+    const auto panel = cpu::load_panel<Acc>(
+        m, {first_row + begin, first_row + end, column, column + width}, scratch);
+    return {panel.data, panel.stride};
+  }
+  // Writes factor * source [end - begin, C] to the same place.
+  template <class T, class Acc>
+  void store(const Acc* source, Acc factor, const Matrix& m, std::int64_t begin, std::int64_t end,
+             std::int64_t column) const {
+    for (std::int64_t i = begin; i < end; ++i, source += width) {
+      T* target = m.row<T>(first_row + i) + column;
+      for (std::int64_t c = 0; c < width; ++c) target[c] = T(factor * source[c]);
+    }
+  }
+};
+
+template <class Acc>
+BlasOperand<Acc> transposed(BlasOperand<Acc> operand) {
+  operand.transpose = !operand.transpose;
+  return operand;
+}
+
+template <class Acc>
+Acc score_scale(const AttentionShape& shape) {
+  return Acc(1 / std::sqrt(double(shape.head_dim)));
+}
+
+template <class Acc>
+Acc maximum_of(const Acc* row, std::int64_t n) {
+  Acc maximum = -std::numeric_limits<Acc>::infinity();
+#pragma omp simd reduction(max : maximum)
+  for (std::int64_t j = 0; j < n; ++j) maximum = row[j] > maximum ? row[j] : maximum;
+  return maximum;
+}
+
+// Turns the first n raw scores of a row into exp(scale s - maximum), rounded to T as what a product
+// of T reads; returns their sum before that rounding.
+template <class T, class Acc>
+Acc exponentiate(Acc* row, std::int64_t n, Acc scale, Acc maximum) {
+  Acc sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t j = 0; j < n; ++j) {
+    const Acc p = cpu::exp(row[j] * scale - maximum);
+    sum += p;
+    row[j] = Acc(T(p));
+  }
+  return sum;
+}
+
+// The output and logsumexp of queries [q0, q1) of one head.
+template <class T, class Acc>
+void attend(const AttentionArgs& args, const Head& head, std::int64_t q0, std::int64_t q1,
+            const ThreadMemory<ForwardScratch<Acc>, Acc>& memory) {
+  const auto& [scores, sum, maximum, denominator] = memory.scratch;
+  const std::int64_t num_queries = q1 - q0, width = head.width;
+  const Acc scale = score_scale<Acc>(args.shape);
+  const BlasOperand<Acc> q = head.operand(args.qkv, q0, q1, head.q, memory.conversions.q);
+  std::fill_n(maximum, num_queries, -std::numeric_limits<Acc>::infinity());
+  std::fill_n(denominator, num_queries, Acc(0));
+  for (std::int64_t k0 = 0; k0 < q1; k0 += kKeys) {
+    const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
+    const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, memory.conversions.k);
+    const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, memory.conversions.v);
+    cpu::blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), scores, num_keys);
+    for (std::int64_t i = 0; i < num_queries; ++i) {
+      Acc* row = scores + i * num_keys;
+      const std::int64_t num_seen = std::min(q0 + i + 1, k1) - k0;
+      const Acc before = maximum[i];
+      maximum[i] = std::max(before, scale * maximum_of(row, num_seen));
+      const Acc shrink = k0 > 0 ? std::exp(before - maximum[i]) : Acc(0);
+      denominator[i] = shrink * denominator[i] + exponentiate<T>(row, num_seen, scale, maximum[i]);
+      std::fill(row + num_seen, row + num_keys, Acc(0));
+      if (k0 > 0)
+        for (std::int64_t c = 0; c < width; ++c) sum[i * width + c] *= shrink;
+    }
+    cpu::blas_gemm(num_queries, width, num_keys, {scores, num_keys}, v, k0 > 0 ? Acc(1) : Acc(0),
+                   sum, width);
+  }
+  Acc* logsumexp = static_cast<Acc*>(args.logsumexp) + head.logsumexp;
+  for (std::int64_t i = 0; i < num_queries; ++i) {
+    head.store<T>(sum + i * width, 1 / denominator[i], args.output, q0 + i, q0 + i + 1,
+                  head.output);
+    logsumexp[q0 + i] = maximum[i] + std::log(denominator[i]);
+  }
+}
+
+// Turns the first n raw scores of a row into probabilities, and the products dO V^T in `ds` into
+// the gradient of the scaled scores; both rounded to T. The row's other elements become zero.
+template <class T, class Acc>
+void differentiate_row(Acc* p, Acc* ds, std::int64_t n, std::int64_t num_keys, Acc scale,
+                       Acc logsumexp, Acc delta) {
+#pragma omp simd
+  for (std::int64_t j = 0; j < n; ++j) {
+    const Acc probability = cpu::exp(p[j] * scale - logsumexp);
+    ds[j] = Acc(T(probability * (ds[j] - delta)));
+    p[j] = Acc(T(probability));
+  }
+  std::fill(p + n, p + num_keys, Acc(0));
+  std::fill(ds + n, ds + num_keys, Acc(0));
+}
+
+// dQ of queries [q0, q1) of one head, and what they add to dK and dV in scratch. The queries that
+// come first overwrite both.
+template <class T, class Acc>
+void attend_backward(const AttentionBackwardArgs& args, const Head& head, std::int64_t q0,
+                     std::int64_t q1, const ThreadMemory<BackwardScratch<Acc>, Acc>& memory) {
+  const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
+  const Conversions<Acc>& conversions = memory.conversions;
+  const std::int64_t num_queries = q1 - q0, width = head.width;
+  const Acc scale = score_scale<Acc>(args.shape);
+  const Acc* logsumexp = static_cast<const Acc*>(args.logsumexp) + head.logsumexp;
+  const BlasOperand<Acc> q = head.operand(args.qkv, q0, q1, head.q, conversions.q);
+  const BlasOperand<Acc> doutput =
+      head.operand(args.doutput, q0, q1, head.output, conversions.doutput);
+  for (std::int64_t i = 0; i < num_queries; ++i) {
+    const T* output = args.output.row<T>(head.first_row + q0 + i) + head.output;
+    const Acc* gradient = doutput.data + i * doutput.stride;
+    Acc dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (std::int64_t c = 0; c < width; ++c) dot += gradient[c] * Acc(output[c]);
+    delta[i] = dot;
+  }
+  for (std::int64_t k0 = 0; k0 < q1; k0 += kKeys) {
+    const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
+    const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, conversions.k);
+    const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, conversions.v);
+    cpu::blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), p, num_keys);
+    cpu::blas_gemm(num_queries, num_keys, width, doutput, transposed(v), Acc(0), ds, num_keys);
+    for (std::int64_t i = 0; i < num_queries; ++i)
+      differentiate_row<T>(p + i * num_keys, ds + i * num_keys, std::min(q0 + i + 1, k1) - k0,
+                           num_keys, scale, logsumexp[q0 + i], delta[i]);
+    cpu::blas_gemm(num_keys, width, num_queries, {p, num_keys, true}, doutput, Acc(1),
+                   dv + k0 * width, width);
+    cpu::blas_gemm(num_keys, width, num_queries, {ds, num_keys, true}, q, Acc(1), dk + k0 * width,
+                   width);
+    cpu::blas_gemm(num_queries, width, num_keys, {ds, num_keys}, k, k0 > 0 ? Acc(1) : Acc(0), dq,
+                   width);
+  }
+  // Nobody reads these queries again, so dqkv may lie over qkv.
+  head.store<T>(dq, scale, args.dqkv, q0, q1, head.q);
+}
+
+}  // namespace
+
+void attention(const Launch&, const AttentionArgs& args) {
+  dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const AttentionShape& shape = args.shape;
+    const std::int64_t num_heads = shape.batch * shape.num_heads;
+    const std::int64_t num_blocks = (shape.seq_len + kQueries - 1) / kQueries;
+    cpu::parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
+      const auto memory = ThreadMemory<ForwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
+                                                                            shape, args.qkv.dtype);
+      // The last queries see the most keys: they come first, so that threads end together.
+      const std::int64_t q0 = (num_blocks - 1 - task / num_heads) * kQueries;
+      const std::int64_t pair = task % num_heads;
+      const Head head(shape, pair / shape.num_heads, pair % shape.num_heads);
+      attend<T>(args, head, q0, std::min(q0 + kQueries, shape.seq_len), memory);
+    });
+  });
+}
+
+std::int64_t attention_workspace_bytes(const Launch&, const AttentionArgs& args) {
+  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using Acc = accumulation_t<decltype(type)>;
+    return cpu::num_threads() *
+           ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
+  });
+}
+
+void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
+  dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const AttentionShape& shape = args.shape;
+    const std::int64_t group = shape.num_heads / shape.num_kv_heads;
+    cpu::parallel_for(shape.batch * shape.num_kv_heads, [&](std::int64_t task, int thread) {
+      const auto memory = ThreadMemory<BackwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
+                                                                             shape, args.qkv.dtype);
+      const std::int64_t sequence = task / shape.num_kv_heads;
+      const std::int64_t first_head = task % shape.num_kv_heads * group;
+      const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
+      std::fill_n(dk, shape.seq_len * shape.head_dim, Acc(0));
+      std::fill_n(dv, shape.seq_len * shape.head_dim, Acc(0));
+      for (std::int64_t h = first_head; h < first_head + group; ++h)
+        for (std::int64_t q0 = 0; q0 < shape.seq_len; q0 += kQueries)
+          attend_backward<T>(args, Head(shape, sequence, h), q0,
+                             std::min(q0 + kQueries, shape.seq_len), memory);
+      const Head head(shape, sequence, first_head);
+      head.store<T>(dk, score_scale<Acc>(shape), args.dqkv, 0, shape.seq_len, head.k);
+      head.store<T>(dv, Acc(1), args.dqkv, 0, shape.seq_len, head.v);
+    });
+  });
+}
+
+std::int64_t attention_backward_workspace_bytes(const Launch&, const AttentionBackwardArgs& args) {
+  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using Acc = accumulation_t<decltype(type)>;
+    return cpu::num_threads() *
+           ThreadMemory<BackwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
+  });
+}
+
+}  // namespace smoe::kernels

@@ -1,0 +1,186 @@
+#include "kernels/attention.h"
+
+#include <doctest/doctest.h>
+
+#include "core/device.h"
+#include "tests/reference/attention.h"
+#include "tests/support/compare.h"
+
+using namespace smoe;
+using namespace smoe::test;
+using kernels::AttentionShape;
+
+namespace {
+
+constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
+
+// {B, S, H, Hkv, C}: one position, no multiple of a block, one block of keys and several.
+constexpr AttentionShape kShapes[] = {
+    {1, 1, 1, 1, 2},   {2, 1, 4, 1, 6},  {3, 2, 2, 2, 1},    {1, 63, 1, 1, 32},  {2, 64, 2, 1, 6},
+    {1, 65, 4, 4, 2},  {2, 70, 4, 1, 8}, {1, 129, 4, 2, 32}, {1, 257, 2, 1, 16}, {1, 300, 4, 1, 5},
+    {1, 530, 1, 1, 3}, {0, 5, 1, 1, 4},  {3, 0, 1, 1, 4}};
+
+struct Forward {
+  Tensor qkv, output, logsumexp;
+};
+
+Forward run_forward(const AttentionShape& shape, const Tensor& qkv) {
+  Forward result{qkv, Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype()),
+                 Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
+                               accumulation_dtype(qkv.dtype()))};
+  kernels::AttentionArgs args{matrix_of(qkv), matrix_of(result.output), result.logsumexp.data(),
+                              shape, nullptr};
+  const Tensor workspace =
+      Tensor::empty({kernels::attention_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = workspace.data();
+  kernels::attention(launch(), args);
+  return result;
+}
+
+Tensor run_backward(const AttentionShape& shape, const Forward& forward, const Tensor& doutput,
+                    const Tensor& dqkv) {
+  kernels::AttentionBackwardArgs args{matrix_of(forward.qkv),
+                                      matrix_of(forward.output),
+                                      matrix_of(doutput),
+                                      forward.logsumexp.data(),
+                                      matrix_of(dqkv),
+                                      shape,
+                                      nullptr};
+  const Tensor workspace =
+      Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = workspace.data();
+  kernels::attention_backward(launch(), args);
+  return dqkv;
+}
+
+Tensor random_qkv(const AttentionShape& shape, DType dtype, double scale = 1) {
+  return random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype, scale);
+}
+
+Tensor random_doutput(const AttentionShape& shape, DType dtype) {
+  return random_normal("doutput", {shape.num_tokens(), shape.output_width()}, dtype);
+}
+
+reference::AttentionSizes sizes_of(const AttentionShape& shape) {
+  return {shape.batch, shape.seq_len, shape.num_heads, shape.num_kv_heads, shape.head_dim};
+}
+
+// Probabilities and their gradients are rounded to bf16 in front of the products, so that sums in
+// bf16 storage err by up to 2^-8 of the largest element, as this length says.
+Closeness closeness(DType dtype, std::int64_t sum_length) {
+  if (dtype == DType::bf16) return {.sum_length = std::int64_t{1} << 32, .factor = 1};
+  return {.sum_length = sum_length};
+}
+
+}  // namespace
+
+TEST_CASE("attention agrees with whole rows of probabilities") {
+  const PoisonGuard poison;
+  for (const AttentionShape& shape : kShapes)
+    for (const DType dtype : kDtypes) {
+      const Forward got = run_forward(shape, random_qkv(shape, dtype));
+      const auto wanted = reference::attention(sizes_of(shape), values_of(got.qkv));
+      check_close("attention: output", got.output, wanted.output, closeness(dtype, shape.seq_len));
+      check_close("attention: logsumexp", got.logsumexp, wanted.logsumexp,
+                  {.sum_length = shape.head_dim + shape.seq_len});
+    }
+}
+
+TEST_CASE("attention_backward agrees with whole rows of probabilities") {
+  const PoisonGuard poison;
+  for (const AttentionShape& shape : kShapes)
+    for (const DType dtype : kDtypes) {
+      const Forward forward = run_forward(shape, random_qkv(shape, dtype));
+      const Tensor doutput = random_doutput(shape, dtype);
+      const Tensor dqkv = run_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
+      check_close("attention: dqkv", dqkv,
+                  reference::attention_backward(sizes_of(shape), values_of(forward.qkv),
+                                                values_of(doutput)),
+                  closeness(dtype, shape.seq_len + shape.head_dim));
+    }
+}
+
+TEST_CASE("attention_backward may write dqkv over qkv") {
+  for (const AttentionShape& shape : kShapes)
+    for (const DType dtype : kDtypes) {
+      const Forward forward = run_forward(shape, random_qkv(shape, dtype));
+      const Tensor doutput = random_doutput(shape, dtype);
+      const Tensor apart = run_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
+      check_same_bits("attention: dqkv", run_backward(shape, forward, doutput, forward.qkv), apart);
+    }
+}
+
+TEST_CASE("attention's bits do not depend on the number of threads") {
+  for (const AttentionShape& shape : {AttentionShape{2, 300, 4, 2, 32}, {1, 70, 4, 4, 5}})
+    for (const DType dtype : kDtypes)
+      check_thread_independence("attention", [&] {
+        const Forward forward = run_forward(shape, random_qkv(shape, dtype));
+        const Tensor dqkv = run_backward(shape, forward, random_doutput(shape, dtype),
+                                         Tensor::empty_like(forward.qkv));
+        return std::vector{forward.output, forward.logsumexp, dqkv};
+      });
+}
+
+TEST_CASE("attention holds against large scores") {
+  // Scores of several hundred: their exponentials alone would overflow.
+  const AttentionShape shape{1, 300, 2, 1, 4};
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Forward got = run_forward(shape, random_qkv(shape, dtype, 20));
+    const auto wanted = reference::attention(sizes_of(shape), values_of(got.qkv));
+    // A score of size s is rounded by s u, and its exponential by that much relatively.
+    check_close("attention: output", got.output, wanted.output, {.sum_length = 1000 * 1000});
+  }
+}
+
+TEST_CASE("attention never sees what comes later") {
+  const AttentionShape shape{1, 300, 1, 1, 4};
+  const Tensor qkv = random_qkv(shape, DType::f32);
+  const Tensor before = run_forward(shape, qkv).output;
+  const std::int64_t last = 261;
+  for (std::int64_t i = last * shape.packed_width(); i < qkv.numel(); ++i)
+    qkv.data_as<float>()[i] = 1e4f;
+  const Tensor after = run_forward(shape, qkv).output;
+  check_same_bits("attention", after.rows(0, last), before.rows(0, last));
+}
+
+TEST_CASE("a NaN reaches the queries that see it, and no other") {
+  const AttentionShape shape{1, 70, 1, 1, 4};
+  const Tensor qkv = random_qkv(shape, DType::f32);
+  qkv.data_as<float>()[40 * shape.packed_width() + 4] = NAN;  // a key
+  const std::vector<double> output = values_of(run_forward(shape, qkv).output);
+  for (std::int64_t t = 0; t < 70; ++t) CHECK(std::isnan(output[t * 4]) == (t >= 40));
+}
+
+TEST_CASE("with bf16 storage the numerators meet the values rounded to bf16") {
+  // exp(-0.6905) = 0.5013 rounds to 0.5, and 1 * 1 - 0.5 * 2 is exactly zero.
+  const AttentionShape shape{1, 2, 1, 1, 2};
+  const Tensor qkv = tensor_of({0, 0, -0.9765625, 0, -2, 0,  //
+                                1, 0, 0, 0, 1, 0},
+                               {2, 6}, DType::bf16);
+  CHECK(values_of(run_forward(shape, qkv).output)[2] == 0);
+}
+
+TEST_CASE("attention's scratch does not grow with the square of the sequence") {
+  const auto bytes = [](std::int64_t seq_len, DType dtype) {
+    const AttentionShape shape{1, seq_len, 2, 1, 32};
+    kernels::AttentionArgs forward{};
+    forward.qkv.dtype = dtype;
+    forward.shape = shape;
+    kernels::AttentionBackwardArgs backward{};
+    backward.qkv.dtype = dtype;
+    backward.shape = shape;
+    return std::pair{
+        kernels::attention_workspace_bytes(launch(), forward) / cpu::num_threads(),
+        kernels::attention_backward_workspace_bytes(launch(), backward) / cpu::num_threads()};
+  };
+  // Forward: a block of scores, its outputs, a maximum and a denominator a query.
+  CHECK(bytes(1 << 16, DType::f32).first == 4 * (64 * 256 + 64 * 32 + 2 * 64));
+  CHECK(bytes(1 << 10, DType::f32).first == bytes(1 << 16, DType::f32).first);
+  // Backward: two blocks, dQ, delta; dK and dV of a sequence's key head.
+  for (const std::int64_t seq_len : {1 << 10, 1 << 16})
+    CHECK(bytes(seq_len, DType::f32).second ==
+          4 * (2 * 64 * 256 + 64 * 32 + 64 + 2 * seq_len * 32));
+  // bf16: also the blocks of q, dO, k and v as f32.
+  CHECK(bytes(1 << 16, DType::bf16).first ==
+        bytes(1 << 16, DType::f32).first + 4 * (2 * 64 * 32 + 2 * 256 * 32));
+}
