@@ -5,7 +5,6 @@
 #include "autograd/ops/attention_checks.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
-#include "core/device.h"
 
 namespace smoe {
 namespace {
@@ -21,16 +20,14 @@ struct SavedAttention {
 // The gradient of qkv, over qkv itself where nobody else holds it.
 Tensor attention_backward(const SavedAttention& saved, const Tensor& dy) {
   Tensor dqkv = saved.qkv.is_sole_reference() ? saved.qkv : Tensor::empty_like(saved.qkv);
-  kernels::AttentionBackwardArgs args{.qkv = matrix_of(saved.qkv),
-                                      .output = matrix_of(saved.output),
-                                      .doutput = matrix_of(dy),
-                                      .logsumexp = saved.logsumexp.data(),
-                                      .dqkv = matrix_of(dqkv),
-                                      .shape = saved.shape,
-                                      .workspace = nullptr};
-  const Tensor scratch = workspace(kernels::attention_backward_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::attention_backward(launch(), args);
+  run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
+             {.qkv = matrix_of(saved.qkv),
+              .output = matrix_of(saved.output),
+              .doutput = matrix_of(dy),
+              .logsumexp = saved.logsumexp.data(),
+              .dqkv = matrix_of(dqkv),
+              .shape = saved.shape,
+              .workspace = nullptr});
   return dqkv;
 }
 
@@ -42,14 +39,12 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
                        Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype()),
                        Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
                                      accumulation_dtype(qkv.dtype()))};
-  kernels::AttentionArgs args{.qkv = matrix_of(saved.qkv),
-                              .output = matrix_of(saved.output),
-                              .logsumexp = saved.logsumexp.data(),
-                              .shape = shape,
-                              .workspace = nullptr};
-  const Tensor scratch = workspace(kernels::attention_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::attention(launch(), args);
+  run_kernel(kernels::attention, kernels::attention_workspace_bytes,
+             {.qkv = matrix_of(saved.qkv),
+              .output = matrix_of(saved.output),
+              .logsumexp = saved.logsumexp.data(),
+              .shape = shape,
+              .workspace = nullptr});
   Tensor output = saved.output;
   return record("causal_attention", std::move(output), {&qkv}, {},
                 [saved = std::move(saved)](Tensor dy, InputGradients& out) {

@@ -21,16 +21,13 @@ Variable embedding(const Tensor& token_ids, Parameter& weight) {
                                 .output = matrix_of(output)});
   return record("embedding", std::move(output), {}, {&weight},
                 [token_ids, &weight](Tensor dy, InputGradients&) {
-                  kernels::EmbeddingBackwardArgs args{
-                      .doutput = matrix_of(dy),
-                      .token_ids = token_ids.data_as<std::int32_t>(),
-                      .dtable = matrix_of(weight.gradient()),
-                      .beta = weight.claim_gradient(),
-                      .workspace = nullptr};
-                  const Tensor scratch =
-                      workspace(kernels::embedding_backward_workspace_bytes(launch(), args));
-                  args.workspace = data_or_null(scratch);
-                  kernels::embedding_backward(launch(), args);
+                  run_kernel(kernels::embedding_backward,
+                             kernels::embedding_backward_workspace_bytes,
+                             {.doutput = matrix_of(dy),
+                              .token_ids = token_ids.data_as<std::int32_t>(),
+                              .dtable = matrix_of(weight.gradient()),
+                              .beta = weight.claim_gradient(),
+                              .workspace = nullptr});
                 });
 }
 

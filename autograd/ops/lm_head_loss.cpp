@@ -27,10 +27,8 @@ void check_loss(const Variable& x, const Parameter& weight, const Tensor& target
   SMOE_CHECK(chunk > 0, "lm_head_loss: chunk must be positive; got ", chunk);
 }
 
-void run_gemm(kernels::GemmArgs args) {
-  const Tensor scratch = workspace(kernels::gemm_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::gemm(launch(), args);
+void run_gemm(const kernels::GemmArgs& args) {
+  run_kernel(kernels::gemm, kernels::gemm_workspace_bytes, args);
 }
 
 // The rows of one chunk.

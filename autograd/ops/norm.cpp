@@ -35,18 +35,16 @@ Tensor norm_backward(const SavedNorm& saved, Tensor dy, Tensor dsum) {
   Tensor dx = dy.is_sole_reference()                       ? dy
               : dsum.defined() && dsum.is_sole_reference() ? dsum
                                                            : Tensor::empty_like(dy);
-  kernels::RmsNormBackwardArgs args{.x = matrix_of(saved.x),
-                                    .inverse_rms = saved.inverse_rms.data(),
-                                    .weight = saved.weight.value().data(),
-                                    .dy = matrix_of(dy),
-                                    .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
-                                    .dx = matrix_of(dx),
-                                    .dweight = saved.weight.gradient().data(),
-                                    .beta = saved.weight.claim_gradient(),
-                                    .workspace = nullptr};
-  const Tensor scratch = workspace(kernels::rms_norm_backward_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::rms_norm_backward(launch(), args);
+  run_kernel(kernels::rms_norm_backward, kernels::rms_norm_backward_workspace_bytes,
+             {.x = matrix_of(saved.x),
+              .inverse_rms = saved.inverse_rms.data(),
+              .weight = saved.weight.value().data(),
+              .dy = matrix_of(dy),
+              .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
+              .dx = matrix_of(dx),
+              .dweight = saved.weight.gradient().data(),
+              .beta = saved.weight.claim_gradient(),
+              .workspace = nullptr});
   return dx;
 }
 

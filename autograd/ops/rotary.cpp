@@ -6,7 +6,6 @@
 #include "autograd/ops/attention_checks.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
-#include "core/device.h"
 
 namespace smoe {
 namespace {
@@ -14,15 +13,13 @@ namespace {
 // `qkv` turned, over itself where nobody else holds it.
 Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta, bool inverse) {
   Tensor target = qkv.is_sole_reference() ? qkv : Tensor::empty_like(qkv);
-  kernels::RotaryArgs args{.source = matrix_of(qkv),
-                           .target = matrix_of(target),
-                           .shape = shape,
-                           .theta = theta,
-                           .inverse = inverse,
-                           .workspace = nullptr};
-  const Tensor scratch = workspace(kernels::rotary_workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernels::rotary(launch(), args);
+  run_kernel(kernels::rotary, kernels::rotary_workspace_bytes,
+             {.source = matrix_of(qkv),
+              .target = matrix_of(target),
+              .shape = shape,
+              .theta = theta,
+              .inverse = inverse,
+              .workspace = nullptr});
   return target;
 }
 
