@@ -265,13 +265,14 @@ std::vector<FolderEntry> list_folder(const std::string& path) {
 }
 
 void make_folders(const std::string& path) {
+  if (kind_of(path) == PathKind::folder) return;
+  const std::string parent = parent_of(path);
+  if (parent != path) make_folders(parent);
   if (uninterrupted([&] { return ::mkdir(path.c_str(), 0777); }) == 0) return;
   const int error = errno;
+  // Another process may have been faster.
   if (error == EEXIST && kind_of(path) == PathKind::folder) return;
-  if (error != ENOENT || parent_of(path) == path)
-    throw SystemError(concat("make folder ", path, ": ", std::generic_category().message(error)));
-  make_folders(parent_of(path));
-  make_folders(path);
+  throw SystemError(concat("make folder ", path, ": ", std::generic_category().message(error)));
 }
 
 void make_new_folder(const std::string& path) {

@@ -136,6 +136,8 @@ TEST_CASE("folders are made, listed in order and removed without following links
   CHECK((entries[4].name == "z" && entries[4].bytes == 2 && entries[4].kind == PathKind::file));
   CHECK_THROWS_AS(make_new_folder(folder / "a"), SystemError);
   CHECK_THROWS_AS(make_folders(folder / "a/z"), SystemError);
+  CHECK_THROWS_AS(make_folders(folder / "a/z/inside"), SystemError);
+  CHECK_THROWS_AS(make_folders("/proc/none/inside"), SystemError);
   CHECK(remove_folder(folder / "a"));
   CHECK(!remove_folder(folder / "a"));
   CHECK(read_file(folder / "kept", 100) == "here");

@@ -15,6 +15,7 @@ struct Command {
   std::function<int()> run;  ///< returns the exit code, 0 if all is done; failures are exceptions
 };
 
+Command add_prepare_command(CLI::App& app);
 Command add_train_command(CLI::App& app);
 
 }  // namespace smoe

@@ -99,14 +99,4 @@ std::string TextDecoder::take_complete(bool is_end) {
   return text;
 }
 
-std::size_t complete_utf8_length(std::string_view bytes) {
-  // An unfinished character is at most three bytes long.
-  for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
-    const char c = bytes[bytes.size() - back];
-    if (is_continuation(c)) continue;
-    return length_by_lead(c) > back ? bytes.size() - back : bytes.size();
-  }
-  return bytes.size();
-}
-
 }  // namespace smoe

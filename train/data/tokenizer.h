@@ -61,7 +61,4 @@ class TextDecoder {
   std::string pending_;
 };
 
-/// Length of the longest prefix of `bytes` that does not end within a UTF-8 character.
-std::size_t complete_utf8_length(std::string_view bytes);
-
 }  // namespace smoe

@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <functional>
 
-#include "tests/train/data/temporary_folder.h"
+#include "tests/train/temporary_folder.h"
 #include "train/data/hdf5_image.h"
 
 using namespace smoe;
-using namespace smoe::testing;
 
 namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 // A file as libhdf5 writes it by itself, which `fill` fills.
 std::string library_file(const std::string& path, const std::function<void(hid_t)>& fill) {

@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "core/random.h"
-#include "tests/train/data/temporary_folder.h"
+#include "tests/train/temporary_folder.h"
 #include "train/data/token_set_writer.h"
 
 using namespace smoe;
-using namespace smoe::testing;
 
 namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 using Documents = std::vector<std::string>;
 
@@ -181,7 +184,7 @@ TEST_CASE("a set without validation text is fine, one without training text is n
   write_set(folder / "a.h5", {"text"}, {});
   CHECK(read_all(folder / "a.h5").tokens[1].empty());
   CHECK_THROWS_AS(write_set(folder / "b.h5", {}, {"text"}), UsageError);
-  CHECK(list_folder(folder.path).size() == 1);
+  CHECK(list_folder(folder.path()).size() == 1);
 }
 
 TEST_CASE("a flipped bit anywhere is found: nothing is silently other, nothing crashes") {

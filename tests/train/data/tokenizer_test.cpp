@@ -56,13 +56,3 @@ TEST_CASE("text is given out in whole characters; what is no UTF-8 shows as U+FF
   CHECK(decode("\xE2\x82"
                "A") == Pieces{"", "", bad + bad + "A", ""});
 }
-
-TEST_CASE("text is cut between characters") {
-  CHECK(complete_utf8_length("") == 0);
-  CHECK(complete_utf8_length("ab") == 2);
-  CHECK(complete_utf8_length("a\xC3") == 1);
-  CHECK(complete_utf8_length("a\xC3\xA4") == 3);
-  CHECK(complete_utf8_length("a\xF0\x9F\x98") == 1);
-  CHECK(complete_utf8_length("a\xF0\x9F\x98\x80") == 5);
-  CHECK(complete_utf8_length("\x80\x80\x80\x80") == 4);
-}

@@ -1,0 +1,218 @@
+#include "train/data/prepare.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cmath>
+
+#include "tests/train/temporary_folder.h"
+#include "train/data/text_file.h"
+#include "train/data/token_set.h"
+
+using namespace smoe;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string gzip(const std::string& text) {
+  z_stream stream{};
+  REQUIRE(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+std::string read_text(const std::string& path) {
+  TextReader reader(path);
+  std::string text;
+  for (std::string_view piece = reader.next(); !piece.empty(); piece = reader.next()) text += piece;
+  return text;
+}
+
+// Text whose every stretch differs from every other.
+std::string counting_text(std::size_t bytes) {
+  std::string text;
+  for (int i = 0; text.size() < bytes; ++i) text += std::to_string(i) + "\n";
+  text.resize(bytes);
+  return text;
+}
+
+PrepareSummary run(const PrepareOptions& options) {
+  return prepare(options, ByteTokenizer(), [](const char*, std::int64_t, std::int64_t) {});
+}
+
+// A split as text, each document in angle brackets.
+std::string split_text(const std::string& path, Split split) {
+  const TokenSet set = TokenSet::open(path);
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
+  set.read(split, 0, set.num_tokens(split), tokens.data());
+  std::string text;
+  for (const std::int32_t token : tokens) {
+    if (token == 256) {
+      text += "|";
+    } else {
+      text += static_cast<char>(token);
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("folders are read in order of names, hidden, empty and binary files left out") {
+  const TemporaryFolder folder;
+  make_folders(folder / "in/b/inner");
+  make_folders(folder / "in/.git");
+  write_file_atomically(folder / "in/c.txt", "see");
+  write_file_atomically(folder / "in/a.txt", "ay");
+  write_file_atomically(folder / "in/b/z", "zet");
+  write_file_atomically(folder / "in/b/inner/deep", "deep");
+  write_file_atomically(folder / "in/.git/config", "hidden");
+  write_file_atomically(folder / "in/empty", "");
+  write_file_atomically(folder / "in/image", std::string("\x89PNG\0\0", 6));
+  write_file_atomically(folder / "first", "first");
+  REQUIRE(::symlink(folder.path().c_str(), (folder / "in/loop").c_str()) == 0);
+  const PrepareSummary summary = run({.inputs = {folder / "first", folder / "in"},
+                                      .output = folder / "new/out.h5",
+                                      .validation_fraction = 0});
+  CHECK(split_text(folder / "new/out.h5", Split::train) == "|first|ay|deep|zet|see");
+  CHECK(split_text(folder / "new/out.h5", Split::validation) == "");
+  CHECK(summary.num_files == 5);
+  CHECK(summary.num_empty == 1);
+  CHECK(summary.num_binary == 1);
+  CHECK(summary.header.text_bytes[0] == 17);
+}
+
+TEST_CASE("the last share of the bytes becomes the validation split") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", std::string(50, 'a'));
+  write_file_atomically(folder / "b", std::string(45, 'b'));
+  write_file_atomically(folder / "c", "ccccc");
+  const std::vector<std::string> inputs = {folder / "a", folder / "b", folder / "c"};
+  const auto split_at = [&](double fraction) {
+    const PrepareSummary summary = run({.inputs = inputs,
+                                        .output = folder / "out",
+                                        .validation_fraction = fraction,
+                                        .is_forced = true});
+    CHECK(summary.header.text_bytes[0] + summary.header.text_bytes[1] == 100);
+    return split_text(folder / "out", Split::train) + " " +
+           split_text(folder / "out", Split::validation);
+  };
+  const std::string a(50, 'a');
+  const std::string b(45, 'b');
+  CHECK(split_at(0.05) == "|" + a + "|" + b + " |ccccc");
+  CHECK(split_at(0.07) == "|" + a + "|" + b.substr(2) + " |bb|ccccc");
+  CHECK(split_at(0.02) == "|" + a + "|" + b + "|ccc |cc");
+  CHECK(split_at(0) == "|" + a + "|" + b + "|ccccc ");
+  CHECK(split_at(0.985) == "|a |" + a.substr(1) + "|" + b + "|ccccc");
+}
+
+TEST_CASE("no character is cut in two") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "xxx\xF0\x9F\x98\x80yyy");  // ten bytes, character at 3
+  for (const double fraction : {0.6, 0.5, 0.4}) {                 // cuts at 4, 5, 6
+    run({.inputs = {folder / "a"},
+         .output = folder / "out",
+         .validation_fraction = fraction,
+         .is_forced = true});
+    CHECK(split_text(folder / "out", Split::train) == "|xxx\xF0\x9F\x98\x80");
+    CHECK(split_text(folder / "out", Split::validation) == "|yyy");
+  }
+}
+
+TEST_CASE("validation files of their own leave the input whole") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "train");
+  write_file_atomically(folder / "v", "valid");
+  run({.inputs = {folder / "a"}, .validation = {folder / "v"}, .output = folder / "out"});
+  CHECK(split_text(folder / "out", Split::train) == "|train");
+  CHECK(split_text(folder / "out", Split::validation) == "|valid");
+}
+
+TEST_CASE("gzip files read as their text, also those of several members") {
+  const TemporaryFolder folder;
+  const std::string text = counting_text(3'000'000);
+  write_file_atomically(folder / "one.gz", gzip(text));
+  CHECK(read_text(folder / "one.gz") == text);
+  write_file_atomically(folder / "two.gz", gzip(text) + gzip("") + gzip("end"));
+  CHECK(read_text(folder / "two.gz") == text + "end");
+  write_file_atomically(folder / "plain", text);
+  run({.inputs = {folder / "one.gz"}, .output = folder / "packed"});
+  run({.inputs = {folder / "plain"}, .output = folder / "unpacked"});
+  CHECK(read_file(folder / "packed", 1 << 24) == read_file(folder / "unpacked", 1 << 24));
+}
+
+TEST_CASE("damaged and truncated gzip files are named") {
+  const TemporaryFolder folder;
+  const std::string packed = gzip(counting_text(20'000));
+  const auto message_for = [&](const std::string& bytes) {
+    write_file_atomically(folder / "a.gz", bytes);
+    return message_of([&] { read_text(folder / "a.gz"); });
+  };
+  for (std::size_t size = 0; size < packed.size(); size += 997)
+    CHECK(contains(message_for(packed.substr(0, size)), "a.gz: truncated"));
+  std::string flipped = packed;
+  flipped[packed.size() / 2] ^= 16;
+  CHECK(contains(message_for(flipped), "a.gz: damaged gzip data before byte"));
+  CHECK(contains(message_for("just text"), "a.gz: damaged gzip data before byte"));
+  CHECK(contains(message_for(packed + "tail"), "a.gz: damaged"));
+}
+
+TEST_CASE("options and inputs that make no sense end in one line, and write nothing") {
+  const TemporaryFolder folder;
+  make_folders(folder / "nothing");
+  write_file_atomically(folder / "a", "text");
+  write_file_atomically(folder / "empty", "");
+  write_file_atomically(folder / "binary", std::string("a\0b", 3));
+  const auto message_for = [&](PrepareOptions options) {
+    if (options.output.empty()) options.output = folder / "out";
+    const std::string message = message_of([&] { run(options); });
+    CHECK(!contains(message, "\n"));
+    CHECK(kind_of(folder / "out") == PathKind::none);
+    return message;
+  };
+  const std::string a = folder / "a";
+  CHECK(contains(message_for({.inputs = {folder / "none"}}), "none: no such file or folder"));
+  CHECK(contains(message_for({.inputs = {folder / "nothing"}}), "nothing: no files in it"));
+  CHECK(contains(message_for({.inputs = {folder / "empty"}}), "empty: no text"));
+  CHECK(contains(message_for({.inputs = {folder / "binary"}}), "binary: is no text"));
+  CHECK(contains(message_for({.inputs = {a, a}}), "a: given twice"));
+  CHECK(contains(message_for({.inputs = {a}, .validation = {a}}), "trained on and validated on"));
+  CHECK(contains(message_for({.inputs = {a}, .validation = {folder / "empty"}}), "no text to"));
+  CHECK(contains(message_for({.inputs = {a}, .output = a}), "a: exists already; --force"));
+  CHECK(contains(message_for({.inputs = {a}, .output = folder / "nothing"}), "it is no file"));
+  for (const double fraction : {-0.1, 1.0, std::nan("")})
+    CHECK(contains(message_for({.inputs = {a}, .validation_fraction = fraction}), "in [0, 1)"));
+  CHECK(contains(message_for({.inputs = {a}, .validation_fraction = 0.9}), "none to train on"));
+  CHECK(list_folder(folder.path()).size() == 4);
+}
+
+TEST_CASE("a file that changes between the two readings is named; stopping leaves nothing behind") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", counting_text(5000));
+  const PrepareOptions options{.inputs = {folder / "a"}, .output = folder / "out"};
+  bool is_grown = false;
+  const auto grow = [&](const char* part, std::int64_t, std::int64_t) {
+    if (std::string(part) != "encoding" || is_grown) return;
+    is_grown = true;
+    File::open_append(folder / "a").append("more");
+  };
+  CHECK(contains(message_of([&] { prepare(options, ByteTokenizer(), grow); }),
+                 "a: changed while it was read"));
+  struct Stop {};
+  const auto stop = [&](const char* part, std::int64_t, std::int64_t) {
+    if (std::string(part) == "encoding") throw Stop();
+  };
+  CHECK_THROWS_AS(prepare(options, ByteTokenizer(), stop), Stop);
+  CHECK(list_folder(folder.path()).size() == 1);
+}
