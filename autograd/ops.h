@@ -83,11 +83,18 @@ struct Routing {
   Variable z_loss;        ///< [1]: mean over tokens of logsumexp(logits)^2
 };
 /// Top-k routing of router logits [T, E] (accumulation dtype), with the losses that keep it
-/// healthy; `selection_bias` [E] (accumulation dtype, may be undefined) is added to the scores for
+/// healthy; `selection_bias` f32 [E] (may be undefined) is added to the scores for
 /// the choice only (sigmoid). Ties go to the lower expert. Saves logits and plan. Source:
 /// arXiv:2101.03961 eq. 4 (balance), arXiv:2202.08906 eq. 5 (z), arXiv:2408.15664 (bias).
 Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
               const Tensor& selection_bias);
+
+/// load[e] += rows that the plan sends to expert e; load i64 [E]. Not differentiable.
+void add_expert_load(const RoutingPlan& plan, const Tensor& load);
+
+/// bias[e] += rate * sign(mean of load - load[e]): the balancing of arXiv:2408.15664, once an
+/// optimizer step. bias f32 [E], load i64 [E] over the step's micro-batches. Not differentiable.
+void update_selection_bias(const Tensor& bias, const Tensor& load, double rate);
 
 struct ParallelLinearOptions {
   RowLayout input = RowLayout::scattered;
@@ -104,9 +111,9 @@ struct ParallelLinearOptions {
 Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
                          const ParallelLinearOptions& options = {}, const Variable& gates = {});
 
-/// Expert non-linearity on pre-activations: gated kinds [N, 2, F] (gate half first) -> [N, F],
-/// plain kinds [N, F] -> [N, F]. Saves h; its backward writes dh over h where it is the sole
-/// reference.
+/// Expert non-linearity on pre-activations: gated kinds [N, 2 F] or [N, 2, F] (gate half first) ->
+/// [N, F], plain kinds [N, F] -> [N, F]. Saves h; its backward writes dh over h where it is the
+/// sole reference.
 Variable activation(const Variable& h, Activation kind);
 
 /// The experts' MLP in its fused form: x [T, D], gates [T, K] -> [T, D] =

@@ -16,7 +16,7 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Category category) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Category category) {
   Tensor tensor = empty(shape, dtype, category);
-  if (tensor.bytes() > 0) std::memset(tensor.data(), 0, tensor.bytes());
+  tensor.fill_zero();
   return tensor;
 }
 
@@ -54,6 +54,10 @@ Tensor Tensor::view(std::int64_t offset, const Shape& shape) const {
   SMOE_CHECK(offset >= 0 && offset + shape.numel() <= numel(), "tensor: ", shape, " at element ",
              offset, " is out of range for ", shape_);
   return Tensor(storage_, offset_bytes_ + offset * size_of(dtype_), shape, dtype_);
+}
+
+void Tensor::fill_zero() const {
+  if (bytes() > 0) std::memset(data(), 0, bytes());
 }
 
 Tensor Tensor::clone(Category category) const {

@@ -51,6 +51,8 @@ class Tensor {
   Tensor rows(std::int64_t begin, std::int64_t end) const;
   /// `shape.numel()` elements from element `offset` on; shares storage.
   Tensor view(std::int64_t offset, const Shape& shape) const;
+  /// Makes every element zero.
+  void fill_zero() const;
   /// A copy in memory of its own.
   Tensor clone(Category category) const;
   /// The elements on the host, waiting for the device. Throws: UsageError if T is not the dtype.

@@ -61,8 +61,7 @@ void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args);
 
 /// bias[e] += rate * sign(mean of load - load[e]) (arXiv:2408.15664, Algorithm 1).
 struct SelectionBiasArgs {
-  void* bias;                // [E]
-  DType dtype;               ///< f32 or f64
+  float* bias;               // [E]
   const std::int64_t* load;  // [E], rows of each expert over one optimizer step
   std::int64_t num_experts;
   double rate;

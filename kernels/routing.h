@@ -25,8 +25,8 @@ enum class RouterScore : std::uint8_t {
 /// ranks below every number, so that the K experts of a token are distinct and in [0, E) whatever
 /// the logits hold.
 struct RouterForwardArgs {
-  ConstMatrix logits;          // [T, E], f32 or f64
-  const void* selection_bias;  // [E], logits' dtype; null: none. Read by the sigmoid score only
+  ConstMatrix logits;           // [T, E], f32 or f64
+  const float* selection_bias;  // [E], null: none. Read by the sigmoid score only
   RouterScore score;
   std::int64_t top_k;        // K, 1 to E
   void* gates;               // [T, K], logits' dtype

@@ -19,18 +19,18 @@ class Router : public Module {
 
   /// Rows each expert received in this step so far: i64 [E].
   const Tensor& load() const { return load_; }
-  /// Ends a step: moves the selection bias towards balance (arXiv:2408.15664), if it is in use and
-  /// the step was not skipped, and clears the load.
-  void end_step(bool was_updated);
+  /// Moves the selection bias, if it is in use, towards balance by the load (arXiv:2408.15664).
+  void balance();
+  void clear_load();
   /// The selection bias, if it is in use.
   void visit_state(StateVisitor& visitor);
 
  private:
   std::string name_;
   RouterConfig config_;
-  std::int64_t num_experts_, top_k_;
+  std::int64_t top_k_;
   Linear logits_;
-  Tensor selection_bias_;  // [E]; undefined unless config_.selection_bias_rate > 0
+  Tensor selection_bias_;  // f32 [E]; undefined unless config_.selection_bias_rate > 0
   Tensor load_;            // i64 [E]
 };
 

@@ -82,8 +82,12 @@ std::vector<Tensor> Transformer::expert_load() {
   return load;
 }
 
-void Transformer::end_step(bool was_updated) {
-  for (const auto& layer : layers_) layer->moe().router().end_step(was_updated);
+void Transformer::balance_experts() {
+  for (const auto& layer : layers_) layer->moe().router().balance();
+}
+
+void Transformer::clear_expert_load() {
+  for (const auto& layer : layers_) layer->moe().router().clear_load();
 }
 
 void Transformer::visit_state(StateVisitor& visitor) {

@@ -61,9 +61,9 @@ class Transformer : public Module {
 
   /// Rows per expert of this step so far, i64 [E], layer after layer.
   std::vector<Tensor> expert_load();
-  /// Ends an optimizer step: moves the selection biases unless the step was skipped, and clears the
-  /// load.
-  void end_step(bool was_updated);
+  /// Moves the selection biases by the load: to be called once an optimizer step.
+  void balance_experts();
+  void clear_expert_load();
   /// State that is no parameter: selection biases.
   void visit_state(StateVisitor& visitor);
 

@@ -51,8 +51,8 @@ void AdamW::step(double lr, std::int64_t step_number, const Tensor& gradient_sca
 }
 
 void AdamW::visit_state(StateVisitor& visitor) {
-  visitor.tensor("optim.m", m_);
-  visitor.tensor("optim.v", v_);
+  store_.visit_arena(visitor, "optimizer.m/", m_);
+  store_.visit_arena(visitor, "optimizer.v/", v_);
 }
 
 }  // namespace smoe

@@ -23,7 +23,8 @@ class AdamW {
   /// Throws: UsageError for a step_number below 1 or a scale of another shape.
   void step(double lr, std::int64_t step_number, const Tensor& gradient_scale);
 
-  /// Shows the moments, "optim.m" and "optim.v".
+  /// Shows the moments of each part of each parameter: "optimizer.m/" and "optimizer.v/" + its
+  /// name.
   void visit_state(StateVisitor& visitor);
 
  private:

@@ -8,7 +8,7 @@
 namespace smoe {
 namespace {
 
-// h [N, 2, F] or [N, F] with all of a row's pre-activations in one row.
+// h with all of a row's pre-activations in one row.
 Matrix preactivations(const Tensor& h) {
   return matrix_of(h.reshape({h.dim(0), h.shape().row_numel()}));
 }
@@ -16,12 +16,15 @@ Matrix preactivations(const Tensor& h) {
 }  // namespace
 
 Variable activation(const Variable& h, Activation kind) {
-  const bool fits = is_gated(kind) ? h.shape().rank() == 3 && h.dim(1) == 2 : h.shape().rank() == 2;
-  SMOE_CHECK(fits, "activation: h must be ", is_gated(kind) ? "[N, 2, F]" : "[N, F]", "; got ",
-             h.shape());
+  const int rank = h.shape().rank();
+  const bool fits =
+      is_gated(kind) ? (rank == 3 && h.dim(1) == 2) || (rank == 2 && h.dim(1) % 2 == 0) : rank == 2;
+  SMOE_CHECK(fits, "activation: h must be ", is_gated(kind) ? "[N, 2 F] or [N, 2, F]" : "[N, F]",
+             "; got ", h.shape());
   SMOE_CHECK(is_floating(h.dtype()), "activation: h must be of a floating dtype; got ",
              name_of(h.dtype()));
-  Tensor a = Tensor::empty({h.dim(0), h.dim(-1)}, h.dtype());  // [N, F]
+  const std::int64_t width = h.shape().row_numel() / (is_gated(kind) ? 2 : 1);
+  Tensor a = Tensor::empty({h.dim(0), width}, h.dtype());  // [N, F]
   kernels::activation_forward(launch(), {kind, preactivations(h.data()), matrix_of(a)});
   return record("activation", std::move(a), {&h}, {},
                 [h = h.data(), kind](Tensor da, InputGradients& out) {

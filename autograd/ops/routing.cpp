@@ -5,6 +5,7 @@
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
 #include "core/device.h"
+#include "kernels/optimizer.h"
 
 namespace smoe {
 namespace {
@@ -27,9 +28,9 @@ void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
   SMOE_CHECK(score == RouterScore::sigmoid,
              "route: a selection bias goes with the sigmoid score alone");
   SMOE_CHECK(
-      selection_bias.shape() == Shape({logits.dim(1)}) && selection_bias.dtype() == logits.dtype(),
-      "route: selection_bias must be [E=", logits.dim(1), "] in ", name_of(logits.dtype()),
-      "; got ", selection_bias.shape(), " ", name_of(selection_bias.dtype()));
+      selection_bias.shape() == Shape({logits.dim(1)}) && selection_bias.dtype() == DType::f32,
+      "route: selection_bias must be [E=", logits.dim(1), "] in f32; got ", selection_bias.shape(),
+      " ", name_of(selection_bias.dtype()));
 }
 
 }  // namespace
@@ -70,9 +71,10 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
   const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
   const Tensor scratch =
       workspace(kernels::router_forward_workspace_bytes(launch(), num_tokens, num_experts));
-  kernels::router_forward(launch(), {matrix_of(x), data_or_null(selection_bias), score, top_k,
-                                     gates.data(), expert_ids.data_as<std::int32_t>(),
-                                     sums.data_as<double>(), data_or_null(scratch)});
+  kernels::router_forward(
+      launch(), {matrix_of(x), static_cast<const float*>(data_or_null(selection_bias)), score,
+                 top_k, gates.data(), expert_ids.data_as<std::int32_t>(), sums.data_as<double>(),
+                 data_or_null(scratch)});
   const RoutingPlan plan = plan_routing(expert_ids, num_experts);
   const Tensor balance_loss = Tensor::empty({1}, x.dtype());
   const Tensor z_loss = Tensor::empty({1}, x.dtype());
@@ -92,6 +94,20 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
   std::vector<Variable> outputs =
       record_outputs("route", {gates, balance_loss, z_loss}, {&logits}, {}, std::move(backward));
   return {plan, outputs[0], outputs[1], outputs[2]};
+}
+
+void add_expert_load(const RoutingPlan& plan, const Tensor& load) {
+  SMOE_CHECK(load.shape() == Shape{plan.num_experts},
+             "add_expert_load: load must be [E=", plan.num_experts, "]; got ", load.shape());
+  kernels::add_expert_load(launch(), {plan.expert_offsets.data_as<std::int32_t>(), plan.num_experts,
+                                      load.data_as<std::int64_t>()});
+}
+
+void update_selection_bias(const Tensor& bias, const Tensor& load, double rate) {
+  SMOE_CHECK(bias.shape() == load.shape(), "update_selection_bias: bias and load must be [E]; got ",
+             bias.shape(), " and ", load.shape());
+  kernels::update_selection_bias(
+      launch(), {bias.data_as<float>(), load.data_as<std::int64_t>(), bias.numel(), rate});
 }
 
 }  // namespace smoe

@@ -34,15 +34,21 @@ inline kernels::ExpertMatrices experts_of(const Tensor& weight) {
   return {weight.data(), weight.dtype(), rows, cols};
 }
 
+/// Scratch memory for one kernel call; undefined where none is needed.
+inline Tensor workspace(std::int64_t bytes) {
+  return bytes == 0 ? Tensor() : Tensor::empty({bytes}, DType::u8, Category::workspace);
+}
+
+/// The memory itself, or null.
+inline void* data_or_null(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
+
 /// Calls a kernel on the current stream with scratch memory of the size it asks for.
 template <class Args>
 void run_kernel(void (*kernel)(const Launch&, const Args&),
                 std::int64_t (*workspace_bytes)(const Launch&, const Args&),
                 std::type_identity_t<Args> args) {
-  const std::int64_t bytes = workspace_bytes(launch(), args);
-  const Tensor scratch =
-      bytes == 0 ? Tensor() : Tensor::empty({bytes}, DType::u8, Category::workspace);
-  args.workspace = bytes == 0 ? nullptr : scratch.data();
+  const Tensor scratch = workspace(workspace_bytes(launch(), args));
+  args.workspace = data_or_null(scratch);
   kernel(launch(), args);
 }
 

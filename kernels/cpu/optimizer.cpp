@@ -134,16 +134,12 @@ void clip_coefficient(const Launch&, const ClipCoefficientArgs& args) {
 void update_selection_bias(const Launch&, const SelectionBiasArgs& args) {
   std::int64_t total = 0;
   for (std::int64_t e = 0; e < args.num_experts; ++e) total += args.load[e];
-  dispatch_master("update_selection_bias", args.dtype, [&](auto type) {
-    using T = decltype(type);
-    T* bias = static_cast<T*>(args.bias);
-    for (std::int64_t e = 0; e < args.num_experts; ++e) {
-      // The mean's comparison in integers: a perfectly balanced expert stays exactly where it is.
-      const std::int64_t above_mean = args.load[e] * args.num_experts - total;
-      const int sign = (above_mean < 0) - (above_mean > 0);
-      bias[e] += T(args.rate * sign);
-    }
-  });
+  for (std::int64_t e = 0; e < args.num_experts; ++e) {
+    // The mean's comparison in integers: a perfectly balanced expert stays exactly where it is.
+    const std::int64_t above_mean = args.load[e] * args.num_experts - total;
+    const int sign = (above_mean < 0) - (above_mean > 0);
+    args.bias[e] += static_cast<float>(args.rate * sign);
+  }
 }
 
 }  // namespace smoe::kernels

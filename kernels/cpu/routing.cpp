@@ -83,7 +83,7 @@ template <class T>
 void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64_t end,
                    double* sums, T* z) {
   const std::int64_t num_experts = args.logits.cols, top_k = args.top_k;
-  const T* bias = static_cast<const T*>(args.selection_bias);
+  const float* bias = args.selection_bias;
   const bool is_sigmoid = args.score == RouterScore::sigmoid;
   std::fill(sums, sums + num_experts + 1, 0.0);
   for (std::int64_t t = begin; t < end; ++t) {
@@ -91,7 +91,7 @@ void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64
     T* gates = static_cast<T*>(args.gates) + t * top_k;
     std::int32_t* ids = args.expert_ids + t * top_k;
     const auto key = [&](std::int64_t e) {
-      return is_sigmoid ? sigmoid(logits[e]) + (bias ? bias[e] : T(0)) : logits[e];
+      return is_sigmoid ? sigmoid(logits[e]) + (bias ? T(bias[e]) : T(0)) : logits[e];
     };
     choose(num_experts, top_k, key, gates, ids);
 

@@ -165,10 +165,8 @@ TEST_CASE("the clip coefficient is the smaller of one and max_norm over norm") {
 
 TEST_CASE("the selection bias rises for experts below the mean load and falls above it") {
   const Tensor load = Tensor::from<std::int64_t>({10, 20, 30, 20}, {4});
-  for (const DType dtype : {DType::f32, DType::f64}) {
-    const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, dtype);
-    kernels::update_selection_bias({},
-                                   {bias.data(), dtype, load.data_as<std::int64_t>(), 4, 0.125});
-    CHECK(values_of(bias) == std::vector<double>{0.625, 0.25, -0.125, -1});
-  }
+  const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, DType::f32);
+  kernels::update_selection_bias({},
+                                 {bias.data_as<float>(), load.data_as<std::int64_t>(), 4, 0.125});
+  CHECK(values_of(bias) == std::vector<double>{0.625, 0.25, -0.125, -1});
 }

@@ -62,7 +62,7 @@ Outputs run_forward(const Tensor& logits, const Tensor& bias, std::int64_t top_k
   auto* sums = o.sums.data_as<double>();
   const Tensor scratch =
       workspace(kernels::router_forward_workspace_bytes({}, num_tokens, num_experts));
-  kernels::router_forward({}, {matrix_of(logits), bias.defined() ? bias.data() : nullptr, score,
+  kernels::router_forward({}, {matrix_of(logits), bias.defined() ? bias.data_as<float>() : nullptr, score,
                                top_k, o.gates.data(), ids, sums, scratch.data()});
   const Tensor counts =
       workspace(kernels::group_by_expert_workspace_bytes({}, num_rows, num_experts));
@@ -149,7 +149,7 @@ TEST_CASE("10,000 random routings keep every invariant and agree with plain loop
     const DType dtype = n % 3 == 0 ? DType::f64 : DType::f32;
     const Tensor logits = awkward_logits(n % 5, c, stream, dtype);
     const bool biased = c.score == RouterScore::sigmoid && n % 8 == 3;
-    const Tensor bias = biased ? random_normal("bias", {c.num_experts}, dtype, 0.3) : Tensor();
+    const Tensor bias = biased ? random_normal("bias", {c.num_experts}, DType::f32, 0.3) : Tensor();
     const Outputs o = run_forward(logits, bias, c.top_k, c.score);
     check_plan(o, c);
     const std::vector<int> offsets = ints_of(o.offsets);
@@ -245,7 +245,7 @@ TEST_CASE("NaN ranks below every number and infinities keep their order") {
 
 TEST_CASE("the selection bias moves the choice and no gate") {
   const Tensor logits = tensor_of({2, 1, 0}, {1, 3}, DType::f64);
-  const Tensor bias = tensor_of({-0.5, 0, 0.2}, {3}, DType::f64);
+  const Tensor bias = tensor_of({-0.5, 0, 0.2}, {3}, DType::f32);
   const Outputs o = run_forward(logits, bias, 2, RouterScore::sigmoid);
   CHECK(ints_of(o.expert_ids) == std::vector<int>{1, 2});
   const double s1 = 1 / (1 + std::exp(-1.0)), s2 = 0.5;
