@@ -1,7 +1,9 @@
 #include "train/checkpoint/checkpoint_store.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <random>
 
 #include "tests/train/checkpoint/fake_state.h"
@@ -50,6 +52,25 @@ void flip_bit(const std::string& path, std::uint64_t random) {
   bytes[random % bytes.size()] ^= static_cast<char>(1 << random % 8);
   overwrite(path, bytes);
 }
+
+// While it lives, no file can grow past `bytes`: writes fail as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(std::uint64_t bytes) : former_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &former_limit_);
+    rlimit limit = former_limit_;
+    limit.rlim_cur = bytes;
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &former_limit_);
+    std::signal(SIGXFSZ, former_handler_);
+  }
+
+ private:
+  rlimit former_limit_;
+  void (*former_handler_)(int);
+};
 
 struct Interruption : Error {
   using Error::Error;
@@ -214,8 +235,50 @@ TEST_CASE("a save that is interrupted anywhere leaves the old checkpoints and no
   CHECK(test.resumed_step() == 10);
 }
 
-TEST_CASE("a state that does not read back as it was written is not saved") {
-  // A NaN's bits and a shared view are fine; a name in two kinds is not.
+TEST_CASE("a disk that takes no more is named, and the old checkpoints stay") {
+  TestStore test;
+  test.save(10);
+  FakeState large(20);
+  std::vector<std::int64_t> numbers(100);
+  const VisitState many_numbers = [&](StateVisitor& visitor) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) visitor.integer(concat("n", i), numbers[i]);
+  };
+  struct Case {
+    VisitState visit;
+    const char* file;
+  };
+  for (const Case& c :
+       {Case{large.visitable(), "shard-00000.bin"}, Case{many_numbers, "manifest.json"}}) {
+    for (const std::uint64_t limit : {0, 1, 500, 1000}) {
+      CAPTURE(limit);
+      std::string message;
+      {
+        const FileSizeLimit full(limit);
+        message = message_of([&] { test.store.save(fake_header(20), c.visit); });
+      }
+      CHECK_MESSAGE(message.find(concat("write ", test.path(".tmp-step-00000020/"), c.file)) == 0,
+                    message);
+      CHECK(message.find("File too large") != std::string::npos);
+      CHECK(test.names() == "step-00000010 ");
+    }
+  }
+  CHECK(test.resumed_step() == 10);
+  test.save(20);
+  CHECK(test.resumed_step() == 20);
+}
+
+TEST_CASE("a damaged checkpoint is replaced when the run comes to its step again") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  remove_file(test.path("step-00000020/manifest.json"));
+  CHECK(test.resumed_step() == 10);
+  test.save(20);
+  CHECK(test.names() == "step-00000010 step-00000020 ");
+  CHECK(test.resumed_step() == 20);
+}
+
+TEST_CASE("a state with one name for two values is not saved") {
   TestStore test;
   test.save(10);
   std::int64_t n = 1;
