@@ -83,9 +83,9 @@ struct Routing {
   Variable z_loss;        ///< [1]: mean over tokens of logsumexp(logits)^2
 };
 /// Top-k routing of router logits [T, E] (accumulation dtype), with the losses that keep it
-/// healthy; `selection_bias` f32 [E] (may be undefined) is added to the scores for
-/// the choice only (sigmoid). Ties go to the lower expert. Saves logits and plan. Source:
-/// arXiv:2101.03961 eq. 4 (balance), arXiv:2202.08906 eq. 5 (z), arXiv:2408.15664 (bias).
+/// healthy; `selection_bias` f32 [E] (may be undefined) is added to the scores for the choice only
+/// (sigmoid). Ties go to the lower expert. Saves logits, gates and plan. Source: arXiv:2101.03961
+/// eq. 4 (balance), arXiv:2202.08906 eq. 5 (z), arXiv:2408.15664 (bias).
 Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
               const Tensor& selection_bias);
 

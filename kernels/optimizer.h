@@ -44,10 +44,10 @@ struct SumOfSquaresArgs {
   DType dtype;  ///< f32 or f64
   std::int64_t numel;
   double* result;
-  void* workspace;  ///< sum_of_squares_workspace_bytes()
+  void* workspace = nullptr;  ///< sum_of_squares_workspace_bytes()
 };
 void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args);
-std::int64_t sum_of_squares_workspace_bytes(const Launch& launch, std::int64_t numel);
+std::int64_t sum_of_squares_workspace_bytes(const Launch& launch, const SumOfSquaresArgs& args);
 
 /// norm = sqrt(sum_of_squares); coefficient = min(1, max_norm / norm), 1 where max_norm is 0 (no
 /// clipping), and NaN where the norm is not finite.

@@ -31,12 +31,11 @@ struct RouterForwardArgs {
   std::int64_t top_k;        // K, 1 to E
   void* gates;               // [T, K], logits' dtype
   std::int32_t* expert_ids;  // [T, K]
-  double* sums;     ///< [E + 1]: sum over tokens of q, then of logsumexp(logits)^2; in fixed order
-  void* workspace;  ///< router_forward_workspace_bytes()
+  double* sums;  ///< [E + 1]: sum over tokens of q, then of logsumexp(logits)^2; in fixed order
+  void* workspace = nullptr;  ///< router_forward_workspace_bytes()
 };
 void router_forward(const Launch& launch, const RouterForwardArgs& args);
-std::int64_t router_forward_workspace_bytes(const Launch& launch, std::int64_t num_tokens,
-                                            std::int64_t num_experts);
+std::int64_t router_forward_workspace_bytes(const Launch& launch, const RouterForwardArgs& args);
 
 /// Stable counting sort of the pairs (token, slot) by expert. See autograd/routing_plan.h for what
 /// the four results mean.
@@ -48,11 +47,10 @@ struct GroupByExpertArgs {
   std::int32_t* sorted_scattered_ids;
   std::int32_t* grouped_rows;
   std::int32_t* expert_offsets;
-  void* workspace;  ///< group_by_expert_workspace_bytes()
+  void* workspace = nullptr;  ///< group_by_expert_workspace_bytes()
 };
 void group_by_expert(const Launch& launch, const GroupByExpertArgs& args);
-std::int64_t group_by_expert_workspace_bytes(const Launch& launch, std::int64_t num_rows,
-                                             std::int64_t num_experts);
+std::int64_t group_by_expert_workspace_bytes(const Launch& launch, const GroupByExpertArgs& args);
 
 /// balance_loss = E sum_e f_e P_e with f_e = rows of e / N and P_e = mean of q over tokens
 /// (arXiv:2101.03961 eq. 4); z_loss = mean of logsumexp(logits)^2 (arXiv:2202.08906 eq. 5). Both
@@ -68,12 +66,13 @@ struct RouterLossesArgs {
 };
 void router_losses(const Launch& launch, const RouterLossesArgs& args);
 
-/// dlogits from the gradients of gates and losses, the choice of experts held fixed. Scores are
-/// computed again from the logits.
+/// dlogits from the gradients of gates and losses, the choice of experts held fixed. The
+/// probabilities are computed again from the logits.
 struct RouterBackwardArgs {
   ConstMatrix logits;                  // [T, E], f32 or f64: the dtype of all below
   const std::int32_t* expert_ids;      // [T, K]
   const std::int32_t* expert_offsets;  // [E + 1]
+  const void* gates;                   // [T, K]
   RouterScore score;
   std::int64_t top_k;
   const void* dgates;         // [T, K]; null: zero

@@ -12,12 +12,15 @@ GradientClip clip_gradient(const ParameterStore& store, double max_norm) {
              "optim.clip_norm: must be finite and not negative; got ", max_norm);
   // Padding between parameters is zero, so that the arena is summed as one run.
   const Tensor& gradient = store.gradient();
-  const Tensor partial_sums =
-      Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), gradient.numel())},
-                    DType::u8, Category::workspace);
   const Tensor squares = Tensor::empty({1}, DType::f64, Category::workspace);
-  kernels::sum_of_squares(launch(), {gradient.data(), gradient.dtype(), gradient.numel(),
-                                     squares.data_as<double>(), partial_sums.data()});
+  kernels::SumOfSquaresArgs args{.x = gradient.data(),
+                                 .dtype = gradient.dtype(),
+                                 .numel = gradient.numel(),
+                                 .result = squares.data_as<double>()};
+  const Tensor partial_sums = Tensor::empty(
+      {kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8, Category::workspace);
+  args.workspace = partial_sums.data();
+  kernels::sum_of_squares(launch(), args);
   const GradientClip clip{Tensor::empty({1}, DType::f64, Category::workspace),
                           Tensor::empty({1}, DType::f64, Category::workspace)};
   kernels::clip_coefficient(launch(),

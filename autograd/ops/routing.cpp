@@ -50,14 +50,14 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
                          Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_experts + 1}, DType::i32)};
-  const Tensor scratch =
-      workspace(kernels::group_by_expert_workspace_bytes(launch(), num_rows, num_experts));
-  kernels::group_by_expert(
-      launch(),
-      {expert_ids.data_as<std::int32_t>(), num_rows, num_experts,
-       plan.sorted_expert_ids.data_as<std::int32_t>(),
-       plan.sorted_scattered_ids.data_as<std::int32_t>(), plan.grouped_rows.data_as<std::int32_t>(),
-       plan.expert_offsets.data_as<std::int32_t>(), data_or_null(scratch)});
+  run_kernel(kernels::group_by_expert, kernels::group_by_expert_workspace_bytes,
+             {.expert_ids = expert_ids.data_as<std::int32_t>(),
+              .num_rows = num_rows,
+              .num_experts = num_experts,
+              .sorted_expert_ids = plan.sorted_expert_ids.data_as<std::int32_t>(),
+              .sorted_scattered_ids = plan.sorted_scattered_ids.data_as<std::int32_t>(),
+              .grouped_rows = plan.grouped_rows.data_as<std::int32_t>(),
+              .expert_offsets = plan.expert_offsets.data_as<std::int32_t>()});
   return plan;
 }
 
@@ -69,12 +69,15 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
   const Tensor gates = Tensor::empty({num_tokens, top_k}, x.dtype());
   const Tensor expert_ids = Tensor::empty({num_tokens, top_k}, DType::i32);
   const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
-  const Tensor scratch =
-      workspace(kernels::router_forward_workspace_bytes(launch(), num_tokens, num_experts));
-  kernels::router_forward(
-      launch(), {matrix_of(x), static_cast<const float*>(data_or_null(selection_bias)), score,
-                 top_k, gates.data(), expert_ids.data_as<std::int32_t>(), sums.data_as<double>(),
-                 data_or_null(scratch)});
+  run_kernel(
+      kernels::router_forward, kernels::router_forward_workspace_bytes,
+      {.logits = matrix_of(x),
+       .selection_bias = selection_bias.defined() ? selection_bias.data_as<float>() : nullptr,
+       .score = score,
+       .top_k = top_k,
+       .gates = gates.data(),
+       .expert_ids = expert_ids.data_as<std::int32_t>(),
+       .sums = sums.data_as<double>()});
   const RoutingPlan plan = plan_routing(expert_ids, num_experts);
   const Tensor balance_loss = Tensor::empty({1}, x.dtype());
   const Tensor z_loss = Tensor::empty({1}, x.dtype());
@@ -82,13 +85,13 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
       launch(), {sums.data_as<double>(), plan.expert_offsets.data_as<std::int32_t>(), num_tokens,
                  num_experts, balance_loss.data(), z_loss.data(), x.dtype()});
 
-  auto backward = [x, expert_ids, offsets = plan.expert_offsets, score, top_k](
+  auto backward = [x, gates, expert_ids, offsets = plan.expert_offsets, score, top_k](
                       std::vector<Tensor> dys, InputGradients& out) {
     Tensor dx = Tensor::empty_like(x);
-    kernels::router_backward(
-        launch(),
-        {matrix_of(x), expert_ids.data_as<std::int32_t>(), offsets.data_as<std::int32_t>(), score,
-         top_k, data_or_null(dys[0]), data_or_null(dys[1]), data_or_null(dys[2]), matrix_of(dx)});
+    kernels::router_backward(launch(), {matrix_of(x), expert_ids.data_as<std::int32_t>(),
+                                        offsets.data_as<std::int32_t>(), gates.data(), score, top_k,
+                                        data_or_null(dys[0]), data_or_null(dys[1]),
+                                        data_or_null(dys[2]), matrix_of(dx)});
     out.give(0, std::move(dx));
   };
   std::vector<Variable> outputs =

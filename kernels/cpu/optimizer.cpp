@@ -58,7 +58,7 @@ void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, std::int64_t b
     m[i] = new_m;
     v[i] = new_v;
     w[i] = new_w;
-    if constexpr (kHasCompute) compute[i] = bf16(new_w);
+    if constexpr (kHasCompute) compute[i].bits = bf16(new_w).bits;  // as bits: GCC vectorises
   }
 }
 
@@ -104,8 +104,8 @@ void adamw(const Launch&, const AdamwArgs& args) {
   });
 }
 
-std::int64_t sum_of_squares_workspace_bytes(const Launch&, std::int64_t numel) {
-  return (numel + kBlock - 1) / kBlock * std::int64_t{sizeof(double)};
+std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {
+  return (args.numel + kBlock - 1) / kBlock * std::int64_t{sizeof(double)};
 }
 
 void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {

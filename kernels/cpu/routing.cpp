@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels {
@@ -25,132 +26,155 @@ void dispatch_logits(DType dtype, F&& f) {
   dtype == DType::f32 ? f(float{}) : f(double{});
 }
 
-template <class T>
-T sigmoid(T x) {
-  return 1 / (1 + std::exp(-x));
-}
-
-template <class T>
-T log_sigmoid(T x) {
-  return std::min(x, T(0)) - std::log1p(std::exp(-std::abs(x)));
-}
-
-/// The quantity whose softmax are probabilities and gates.
-template <class T>
-T z_of(RouterScore score, T logit) {
-  return score == RouterScore::sigmoid ? log_sigmoid(logit) : logit;
-}
-
 bool gates_are_renormalised(RouterScore score) {
   return score != RouterScore::softmax_topk;
 }
 
-/// Softmax over `size` numbers z(i), as maximum and sum of exp(z - maximum).
+/// Positive numbers in proportion to exp(z): exp(logit - maximum), or for the sigmoid score
+/// sigmoid(logit) exp(-m) = 1 / (exp(m) + exp(m - logit)) with m = min(maximum, 0), so that the
+/// largest is at least 1/2 wherever the logits lie. A NaN makes itself and the sum a NaN.
 template <class T>
-struct Softmax {
+struct Weights {
   T maximum = -std::numeric_limits<T>::infinity();
   T sum = 0;
 
-  template <class Z>
-  Softmax(std::int64_t size, Z&& z) {
-    for (std::int64_t i = 0; i < size; ++i) maximum = std::max(maximum, T(z(i)));
-    for (std::int64_t i = 0; i < size; ++i) sum += std::exp(z(i) - maximum);
+  /// Over the `size` numbers logit(i); writes their weights to `out`.
+  template <class Logit>
+  Weights(RouterScore score, std::int64_t size, Logit&& logit, T* out) {
+#pragma omp simd reduction(max : maximum)
+    for (std::int64_t i = 0; i < size; ++i) maximum = std::max(maximum, logit(i));
+    if (score == RouterScore::sigmoid) {
+      const T shift = std::min(maximum, T(0)), scale = cpu::exp(shift);
+#pragma omp simd
+      for (std::int64_t i = 0; i < size; ++i) out[i] = 1 / (scale + cpu::exp(shift - logit(i)));
+    } else {
+#pragma omp simd
+      for (std::int64_t i = 0; i < size; ++i) out[i] = cpu::exp(logit(i) - maximum);
+    }
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = 0; i < size; ++i) sum += out[i];
   }
-  T operator()(T z) const { return std::exp(z - maximum) / sum; }
-  T log_sum_exp() const { return maximum + std::log(sum); }
 };
 
-/// The `top_k` experts of largest key(e) in falling order, by insertion. `keys` is scratch.
-template <class T, class Key>
-void choose(std::int64_t num_experts, std::int64_t top_k, Key&& key, T* keys, std::int32_t* ids) {
+template <class T>
+struct LogSumExp {
+  T maximum, sum;
+
+  LogSumExp(const T* x, std::int64_t size) {
+    T largest = -std::numeric_limits<T>::infinity(), total = 0;
+#pragma omp simd reduction(max : largest)
+    for (std::int64_t i = 0; i < size; ++i) largest = std::max(largest, x[i]);
+#pragma omp simd reduction(+ : total)
+    for (std::int64_t i = 0; i < size; ++i) total += cpu::exp(x[i] - largest);
+    maximum = largest;
+    sum = total;
+  }
+  T value() const {
+    return maximum + std::log(sum);
+  }
+};
+
+/// The `top_k` experts of largest key in falling order, by insertion. `best` [K] is scratch.
+template <class T>
+void choose(const T* keys, std::int64_t num_experts, std::int64_t top_k, T* best,
+            std::int32_t* ids) {
   const auto beats = [](T a, T b) { return a > b || (std::isnan(b) && !std::isnan(a)); };
   std::int64_t size = 0;
   for (std::int64_t e = 0; e < num_experts; ++e) {
-    const T candidate = key(e);
-    if (size == top_k && !beats(candidate, keys[size - 1])) continue;
+    if (size == top_k && !beats(keys[e], best[size - 1])) continue;
     std::int64_t at = size < top_k ? size++ : size - 1;
     // An expert stays behind those it ties with: they have lower numbers.
-    for (; at > 0 && beats(candidate, keys[at - 1]); --at) {
-      keys[at] = keys[at - 1];
+    for (; at > 0 && beats(keys[e], best[at - 1]); --at) {
+      best[at] = best[at - 1];
       ids[at] = ids[at - 1];
     }
-    keys[at] = candidate;
+    best[at] = keys[e];
     ids[at] = static_cast<std::int32_t>(e);
   }
 }
 
+/// What sigmoid routing chooses by.
+template <class T>
+void biased_scores(const T* logits, const float* bias, std::int64_t num_experts, T* keys) {
+#pragma omp simd
+  for (std::int64_t e = 0; e < num_experts; ++e) keys[e] = cpu::sigmoid(logits[e]);
+  if (!bias) return;
+  for (std::int64_t e = 0; e < num_experts; ++e) keys[e] += T(bias[e]);
+}
+
+/// Routes tokens [begin, end) and writes their `sums` [E + 1]; `row` [E] is scratch.
 template <class T>
 void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64_t end,
-                   double* sums, T* z) {
+                   double* sums, T* row) {
   const std::int64_t num_experts = args.logits.cols, top_k = args.top_k;
-  const float* bias = args.selection_bias;
   const bool is_sigmoid = args.score == RouterScore::sigmoid;
   std::fill(sums, sums + num_experts + 1, 0.0);
   for (std::int64_t t = begin; t < end; ++t) {
     const T* logits = args.logits.row<T>(t);
     T* gates = static_cast<T*>(args.gates) + t * top_k;
     std::int32_t* ids = args.expert_ids + t * top_k;
-    const auto key = [&](std::int64_t e) {
-      return is_sigmoid ? sigmoid(logits[e]) + (bias ? T(bias[e]) : T(0)) : logits[e];
-    };
-    choose(num_experts, top_k, key, gates, ids);
+    if (is_sigmoid) biased_scores(logits, args.selection_bias, num_experts, row);
+    choose(is_sigmoid ? row : logits, num_experts, top_k, gates, ids);
 
-    for (std::int64_t e = 0; e < num_experts; ++e) z[e] = z_of(args.score, logits[e]);
-    const Softmax<T> over_all(num_experts, [&](std::int64_t e) { return z[e]; });
-    const auto chosen = [&](std::int64_t j) { return z[ids[j]]; };
-    const Softmax<T> gate =
-        gates_are_renormalised(args.score) ? Softmax<T>(top_k, chosen) : over_all;
-    for (std::int64_t j = 0; j < top_k; ++j) gates[j] = gate(chosen(j));
+    const auto logit = [=](std::int64_t e) { return logits[e]; };
+    const auto chosen_logit = [=](std::int64_t j) { return logits[ids[j]]; };
+    const Weights<T> all(args.score, num_experts, logit, row);
+    if (gates_are_renormalised(args.score)) {
+      const Weights<T> chosen(args.score, top_k, chosen_logit, gates);
+      for (std::int64_t j = 0; j < top_k; ++j) gates[j] /= chosen.sum;
+    } else {
+      for (std::int64_t j = 0; j < top_k; ++j) gates[j] = row[ids[j]] / all.sum;
+    }
 
+    const T inverse = 1 / all.sum;
+    for (std::int64_t e = 0; e < num_experts; ++e) sums[e] += row[e] * inverse;
     const double log_sum_exp =
-        is_sigmoid
-            ? Softmax<T>(num_experts, [&](std::int64_t e) { return logits[e]; }).log_sum_exp()
-            : over_all.log_sum_exp();
-    for (std::int64_t e = 0; e < num_experts; ++e) sums[e] += over_all(z[e]);
+        is_sigmoid ? LogSumExp<T>(logits, num_experts).value() : all.maximum + std::log(all.sum);
     sums[num_experts] += log_sum_exp * log_sum_exp;
   }
 }
 
+/// Gradient of one token. `balance_scale` f_e N = dbalance/dq[t, e]; `z_scale` lse = dz/dlse.
 template <class T>
 void backward_row(const RouterBackwardArgs& args, std::int64_t t, T balance_scale, T z_scale) {
   const std::int64_t num_experts = args.logits.cols, top_k = args.top_k;
-  const T* logits = args.logits.row<T>(t);
-  const std::int32_t* ids = args.expert_ids + t * top_k;
-  const T* dgates = args.dgates ? static_cast<const T*>(args.dgates) + t * top_k : nullptr;
-  T* dlogits = args.dlogits.row<T>(t);  // z, then dz, then the result
+  const std::int32_t* const ids = args.expert_ids + t * top_k;
+  const std::int32_t* const offsets = args.expert_offsets;
+  const T* const logits = args.logits.row<T>(t);
+  const T* const gates = static_cast<const T*>(args.gates) + t * top_k;
+  const T* const dgates = args.dgates ? static_cast<const T*>(args.dgates) + t * top_k : nullptr;
+  T* const dlogits = args.dlogits.row<T>(t);  // weights, then dz, then the result
   const bool is_sigmoid = args.score == RouterScore::sigmoid;
 
-  for (std::int64_t e = 0; e < num_experts; ++e) dlogits[e] = z_of(args.score, logits[e]);
-  const Softmax<T> over_all(num_experts, [&](std::int64_t e) { return dlogits[e]; });
-  // dbalance/dq[t, e] = E f_e / T, as in router_losses.
-  const auto dq = [&](std::int64_t e) {
-    return balance_scale * T(args.expert_offsets[e + 1] - args.expert_offsets[e]);
-  };
-  const auto chosen = [&](std::int64_t j) { return z_of(args.score, logits[ids[j]]); };
-  const Softmax<T> gate = gates_are_renormalised(args.score) ? Softmax<T>(top_k, chosen) : over_all;
-
+  const auto logit = [=](std::int64_t e) { return logits[e]; };
+  const Weights<T> all(args.score, num_experts, logit, dlogits);
+  const auto dq = [=](std::int64_t e) { return balance_scale * T(offsets[e + 1] - offsets[e]); };
   T gate_dot = 0, balance_dot = 0;
   if (dgates)
-    for (std::int64_t j = 0; j < top_k; ++j) gate_dot += gate(chosen(j)) * dgates[j];
-  for (std::int64_t e = 0; e < num_experts; ++e) {
-    dlogits[e] = over_all(dlogits[e]);
-    balance_dot += dlogits[e] * dq(e);
-  }
-  // Where the gates are q itself, every expert feels them through the common sum.
-  const T common = gates_are_renormalised(args.score) ? balance_dot : balance_dot + gate_dot;
-  const T lse_factor = is_sigmoid ? T(0) : z_scale * over_all.log_sum_exp();
-  for (std::int64_t e = 0; e < num_experts; ++e) dlogits[e] *= dq(e) - common + lse_factor;
-  if (dgates) {
-    const T subtracted = gates_are_renormalised(args.score) ? gate_dot : T(0);
+    for (std::int64_t j = 0; j < top_k; ++j) gate_dot += gates[j] * dgates[j];
+#pragma omp simd reduction(+ : balance_dot)
+  for (std::int64_t e = 0; e < num_experts; ++e) balance_dot += dlogits[e] / all.sum * dq(e);
+  // A softmax's gradient is p (dp - sum p dp); the gates' sum is over the chosen alone, or over all
+  // where the gates are q itself.
+  const T dot_of_all = gates_are_renormalised(args.score) ? balance_dot : balance_dot + gate_dot;
+  const T dot_of_chosen = gates_are_renormalised(args.score) ? gate_dot : T(0);
+  const T dlse = is_sigmoid ? T(0) : z_scale * (all.maximum + std::log(all.sum));
+#pragma omp simd
+  for (std::int64_t e = 0; e < num_experts; ++e)
+    dlogits[e] = dlogits[e] / all.sum * (dq(e) - dot_of_all + dlse);
+  if (dgates)
     for (std::int64_t j = 0; j < top_k; ++j)
-      dlogits[ids[j]] += gate(chosen(j)) * (dgates[j] - subtracted);
-  }
+      dlogits[ids[j]] += gates[j] * (dgates[j] - dot_of_chosen);
   if (!is_sigmoid) return;
-  for (std::int64_t e = 0; e < num_experts; ++e) dlogits[e] *= sigmoid(-logits[e]);
+
+#pragma omp simd
+  for (std::int64_t e = 0; e < num_experts; ++e) dlogits[e] *= cpu::sigmoid(-logits[e]);
   if (z_scale == 0) return;
-  const Softmax<T> of_logits(num_experts, [&](std::int64_t e) { return logits[e]; });
-  const T factor = z_scale * of_logits.log_sum_exp();
-  for (std::int64_t e = 0; e < num_experts; ++e) dlogits[e] += factor * of_logits(logits[e]);
+  const LogSumExp<T> lse(logits, num_experts);
+  const T factor = z_scale * lse.value() / lse.sum;
+#pragma omp simd
+  for (std::int64_t e = 0; e < num_experts; ++e)
+    dlogits[e] += factor * cpu::exp(logits[e] - lse.maximum);
 }
 
 /// Counts, then next free rows, of one block of rows: one number an expert.
@@ -177,14 +201,14 @@ void scan_counts(const GroupByExpertArgs& args) {
 
 }  // namespace
 
-std::int64_t router_forward_workspace_bytes(const Launch&, std::int64_t num_tokens,
-                                            std::int64_t num_experts) {
-  return num_blocks(num_tokens, kTokens) * (2 * num_experts + 1) * std::int64_t{sizeof(double)};
+std::int64_t router_forward_workspace_bytes(const Launch&, const RouterForwardArgs& args) {
+  const std::int64_t numbers = 2 * args.logits.cols + 1;
+  return num_blocks(args.logits.rows, kTokens) * numbers * std::int64_t{sizeof(double)};
 }
 
 void router_forward(const Launch&, const RouterForwardArgs& args) {
   const std::int64_t num_tokens = args.logits.rows, num_experts = args.logits.cols;
-  // Of each block: its sums [E + 1], then scratch for one row of z.
+  // Of each block: its sums [E + 1], then scratch for one row of weights.
   double* const workspace = static_cast<double*>(args.workspace);
   const std::int64_t stride = 2 * num_experts + 1;
   dispatch_logits(args.logits.dtype, [&](auto type) {
@@ -199,9 +223,8 @@ void router_forward(const Launch&, const RouterForwardArgs& args) {
     for (std::int64_t i = 0; i <= num_experts; ++i) args.sums[i] += workspace[block * stride + i];
 }
 
-std::int64_t group_by_expert_workspace_bytes(const Launch&, std::int64_t num_rows,
-                                             std::int64_t num_experts) {
-  return num_blocks(num_rows, kRows) * num_experts * std::int64_t{sizeof(std::int32_t)};
+std::int64_t group_by_expert_workspace_bytes(const Launch&, const GroupByExpertArgs& args) {
+  return num_blocks(args.num_rows, kRows) * args.num_experts * std::int64_t{sizeof(std::int32_t)};
 }
 
 void group_by_expert(const Launch&, const GroupByExpertArgs& args) {

@@ -44,10 +44,12 @@ kernels::AdamwArgs args_of(const Arenas& a, std::span<const kernels::AdamwRange>
 Tensor sum_of_squares(const Tensor& x) {
   const PoisonGuard poison;
   const Tensor sum = Tensor::empty({1}, DType::f64);
+  kernels::SumOfSquaresArgs args{
+      .x = x.data(), .dtype = x.dtype(), .numel = x.numel(), .result = sum.data_as<double>()};
   const Tensor scratch =
-      Tensor::empty({kernels::sum_of_squares_workspace_bytes({}, x.numel())}, DType::u8);
-  kernels::sum_of_squares({},
-                          {x.data(), x.dtype(), x.numel(), sum.data_as<double>(), scratch.data()});
+      Tensor::empty({kernels::sum_of_squares_workspace_bytes({}, args)}, DType::u8);
+  args.workspace = scratch.data();
+  kernels::sum_of_squares({}, args);
   return sum;
 }
 

@@ -60,16 +60,28 @@ Outputs run_forward(const Tensor& logits, const Tensor& bias, std::int64_t top_k
   auto* ids = o.expert_ids.data_as<std::int32_t>();
   auto* offsets = o.offsets.data_as<std::int32_t>();
   auto* sums = o.sums.data_as<double>();
-  const Tensor scratch =
-      workspace(kernels::router_forward_workspace_bytes({}, num_tokens, num_experts));
-  kernels::router_forward({}, {matrix_of(logits), bias.defined() ? bias.data_as<float>() : nullptr, score,
-                               top_k, o.gates.data(), ids, sums, scratch.data()});
-  const Tensor counts =
-      workspace(kernels::group_by_expert_workspace_bytes({}, num_rows, num_experts));
-  kernels::group_by_expert(
-      {}, {ids, num_rows, num_experts, o.sorted_expert_ids.data_as<std::int32_t>(),
-           o.sorted_scattered_ids.data_as<std::int32_t>(), o.grouped_rows.data_as<std::int32_t>(),
-           offsets, counts.data()});
+  kernels::RouterForwardArgs forward{
+      .logits = matrix_of(logits),
+      .selection_bias = bias.defined() ? bias.data_as<float>() : nullptr,
+      .score = score,
+      .top_k = top_k,
+      .gates = o.gates.data(),
+      .expert_ids = ids,
+      .sums = sums};
+  const Tensor scratch = workspace(kernels::router_forward_workspace_bytes({}, forward));
+  forward.workspace = scratch.data();
+  kernels::router_forward({}, forward);
+  kernels::GroupByExpertArgs sort{
+      .expert_ids = ids,
+      .num_rows = num_rows,
+      .num_experts = num_experts,
+      .sorted_expert_ids = o.sorted_expert_ids.data_as<std::int32_t>(),
+      .sorted_scattered_ids = o.sorted_scattered_ids.data_as<std::int32_t>(),
+      .grouped_rows = o.grouped_rows.data_as<std::int32_t>(),
+      .expert_offsets = offsets};
+  const Tensor counts = workspace(kernels::group_by_expert_workspace_bytes({}, sort));
+  sort.workspace = counts.data();
+  kernels::group_by_expert({}, sort);
   kernels::router_losses({}, {sums, offsets, num_tokens, num_experts, o.balance_loss.data(),
                               o.z_loss.data(), logits.dtype()});
   return o;
@@ -80,9 +92,10 @@ Tensor run_backward(const Tensor& logits, const Outputs& o, RouterScore score, c
   const PoisonGuard poison;
   const auto data = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
   const Tensor dlogits = Tensor::empty_like(logits);
-  kernels::router_backward({}, {matrix_of(logits), o.expert_ids.data_as<std::int32_t>(),
-                                o.offsets.data_as<std::int32_t>(), score, o.gates.dim(1),
-                                data(dgates), data(dbalance), data(dz), matrix_of(dlogits)});
+  kernels::router_backward(
+      {}, {matrix_of(logits), o.expert_ids.data_as<std::int32_t>(),
+           o.offsets.data_as<std::int32_t>(), o.gates.data(), score, o.gates.dim(1), data(dgates),
+           data(dbalance), data(dz), matrix_of(dlogits)});
   return dlogits;
 }
 
