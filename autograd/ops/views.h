@@ -40,7 +40,9 @@ inline Tensor workspace(std::int64_t bytes) {
 }
 
 /// The memory itself, or null.
-inline void* data_or_null(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
+inline void* data_or_null(const Tensor& x) {
+  return x.defined() ? x.data() : nullptr;
+}
 
 /// Calls a kernel on the current stream with scratch memory of the size it asks for.
 template <class Args>

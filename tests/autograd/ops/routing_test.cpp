@@ -105,7 +105,20 @@ TEST_CASE("a plan from given ids is the plain counting sort's") {
     }
 }
 
-TEST_CASE("route keeps logits, outputs and plan, and no scratch memory") {
+TEST_CASE("loads add up over micro-batches and the selection bias steps against them") {
+  const Tensor load = Tensor::zeros({3}, DType::i64);
+  add_expert_load(plan_routing(Tensor::from<std::int32_t>({0, 2, 2, 0, 2, 0}, {3, 2}), 3), load);
+  add_expert_load(plan_routing(Tensor::from<std::int32_t>({2, 1, 2}, {3, 1}), 3), load);
+  CHECK(load.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 1, 5});
+  const Tensor bias = Tensor::zeros({3}, DType::f32);
+  update_selection_bias(bias, load, 0.5);
+  CHECK(bias.to_vector<float>() == std::vector<float>{0, 0.5, -0.5});
+  CHECK_THROWS_AS(add_expert_load(plan_routing(Tensor::zeros({1, 1}, DType::i32), 2), load),
+                  UsageError);
+  CHECK_THROWS_AS(update_selection_bias(Tensor::zeros({2}, DType::f32), load, 0.5), UsageError);
+}
+
+TEST_CASE("route keeps logits, gates and plan, and no scratch memory") {
   const std::int64_t t = 100, e = 8, k = 2, n = t * k;
   Tape tape;
   const TapeScope scope(tape);
