@@ -30,10 +30,13 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
              "parameter_store: masters are f32 or f64, compute weights the same or bf16 ",
              "beside f32; got ", name_of(options.master), " and ", name_of(options.compute));
   std::set<std::string> names;
-  for (const Parameter* parameter : parameters_)
+  for (const Parameter* parameter : parameters_) {
+    SMOE_CHECK(!parameter->store_, "parameter ", parameter->name(),
+               ": already in a ParameterStore");
     for (const ParameterPart& part : parameter->parts())
       SMOE_CHECK(names.insert(part.name).second, "parameter_store: two parameters are named ",
                  part.name);
+  }
   std::reverse(parameters_.begin(), parameters_.end());
   place();
   initialize(options.seed);
@@ -58,7 +61,6 @@ void ParameterStore::place() {
   gradient_ = Tensor::zeros({total}, options_.master, Category::gradients);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = *parameters_[i];
-    SMOE_CHECK(!parameter.store_, "parameter ", parameter.name(), ": already in a ParameterStore");
     parameter.store_ = this;
     parameter.master_ = master_.view(offsets_[i], parameter.shape());
     parameter.value_ = parameter.full_precision() ? parameter.master_

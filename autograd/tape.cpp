@@ -39,9 +39,13 @@ const Tensor& WatchedGradients::of(const Variable& x) const {
 
 Tape::Tape() : graph_(next_graph()) {}
 
+std::int64_t Tape::add_slot(const Tensor& value) {
+  slots_.push_back({value.shape(), value.dtype()});
+  return static_cast<std::int64_t>(slots_.size()) - 1;
+}
+
 Variable Tape::watch(Tensor x) {
-  shapes_.push_back(x.shape());
-  const auto slot = static_cast<std::int64_t>(shapes_.size()) - 1;
+  const std::int64_t slot = add_slot(x);
   watched_.push_back(slot);
   return Variable(std::move(x), slot, graph_);
 }
@@ -52,7 +56,7 @@ std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
                                  MultiBackward backward) {
   Node node{op,
             {},
-            static_cast<std::int64_t>(shapes_.size()),
+            static_cast<std::int64_t>(slots_.size()),
             static_cast<int>(outputs.size()),
             {},
             std::move(backward)};
@@ -67,8 +71,7 @@ std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
   }
   std::vector<Variable> variables;
   for (Tensor& output : outputs) {
-    shapes_.push_back(output.shape());
-    const auto slot = static_cast<std::int64_t>(shapes_.size()) - 1;
+    const std::int64_t slot = add_slot(output);
     variables.push_back(Variable(std::move(output), slot, graph_));
   }
   nodes_.push_back(std::move(node));
@@ -90,7 +93,7 @@ WatchedGradients Tape::backward(const Variable& loss) {
              loss.shape());
   unit_ = Tensor::empty_like(loss.data());
   kernels::fill(launch(), {unit_.data(), unit_.dtype(), 1, 1.0});
-  gradients_.assign(shapes_.size(), Tensor());
+  gradients_.assign(slots_.size(), Tensor());
   gradients_[loss.slot_] = unit_;
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
@@ -122,8 +125,11 @@ void Tape::run(Node node) {
 }
 
 void Tape::accumulate(const char* op, std::int64_t slot, Tensor gradient) {
-  SMOE_INTERNAL_CHECK(gradient.shape() == shapes_[slot], op, ": backward gave a gradient of shape ",
-                      gradient.shape(), " for an input of shape ", shapes_[slot]);
+  const Slot& wanted = slots_[slot];
+  SMOE_INTERNAL_CHECK(gradient.shape() == wanted.shape && gradient.dtype() == wanted.dtype, op,
+                      ": backward gave a gradient ", gradient.shape(), " ",
+                      name_of(gradient.dtype()), " for an input ", wanted.shape, " ",
+                      name_of(wanted.dtype));
   Tensor& sum = gradients_[slot];
   if (!sum.defined()) {
     sum = std::move(gradient);
@@ -142,7 +148,7 @@ void Tape::clear() {
     for (Parameter* parameter : node.parameters) --parameter->pending_uses_;
   nodes_.clear();
   gradients_.clear();
-  shapes_.clear();
+  slots_.clear();
   watched_.clear();
   unit_ = Tensor();
   graph_ = next_graph();

@@ -88,17 +88,22 @@ class Tape {
     std::vector<Parameter*> parameters;
     MultiBackward backward;
   };
+  struct Slot {
+    Shape shape;
+    DType dtype;
+  };
 
   std::vector<Variable> push(const char* op, std::vector<Tensor> outputs,
                              std::span<const Variable* const> inputs,
                              std::initializer_list<Parameter*> parameters, MultiBackward backward);
+  std::int64_t add_slot(const Tensor& value);
   void check_belongs(const char* op, const Variable& variable) const;
   void run(Node node);
   void accumulate(const char* op, std::int64_t slot, Tensor gradient);
 
   std::vector<Node> nodes_;
+  std::vector<Slot> slots_;        // what each gradient must look like
   std::vector<Tensor> gradients_;  // by slot; set while backward runs
-  std::vector<Shape> shapes_;      // by slot
   std::vector<std::int64_t> watched_;
   Tensor unit_;
   std::uint64_t graph_;
