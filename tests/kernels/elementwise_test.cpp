@@ -1,0 +1,120 @@
+#include "kernels/elementwise.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "core/device.h"
+#include "core/random.h"
+#include "tests/support/compare.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
+// Around a block of threads' work, 2^15 elements, and of four random words.
+constexpr std::int64_t kSizes[] = {0, 1, 3, 4, 5, 1000, 32767, 32768, 32769, 70001};
+
+std::vector<double> rounded(std::vector<double> values, DType dtype) {
+  return values_of(tensor_of(values, {static_cast<std::int64_t>(values.size())}, dtype));
+}
+
+}  // namespace
+
+TEST_CASE("add rounds once, also over an operand") {
+  const PoisonGuard poison;
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t n : kSizes) {
+      const Tensor a = random_normal("a", {n}, dtype), b = random_normal("b", {n}, dtype);
+      std::vector<double> wanted = values_of(a);
+      const std::vector<double> other = values_of(b);
+      for (std::int64_t i = 0; i < n; ++i)
+        wanted[i] = dtype == DType::f64 ? wanted[i] + other[i] : float(wanted[i]) + float(other[i]);
+      const Tensor sum = Tensor::empty_like(a);
+      kernels::add(launch(), {a.data(), b.data(), sum.data(), dtype, n});
+      CHECK(values_of(sum) == rounded(wanted, dtype));
+      kernels::add(launch(), {a.data(), b.data(), b.data(), dtype, n});
+      check_same_bits("add over b", b, sum);
+      kernels::add(launch(), {a.data(), a.data(), a.data(), dtype, n});
+    }
+}
+
+TEST_CASE("scale converts between all pairs of dtypes and rounds once") {
+  const PoisonGuard poison;
+  for (const DType from : kDtypes)
+    for (const DType to : kDtypes)
+      for (const double factor : {1.0, -0.3}) {
+        const Tensor source = random_normal("source", {1000}, from);
+        const Tensor target = Tensor::empty({1000}, to);
+        kernels::scale(launch(), {source.data(), from, target.data(), to, 1000, factor});
+        std::vector<double> wanted = values_of(source);
+        const bool in_double = from == DType::f64 || to == DType::f64;
+        for (double& value : wanted)
+          value = in_double ? factor * value : float(factor) * float(value);
+        CHECK(values_of(target) == rounded(wanted, to));
+      }
+}
+
+TEST_CASE("scale works in place") {
+  const Tensor x = tensor_of({1, -2, 3}, {3}, DType::bf16);
+  kernels::scale(launch(), {x.data(), DType::bf16, x.data(), DType::bf16, 3, 0.5});
+  CHECK(values_of(x) == std::vector<double>{0.5, -1, 1.5});
+}
+
+TEST_CASE("fill sets every element") {
+  const PoisonGuard poison;
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t n : kSizes) {
+      const Tensor x = Tensor::empty({n}, dtype);
+      kernels::fill(launch(), {x.data(), dtype, n, -1.5});
+      CHECK(values_of(x) == std::vector<double>(n, -1.5));
+    }
+}
+
+TEST_CASE("jitter multiplies by the words of its stream") {
+  const PoisonGuard poison;
+  constexpr double kEpsilon = 0.25;
+  for (const std::int64_t n : kSizes) {
+    const Tensor x = random_normal("x", {n}, DType::f64), y = Tensor::empty_like(x);
+    kernels::jitter(launch(), {x.data(), y.data(), DType::f64, n, kEpsilon, 5, 6, 7});
+    RandomStream stream(5, 6, 7);
+    std::vector<double> wanted = values_of(x);
+    for (double& value : wanted)
+      value *= 1 - kEpsilon + 2 * kEpsilon * (stream.next_u32() * 0x1p-32);
+    CHECK(values_of(y) == wanted);
+    kernels::jitter(launch(), {x.data(), x.data(), DType::f64, n, kEpsilon, 5, 6, 7});
+    check_same_bits("jitter in place", x, y);
+  }
+}
+
+TEST_CASE("jitter's factors fill their interval evenly") {
+  constexpr std::int64_t kCount = 100000;
+  const Tensor x = Tensor::empty({kCount}, DType::f64);
+  kernels::fill(launch(), {x.data(), DType::f64, kCount, 1.0});
+  kernels::jitter(launch(), {x.data(), x.data(), DType::f64, kCount, 0.1, 1, 2, 3});
+  double sum = 0, squares = 0;
+  bool is_inside = true;
+  for (const double factor : values_of(x)) {
+    is_inside = is_inside && factor >= 0.9 && factor < 1.1;
+    sum += factor - 1;
+    squares += (factor - 1) * (factor - 1);
+  }
+  CHECK(is_inside);
+  CHECK(std::abs(sum / kCount) < 0.001);
+  CHECK(squares / kCount == doctest::Approx(0.1 * 0.1 / 3).epsilon(0.02));
+}
+
+TEST_CASE("element-wise bits do not depend on the number of threads") {
+  constexpr std::int64_t kCount = 100001;
+  for (const DType dtype : kDtypes)
+    check_thread_independence("elementwise", [&] {
+      const Tensor x = random_normal("x", {kCount}, dtype), y = random_normal("y", {kCount}, dtype);
+      const Tensor sum = Tensor::empty_like(x), half = Tensor::empty_like(x);
+      kernels::add(launch(), {x.data(), y.data(), sum.data(), dtype, kCount});
+      kernels::scale(launch(), {x.data(), dtype, half.data(), dtype, kCount, 0.3});
+      kernels::jitter(launch(), {x.data(), x.data(), dtype, kCount, 0.1, 1, 2, 3});
+      return std::vector{sum, half, x};
+    });
+}
