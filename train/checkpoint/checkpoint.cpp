@@ -101,18 +101,13 @@ class Matcher final : public StateVisitor {
   void integer(std::string_view name, std::int64_t&) override { scalar(name, manifest_.integers); }
   void real(std::string_view name, double&) override { scalar(name, manifest_.reals); }
 
-  void check(const std::string& path) const {
-    std::vector<std::string> extra;
-    for (const auto& [name, value] : manifest_.integers) note_extra(name, extra);
-    for (const auto& [name, value] : manifest_.reals) note_extra(name, extra);
-    for (const ManifestShard& shard : manifest_.shards)
-      for (const ManifestTensor& tensor : shard.tensors) note_extra(tensor.name, extra);
+  void check(const std::string& path, bool refuse_extra) const {
     std::string problems;
     const auto add = [&](const char* what, const std::vector<std::string>& names) {
       if (!names.empty()) problems += concat(problems.empty() ? "" : "; ", what, some_of(names));
     };
     add("it lacks ", missing_);
-    add("nobody asks for ", extra);
+    if (refuse_extra) add("nobody asks for ", extra());
     add("this run wants ", differing_);
     SMOE_CHECK(problems.empty(), path, ": must hold this run's state exactly; ", problems);
   }
@@ -123,8 +118,16 @@ class Matcher final : public StateVisitor {
     const std::string key = seen_.add(name);
     if (map.count(key) == 0) missing_.push_back(key);
   }
-  void note_extra(const std::string& name, std::vector<std::string>& extra) const {
-    if (!seen_.contains(name)) extra.push_back(name);
+  std::vector<std::string> extra() const {
+    std::vector<std::string> names;
+    const auto note = [&](const std::string& name) {
+      if (!seen_.contains(name)) names.push_back(name);
+    };
+    for (const auto& [name, value] : manifest_.integers) note(name);
+    for (const auto& [name, value] : manifest_.reals) note(name);
+    for (const ManifestShard& shard : manifest_.shards)
+      for (const ManifestTensor& tensor : shard.tensors) note(tensor.name);
+    return names;
   }
 
   const Manifest& manifest_;
@@ -240,11 +243,11 @@ void Checkpoint::verify() const {
   }
 }
 
-void Checkpoint::load(const VisitState& visit) const {
+void Checkpoint::load(const VisitState& visit, Coverage coverage) const {
   const TensorIndex index = index_of(manifest_);
   Matcher matcher(manifest_, index);
   visit(matcher);
-  matcher.check(path_);
+  matcher.check(path_, coverage == Coverage::all);
   Reader reader(manifest_, index, shards_);
   visit(reader);
 }

@@ -17,8 +17,8 @@ using VisitState = std::function<void(StateVisitor&)>;
 struct CheckpointHeader {
   std::int64_t step = 0;       ///< optimizer steps done
   std::string device = "cpu";  ///< device type; a resumed run is bitwise equal on the same one
-  Digest config;               ///< of the settings a resumed run must share
-  Digest data;                 ///< of the token set
+  Digest config{};             ///< of the settings a resumed run must share
+  Digest data{};               ///< of the token set
 };
 
 /// Writes the state to a new folder `path`: shard file, then manifest, all durable in the folder
@@ -49,9 +49,15 @@ class Checkpoint {
   /// other way round, with equal dtypes and shapes; otherwise nothing is changed.
   /// Throws: UsageError naming what differs; as verify, when the files have changed since, and then
   /// the state is half loaded.
-  void load(const VisitState& visit) const;
+  void load(const VisitState& visit) const { load(visit, Coverage::all); }
+  /// As load, for a part of the state, such as a model without its optimizer: the checkpoint may
+  /// hold more than is asked for.
+  void load_part(const VisitState& visit) const { load(visit, Coverage::part); }
 
  private:
+  enum class Coverage { all, part };
+  void load(const VisitState& visit, Coverage coverage) const;
+
   std::string path_;
   Manifest manifest_;
   std::vector<File> shards_;

@@ -41,10 +41,13 @@ class CheckpointStore {
   std::optional<std::int64_t> resume(const std::string& resume, const CheckpointHeader& expected,
                                      const VisitState& visit);
 
+  /// The checkpoint with the highest step that is intact; no value when there is none at all.
+  /// Damaged ones are logged and passed over. Throws: UsageError when all are damaged; SystemError.
+  std::optional<Checkpoint> newest_intact() const;
+
  private:
   struct Entry;
   std::vector<Entry> entries() const;
-  std::optional<Checkpoint> newest_intact() const;
   void remove_leftovers() const;
   void remove_folder_at_once(const std::string& name) const;
   void give_name(const std::string& temporary, const std::string& name) const;

@@ -17,5 +17,6 @@ struct Command {
 
 Command add_prepare_command(CLI::App& app);
 Command add_train_command(CLI::App& app);
+Command add_generate_command(CLI::App& app);
 
 }  // namespace smoe

@@ -3,8 +3,10 @@
 #include <iostream>
 #include <memory>
 
+#include "core/device.h"
+#include "kernels/threads.h"
 #include "train/commands/commands.h"
-#include "train/config/config.h"
+#include "train/run.h"
 
 namespace smoe {
 namespace {
@@ -17,8 +19,14 @@ struct TrainOptions {
 
 int run_train(const TrainOptions& options) {
   const Config config = load_config(options.config, options.overrides);
-  if (options.print_config) std::cout << to_yaml(config);
-  return 0;
+  if (options.print_config) {
+    std::cout << to_yaml(config);
+    return 0;
+  }
+  const Stream stream(select_device(config.run.device));
+  const StreamGuard guard(stream);
+  if (config.run.threads > 0) cpu::set_num_threads(static_cast<int>(config.run.threads));
+  return Run(config).train();
 }
 
 }  // namespace
@@ -29,14 +37,15 @@ Command add_train_command(CLI::App& app) {
   train->add_option("CONFIG", options->config, "YAML file of the run")->required();
   train->add_option("OVERRIDES", options->overrides,
                     "key.path=value, each replaces a key of CONFIG");
-  train
-      ->add_flag("--print-config", options->print_config,
-                 "Print the configuration with all defaults and overrides, and stop")
-      ->required();
+  train->add_flag("--print-config", options->print_config,
+                  "Print the configuration with all defaults and overrides, and stop");
   train->footer(
+      "A run that was stopped goes on where it was when the same command is given again.\n"
+      "\n"
       "Examples:\n"
-      "  smoe train configs/tiny.yaml --print-config\n"
-      "  smoe train configs/tiny.yaml optim.lr=1e-3 run.name=low-lr --print-config");
+      "  smoe train configs/tiny.yaml\n"
+      "  smoe train configs/tiny.yaml optim.lr=1e-3 run.name=low-lr\n"
+      "  smoe train configs/tiny.yaml --print-config");
   return {train, [options] { return run_train(*options); }};
 }
 

@@ -6,21 +6,21 @@
 
 namespace smoe {
 
-RunFolder::RunFolder(const std::string& path, const std::string& resume) : path_(path) {
-  if (kind_of(path_) == PathKind::none) {
-    make_folders(path_);
-    sync_folder(parent_of(path_));
+RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
+  if (kind_of(path()) == PathKind::none) {
+    make_folders(path());
+    sync_folder(parent_of(path()));
   }
   claim();
   check_may_write(resume);
 }
 
 void RunFolder::claim() {
-  lock_ = File::open_append(path_ + "/run.lock");
+  lock_ = File::open_append(path() + "/run.lock");
   if (!lock_.try_lock()) {
     char holder[24];
     const std::int64_t size = lock_.read_some_at(0, holder, sizeof holder);
-    throw UsageError(concat(path_, ": process ", std::string(holder, size),
+    throw UsageError(concat(path(), ": process ", std::string(holder, size),
                             " writes this run; wait for it, or choose another run.name"));
   }
   lock_.resize(0);
@@ -29,9 +29,10 @@ void RunFolder::claim() {
 
 void RunFolder::check_may_write(const std::string& resume) const {
   if (resume == "auto" || !holds_run()) return;
-  SMOE_CHECK(resume != "none", path_, ": holds a run that checkpoint.resume=none would overwrite; ",
+  SMOE_CHECK(resume != "none", path(),
+             ": holds a run that checkpoint.resume=none would overwrite; ",
              "choose another run.name, remove the folder, or go on with checkpoint.resume=auto");
-  SMOE_CHECK(is_same_path(parent_of(resume), checkpoints_path()), path_,
+  SMOE_CHECK(is_same_path(parent_of(resume), checkpoints_path()), path(),
              ": holds a run that checkpoint.resume=", resume, " is no part of; ",
              "choose another run.name, or go on with checkpoint.resume=auto");
 }
@@ -43,6 +44,10 @@ bool RunFolder::holds_run() const {
 
 void RunFolder::write_config(std::string_view yaml) const {
   write_file_atomically(config_path(), yaml);
+}
+
+void RunFolder::write_tokenizer(std::string_view description) const {
+  write_file_atomically(tokenizer_path(), description);
 }
 
 }  // namespace smoe

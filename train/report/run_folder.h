@@ -1,6 +1,7 @@
 // The folder that a run writes to, and the rules of who may write there.
 //
 //   runs/NAME/config.yaml      the effective configuration
+//             tokenizer.json   what turns its tokens into text
 //             metrics.jsonl    one line a report (metrics_file.h)
 //             log.txt          what the console showed
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
@@ -13,31 +14,43 @@
 
 namespace smoe {
 
-class RunFolder {
+/// Where things lie in a run's folder.
+class RunPaths {
+ public:
+  explicit RunPaths(std::string path) : path_(std::move(path)) {}
+
+  const std::string& path() const { return path_; }
+  std::string config_path() const { return path_ + "/config.yaml"; }
+  std::string tokenizer_path() const { return path_ + "/tokenizer.json"; }
+  std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+  std::string log_path() const { return path_ + "/log.txt"; }
+  std::string checkpoints_path() const { return path_ + "/checkpoints"; }
+
+ private:
+  std::string path_;
+};
+
+/// A run's folder in the hands of the process that writes it.
+class RunFolder : public RunPaths {
  public:
   /// Makes the folder, or claims one that is there, for as long as the object lives. `resume` is
   /// `checkpoint.resume`. A folder that holds a run is claimed only to go on with that run: by
   /// "auto", or by the path of a checkpoint in it.
   /// Throws: UsageError, and the folder is as it was, when another process writes it or when the
   /// run in it would be overwritten; SystemError.
-  RunFolder(const std::string& path, const std::string& resume);
-
-  const std::string& path() const { return path_; }
-  std::string config_path() const { return path_ + "/config.yaml"; }
-  std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
-  std::string log_path() const { return path_ + "/log.txt"; }
-  std::string checkpoints_path() const { return path_ + "/checkpoints"; }
+  RunFolder(const std::string& folder, const std::string& resume);
 
   /// Stores the effective configuration. To be called once the run is known to go on with what is
   /// here, so that a refused start does not change the copy.
   void write_config(std::string_view yaml) const;
+  /// Stores the tokenizer's description, so that the trained model needs no token set.
+  void write_tokenizer(std::string_view description) const;
 
  private:
   void claim();
   void check_may_write(const std::string& resume) const;
   bool holds_run() const;
 
-  std::string path_;
   File lock_;
 };
 

@@ -1,0 +1,201 @@
+#include "train/trainer.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/io.h"
+#include "kernels/elementwise.h"
+#include "kernels/threads.h"
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+#include "train/checkpoint/checkpoint.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  TokenSet set = [this] {
+    write_small_token_set(config.data.path);
+    return TokenSet::open(config.data.path);
+  }();
+};
+
+// A configuration in which every kind of state is in use.
+Config with_all_state(Config config, DType precision) {
+  config.train.precision = precision;
+  config.model.router.score = RouterScore::sigmoid;
+  config.model.router.selection_bias_rate = 0.01;
+  config.model.router.jitter = 0.01;
+  config.model.num_shared_experts = 1;
+  return config;
+}
+
+std::vector<char> bytes_of(const Tensor& tensor) {
+  const char* data = static_cast<const char*>(tensor.data());
+  return {data, data + tensor.bytes()};
+}
+
+// Everything that visit_state shows, as bytes.
+std::vector<char> state_of(Trainer& trainer) {
+  struct Collect : StateVisitor {
+    std::vector<char> bytes;
+    void put(const void* data, std::size_t size) {
+      bytes.insert(bytes.end(), static_cast<const char*>(data),
+                   static_cast<const char*>(data) + size);
+    }
+    void tensor(std::string_view, Tensor& value) override { put(value.data(), value.bytes()); }
+    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
+    void real(std::string_view, double& value) override { put(&value, sizeof value); }
+  } collect;
+  trainer.visit_state(collect);
+  return collect.bytes;
+}
+
+void train(Trainer& trainer, std::int64_t until) {
+  while (trainer.steps_done() < until) trainer.step();
+}
+
+// Leaves in a trainer what it must not need: other weights, a used gradient arena, expert loads.
+void fill_with_garbage(Trainer& trainer) {
+  train(trainer, 2);
+  const auto spoil = [](const Tensor& tensor) {
+    kernels::fill({}, {tensor.data(), tensor.dtype(), tensor.numel(),
+                       std::numeric_limits<double>::quiet_NaN()});
+  };
+  for (const Parameter* parameter : trainer.store().parameters()) {
+    spoil(parameter->gradient());
+    spoil(parameter->value());
+  }
+  for (const Tensor& load : trainer.model().expert_load())
+    std::memset(load.data(), 0x5A, load.bytes());
+}
+
+}  // namespace
+
+TEST_CASE("training is the same with one, two and three threads, bit for bit") {
+  Setting setting;
+  for (const DType precision : {DType::f32, DType::bf16}) {
+    const Config config = with_all_state(setting.config, precision);
+    std::vector<char> first;
+    for (const int threads : {1, 2, 2, 3}) {
+      cpu::set_num_threads(threads);
+      Trainer trainer(config, setting.set);
+      train(trainer, 6);
+      const std::vector<char> state = state_of(trainer);
+      if (first.empty()) first = state;
+      CHECK(state == first);
+    }
+  }
+  cpu::set_num_threads(2);
+}
+
+TEST_CASE(
+    "a run resumed after any of its first ten steps ends with the bits of an undisturbed one") {
+  Setting setting;
+  for (const DType precision : {DType::f32, DType::bf16, DType::f64}) {
+    const Config config = with_all_state(setting.config, precision);
+    Config other = config;
+    other.run.seed += 1;
+    Trainer undisturbed(config, setting.set);
+    std::vector<std::string> checkpoints(11);
+    for (std::int64_t s = 1; s <= 10; ++s) {
+      train(undisturbed, s);
+      checkpoints[s] = setting.folder.path() + "/" + name_of(precision) + std::to_string(s);
+      write_checkpoint(checkpoints[s], {.step = s},
+                       [&](StateVisitor& v) { undisturbed.visit_state(v); });
+    }
+    train(undisturbed, 12);
+    const std::vector<char> expected = state_of(undisturbed);
+    for (std::int64_t s = 1; s <= 10; ++s) {
+      const std::string dtype = name_of(precision);
+      CAPTURE(dtype);
+      CAPTURE(s);
+      set_poison_new_memory(true);
+      Trainer resumed(config, setting.set);
+      fill_with_garbage(resumed);
+      Checkpoint(checkpoints[s]).load([&](StateVisitor& v) { resumed.visit_state(v); });
+      resumed.state_loaded();
+      CHECK(resumed.steps_done() == s);
+      train(resumed, 12);
+      set_poison_new_memory(false);
+      CHECK(state_of(resumed) == expected);
+    }
+  }
+}
+
+TEST_CASE("micro-batches add up to the global batch") {
+  Setting setting;
+  Config config = setting.config;
+  config.train.precision = DType::f64;
+  config.model.router.balance_loss = 0;  // its statistics are those of a micro-batch
+  std::vector<double> first;
+  for (const std::int64_t micro_batch : {4, 2, 1}) {
+    config.train.micro_batch = micro_batch;
+    Trainer trainer(config, setting.set);
+    train(trainer, 3);
+    const auto weights = trainer.store().master().to_vector<double>();
+    if (first.empty()) first = weights;
+    double worst = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      worst = std::max(worst, std::abs(weights[i] - first[i]));
+    CAPTURE(micro_batch);
+    CHECK(worst <= 1e-9);
+  }
+}
+
+TEST_CASE("a step that is not finite changes no weight and is reported") {
+  Setting setting;
+  Config config = with_all_state(setting.config, DType::f32);
+  config.train.steps = 200;
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Trainer trainer(config, setting.set);
+    int skipped = 0;
+    train(trainer, 2);
+    // One bad weight, in turn in each parameter, as a flipped bit may leave it.
+    for (const Parameter* parameter : trainer.store().parameters()) {
+      float* element = parameter->master().data_as<float>();
+      const float kept = *element;
+      *element = bad;
+      const std::vector<char> before = bytes_of(trainer.store().master());
+      const StepReport report = trainer.step();
+      CAPTURE(parameter->name());
+      // A bad element of one expert may stay unseen until a token reaches it.
+      if (!report.is_skipped) {
+        *element = kept;
+        continue;
+      }
+      ++skipped;
+      CHECK(trainer.nonfinite_in_a_row() >= 1);
+      CHECK(bytes_of(trainer.store().master()) == before);
+      *element = kept;
+    }
+    CHECK(skipped >= 16);
+    const StepReport report = trainer.step();
+    CHECK_FALSE(report.is_skipped);
+    CHECK(trainer.nonfinite_in_a_row() == 0);
+  }
+}
+
+TEST_CASE("validation counts every token once and gives bits per byte") {
+  Setting setting;
+  Trainer trainer(setting.config, setting.set);
+  const ValidationReport report = trainer.validate(setting.set);
+  CHECK(report.tokens == setting.set.num_tokens(Split::validation) - 1);
+  // A fresh model spreads its bets evenly over 257 tokens: 8 bits a byte.
+  CHECK(report.bits_per_byte == doctest::Approx(8.0).epsilon(0.02));
+  CHECK(report.loss == doctest::Approx(std::log(257)).epsilon(0.02));
+}
+
+TEST_CASE("a token set with a larger vocabulary than the model is refused") {
+  Setting setting;
+  setting.config.model.vocab_size = 256;
+  CHECK_THROWS_AS(Trainer(setting.config, setting.set), UsageError);
+}

@@ -1,0 +1,24 @@
+// Batch: token ids and next-token targets of some sequences, on the current device.
+#pragma once
+#include <span>
+
+#include "core/tensor.h"
+#include "train/data/token_set.h"
+
+namespace smoe {
+
+struct Batch {
+  Tensor token_ids;  // i32 [B*S], sequence after sequence
+  Tensor targets;    // i32 [B*S], the token after each
+  std::int64_t num_sequences = 0;
+  std::int64_t seq_len = 0;
+
+  std::int64_t num_tokens() const { return num_sequences * seq_len; }
+};
+
+/// Reads the sequences of `seq_len` tokens that begin at `positions` of a split.
+/// Throws: what TokenSet::read throws.
+Batch read_batch(const TokenSet& set, Split split, std::span<const std::int64_t> positions,
+                 std::int64_t seq_len);
+
+}  // namespace smoe

@@ -1,0 +1,45 @@
+#include "train/load_model.h"
+
+#include <iostream>
+
+#include "train/checkpoint/checkpoint_store.h"
+#include "train/report/run_folder.h"
+
+namespace smoe {
+namespace {
+
+constexpr std::int64_t kMaxDescriptionBytes = std::int64_t{64} << 20;
+
+Checkpoint newest_checkpoint(const RunPaths& run) {
+  const CheckpointStore store({.folder = run.checkpoints_path()},
+                              [](const std::string& line) { std::cerr << line << std::endl; });
+  std::optional<Checkpoint> newest = store.newest_intact();
+  SMOE_CHECK(newest, run.path(), ": has no checkpoint yet; train it first");
+  return std::move(*newest);
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::string& path) {
+  const bool is_run = kind_of(RunPaths(path).config_path()) == PathKind::file;
+  const RunPaths run(is_run ? path : parent_of(parent_of(path)));
+  SMOE_CHECK(kind_of(run.config_path()) == PathKind::file, path,
+             ": must be the folder of a run, or of a checkpoint in one");
+  const Checkpoint checkpoint = is_run ? newest_checkpoint(run) : Checkpoint(path);
+  LoadedModel loaded;
+  loaded.config = load_config(run.config_path());
+  loaded.tokenizer = make_tokenizer(read_file(run.tokenizer_path(), kMaxDescriptionBytes));
+  loaded.model = std::make_unique<Transformer>(loaded.config.model);
+  const DType compute = loaded.config.train.precision;
+  loaded.store = std::make_unique<ParameterStore>(
+      loaded.model->parameters(), ParameterStore::Options{accumulation_dtype(compute), compute, 0});
+  checkpoint.load_part([&](StateVisitor& visitor) {
+    loaded.store->visit_state(visitor);
+    loaded.model->visit_state(visitor);
+  });
+  loaded.store->refresh_compute();
+  loaded.step = checkpoint.manifest().step;
+  return loaded;
+}
+
+}  // namespace smoe

@@ -1,0 +1,182 @@
+#include "train/run.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+
+#include "core/device.h"
+#include "kernels/threads.h"
+#include "layers/model_size.h"
+#include "train/report/console_line.h"
+
+namespace smoe {
+namespace {
+
+TokenSet open_token_set(const std::string& path) {
+  if (kind_of(path) == PathKind::none)
+    throw UsageError(concat("data.path: there is no ", path, "; make it with `smoe prepare`"));
+  return TokenSet::open(path);
+}
+
+// The vocabulary's size is part of what a checkpoint must match, so it is filled in before all
+// else.
+Config resolved(Config config, const TokenSet& training) {
+  if (config.model.vocab_size == 0) config.model.vocab_size = training.vocab_size();
+  return config;
+}
+
+std::string millions(std::int64_t n) {
+  return fmt::format("{:.2f} M", n / 1e6);
+}
+
+}  // namespace
+
+Run::Run(const Config& config)
+    : training_(open_token_set(config.data.path)),
+      config_(resolved(config, training_)),
+      own_validation_(config.data.validation.empty()
+                          ? std::optional<TokenSet>()
+                          : std::optional(open_token_set(config.data.validation))),
+      folder_(config.run.folder(), config.checkpoint.resume),
+      log_(folder_.log_path()),
+      trainer_(config_, training_),
+      checkpoints_(
+          {folder_.checkpoints_path(), config.checkpoint.keep, config.checkpoint.keep_every},
+          [this](const std::string& line) { say(line); }) {
+  SMOE_CHECK(config_.train.eval_every == 0 || validation().num_tokens(Split::validation) > 1,
+             "train.eval_every: ", validation().path(), " has no validation text; set it to 0");
+  describe();
+  resume();
+}
+
+void Run::say(const std::string& line) {
+  std::cout << line << std::endl;
+  log_.write(line);
+}
+
+// Colours on a terminal, plain text in the log.
+template <class Report>
+void Run::show(const Report& report) {
+  metrics_->write(report);
+  std::cout << console_line(report, console_style()) << std::endl;
+  log_.write(console_line(report));
+}
+
+void Run::describe() {
+  const ModelConfig& m = config_.model;
+  const ModelSize size = model_size(m);
+  say(fmt::format(
+      "{}: {} parameters, {} active; {} layers of width {}, {} experts of width {}, top {}",
+      config_.run.name, millions(size.total), millions(size.active), m.num_layers, m.d_model,
+      m.num_experts, m.d_expert, m.top_k));
+  say(fmt::format("data    {}: {} training tokens, {} for validation, vocabulary {}",
+                  training_.path(), millions(training_.num_tokens(Split::train)),
+                  millions(validation().num_tokens(Split::validation)), m.vocab_size));
+  say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
+                  to_string(current_stream().device()), cpu::num_threads(), config_.train.steps,
+                  config_.train.global_batch * config_.train.seq_len));
+  say(fmt::format("folder  {}", folder_.path()));
+}
+
+void Run::resume() {
+  const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
+                                        [this](StateVisitor& v) { trainer_.visit_state(v); });
+  if (step) trainer_.state_loaded();
+  saved_step_ = step.value_or(-1);
+  folder_.write_config(to_yaml(config_));
+  folder_.write_tokenizer(training_.tokenizer());
+  metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
+}
+
+int Run::train() {
+  const StopSignals signals;
+  if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
+  while (trainer_.steps_done() < config_.train.steps) {
+    train_step();
+    if (is_due(config_.train.eval_every)) validate();
+    if (is_due(config_.checkpoint.every)) save();
+    if (const int signal = signals.received()) {
+      save();
+      say(fmt::format("stopped by {} after step {}; the same command goes on from here",
+                      signal_name(signal), trainer_.steps_done()));
+      return exit_code_of_signal(signal);
+    }
+  }
+  if (validation().num_tokens(Split::validation) > 1) validate();
+  save();
+  return 0;
+}
+
+bool Run::is_due(std::int64_t every) const {
+  return every > 0 && trainer_.steps_done() % every == 0;
+}
+
+void Run::train_step() {
+  StepReport report = trainer_.step();
+  trained_s_ += report.step_s;
+  since_report_s_ += report.step_s;
+  ++steps_since_report_;
+  const bool is_last = trainer_.steps_done() == config_.train.steps;
+  if (is_due(config_.log.every) || is_last || report.is_skipped) {
+    report.elapsed_s = trained_s_;
+    report.step_s = since_report_s_ / steps_since_report_;
+    report.tokens_per_s = config_.train.global_batch * config_.train.seq_len / report.step_s;
+    since_report_s_ = 0;
+    steps_since_report_ = 0;
+    show(report);
+  }
+  if (report.is_skipped) handle_nonfinite();
+}
+
+void Run::handle_nonfinite() {
+  const std::int64_t step = trainer_.steps_done();
+  const std::string what =
+      fmt::format("step {}: loss or gradient norm is not finite; its update was not applied", step);
+  if (config_.train.on_nonfinite == NonfinitePolicy::stop) {
+    save();
+    throw UsageError(what + "; stopping, as train.on_nonfinite says");
+  }
+  if (trainer_.nonfinite_in_a_row() >= config_.train.max_nonfinite)
+    throw UsageError(fmt::format("{}; that makes {} in a row, the most train.max_nonfinite allows",
+                                 what, trainer_.nonfinite_in_a_row()));
+  if (config_.train.on_nonfinite == NonfinitePolicy::rollback) roll_back();
+}
+
+// Going back repeats the same steps on the same data, and what failed would fail again: so the
+// data between the checkpoint and the failure are left out.
+void Run::roll_back() {
+  const std::int64_t failed = trainer_.steps_done();
+  const std::int64_t in_a_row = ++rollbacks_;
+  SMOE_CHECK(in_a_row <= config_.train.max_nonfinite, "step ", failed, ": rolled back ",
+             in_a_row - 1, " times, the most train.max_nonfinite allows");
+  const auto step =
+      checkpoints_.resume("auto", header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  SMOE_CHECK(step, "step ", failed, ": there is no checkpoint yet to roll back to");
+  trainer_.state_loaded();
+  trainer_.skip_data(failed - *step);
+  metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
+  say(fmt::format("rolled back from step {} to step {}; the data between are left out", failed,
+                  *step));
+}
+
+void Run::validate() {
+  if (validated_step_ == trainer_.steps_done()) return;
+  const ValidationReport report = trainer_.validate(validation());
+  validated_step_ = report.step;
+  show(report);
+}
+
+void Run::save() {
+  if (saved_step_ == trainer_.steps_done()) return;
+  metrics_->sync();
+  checkpoints_.save(header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  saved_step_ = trainer_.steps_done();
+}
+
+CheckpointHeader Run::header() const {
+  return {.step = trainer_.steps_done(),
+          .config = Digest::from_hex(config_digest(config_)),
+          .data = training_.digest()};
+}
+
+}  // namespace smoe

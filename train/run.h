@@ -1,0 +1,55 @@
+// Run: one training run in its folder: trains to the last step, validates, saves, reports and stops
+// when asked to.
+#pragma once
+#include <optional>
+
+#include "train/checkpoint/checkpoint_store.h"
+#include "train/report/metrics_file.h"
+#include "train/report/run_folder.h"
+#include "train/signals.h"
+#include "train/trainer.h"
+
+namespace smoe {
+
+class Run {
+ public:
+  /// Opens data and run folder, builds the model and puts back the checkpoint that
+  /// `checkpoint.resume` asks for. Prints what it does.
+  /// Throws: UsageError, SystemError.
+  explicit Run(const Config& config);
+
+  /// Trains until all steps are done or a signal asks to stop, which it does after saving. Returns
+  /// the process's exit code: 0, or 128 + signal.
+  /// Throws: UsageError when train.on_nonfinite ends the run; SystemError.
+  int train();
+
+ private:
+  void say(const std::string& line);
+  template <class Report>
+  void show(const Report& report);
+  void describe();
+  void resume();
+  void train_step();
+  void handle_nonfinite();
+  void roll_back();
+  void validate();
+  void save();
+  CheckpointHeader header() const;
+  const TokenSet& validation() const { return own_validation_ ? *own_validation_ : training_; }
+  bool is_due(std::int64_t every) const;
+
+  TokenSet training_;
+  Config config_;
+  std::optional<TokenSet> own_validation_;
+  RunFolder folder_;
+  LineWriter log_;
+  Trainer trainer_;
+  CheckpointStore checkpoints_;
+  std::optional<MetricsFile> metrics_;
+  std::int64_t validated_step_ = -1, saved_step_ = -1;
+  std::int64_t rollbacks_ = 0;
+  double trained_s_ = 0, since_report_s_ = 0;
+  std::int64_t steps_since_report_ = 0;
+};
+
+}  // namespace smoe

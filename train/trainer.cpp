@@ -1,0 +1,153 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+#include "layers/expert_load.h"
+#include "optim/clip.h"
+#include "optim/lr_schedule.h"
+
+namespace smoe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+ParameterStore::Options store_options(const Config& config) {
+  const DType compute = config.train.precision;
+  return {accumulation_dtype(compute), compute, static_cast<std::uint64_t>(config.run.seed)};
+}
+
+// The worst layer's imbalance and all layers' dead experts.
+void report_load(const std::vector<Tensor>& load, StepReport& report) {
+  for (const Tensor& rows : load) {
+    const ExpertLoad layer = expert_load(rows.to_vector<std::int64_t>());
+    report.imbalance = std::max(report.imbalance, layer.imbalance);
+    report.dead_experts += layer.dead;
+  }
+}
+
+}  // namespace
+
+Trainer::Trainer(const Config& config, const TokenSet& training)
+    : config_(config),
+      training_(training),
+      sampler_(config.run.seed, training.num_tokens(Split::train), config.train.seq_len,
+               config.train.global_batch),
+      model_(config.model),
+      store_(model_.parameters(), store_options(config)),
+      optimizer_(store_, config.optim) {
+  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
+             ": its vocabulary of ", training.vocab_size(),
+             " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
+}
+
+Trainer::Sums Trainer::forward_backward() {
+  const std::vector<std::int64_t> positions = sampler_.batch(step_ + skipped_data_steps_);
+  const std::int64_t micro_batch = config_.train.micro_batch;
+  const auto num_micro_batches = static_cast<std::int64_t>(positions.size()) / micro_batch;
+  const double loss_scale = 1.0 / (positions.size() * config_.train.seq_len);
+  const TapeScope scope(tape_);
+  Sums sums;
+  store_.begin_step();
+  for (std::int64_t j = 0; j < num_micro_batches; ++j) {
+    const std::span own(positions.data() + j * micro_batch, micro_batch);
+    const Batch batch = read_batch(training_, Split::train, own, config_.train.seq_len);
+    store_.set_last_micro_batch(j + 1 == num_micro_batches);
+    const ModelLosses losses =
+        model_.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / num_micro_batches,
+                      {.batch = micro_batch,
+                       .seq_len = config_.train.seq_len,
+                       .is_training = true,
+                       .seed = static_cast<std::uint64_t>(config_.run.seed),
+                       .step = step_,
+                       .micro_batch = j});
+    tape_.backward(losses.total);
+    sums.cross_entropy += losses.cross_entropy.data().item();
+    sums.balance += losses.balance.data().item() / num_micro_batches;
+    sums.z += losses.z.data().item() / num_micro_batches;
+  }
+  store_.finish_gradients();
+  return sums;
+}
+
+bool Trainer::update(double loss, StepReport& report) {
+  const GradientClip clip = clip_gradient(store_, config_.optim.clip_norm);
+  report.grad_norm = clip.norm.item();
+  report.lr = config_.optim.lr * lr_scale(config_.schedule, step_ + 1, config_.train.steps);
+  if (!std::isfinite(loss) || !std::isfinite(report.grad_norm)) return false;
+  optimizer_.step(report.lr, updates_ + 1, clip.coefficient);
+  ++updates_;
+  return true;
+}
+
+StepReport Trainer::step() {
+  const Clock::time_point start = Clock::now();
+  StepReport report;
+  const Sums sums = forward_backward();
+  report_load(model_.expert_load(), report);
+  const bool updated = update(sums.cross_entropy + sums.balance + sums.z, report);
+  if (updated) model_.balance_experts();
+  model_.clear_expert_load();
+  nonfinite_in_a_row_ = updated ? 0 : nonfinite_in_a_row_ + 1;
+  ++step_;
+
+  const std::int64_t tokens = config_.train.global_batch * config_.train.seq_len;
+  report.step = step_;
+  report.steps = config_.train.steps;
+  report.tokens = step_ * tokens;
+  report.loss = sums.cross_entropy;
+  report.balance_loss = sums.balance;
+  report.z_loss = sums.z;
+  report.step_s = seconds_since(start);
+  report.tokens_per_s = tokens / report.step_s;
+  report.peak_bytes = memory_use().peak_bytes;
+  report.is_skipped = !updated;
+  return report;
+}
+
+ValidationReport Trainer::validate(const TokenSet& set) {
+  const Clock::time_point start = Clock::now();
+  const NoGradScope no_grad;
+  ValidationReport report{.step = step_, .steps = config_.train.steps};
+  double nats = 0;
+  for (const EvalBatch& part :
+       eval_batches(set.num_tokens(Split::validation), config_.train.seq_len,
+                    config_.train.micro_batch, config_.train.eval_batches)) {
+    const Batch batch = read_batch(set, Split::validation, part.positions, part.length);
+    const ModelLosses losses =
+        model_.losses(batch.token_ids, batch.targets, 1, 0,
+                      {.batch = batch.num_sequences, .seq_len = batch.seq_len});
+    nats += losses.cross_entropy.data().item();
+    report.tokens += batch.num_tokens();
+  }
+  // Where only a part is evaluated, its bytes are taken as its share of the tokens.
+  const double bytes = static_cast<double>(set.num_bytes(Split::validation)) *
+                       static_cast<double>(report.tokens) /
+                       static_cast<double>(set.num_tokens(Split::validation) - 1);
+  report.loss = nats / static_cast<double>(report.tokens);
+  report.bits_per_byte = nats / std::numbers::ln2 / bytes;
+  report.seconds = seconds_since(start);
+  return report;
+}
+
+void Trainer::visit_state(StateVisitor& visitor) {
+  visitor.integer("step", step_);
+  visitor.integer("updates", updates_);
+  visitor.integer("nonfinite_in_a_row", nonfinite_in_a_row_);
+  visitor.integer("skipped_data_steps", skipped_data_steps_);
+  store_.visit_state(visitor);
+  optimizer_.visit_state(visitor);
+  model_.visit_state(visitor);
+}
+
+void Trainer::state_loaded() {
+  store_.refresh_compute();
+  model_.clear_expert_load();
+}
+
+}  // namespace smoe

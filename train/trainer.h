@@ -1,0 +1,66 @@
+// Trainer: one optimizer step after another. A step is a list of micro-batches that the config
+// fixes; their gradients add up in the parameter store, then norm, clip and update follow.
+#pragma once
+#include <memory>
+
+#include "autograd/parameter_store.h"
+#include "autograd/tape.h"
+#include "core/state.h"
+#include "layers/transformer.h"
+#include "optim/adamw.h"
+#include "train/config/config.h"
+#include "train/data/batch.h"
+#include "train/data/sampler.h"
+#include "train/report/report.h"
+
+namespace smoe {
+
+class Trainer {
+ public:
+  /// A model with fresh weights. `training` must outlive the trainer.
+  /// Throws: UsageError when the set's vocabulary or size does not fit the config.
+  Trainer(const Config& config, const TokenSet& training);
+
+  /// Trains one step. A step whose loss or gradient norm is not finite leaves weights, moments and
+  /// balancing state as they were and is reported as skipped; it counts as a step all the same, so
+  /// that the next one sees other data.
+  StepReport step();
+
+  /// Mean loss over the validation split of `set`, or the part that train.eval_batches allows.
+  ValidationReport validate(const TokenSet& set);
+
+  std::int64_t steps_done() const { return step_; }
+  /// Skipped steps in a row, up to now.
+  std::int64_t nonfinite_in_a_row() const { return nonfinite_in_a_row_; }
+
+  /// Everything a later step reads.
+  void visit_state(StateVisitor& visitor);
+  /// To be called after a visitor has put state back: brings what follows from it up to date.
+  void state_loaded();
+  /// Leaves out the data of the next `steps` steps, for good.
+  void skip_data(std::int64_t steps) { skipped_data_steps_ += steps; }
+
+  Transformer& model() { return model_; }
+  const ParameterStore& store() const { return store_; }
+
+ private:
+  struct Sums {  // of the step's micro-batches
+    double cross_entropy = 0, balance = 0, z = 0;
+  };
+  Sums forward_backward();
+  bool update(double loss, StepReport& report);
+
+  Config config_;
+  const TokenSet& training_;
+  Sampler sampler_;
+  Transformer model_;
+  ParameterStore store_;
+  AdamW optimizer_;
+  Tape tape_;
+  std::int64_t step_ = 0;     // steps done
+  std::int64_t updates_ = 0;  // steps that were not skipped
+  std::int64_t nonfinite_in_a_row_ = 0;
+  std::int64_t skipped_data_steps_ = 0;
+};
+
+}  // namespace smoe
