@@ -40,7 +40,8 @@ Variable weighted_sum(std::span<const Variable> scalars, std::span<const double>
 // ---- dense (ops/linear.cpp, embedding.cpp) -----------------------------------------------------
 
 /// y = x W^T: x [T, D_in], weight [D_out, D_in] -> [T, D_out] in x's dtype, or in the accumulation
-/// dtype when the weight is full_precision (the router). Saves x.
+/// dtype when the weight is full_precision (the router). Saves x; its backward writes dx over x
+/// where nobody else refers to it.
 Variable linear(const Variable& x, Parameter& weight);
 
 /// Rows of weight [V, D] by token_ids i32 [T] -> [T, D]. The ids are trusted to be in [0, V): the
@@ -104,10 +105,10 @@ struct ParallelLinearOptions {
 /// ParallelLinear (arXiv:2403.08245, Algorithms 1 and 2): row p goes through its expert's weight.
 /// weight [E, D_out, D_in]. Input: grouped [N, D_in]; scattered [N, D_in] in (token, slot) order,
 /// or [T, D_in] where each token's row serves its K experts. Output [N, D_out], grouped or
-/// scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j]: y is kept
-/// for the gates' gradient and the backward writes y's gradient over it. The backward writes the
-/// input gradient over the grouped input (a scattered one is grouped for it first). Both reuses
-/// happen where the tape holds the sole reference, otherwise in a new buffer.
+/// scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j], and
+/// `output` has no say. Saves x and, with gates, y [N, D_out], over which the backward writes y's
+/// gradient. The input gradient is written over x where nobody else refers to it; for x [T, D_in]
+/// it is summed from an [N, D_in] buffer. x and dy are gathered inside the products, never copied.
 Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
                          const ParallelLinearOptions& options = {}, const Variable& gates = {});
 
@@ -118,8 +119,9 @@ Variable activation(const Variable& h, Activation kind);
 
 /// The experts' MLP in its fused form: x [T, D], gates [T, K] -> [T, D] =
 /// sum_j gates[t, j] W2[e] act(W1[e] x[t]). w1 [E, 2, F, D] for gated activations (gate rows
-/// first), [E, F, D] for plain ones; w2 [E, D, F]. Keeps x and the pre-activations alone; the
-/// gates' gradient is <dA', A>, and dh overwrites h.
+/// first), [E, F, D] for plain ones; w2 [E, D, F]. Saves x, gates and the pre-activations alone;
+/// the gates' gradient is <dA', A>, dh overwrites h, and dx the output's gradient where nobody else
+/// refers to that. The backward needs one more array of N rows of the wider of D and F.
 Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& plan, Parameter& w1,
                  Parameter& w2, Activation kind);
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -18,29 +19,37 @@ inline double unit_roundoff(DType dtype) {
   return dtype == DType::f64 ? 0x1p-53 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
 }
 
+/// max|x_i|, 0 for none.
+inline double largest(const std::vector<double>& values) {
+  double most = 0;
+  for (const double value : values) most = std::max(most, std::abs(value));
+  return most;
+}
+
 struct Closeness {
   std::int64_t sum_length = 1;  ///< terms in the sum behind each element
   double factor = 4;            ///< at most 4
+  /// What an intermediate number that was stored in a narrower dtype, and there fell to the other
+  /// neighbour than in the reference, may add: the dtype's u times the largest term of the sum.
+  double slack = 0;
 };
 
-/// Holds |got - reference| <= factor (u(got) |reference| + u(acc) sqrt(sum_length) max|reference|)
-/// for each element, u(acc) that of got's accumulation dtype.
+/// Holds |got - reference| <= factor (u(got) |reference| + u(acc) sqrt(sum_length) max|reference|
+/// + slack) for each element, u(acc) that of got's accumulation dtype.
 inline void check_close(const std::string& what, const Tensor& got,
                         const std::vector<double>& reference, const Closeness& closeness = {}) {
   const std::vector<double> values = values_of(got);
   REQUIRE_MESSAGE(values.size() == reference.size(), what, ": got ", values.size(), " elements, ",
                   reference.size(), " in the reference");
   REQUIRE(closeness.factor <= 4);
-  double largest = 0;
-  for (const double value : reference) largest = std::max(largest, std::abs(value));
   const double of_sums = unit_roundoff(accumulation_dtype(got.dtype())) *
-                         std::sqrt(static_cast<double>(closeness.sum_length)) * largest;
+                         std::sqrt(static_cast<double>(closeness.sum_length)) * largest(reference);
   double worst = 0;
   std::size_t at = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double error = std::abs(values[i] - reference[i]);
-    const double bound =
-        closeness.factor * (unit_roundoff(got.dtype()) * std::abs(reference[i]) + of_sums);
+    const double bound = closeness.factor * (unit_roundoff(got.dtype()) * std::abs(reference[i]) +
+                                             of_sums + closeness.slack);
     const double ratio = std::isnan(error) ? INFINITY : error == 0 ? 0 : error / bound;
     if (ratio > worst) {
       worst = ratio;
