@@ -62,12 +62,12 @@ struct ExpertGradientArgs {
 void expert_gradient(const Launch& launch, const ExpertGradientArgs& args);
 std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertGradientArgs& args);
 
-/// grouped[p] = gates[p's pair] * x[p]; all ones without gates. Rounded once to grouped's dtype.
+/// grouped[p] = gates[p's pair] * x[p], rounded once; all ones without gates.
 struct GroupArgs {
   RoutingView routing;
   ConstMatrix x;                ///< scattered, [N, D] or [T, D]
   const void* gates = nullptr;  ///< [T, K] in x's accumulation dtype, or null
-  Matrix grouped;               ///< [N, D]
+  Matrix grouped;               ///< [N, D], x's dtype
 };
 void group(const Launch& launch, const GroupArgs& args);
 

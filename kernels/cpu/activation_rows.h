@@ -21,7 +21,7 @@ struct Silu {
   static ValueAndSlope<T> with_slope(T x) {
     const T s = sigmoid(x);
     const T value = x * s;
-    return {value, s + value * (1 - s)};
+    return {value, s + value * (1.0f - s)};
   }
 };
 
@@ -40,11 +40,11 @@ struct Gelu {
 struct SquaredRelu {
   template <class T>
   static T value(T x) {
-    return x > 0 ? x * x : T{0} * x;  // a NaN stays one
+    return x > 0.0f ? x * x : 0.0f * x;  // a NaN stays one
   }
   template <class T>
   static ValueAndSlope<T> with_slope(T x) {
-    return {value(x), x > 0 ? 2 * x : T{0} * x};
+    return {value(x), x > 0.0f ? 2.0f * x : 0.0f * x};
   }
 };
 
@@ -84,41 +84,27 @@ struct HalfRows {
 /// a[i] = scale * act(h)[i].
 template <class Act, class T>
 void activate_row(const HalfRows<const T>& h, accumulation_t<T> scale, T* a, std::int64_t n) {
-  using Acc = accumulation_t<T>;
-  using F = typename Act::Function;
-  const T* gate = h.gate;
-  const T* up = h.up;
-  if constexpr (Act::kIsGated) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) a[i] = T(scale * (F::value(Acc(gate[i])) * Acc(up[i])));
-  } else {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) a[i] = T(scale * F::value(Acc(gate[i])));
-  }
+  for_lanes<T>(n, [=](std::int64_t i, const auto& lanes) {
+    auto alpha = Act::Function::value(lanes.load(h.gate + i));
+    if constexpr (Act::kIsGated) alpha *= lanes.load(h.up + i);
+    lanes.store(a + i, scale * alpha);
+  });
 }
 
-/// dh from scale * da. `dh` may be `h`.
-template <class Act, class T, class D>
-void activate_row_backward(const HalfRows<const T>& h, const D* da, const HalfRows<T>& dh,
+/// dh from da. `dh` may be `h`.
+template <class Act, class T>
+void activate_row_backward(const HalfRows<const T>& h, const T* da, const HalfRows<T>& dh,
                            std::int64_t n) {
-  using Acc = accumulation_t<T>;
-  using F = typename Act::Function;
-  const T* gate = h.gate;
-  const T* up = h.up;
-  T* dgate = dh.gate;
-  T* dup = dh.up;
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto f = F::with_slope(Acc(gate[i]));
-    const Acc g = Acc(da[i]);
+  for_lanes<T>(n, [=](std::int64_t i, const auto& lanes) {
+    const auto f = Act::Function::with_slope(lanes.load(h.gate + i));
+    auto dgate = lanes.load(da + i);
     if constexpr (Act::kIsGated) {
-      const Acc v = Acc(up[i]);
-      dgate[i] = T(g * v * f.slope);
-      dup[i] = T(g * f.value);
-    } else {
-      dgate[i] = T(g * f.slope);
+      const auto up = lanes.load(h.up + i);
+      lanes.store(dh.up + i, dgate * f.value);
+      dgate *= up;
     }
-  }
+    lanes.store(dh.gate + i, dgate * f.slope);
+  });
 }
 
 /// Backward of a = scale * act(h) with everything an expert's backward needs: dh over h, a, and
@@ -126,28 +112,23 @@ void activate_row_backward(const HalfRows<const T>& h, const D* da, const HalfRo
 template <class Act, class T>
 accumulation_t<T> activate_row_backward_scaled(const HalfRows<T>& h, const accumulation_t<T>* da,
                                                accumulation_t<T> scale, T* a, std::int64_t n) {
-  using Acc = accumulation_t<T>;
-  using F = typename Act::Function;
-  T* gate = h.gate;
-  T* up = h.up;
-  Acc dscale = 0;
-#pragma omp simd reduction(+ : dscale)
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto f = F::with_slope(Acc(gate[i]));
-    Acc alpha = f.value;
-    const Acc g = scale * da[i];
+  lanes_t<T> dscale{};
+  for_lanes<T>(n, [=, &dscale](std::int64_t i, const auto& lanes) {
+    const auto f = Act::Function::with_slope(lanes.load(h.gate + i));
+    const auto dalpha = lanes.load(da + i);
+    auto alpha = f.value;
+    auto dgate = scale * dalpha;
     if constexpr (Act::kIsGated) {
-      const Acc v = Acc(up[i]);
-      alpha *= v;
-      gate[i] = T(g * v * f.slope);
-      up[i] = T(g * f.value);
-    } else {
-      gate[i] = T(g * f.slope);
+      const auto up = lanes.load(h.up + i);
+      lanes.store(h.up + i, dgate * f.value);
+      alpha *= up;
+      dgate *= up;
     }
-    a[i] = T(scale * alpha);
-    dscale += da[i] * alpha;
-  }
-  return dscale;
+    lanes.store(h.gate + i, dgate * f.slope);
+    lanes.store(a + i, scale * alpha);
+    dscale += dalpha * alpha;
+  });
+  return sum_lanes(dscale);
 }
 
 }  // namespace smoe::cpu

@@ -1,5 +1,6 @@
 #include "kernels/combine.h"
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels {
@@ -19,23 +20,19 @@ PairIndex pair_index(const RoutingView& routing, RowLayout layout) {
   return {layout == RowLayout::grouped ? routing.grouped_rows : nullptr};
 }
 
-// out[begin, end) of one token. Chunks of columns keep the sums in registers' reach.
-template <class T, class Acc>
+template <class T>
 void combine_token(const CombineArgs& args, const PairIndex& index, std::int64_t token) {
-  constexpr std::int64_t kChunk = 256;
-  const std::int64_t top_k = args.routing.top_k;
-  const Acc* gates = static_cast<const Acc*>(args.gates);
+  const std::int64_t first = token * args.routing.top_k, last = first + args.routing.top_k;
+  const auto* gates = static_cast<const accumulation_t<T>*>(args.gates);
   T* out = args.out.row<T>(token);
-  for (std::int64_t begin = 0; begin < args.out.cols; begin += kChunk) {
-    const std::int64_t n = std::min(kChunk, args.out.cols - begin);
-    Acc sum[kChunk] = {};
-    for (std::int64_t pair = token * top_k; pair < (token + 1) * top_k; ++pair) {
-      const T* y = args.y.rows.row<T>(index(pair)) + begin;
-      const Acc gate = gates ? gates[pair] : Acc{1};
-      for (std::int64_t i = 0; i < n; ++i) sum[i] += gate * Acc(y[i]);
+  cpu::for_lanes<T>(args.out.cols, [&](std::int64_t i, const auto& lanes) {
+    cpu::lanes_t<T> sum{};
+    for (std::int64_t pair = first; pair < last; ++pair) {
+      const auto y = lanes.load(args.y.rows.row<T>(index(pair)) + i);
+      sum += gates ? gates[pair] * y : y;
     }
-    for (std::int64_t i = 0; i < n; ++i) out[begin + i] = T(sum[i]);
-  }
+    lanes.store(out + i, sum);
+  });
 }
 
 }  // namespace
@@ -47,7 +44,7 @@ void combine(const Launch&, const CombineArgs& args) {
     cpu::parallel_blocks(args.out.rows, kBlockTokens,
                          [&](std::int64_t begin, std::int64_t end, int) {
                            for (std::int64_t t = begin; t < end; ++t)
-                             combine_token<T, accumulation_t<T>>(args, index, t);
+                             combine_token<T>(args, index, t);
                          });
   });
 }
@@ -57,16 +54,16 @@ void combine_gates_backward(const Launch&, const CombineGatesBackwardArgs& args)
   const std::int64_t top_k = args.routing.top_k;
   dispatch_floating(args.dout.dtype, [&](auto type) {
     using T = decltype(type);
-    using Acc = accumulation_t<T>;
-    Acc* dgates = static_cast<Acc*>(args.dgates);
+    auto* dgates = static_cast<accumulation_t<T>*>(args.dgates);
     const auto pairs = [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t pair = begin; pair < end; ++pair) {
         const T* y = args.y.rows.row<T>(index(pair));
         const T* dout = args.dout.row<T>(pair / top_k);
-        Acc sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t i = 0; i < args.dout.cols; ++i) sum += Acc(y[i]) * Acc(dout[i]);
-        dgates[pair] = sum;
+        cpu::lanes_t<T> sum{};
+        cpu::for_lanes<T>(args.dout.cols, [&](std::int64_t i, const auto& lanes) {
+          sum += lanes.load(y + i) * lanes.load(dout + i);
+        });
+        dgates[pair] = cpu::sum_lanes(sum);
       }
     };
     cpu::parallel_blocks(args.routing.num_rows(), kBlockTokens, pairs);

@@ -4,7 +4,6 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
-#include <cstddef>
 
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/panel.h"
@@ -14,18 +13,13 @@ namespace smoe::kernels {
 namespace {
 
 using cpu::Block;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
+using cpu::ceil_div;
 
 // Depends on sizes alone, so that results do not depend on the number of threads.
 struct Tiling {
   std::int64_t rows = 256, cols = 512;  // of a tile of c
   std::int64_t slice = 0;               // length of a slice of the sum
   std::int64_t num_slices = 1;
-
-  static constexpr std::int64_t kPanelDepth = 256;  // of converted panels
 
   Tiling(std::int64_t m, std::int64_t n, std::int64_t k) : slice(k) {
     constexpr std::int64_t kEnoughTasks = 16;
@@ -55,28 +49,28 @@ struct Product {
   bool converts_c = args.c.dtype != dtype_of<Acc>;
   bool converts_operands = args.a.dtype != dtype_of<Acc> || args.b.dtype != dtype_of<Acc>;
   std::int64_t panel_depth =
-      converts_operands ? std::min(Tiling::kPanelDepth, tiling.slice) : tiling.slice;
-  Acc* partials = nullptr;  // [num_slices, m, n]
+      converts_operands ? std::min(cpu::kPanelDepth, tiling.slice) : tiling.slice;
 
   struct ThreadScratch {
     Acc *a = nullptr, *b = nullptr, *c = nullptr;
   };
 
-  std::int64_t take_scratch(cpu::Scratch scratch) {
-    if (tiling.num_slices > 1) partials = scratch.take<Acc>(tiling.num_slices * m * n);
-    threads_base = scratch.take<std::byte>(0);
-    cpu::Scratch one;
-    take_thread_scratch(one);
-    thread_bytes = one.bytes();
-    return scratch.bytes() + cpu::num_threads() * thread_bytes;
-  }
-
-  ThreadScratch take_thread_scratch(cpu::Scratch& scratch) const {
+  ThreadScratch take(cpu::Scratch& scratch) const {
     ThreadScratch taken;
     if (args.a.dtype != dtype_of<Acc>) taken.a = scratch.take<Acc>(tiling.rows * panel_depth);
     if (args.b.dtype != dtype_of<Acc>) taken.b = scratch.take<Acc>(panel_depth * tiling.cols);
     if (converts_c) taken.c = scratch.take<Acc>(tiling.rows * tiling.cols);
     return taken;
+  }
+
+  Acc* take_partials(cpu::Scratch& scratch) const {  // [num_slices, m, n]
+    return scratch.take<Acc>(tiling.num_slices > 1 ? tiling.num_slices * m * n : 0);
+  }
+
+  std::int64_t workspace_bytes() const {
+    cpu::Scratch shared;
+    take_partials(shared);
+    return shared.bytes() + cpu::ThreadWorkspace::bytes(*this);
   }
 
   // c's block = op(a) op(b) over [k_begin, k_end) + beta times what is there.
@@ -110,15 +104,18 @@ struct Product {
     cpu::store_block(scratch.c, args.c, block);
   }
 
-  void run() {
+  void run() const {
+    cpu::Scratch shared(args.workspace);
+    Acc* partials = take_partials(shared);
+    const cpu::ThreadWorkspace threads(shared.rest(), *this);
     const std::int64_t tile_cols = n == 0 ? 0 : ceil_div(n, tiling.cols);
     const std::int64_t num_tiles = tiling.num_tiles(m, n);
     cpu::parallel_for(num_tiles * tiling.num_slices, [&](std::int64_t task, int thread) {
       const std::int64_t slice = task / num_tiles, at = task % num_tiles;
       const std::int64_t row = at / tile_cols * tiling.rows, col = at % tile_cols * tiling.cols;
       const Block block{row, std::min(m, row + tiling.rows), col, std::min(n, col + tiling.cols)};
-      cpu::Scratch own(threads_base + thread * thread_bytes);
-      const ThreadScratch scratch = take_thread_scratch(own);
+      cpu::Scratch own = threads.of(thread);
+      const ThreadScratch scratch = take(own);
       if (tiling.num_slices == 1) {
         tile(block, scratch);
       } else {
@@ -127,10 +124,10 @@ struct Product {
                  scratch);
       }
     });
-    if (tiling.num_slices > 1) add_slices();
+    if (tiling.num_slices > 1) add_slices(partials);
   }
 
-  void add_slices() const {
+  void add_slices(Acc* partials) const {
     cpu::parallel_blocks(m, 16, [&](std::int64_t begin, std::int64_t end, int) {
       dispatch_floating(args.c.dtype, [&](auto type) {
         using T = decltype(type);
@@ -150,9 +147,6 @@ struct Product {
       });
     });
   }
-
-  std::byte* threads_base = nullptr;
-  std::int64_t thread_bytes = 0;
 };
 
 void check_sizes(const GemmArgs& args) {
@@ -166,26 +160,20 @@ void check_sizes(const GemmArgs& args) {
 }
 
 template <class F>
-decltype(auto) dispatch_accumulation(const GemmArgs& args, F&& f) {
-  const bool is_f64 =
-      args.a.dtype == DType::f64 || args.b.dtype == DType::f64 || args.c.dtype == DType::f64;
-  return is_f64 ? f(double{}) : f(float{});
+decltype(auto) dispatch_product(const GemmArgs& args, F&& f) {
+  return cpu::dispatch_accumulation({args.a.dtype, args.b.dtype, args.c.dtype},
+                                    [&](auto type) { return f(Product<decltype(type)>{args}); });
 }
 
 }  // namespace
 
 std::int64_t gemm_workspace_bytes(const Launch&, const GemmArgs& args) {
-  return dispatch_accumulation(
-      args, [&](auto type) { return Product<decltype(type)>{args}.take_scratch(cpu::Scratch()); });
+  return dispatch_product(args, [](const auto& product) { return product.workspace_bytes(); });
 }
 
 void gemm(const Launch&, const GemmArgs& args) {
   check_sizes(args);
-  dispatch_accumulation(args, [&](auto type) {
-    Product<decltype(type)> product{args};
-    product.take_scratch(cpu::Scratch(args.workspace));
-    product.run();
-  });
+  dispatch_product(args, [](const auto& product) { product.run(); });
 }
 
 }  // namespace smoe::kernels

@@ -215,22 +215,21 @@ void expert_gradient(const Launch&, const ExpertGradientArgs& args) {
 void group(const Launch&, const GroupArgs& args) {
   const RowIndex index(args.routing, RowLayout::scattered, args.x.rows);
   constexpr std::int64_t kBlockRows = 64;
-  dispatch_floating(args.x.dtype, [&](auto source_type) {
-    dispatch_floating(args.grouped.dtype, [&](auto target_type) {
-      using S = decltype(source_type);
-      using T = decltype(target_type);
-      using Acc = accumulation_t<S>;
-      const Acc* gates = static_cast<const Acc*>(args.gates);
-      const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t p = begin; p < end; ++p) {
-          const Acc gate = gates ? gates[args.routing.sorted_scattered_ids[p]] : Acc{1};
-          const S* x = args.x.row<S>(index(p));
-          T* grouped = args.grouped.row<T>(p);
-          for (std::int64_t i = 0; i < args.x.cols; ++i) grouped[i] = T(gate * Acc(x[i]));
-        }
-      };
-      cpu::parallel_blocks(args.routing.num_rows(), kBlockRows, rows);
-    });
+  dispatch_floating(args.x.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const Acc* gates = static_cast<const Acc*>(args.gates);
+    const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t p = begin; p < end; ++p) {
+        const Acc gate = gates ? gates[args.routing.sorted_scattered_ids[p]] : Acc{1};
+        const T* x = args.x.row<T>(index(p));
+        T* grouped = args.grouped.row<T>(p);
+        cpu::for_lanes<T>(args.x.cols, [&](std::int64_t i, const auto& lanes) {
+          lanes.store(grouped + i, gate * lanes.load(x + i));
+        });
+      }
+    };
+    cpu::parallel_blocks(args.routing.num_rows(), kBlockRows, rows);
   });
 }
 

@@ -2,25 +2,43 @@
 // block that is stored in that type already is read where it lies; another is converted into
 // scratch memory first.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <initializer_list>
 #include <type_traits>
 
 #include "core/base/matrix.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::cpu {
 
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// f(double{}) where any of the dtypes is f64, else f(float{}).
+template <class F>
+decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f) {
+  const bool is_f64 = std::find(dtypes.begin(), dtypes.end(), DType::f64) != dtypes.end();
+  return is_f64 ? f(double{}) : f(float{});
+}
+
+/// Depth of the panels an operand of another dtype is converted in.
+inline constexpr std::int64_t kPanelDepth = 256;
+
 /// target[i] = source[i], rounded once.
 template <class S, class T>
 void convert(const S* source, T* target, std::int64_t n) {
-  if constexpr (std::is_same_v<S, T>) {
-    std::memcpy(target, source, n * sizeof(T));
-  } else {
-    using Acc = decltype(accumulation_t<S>{} + accumulation_t<T>{});
-    for (std::int64_t i = 0; i < n; ++i) target[i] = T(Acc(source[i]));
-  }
+  if constexpr (std::is_same_v<S, T>)
+    std::copy_n(source, n, target);
+  else if constexpr (std::is_same_v<accumulation_t<S>, accumulation_t<T>>)
+    for_lanes<T>(n, [=](std::int64_t i, const auto& lanes) {
+      lanes.store(target + i, lanes.load(source + i));
+    });
+  else
+    for (std::int64_t i = 0; i < n; ++i) target[i] = T(static_cast<double>(source[i]));
 }
 
 /// A half-open block of rows and columns.
@@ -73,6 +91,8 @@ class Scratch {
     return reinterpret_cast<T*>(piece);
   }
   std::int64_t bytes() const { return used_; }
+  /// What is left behind the pieces.
+  void* rest() const { return base_ ? base_ + used_ : nullptr; }
 
  private:
   std::byte* base_;

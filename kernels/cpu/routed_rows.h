@@ -8,10 +8,6 @@
 
 namespace smoe::cpu {
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// Grouped rows [begin, end) of one expert.
 struct ExpertRows {
   std::int64_t expert, begin, end;
@@ -86,9 +82,6 @@ bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
   return !index.is_identity() || x.rows.dtype != dtype_of<Acc>;
 }
 
-/// Depth of the panels an operand of another dtype is converted in.
-inline constexpr std::int64_t kPanelDepth = 256;
-
 /// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); a whole rows. Uses
 /// n * kPanelDepth elements of scratch where b must be converted.
 template <class Acc>
@@ -107,13 +100,6 @@ void multiply_panel(std::int64_t m, std::int64_t n, const Panel<Acc>& a, const C
               {panel.data, panel.stride, transpose_b}, begin == 0 ? beta : Acc{1}, c, c_stride);
     begin = end;
   } while (begin < k);
-}
-
-/// f(double{}) where any of the dtypes is f64, else f(float{}).
-template <class F>
-decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f) {
-  const bool is_f64 = std::find(dtypes.begin(), dtypes.end(), DType::f64) != dtypes.end();
-  return is_f64 ? f(double{}) : f(float{});
 }
 
 }  // namespace smoe::cpu

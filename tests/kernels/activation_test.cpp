@@ -15,18 +15,30 @@ namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
+// The f32 forms at one number.
+float exp_f32(float x) {
+  return cpu::exp(cpu::F32x8{} + x)[0];
+}
+float sigmoid_f32(float x) {
+  return cpu::sigmoid(cpu::F32x8{} + x)[7];
+}
+cpu::Normal<float> normal_f32(float x) {
+  const auto normal = cpu::standard_normal(cpu::F32x8{} + x);
+  return {normal.cdf[3], normal.density[3]};
+}
+
 }  // namespace
 
 TEST_CASE("vectorised functions are accurate over the whole range of f32") {
   for (double x = -87; x < 88; x += 0.0137) {
     const float at = static_cast<float>(x);
     const double wanted = std::exp(static_cast<double>(at));
-    REQUIRE(std::abs(cpu::exp(at) - wanted) <= 2 * 0x1p-23 * wanted);
+    REQUIRE(std::abs(exp_f32(at) - wanted) <= 2 * 0x1p-23 * wanted);
   }
   for (double x = -13; x < 13; x += 0.0137) {
     const float at = static_cast<float>(x);
     const cpu::Normal<double> wanted = cpu::standard_normal(static_cast<double>(at));
-    const cpu::Normal<float> got = cpu::standard_normal(at);
+    const auto got = normal_f32(at);
     const double tolerance = (6 + at * at / 2) * 0x1p-24;
     REQUIRE(std::abs(got.cdf - wanted.cdf) <= tolerance * wanted.cdf);
     REQUIRE(std::abs(got.density - wanted.density) <= tolerance * wanted.density);
@@ -34,13 +46,13 @@ TEST_CASE("vectorised functions are accurate over the whole range of f32") {
 }
 
 TEST_CASE("vectorised functions keep NaNs and saturate") {
-  CHECK(std::isnan(cpu::exp(NAN)));
-  CHECK(std::isnan(cpu::sigmoid(NAN)));
-  CHECK(std::isnan(cpu::standard_normal(NAN).cdf));
-  CHECK(cpu::sigmoid(1000.0f) == 1.0f);
-  CHECK(cpu::sigmoid(-1000.0f) < 1e-37f);
-  CHECK(cpu::exp(0.0f) == 1.0f);
-  CHECK(cpu::standard_normal(INFINITY).cdf == 1.0f);
+  CHECK(std::isnan(exp_f32(NAN)));
+  CHECK(std::isnan(sigmoid_f32(NAN)));
+  CHECK(std::isnan(normal_f32(NAN).cdf));
+  CHECK(sigmoid_f32(1000.0f) == 1.0f);
+  CHECK(sigmoid_f32(-1000.0f) < 1e-37f);
+  CHECK(exp_f32(0) == 1.0f);
+  CHECK(normal_f32(INFINITY).cdf == 1.0f);
 }
 
 TEST_CASE("activations and their slopes agree with plain loops") {
