@@ -67,8 +67,8 @@ TEST_CASE("activation writes dh over an h that nobody else holds") {
 }
 
 TEST_CASE("activation names what does not fit") {
-  CHECK_THROWS_WITH_AS(activation(Tensor::zeros({3, 4}, DType::f32), Activation::swiglu),
-                       "activation: h must be [N, 2, F]; got [3, 4]", UsageError);
+  CHECK_THROWS_WITH_AS(activation(Tensor::zeros({3, 5}, DType::f32), Activation::swiglu),
+                       "activation: h must be [N, 2 F] or [N, 2, F]; got [3, 5]", UsageError);
   CHECK_THROWS_WITH_AS(activation(Tensor::zeros({3, 2, 4}, DType::f32), Activation::gelu),
                        "activation: h must be [N, F]; got [3, 2, 4]", UsageError);
 }
