@@ -17,8 +17,8 @@ namespace {
 
 using Task = std::function<void(std::int64_t, int)>;
 
-// Kernels follow each other within microseconds, so a worker looks for the next job this many times
-// before it sleeps.
+// Kernels follow each other within microseconds, and the threads of one finish within microseconds
+// of each other, so whoever waits looks this many times before it sleeps.
 constexpr int kSpins = 4000;
 
 class ThreadPool {
@@ -58,7 +58,7 @@ class ThreadPool {
     }
     wake_.notify_all();
     take_tasks(0);
-    while (running_.load(std::memory_order_acquire) > 0) _mm_pause();
+    wait_for_workers();
     if (error_) std::rethrow_exception(error_);
   }
 
@@ -75,8 +75,17 @@ class ThreadPool {
         if (stopping_) return;
       }
       take_tasks(thread);
-      running_.fetch_sub(1, std::memory_order_acq_rel);
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
     }
+  }
+
+  void wait_for_workers() {
+    int running = running_.load(std::memory_order_acquire);
+    for (int spin = 0; spin < kSpins && running > 0; ++spin) {
+      _mm_pause();
+      running = running_.load(std::memory_order_acquire);
+    }
+    for (; running > 0; running = running_.load(std::memory_order_acquire)) running_.wait(running);
   }
 
   void take_tasks(int thread) {

@@ -1,0 +1,181 @@
+#include "train/run.h"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <csignal>
+#include <sstream>
+#include <thread>
+
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+#include "train/load_model.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  Setting() {
+    write_small_token_set(config.data.path);
+    config.log.every = 5;
+    config.train.steps = 60;
+    config.checkpoint.every = 20;
+  }
+  Config named(const std::string& name) const {
+    Config copy = config;
+    copy.run.name = name;
+    return copy;
+  }
+};
+
+std::string text_of(const std::string& path) {
+  return read_file(path, 1 << 20);
+}
+
+// The bytes of everything a checkpoint holds.
+std::string state_at(const Config& config, const std::string& checkpoint) {
+  return read_file(config.run.folder() + "/checkpoints/" + checkpoint + "/shard-00000.bin",
+                   1 << 24);
+}
+
+int count_of(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
+    ++count;
+  return count;
+}
+
+// Sends this process a signal once the run's metrics show that it trains.
+void raise_while_training(const Config& config, int signal) {
+  const std::string metrics = RunPaths(config.run.folder()).metrics_path();
+  while (kind_of(metrics) != PathKind::file || count_of(text_of(metrics), "\n") < 2)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::raise(signal);
+}
+
+}  // namespace
+
+TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it should keep") {
+  const Setting setting;
+  const RunPaths paths(setting.config.run.folder());
+  CHECK(Run(setting.config).train() == 0);
+  CHECK(config_digest(load_config(paths.config_path())) == config_digest(setting.config));
+  CHECK(make_tokenizer(text_of(paths.tokenizer_path()))->vocab_size() == 257);
+  CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"step\"") == 12);
+  CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"validation\"") == 1);
+  CHECK(count_of(text_of(paths.log_path()), "\nstep ") == 13);
+  std::vector<std::string> names;
+  for (const FolderEntry& entry : list_folder(paths.checkpoints_path()))
+    names.push_back(entry.name);
+  CHECK(names == std::vector<std::string>{"step-00000040", "step-00000060"});
+
+  SUBCASE("and when it is given again, has nothing left to do") {
+    const std::string before = state_at(setting.config, "step-00000060");
+    CHECK(Run(setting.config).train() == 0);
+    CHECK(state_at(setting.config, "step-00000060") == before);
+  }
+  SUBCASE("and its model is loaded from run or checkpoint") {
+    CHECK(load_model(paths.path()).step == 60);
+    CHECK(load_model(paths.checkpoints_path() + "/step-00000040").step == 40);
+    CHECK_THROWS_AS(load_model(setting.folder.path()), UsageError);
+  }
+}
+
+TEST_CASE("a run that a signal stops saves, and ends with the bits of an undisturbed one") {
+  const Setting setting;
+  const Config whole = setting.named("whole");
+  CHECK(Run(whole).train() == 0);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+    Config stopped = setting.named("stopped" + std::to_string(signal));
+    stopped.log.every = 1;
+    {
+      Run run(stopped);
+      std::thread sender(raise_while_training, stopped, signal);
+      CHECK(run.train() == 128 + signal);
+      sender.join();
+    }
+    const auto saved = list_folder(stopped.run.folder() + "/checkpoints");
+    REQUIRE_FALSE(saved.empty());
+    CHECK(saved.back().name < "step-00000060");
+    CHECK(Run(stopped).train() == 0);
+    CHECK(state_at(stopped, "step-00000060") == state_at(whole, "step-00000060"));
+    // The metrics tell one story: each step once.
+    CHECK(count_of(text_of(RunPaths(stopped.run.folder()).metrics_path()), "\"kind\":\"step\"") ==
+          60);
+  }
+}
+
+TEST_CASE("a damaged checkpoint is named and passed over") {
+  const Setting setting;
+  const Config& config = setting.config;
+  CHECK(Run(config).train() == 0);
+  const std::string whole = state_at(config, "step-00000060");
+  const std::string path = config.run.folder() + "/checkpoints/step-00000060/shard-00000.bin";
+  std::string damaged = whole;
+  damaged[damaged.size() / 2] ^= 4;
+  overwrite(path, damaged);
+  CHECK(Run(config).train() == 0);
+  const std::string log = text_of(RunPaths(config.run.folder()).log_path());
+  CHECK(count_of(log, "passing over a damaged checkpoint: " + path + ": tensor ") == 1);
+  CHECK(count_of(log, "resumed from " + config.run.folder() + "/checkpoints/step-00000040") == 1);
+  CHECK(state_at(config, "step-00000060") == whole);
+}
+
+TEST_CASE("other data or another configuration than the checkpoint's are refused") {
+  Setting setting;
+  CHECK(Run(setting.config).train() == 0);
+  Config other = setting.config;
+  other.optim.lr = 0.5;
+  CHECK_THROWS_AS(Run{other}, UsageError);
+  other = setting.config;
+  other.checkpoint.resume = "none";
+  CHECK_THROWS_AS(Run{other}, UsageError);
+  const std::string set = read_file(setting.config.data.path, 1 << 24);
+  other = setting.config;
+  other.data.path = setting.folder / "other.h5";
+  const ByteTokenizer tokenizer;
+  TokenSetWriter writer(other.data.path, tokenizer);
+  writer.begin_document(Split::train);
+  writer.append(std::string(5000, 'x'));
+  writer.finish();
+  CHECK_THROWS_AS(Run{other}, UsageError);
+}
+
+TEST_CASE("losses that are not finite end a run as its policy says") {
+  const Setting setting;
+  Config config = setting.config;
+  config.optim.lr = 1e30;  // the first update throws the weights far out
+  config.schedule.warmup_steps = 0;
+  config.train.max_nonfinite = 3;
+  const auto error_of = [&](NonfinitePolicy policy, const std::string& name) {
+    config.train.on_nonfinite = policy;
+    config.run.name = name;
+    return message_of([&] { Run(config).train(); });
+  };
+  CHECK(error_of(NonfinitePolicy::skip, "skip") ==
+        "step 4: loss or gradient norm is not finite; its update was not applied; that makes 3 in "
+        "a row, the most train.max_nonfinite allows");
+  CHECK(error_of(NonfinitePolicy::stop, "stop") ==
+        "step 2: loss or gradient norm is not finite; its update was not applied; stopping, as "
+        "train.on_nonfinite says");
+  CHECK(kind_of(config.run.folder() + "/checkpoints/step-00000002") == PathKind::folder);
+  CHECK(error_of(NonfinitePolicy::rollback, "rollback") ==
+        "step 2: there is no checkpoint yet to roll back to");
+  config.checkpoint.every = 1;
+  CHECK(error_of(NonfinitePolicy::rollback, "rollbacks") ==
+        "step 2: rolled back 3 times, the most train.max_nonfinite allows");
+  const std::string log = text_of(RunPaths(config.run.folder()).log_path());
+  CHECK(count_of(log, "rolled back from step 2 to step 1; the data between are left out") == 3);
+}
+
+TEST_CASE("a missing token set is named, with what to do") {
+  const Setting setting;
+  Config config = setting.config;
+  config.data.path = setting.folder / "none.h5";
+  CHECK(message_of([&] { Run run(config); }) ==
+        "data.path: there is no " + config.data.path + "; make it with `smoe prepare`");
+}
