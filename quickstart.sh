@@ -1,0 +1,75 @@
+#!/bin/bash
+# From a fresh clone to a trained model: installs what is missing (Debian or Ubuntu, as root or
+# through sudo), builds, gets 8.8 MB of English text (the manual of Perl), trains configs/tiny.yaml
+# on it for about two minutes and lets the model write. Run again, it does only what is left to do.
+set -euo pipefail
+cd "$(dirname "$0")"
+. tests/scripts/setup.sh
+
+[ $# = 0 ] || fail "takes no arguments; got $*"
+smoe=build/release/bin/smoe
+text=data/perl-doc
+tokens=data/tiny.h5
+run=runs/tiny
+
+# The text comes out of the package itself, since slim images leave an installed package's
+# documentation out. A folder that is complete gets its name last.
+fetch_text() {
+  if [ -d "$text" ]; then
+    say "Text: $text is there"
+    return
+  fi
+  say "Text: unpacking the Debian package perl-doc into $text"
+  local new=$text.new
+  rm -rf "$new"
+  mkdir -p "$new/package" "$new/text"
+  # Without the sandbox user, which cannot write here; apt warns about that when root runs it.
+  local download=(apt-get -q -o APT::Sandbox::User=root download perl-doc)
+  (cd "$new" && "${download[@]}") || {
+    as_root apt-get -q update
+    (cd "$new" && "${download[@]}")
+  }
+  dpkg -x "$new"/perl-doc_*.deb "$new/package"
+  find "$new/package" -path '*/pod/*.pod' -exec mv -t "$new/text" {} +
+  local bytes
+  bytes=$(cat "$new"/text/*.pod | wc -c)
+  [ "$bytes" -ge 5000000 ] || fail "perl-doc must hold 5 MB of POD; got $bytes bytes in $new/text"
+  mv "$new/text" "$text"
+  rm -rf "$new"
+}
+
+prepare_tokens() {
+  if [ -f "$tokens" ] && [ -z "$(find "$text" -newer "$tokens" -print -quit)" ]; then
+    say "Tokens: $tokens is up to date"
+    return
+  fi
+  say "Tokens: $text -> $tokens"
+  "$smoe" prepare --input "$text" --output "$tokens" --force
+}
+
+# One line per validation of the run, with a bar as long as its bits per byte.
+print_curve() {
+  sed -n 's/.*"kind":"validation","step":\([0-9]*\).*"bits_per_byte":\([0-9.]*\).*/\1 \2/p' \
+    "$run/metrics.jsonl" |
+    awk '{
+      bar = sprintf("%*s", $2 * 8, "")
+      gsub(/ /, "#", bar)
+      printf "  step %5d  %.3f  %s\n", $1, $2, bar
+    }'
+}
+
+install_packages "${build_packages[@]}"
+build release smoe
+fetch_text
+prepare_tokens
+
+say "Training: configs/tiny.yaml"
+"$smoe" train configs/tiny.yaml
+
+say "Validation, bits per byte: 8 is knowing nothing of the text"
+print_curve
+
+say "What the model writes"
+"$smoe" generate "$run" --prompt "The function " --max-tokens 300 --temperature 0.8 --top-p 0.9
+
+say "Done. $run holds the run: its configuration, metrics and checkpoints; README.md goes on from here"
