@@ -71,7 +71,8 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta);
 
 /// Causal grouped-query attention: qkv [T, (H + 2 Hkv) C] -> [T, H C], scale 1/sqrt(C). Saves qkv,
-/// the output and one number a query and head; never holds more than a block of rows of scores.
+/// the output and one number a query and head; never holds more than a block of rows of scores. The
+/// backward writes its gradient over the saved qkv where the tape holds the sole reference.
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape);
 
 // ---- experts (ops/routing.cpp, parallel_linear.cpp, activation.cpp, combine.cpp, moe_mlp.cpp) --
