@@ -25,8 +25,14 @@ Config resolved(Config config, const TokenSet& training) {
   return config;
 }
 
-std::string millions(std::int64_t n) {
-  return fmt::format("{:.2f} M", n / 1e6);
+// Three digits and a unit: "3.48 M".
+std::string short_count(std::int64_t n) {
+  if (n < 1'000) return std::to_string(n);
+  const auto [unit, name] = n < 1'000'000       ? std::pair(1e3, "k")
+                            : n < 1'000'000'000 ? std::pair(1e6, "M")
+                                                : std::pair(1e9, "B");
+  const double value = static_cast<double>(n) / unit;
+  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, name);
 }
 
 }  // namespace
@@ -67,11 +73,11 @@ void Run::describe() {
   const ModelSize size = model_size(m);
   say(fmt::format(
       "{}: {} parameters, {} active; {} layers of width {}, {} experts of width {}, top {}",
-      config_.run.name, millions(size.total), millions(size.active), m.num_layers, m.d_model,
+      config_.run.name, short_count(size.total), short_count(size.active), m.num_layers, m.d_model,
       m.num_experts, m.d_expert, m.top_k));
   say(fmt::format("data    {}: {} training tokens, {} for validation, vocabulary {}",
-                  training_.path(), millions(training_.num_tokens(Split::train)),
-                  millions(validation().num_tokens(Split::validation)), m.vocab_size));
+                  training_.path(), short_count(training_.num_tokens(Split::train)),
+                  short_count(validation().num_tokens(Split::validation)), m.vocab_size));
   say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
                   to_string(current_stream().device()), cpu::num_threads(), config_.train.steps,
                   config_.train.global_batch * config_.train.seq_len));

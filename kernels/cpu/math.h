@@ -2,28 +2,43 @@
 // no table; they are within two units in the last place of the exact value unless said otherwise.
 // The f64 forms are the C++ library's. NaNs stay NaNs.
 #pragma once
+#include <bit>
 #include <cmath>
 
 #include "kernels/cpu/lanes.h"
 
 namespace smoe::cpu {
 
-/// e^x. Below -87.3 and above 88.3, where f32 ends, the value at that end.
-inline F32x8 exp(F32x8 x) {
-  x = x > 88.37f ? F32x8{} + 88.37f : x;
-  x = x < -87.33f ? F32x8{} - 87.33f : x;
+namespace detail {
+
+// For one f32 number or a vector of them; U holds as many 32-bit words.
+template <class U, class F>
+inline F exp_f32(F x) {
+  x = x > 88.37f ? F{} + 88.37f : x;
+  x = x < -87.33f ? F{} - 87.33f : x;
   // x = n ln 2 + r. Adding 1.5 * 2^23 rounds to an integer and leaves n in the low bits.
   constexpr float kMagic = 12582912.0f;
-  const F32x8 shifted = x * 1.44269504f + kMagic;
-  const F32x8 n = shifted - kMagic;
-  const F32x8 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  const F shifted = x * 1.44269504f + kMagic;
+  const F n = shifted - kMagic;
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   // (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2, interpolated at Chebyshev nodes.
-  F32x8 p = r * 1.392618359e-3f + 8.363179053e-3f;
+  F p = r * 1.392618359e-3f + 8.363179053e-3f;
   p = p * r + 4.166655462e-2f;
   p = p * r + 1.666657698e-1f;
   p = p * r + 0.5f;
-  const F32x8 power = p * (r * r) + r + 1.0f;
-  return power * reinterpret_cast<F32x8>((reinterpret_cast<U32x8>(shifted) << 23) + 0x3f800000u);
+  const F power = p * (r * r) + r + 1.0f;
+  return power * std::bit_cast<F>((std::bit_cast<U>(shifted) << 23) + 0x3f800000u);
+}
+
+}  // namespace detail
+
+/// e^x. Below -87.3 and above 88.3, where f32 ends, the value at that end.
+inline F32x8 exp(F32x8 x) {
+  return detail::exp_f32<U32x8>(x);
+}
+/// The same for one number, in loops that the compiler vectorises.
+inline float exp(float x) {
+  return detail::exp_f32<std::uint32_t>(x);
 }
 inline double exp(double x) {
   return std::exp(x);
