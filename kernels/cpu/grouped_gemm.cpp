@@ -91,14 +91,18 @@ struct WeightGradient {
   RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
   bool gathers_dy = cpu::needs_scratch<Acc>(args.dy, dy_index);
   bool gathers_x = cpu::needs_scratch<Acc>(args.x, x_index);
-  // Of a tile of one expert's gradient; several an expert, so that one which got all rows still
-  // keeps several threads busy.
-  std::int64_t tile_out = 256, tile_in = 256;
+  // Of a tile of one expert's gradient. Enough tiles that an expert which got many of the rows
+  // still keeps several threads busy.
+  std::int64_t tile_out = 512, tile_in = 512;
 
+  static constexpr std::int64_t kEnoughTasks = 32;
   static constexpr std::int64_t kDepth = 512;  // rows gathered at a time
 
   explicit WeightGradient(const ExpertGradientArgs& gradient) : args(gradient) {
-    while (ceil_div(out, tile_out) * ceil_div(in, tile_in) < 4 && tile_out + tile_in > 256)
+    const auto num_tasks = [&] {
+      return args.routing.num_experts * ceil_div(out, tile_out) * ceil_div(in, tile_in);
+    };
+    while (num_tasks() < kEnoughTasks && tile_out + tile_in > 256)
       (tile_out < tile_in ? tile_in : tile_out) /= 2;
     tile_out = std::min(tile_out, out);
     tile_in = std::min(tile_in, in);

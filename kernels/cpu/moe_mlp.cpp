@@ -13,7 +13,7 @@ using cpu::RowIndex;
 using cpu::Scratch;
 
 constexpr std::int64_t kTileRows = 256;
-constexpr std::int64_t kTileCols = 256;  // of F
+constexpr std::int64_t kTileCols = 512;  // of F
 
 // T the storage type, Act the non-linearity.
 template <class T, class Act>

@@ -57,6 +57,7 @@ struct Panel {
 /// A block of `m` as Acc; uses block.rows() * block.cols() elements of scratch unless m holds Acc.
 template <class Acc>
 Panel<Acc> load_panel(const ConstMatrix& m, const Block& block, Acc* scratch) {
+  if (block.rows() == 0 || block.cols() == 0) return {scratch, block.cols()};
   if (m.dtype == dtype_of<Acc>) return {m.row<Acc>(block.row_begin) + block.col_begin, m.stride};
   dispatch_floating(m.dtype, [&](auto type) {
     using T = decltype(type);

@@ -88,8 +88,9 @@ TEST_CASE("gemm converts between dtypes") {
 TEST_CASE("gemm with nothing to sum leaves beta c, with no rows or columns leaves all alone") {
   for (const DType dtype : kDtypes)
     for (const double beta : {0.0, 1.0})
-      for (const Sizes& sizes : {Sizes{3, 4, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})
-        check({sizes, false, false, dtype, dtype, dtype, beta});
+      for (const Sizes& sizes : {Sizes{3, 4, 0}, {300, 700, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})
+        for (const bool transpose : {false, true})
+          check({sizes, transpose, !transpose, dtype, dtype, dtype, beta});
 }
 
 TEST_CASE("gemm cuts a long sum with a small output into slices") {

@@ -61,7 +61,8 @@ inline const std::vector<MoeCase>& moe_cases() {
 inline const std::vector<MoeCase>& wide_moe_cases() {
   static const std::vector<MoeCase> cases = {
       {40, 2, 4, 300, 530},
-      {30, 2, 4, 530, 300, Spread::ends_empty},
+      {30, 2, 4, 530, 540, Spread::ends_empty},
+      {20, 2, 3, 9, 1100, Spread::middle_empty},
       {300, 2, 2, 260, 270, Spread::one_expert},
   };
   return cases;
