@@ -135,7 +135,7 @@ TEST_CASE("grouped products agree with plain loops in every layout and dtype") {
       for (const DType dtype : kDtypes) check_case(test, mode, dtype);
 }
 
-TEST_CASE("grouped products agree with plain loops with more columns than a tile") {
+TEST_CASE("grouped products agree with plain loops with more columns and rows than a tile") {
   const PoisonGuard poison;
   for (const MoeCase& test : wide_moe_cases())
     for (const Mode& mode : {kModes[0], kModes[3], kModes[4]})

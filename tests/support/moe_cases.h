@@ -57,13 +57,14 @@ inline const std::vector<MoeCase>& moe_cases() {
   return cases;
 }
 
-/// A few with more columns than a tile has, for kernels alone.
+/// A few with more columns or rows than a tile and its parts have, for kernels alone.
 inline const std::vector<MoeCase>& wide_moe_cases() {
   static const std::vector<MoeCase> cases = {
       {40, 2, 4, 300, 530},
       {30, 2, 4, 530, 540, Spread::ends_empty},
       {20, 2, 3, 9, 1100, Spread::middle_empty},
       {300, 2, 2, 260, 270, Spread::one_expert},
+      {1100, 1, 2, 5, 6, Spread::one_expert},
   };
   return cases;
 }
