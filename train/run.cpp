@@ -84,7 +84,19 @@ void Run::describe() {
   say(fmt::format("folder  {}", folder_.path()));
 }
 
+// A checkpoint refuses another configuration by its digest; this says which keys differ.
+void Run::check_same_config() const {
+  const bool goes_on = config_.checkpoint.resume == "auto" &&
+                       kind_of(folder_.checkpoints_path()) == PathKind::folder;
+  if (!goes_on || kind_of(folder_.config_path()) != PathKind::file) return;
+  const auto differences = resume_differences(load_config(folder_.config_path()), config_);
+  SMOE_CHECK(differences.empty(), folder_.path(), ": cannot go on with ", differences[0],
+             differences.size() > 1 ? concat(", and ", differences.size() - 1, " more keys") : "",
+             "; put it back, or choose another run.name");
+}
+
 void Run::resume() {
+  check_same_config();
   const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
                                         [this](StateVisitor& v) { trainer_.visit_state(v); });
   if (step) trainer_.state_loaded();

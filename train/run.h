@@ -28,6 +28,7 @@ class Run {
   template <class Report>
   void show(const Report& report);
   void describe();
+  void check_same_config() const;
   void resume();
   void train_step();
   void handle_nonfinite();

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/train/temporary_folder.h"
+
 namespace {
 
 struct Outcome {
@@ -61,6 +63,36 @@ TEST_CASE("what the system refuses is one line and exit code 1") {
   const Outcome full = run_smoe("train configs/tiny.yaml --print-config 2>&1 >/dev/full");
   CHECK(full.exit_code == 1);
   CHECK(full.output == "standard output: could not be written\n");
+}
+
+TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
+  const smoe::TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += "a line of text, number " + std::to_string(i) + "\n";
+  smoe::overwrite(folder / "text.txt", text);
+  const std::string set = folder / "set.h5", in_folder = " run.dir=" + folder.path();
+  CHECK(run_smoe("prepare --input " + folder.path() + "/text.txt --output " + set + " 2>&1")
+            .exit_code == 0);
+  const std::string train = "train configs/tiny.yaml data.path=" + set + in_folder +
+                            " train.steps=4 schedule.warmup_steps=1 train.seq_len=32"
+                            " train.eval_every=2 train.eval_batches=2 log.every=1 2>&1";
+  const Outcome first = run_smoe(train);
+  CAPTURE(first.output);
+  CHECK(first.exit_code == 0);
+  CHECK(first.output.find("step 4/4  validation loss") != std::string::npos);
+  const Outcome again = run_smoe(train);
+  CHECK(again.exit_code == 0);
+  CHECK(again.output.find("resumed from ") != std::string::npos);
+  const Outcome written =
+      run_smoe("generate " + folder.path() + "/tiny --prompt 'a line' --max-tokens 20 2>&1");
+  CHECK(written.exit_code == 0);
+  CHECK(written.output.starts_with("a line"));
+  check_failure("generate " + folder.path(), 2,
+                folder.path() + ": must be the folder of a run, or of a checkpoint in one");
+  check_failure("train configs/tiny.yaml data.path=" + set + in_folder + " optim.lr=1", 2,
+                folder.path() +
+                    "/tiny: cannot go on with train.steps=600, it was trained with 4, "
+                    "and 3 more keys; put it back, or choose another run.name");
 }
 
 }  // namespace

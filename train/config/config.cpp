@@ -125,4 +125,16 @@ std::string config_digest(const Config& config) {
   return hasher.digest().hex();
 }
 
+std::vector<std::string> resume_differences(const Config& trained, const Config& now) {
+  Config before = trained, after = now;
+  const std::vector<Field> old_fields = fields_of(before), new_fields = fields_of(after);
+  std::vector<std::string> differences;
+  for (std::size_t i = 0; i < old_fields.size(); ++i) {
+    const std::string had = to_yaml(old_fields[i].slot), has = to_yaml(new_fields[i].slot);
+    if (old_fields[i].resume == Resume::must_match && had != has)
+      differences.push_back(concat(old_fields[i].key, "=", has, ", it was trained with ", had));
+  }
+  return differences;
+}
+
 }  // namespace smoe

@@ -85,4 +85,8 @@ std::string to_yaml(const Config& config);
 /// wrote the checkpoint: those that decide the trained numbers, not where they go or who watches.
 std::string config_digest(const Config& config);
 
+/// Where `now` and the configuration that a run was trained with differ in keys of config_digest:
+/// "optim.lr=0.1, it was trained with 0.003" for each; empty when the digests agree.
+std::vector<std::string> resume_differences(const Config& trained, const Config& now);
+
 }  // namespace smoe
