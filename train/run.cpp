@@ -107,6 +107,10 @@ void Run::resume() {
 }
 
 int Run::train() {
+  if (saved_step_ >= config_.train.steps) {
+    say(fmt::format("nothing to do: all {} steps are done", config_.train.steps));
+    return 0;
+  }
   const StopSignals signals;
   if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
   while (trainer_.steps_done() < config_.train.steps) {

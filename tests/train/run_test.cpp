@@ -77,6 +77,7 @@ TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it s
     const std::string before = state_at(setting.config, "step-00000060");
     CHECK(Run(setting.config).train() == 0);
     CHECK(state_at(setting.config, "step-00000060") == before);
+    CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"validation\"") == 1);
   }
   SUBCASE("and its model is loaded from run or checkpoint") {
     CHECK(load_model(paths.path()).step == 60);
