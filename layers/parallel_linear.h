@@ -12,7 +12,7 @@ class ParallelLinear : public Module {
     RowLayout input = RowLayout::scattered;
     RowLayout output = RowLayout::grouped;
     bool bias = false;
-    Parameter::Options weight;
+    Parameter::Options weight = {};
   };
 
   /// Weight `name`.weight [num_experts, num_outputs, num_inputs] from a normal distribution of
