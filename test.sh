@@ -1,9 +1,9 @@
 #!/bin/bash
 # Installs what is missing (Debian or Ubuntu, as root or through sudo), builds, and runs the tests.
 #
-#   ./test.sh          the release suite, lint, and the suite under ASan + UBSan at reduced sizes
+#   ./test.sh          the release suite, lint, and the suite again under ASan + UBSan
 #   ./test.sh --quick  the release suite without its slow tests, and lint
-#   ./test.sh --all    the default, then the suite under ThreadSanitizer at reduced sizes
+#   ./test.sh --all    the default, then the suite under ThreadSanitizer
 #
 # A stage that fails does not keep the next one from running; the summary at the end names it.
 set -euo pipefail
@@ -50,10 +50,9 @@ release_suite() {
 
 lint() { run_tests release -L lint; }
 
-# Under a sanitizer tests shrink what they may: see SMOE_TEST_REDUCED in tests/.
 sanitized_suite() {
   build "$1" all
-  SMOE_TEST_REDUCED=1 run_tests "$1" -L cpu -LE slow
+  run_tests "$1" -L cpu -LE slow
 }
 
 thread_sanitized_suite() {
