@@ -39,6 +39,20 @@ hid_t element_type(const Hdf5Dataset& dataset) {
   return -1;
 }
 
+// Creates the groups that the data set is to lie in. Not left to H5Dcreate2, which would note the
+// time in each: the same input must give the same bytes.
+void create_groups(hid_t file, const std::string& name, const std::string& what) {
+  const Hdf5Handle creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, what);
+  SMOE_CHECK(H5Pset_obj_track_times(creation, false) >= 0, what);
+  for (std::size_t end = name.find('/', 1); end != std::string::npos;
+       end = name.find('/', end + 1)) {
+    const std::string group = name.substr(0, end);
+    if (H5Lexists(file, group.c_str(), H5P_DEFAULT) > 0) continue;
+    Hdf5Handle(H5Gcreate2(file, group.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose, what)
+        .close(what);
+  }
+}
+
 // Creates the data set, its space allocated but not written, and fills in its offset.
 void create_dataset(hid_t file, Hdf5Dataset& dataset) {
   const std::string what = "hdf5: cannot create data set " + dataset.name;
@@ -46,15 +60,14 @@ void create_dataset(hid_t file, Hdf5Dataset& dataset) {
   const Hdf5Handle space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr),
                          H5Sclose, what);
   const Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, what);
-  const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose, what);
   SMOE_CHECK(H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 &&
                  H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
                  H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0 &&
-                 H5Pset_obj_track_times(creation, false) >= 0 &&
-                 H5Pset_create_intermediate_group(links, 1) >= 0,
+                 H5Pset_obj_track_times(creation, false) >= 0,
              what);
-  Hdf5Handle created(H5Dcreate2(file, dataset.name.c_str(), element_type(dataset), space, links,
-                                creation, H5P_DEFAULT),
+  create_groups(file, dataset.name, what);
+  Hdf5Handle created(H5Dcreate2(file, dataset.name.c_str(), element_type(dataset), space,
+                                H5P_DEFAULT, creation, H5P_DEFAULT),
                      H5Dclose, what);
   dataset.bytes = dataset.element_bytes;
   for (const std::int64_t dim : dataset.shape) dataset.bytes *= dim;
