@@ -8,8 +8,6 @@
 namespace smoe {
 namespace {
 
-constexpr std::int64_t kMaxDescriptionBytes = std::int64_t{64} << 20;
-
 Checkpoint newest_checkpoint(const RunPaths& run) {
   const CheckpointStore store({.folder = run.checkpoints_path()},
                               [](const std::string& line) { std::cerr << line << std::endl; });
@@ -28,7 +26,7 @@ LoadedModel load_model(const std::string& path) {
   const Checkpoint checkpoint = is_run ? newest_checkpoint(run) : Checkpoint(path);
   LoadedModel loaded;
   loaded.config = load_config(run.config_path());
-  loaded.tokenizer = make_tokenizer(read_file(run.tokenizer_path(), kMaxDescriptionBytes));
+  loaded.tokenizer = load_tokenizer(run.tokenizer_path());
   loaded.model = std::make_unique<Transformer>(loaded.config.model);
   const DType compute = loaded.config.train.precision;
   loaded.store = std::make_unique<ParameterStore>(

@@ -102,7 +102,7 @@ void Run::resume() {
   if (step) trainer_.state_loaded();
   saved_step_ = step.value_or(-1);
   folder_.write_config(to_yaml(config_));
-  folder_.write_tokenizer(training_.tokenizer());
+  folder_.write_tokenizer(*training_.tokenizer());
   metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
 }
 

@@ -14,6 +14,7 @@ BEGIN {
   library("cli11", "CLI/**")
   library("hdf5", "hdf5.h H5*.h")
   library("zlib", "zlib.h")
+  library("sentencepiece", "sentencepiece_*.h")
   library("doctest", "doctest/**")
   library("posix", "sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h immintrin.h poll.h pthread.h sched.h" \
                    " signal.h spawn.h termios.h unistd.h")
@@ -27,10 +28,10 @@ BEGIN {
   may_include("autograd", "core/** kernels/*.h autograd/**")
   may_include("layers", "core/** autograd/** layers/**")
   may_include("optim", "core/** kernels/*.h autograd/parameter*.h optim/**")
-  may_include("train", "posix xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib" \
+  may_include("train", "posix xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib sentencepiece" \
                        " core/** kernels/*.h autograd/** layers/** optim/** train/**")
   may_include("tests/reference", "tests/reference/**")
-  may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib doctest" \
+  may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib sentencepiece doctest" \
                        " core/** kernels/** autograd/** layers/** optim/** train/** tests/**")
 
   # Calls that belong in one place.

@@ -64,7 +64,7 @@ TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it s
   const RunPaths paths(setting.config.run.folder());
   CHECK(Run(setting.config).train() == 0);
   CHECK(config_digest(load_config(paths.config_path())) == config_digest(setting.config));
-  CHECK(make_tokenizer(text_of(paths.tokenizer_path()))->vocab_size() == 257);
+  CHECK(load_tokenizer(paths.tokenizer_path())->vocab_size() == 257);
   CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"step\"") == 12);
   CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"validation\"") == 1);
   CHECK(count_of(text_of(paths.log_path()), "\nstep ") == 13);

@@ -47,7 +47,7 @@ void print_summary(const PrepareSummary& summary, const Tokenizer& tokenizer,
                              counted(summary.num_empty, "empty file"),
                              counted(summary.num_binary, "binary file"));
   }
-  std::cout << fmt::format("  {:<12}{}\n", "tokenizer", tokenizer.description());
+  std::cout << fmt::format("  {:<12}{}\n", "tokenizer", tokenizer.summary());
   std::cout << fmt::format("  {:<12}{}\n", "digest", header.content_digest().hex());
 }
 

@@ -90,10 +90,15 @@ void TokenSet::read_digests() {
   is_checked_.assign(digests_.size(), false);
 }
 
-std::string TokenSet::tokenizer() const {
-  std::string description(static_cast<std::size_t>(tokenizer_.bytes), '\0');
-  read_bytes(tokenizer_.offset, description.data(), tokenizer_.bytes);
-  return description;
+std::unique_ptr<Tokenizer> TokenSet::tokenizer() const {
+  SMOE_CHECK(tokenizer_.bytes <= kMaxTokenizerBytes, path(), ": a tokenizer of at most ",
+             kMaxTokenizerBytes, " bytes is read; got ", tokenizer_.bytes);
+  std::string bytes(static_cast<std::size_t>(tokenizer_.bytes), '\0');
+  read_bytes(tokenizer_.offset, bytes.data(), tokenizer_.bytes);
+  std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(bytes, path() + ": /tokenizer");
+  SMOE_CHECK(tokenizer->vocab_size() == vocab_size(), path(), ": its tokenizer has ",
+             tokenizer->vocab_size(), " tokens; got a set of ", vocab_size());
+  return tokenizer;
 }
 
 void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,

@@ -2,11 +2,13 @@
 // checked: header, metadata and the table of digests on opening, the data block by block on first
 // touch, and token ids must lie within the vocabulary.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/io.h"
 #include "train/data/token_set_format.h"
+#include "train/data/tokenizer.h"
 
 namespace smoe {
 
@@ -28,8 +30,8 @@ class TokenSet {
   std::int64_t num_bytes(Split split) const { return header_.text_bytes[static_cast<int>(split)]; }
   /// Digest of everything the set holds: tokens, documents, tokenizer and how it is split.
   Digest digest() const { return header_.content_digest(); }
-  /// What make_tokenizer takes.
-  std::string tokenizer() const;
+  /// The tokenizer it was made with. Throws: UsageError when it is damaged; SystemError.
+  std::unique_ptr<Tokenizer> tokenizer() const;
 
   /// Copies tokens [begin, begin + count) of a split to `target`, each in [0, vocab_size).
   /// Throws: UsageError outside of the split, or when a block touched for the first time is

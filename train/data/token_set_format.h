@@ -5,7 +5,7 @@
 // of the file is outside of some digest. The same text gives the same file, byte for byte.
 //   train/tokens, validation/tokens         u16 [n], or u32 for a vocabulary past 65536
 //   train/documents, validation/documents   u64 [n], position of each document's first token
-//   tokenizer                               u8 [n], the tokenizer's description
+//   tokenizer                               u8 [n], the tokenizer's file
 //   digests                                 u64 [blocks, 2], high and low words, last in the file
 #pragma once
 #include <cstdint>

@@ -38,7 +38,7 @@ TokenSetHeader TokenSetWriter::finish() {
   SMOE_CHECK(header_.num_tokens[0] > 0, "token set: there is no text to train on");
   for (const auto& documents : documents_)
     put_bytes(documents.data(), static_cast<std::int64_t>(documents.size() * sizeof documents[0]));
-  const std::string tokenizer = tokenizer_.description();
+  const std::string& tokenizer = tokenizer_.file_bytes();
   put_bytes(tokenizer.data(), static_cast<std::int64_t>(tokenizer.size()));
   if (!block_.empty()) put_block();
 

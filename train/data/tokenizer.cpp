@@ -1,6 +1,8 @@
 #include "train/data/tokenizer.h"
 
 #include "core/base/check.h"
+#include "core/io.h"
+#include "train/data/sentencepiece_tokenizer.h"
 
 namespace smoe {
 namespace {
@@ -54,21 +56,31 @@ void ByteTokenizer::encode(std::string_view text, std::vector<std::int32_t>& tok
   for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
 }
 
-std::string ByteTokenizer::bytes_of(std::int32_t token) const {
+const std::string& ByteTokenizer::bytes_of(std::int32_t token) const {
+  static const std::vector<std::string> kBytes = [] {
+    std::vector<std::string> bytes;
+    for (int i = 0; i < 256; ++i) bytes.emplace_back(1, static_cast<char>(i));
+    bytes.emplace_back();  // of end_of_text
+    return bytes;
+  }();
   SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids are 0 to ", vocab_size() - 1,
              "; got ", token);
-  return token == end_of_text() ? std::string() : std::string(1, static_cast<char>(token));
+  return kBytes[static_cast<std::size_t>(token)];
 }
 
-std::string ByteTokenizer::description() const {
-  return R"({"kind": "bytes", "vocab_size": 257, "end_of_text": 256})";
+const std::string& ByteTokenizer::file_bytes() const {
+  static const std::string kFile = R"({"kind": "bytes", "vocab_size": 257, "end_of_text": 256})";
+  return kFile;
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(const std::string& description) {
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& file_bytes, const std::string& path) {
   auto bytes = std::make_unique<ByteTokenizer>();
-  SMOE_CHECK(description == bytes->description(), "tokenizer: no tokenizer is described by ",
-             description.substr(0, 80));
-  return bytes;
+  if (file_bytes == bytes->file_bytes()) return bytes;
+  return std::make_unique<SentencePieceTokenizer>(file_bytes, path);
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
+  return make_tokenizer(read_file(path, kMaxTokenizerBytes), path);
 }
 
 std::string TextDecoder::push(std::int32_t token) {

@@ -6,6 +6,11 @@
 
 namespace smoe {
 
+std::string RunPaths::tokenizer_path() const {
+  const std::string model = path_ + "/tokenizer.model";
+  return kind_of(model) == PathKind::file ? model : path_ + "/tokenizer.json";
+}
+
 RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
   if (kind_of(path()) == PathKind::none) {
     make_folders(path());
@@ -46,8 +51,8 @@ void RunFolder::write_config(std::string_view yaml) const {
   write_file_atomically(config_path(), yaml);
 }
 
-void RunFolder::write_tokenizer(std::string_view description) const {
-  write_file_atomically(tokenizer_path(), description);
+void RunFolder::write_tokenizer(const Tokenizer& tokenizer) const {
+  write_file_atomically(path() + "/" + tokenizer.file_name(), tokenizer.file_bytes());
 }
 
 }  // namespace smoe

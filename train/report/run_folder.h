@@ -1,7 +1,7 @@
 // The folder that a run writes to, and the rules of who may write there.
 //
 //   runs/NAME/config.yaml      the effective configuration
-//             tokenizer.json   what turns its tokens into text
+//             tokenizer.json   or tokenizer.model: what turns its tokens into text
 //             metrics.jsonl    one line a report (metrics_file.h)
 //             log.txt          what the console showed
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/io.h"
+#include "train/data/tokenizer.h"
 
 namespace smoe {
 
@@ -21,7 +22,8 @@ class RunPaths {
 
   const std::string& path() const { return path_; }
   std::string config_path() const { return path_ + "/config.yaml"; }
-  std::string tokenizer_path() const { return path_ + "/tokenizer.json"; }
+  /// Where the tokenizer's file is, under the name that its kind has.
+  std::string tokenizer_path() const;
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
   std::string log_path() const { return path_ + "/log.txt"; }
   std::string checkpoints_path() const { return path_ + "/checkpoints"; }
@@ -43,8 +45,8 @@ class RunFolder : public RunPaths {
   /// Stores the effective configuration. To be called once the run is known to go on with what is
   /// here, so that a refused start does not change the copy.
   void write_config(std::string_view yaml) const;
-  /// Stores the tokenizer's description, so that the trained model needs no token set.
-  void write_tokenizer(std::string_view description) const;
+  /// Stores the tokenizer's file, so that the trained model needs no token set.
+  void write_tokenizer(const Tokenizer& tokenizer) const;
 
  private:
   void claim();

@@ -25,12 +25,12 @@ TEST_CASE("bytes become tokens and come back, whatever they are") {
   CHECK_THROWS_AS(tokenizer.bytes_of(-1), UsageError);
 }
 
-TEST_CASE("a tokenizer is made again from its description, and from nothing else") {
+TEST_CASE("a tokenizer is made again from its file, and from nothing else") {
   const ByteTokenizer tokenizer;
-  const auto again = make_tokenizer(tokenizer.description());
+  const auto again = make_tokenizer(tokenizer.file_bytes(), "a");
   CHECK(again->vocab_size() == 257);
   CHECK(again->digest() == tokenizer.digest());
-  CHECK_THROWS_AS(make_tokenizer("{}"), UsageError);
+  CHECK_THROWS_AS(make_tokenizer("{}", "a"), UsageError);
 }
 
 TEST_CASE("text is given out in whole characters; what is no UTF-8 shows as U+FFFD") {

@@ -1,0 +1,112 @@
+#include "train/data/sentencepiece_model.h"
+
+#include <cstdint>
+
+#include "core/base/check.h"
+#include "train/config/text.h"
+
+namespace smoe {
+namespace {
+
+// The library builds a trie of the pieces by recursion over their bytes.
+constexpr std::size_t kMaxPieceBytes = 1024;
+constexpr std::int64_t kMaxPieces = 1 << 22;
+
+// Field numbers of sentencepiece_model.proto.
+enum ModelField : std::uint64_t { kPieces = 1, kTrainer = 2 };
+constexpr std::uint64_t kPieceText = 1;
+
+// normalizer_spec { name: "identity"  add_dummy_prefix: false  remove_extra_whitespaces: false
+// escape_whitespaces: true } as field 3 of the model.
+constexpr std::string_view kIdentity("\x1a\x10\x0a\x08identity\x18\x00\x20\x00\x28\x01", 18);
+
+// Takes the fields of a message off its front, one by one.
+class FieldReader {
+ public:
+  FieldReader(std::string_view message, const std::string& path) : rest_(message), path_(path) {}
+
+  // The next field, its bytes whole in `field`, what is in a string or message in `content`.
+  // Returns its number, 0 at the end.
+  std::uint64_t next(std::string_view& field, std::string_view& content) {
+    if (rest_.empty()) return 0;
+    const std::string_view begin = rest_;
+    const std::uint64_t tag = take_varint();
+    content = {};
+    switch (tag & 7) {
+      case 0:
+        take_varint();
+        break;
+      case 1:
+        take(8);
+        break;
+      case 2:
+        content = take(take_varint());
+        break;
+      case 5:
+        take(4);
+        break;
+      default:
+        fail();
+    }
+    field = begin.substr(0, begin.size() - rest_.size());
+    if (tag >> 3 == 0) fail();
+    return tag >> 3;
+  }
+
+ private:
+  [[noreturn]] void fail() const {
+    throw UsageError(concat(path_, ": no tokenizer: neither a SentencePiece model nor ",
+                            "what `smoe prepare` writes, or damaged"));
+  }
+
+  std::string_view take(std::uint64_t bytes) {
+    if (bytes > rest_.size()) fail();
+    const std::string_view taken = rest_.substr(0, bytes);
+    rest_.remove_prefix(bytes);
+    return taken;
+  }
+
+  std::uint64_t take_varint() {
+    std::uint64_t value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+      const auto byte = static_cast<unsigned char>(take(1)[0]);
+      value |= std::uint64_t{byte & 0x7fu} << shift;
+      if (byte < 0x80) return value;
+    }
+    fail();
+  }
+
+  std::string_view rest_;
+  const std::string& path_;
+};
+
+void check_piece(std::string_view piece, std::int64_t id, const std::string& path) {
+  std::string_view field, content;
+  FieldReader fields(piece, path);
+  while (const std::uint64_t number = fields.next(field, content)) {
+    if (number != kPieceText) continue;
+    SMOE_CHECK(content.size() <= kMaxPieceBytes && content.find('\0') == std::string_view::npos,
+               path, ": damaged: piece ", id, " must be text of at most ", kMaxPieceBytes,
+               " bytes; got ", content.size(), ": ", shown(content.substr(0, 40)));
+  }
+}
+
+}  // namespace
+
+std::string as_lossless_model(std::string_view model, const std::string& path) {
+  std::string lossless;
+  std::int64_t num_pieces = 0;
+  std::string_view field, content;
+  FieldReader fields(model, path);
+  while (const std::uint64_t number = fields.next(field, content)) {
+    if (number == kPieces) {
+      SMOE_CHECK(num_pieces < kMaxPieces, path, ": damaged: more than ", kMaxPieces, " pieces");
+      check_piece(content, num_pieces++, path);
+    }
+    if (number == kPieces || number == kTrainer) lossless += field;
+  }
+  SMOE_CHECK(num_pieces > 0, path, ": no tokenizer: it has no pieces");
+  return lossless += kIdentity;
+}
+
+}  // namespace smoe
