@@ -55,11 +55,12 @@ Variable embedding(const Tensor& token_ids, Parameter& weight);
 Variable rms_norm(const Variable& x, Parameter& weight, double epsilon);
 
 struct ResidualNorm {
-  Variable sum;     ///< [T, D], residual + delta
+  Variable sum;     ///< [T, D], residual + delta; the residual itself without a delta
   Variable normed;  ///< [T, D], rms_norm(sum)
 };
-/// Residual add and RMSNorm in one pass. Saves sum and one number a row; the backward joins both
-/// outputs' gradients in one pass too and gives the same tensor to residual and delta.
+/// Residual add and RMSNorm in one pass; the delta may be undefined. Saves sum and one number a
+/// row; the backward joins both outputs' gradients in one pass too and gives the same tensor to
+/// residual and delta.
 ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
                           double epsilon);
 
@@ -90,6 +91,10 @@ struct Routing {
 /// eq. 4 (balance), arXiv:2202.08906 eq. 5 (z), arXiv:2408.15664 (bias).
 Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
               const Tensor& selection_bias);
+
+/// route for the same logits computed once more: outputs, gradients and what is saved are those of
+/// the `earlier` call, whose choice of experts stands whatever the logits hold now.
+Routing route_again(const Variable& logits, const Routing& earlier, RouterScore score);
 
 /// load[e] += rows that the plan sends to expert e; load i64 [E]. Not differentiable.
 void add_expert_load(const RoutingPlan& plan, const Tensor& load);
@@ -122,9 +127,10 @@ Variable activation(const Variable& h, Activation kind);
 /// sum_j gates[t, j] W2[e] act(W1[e] x[t]). w1 [E, 2, F, D] for gated activations (gate rows
 /// first), [E, F, D] for plain ones; w2 [E, D, F]. Saves x, gates and the pre-activations alone;
 /// the gates' gradient is <dA', A>, dh overwrites h, and dx the output's gradient where nobody else
-/// refers to that. The backward needs one more array of N rows of the wider of D and F.
+/// refers to that. The backward needs one more array of N rows of the wider of D and F. With
+/// `recompute` the pre-activations are not saved but computed again, to the same bits.
 Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& plan, Parameter& w1,
-                 Parameter& w2, Activation kind);
+                 Parameter& w2, Activation kind, bool recompute = false);
 
 // ---- loss (ops/lm_head_loss.cpp) ---------------------------------------------------------------
 

@@ -31,10 +31,17 @@ bool InputGradients::is_unit(const Tensor& dy) const {
   return dy.shares_storage(tape_.unit_);
 }
 
-const Tensor& WatchedGradients::of(const Variable& x) const {
+Tensor WatchedGradients::find(const Variable& x) const {
   for (const auto& [slot, gradient] : by_slot_)
-    if (x.graph_ == graph_ && x.slot_ == slot && gradient.defined()) return gradient;
-  throw UsageError("backward: no gradient reached this variable, or it was not watched");
+    if (x.graph_ == graph_ && x.slot_ == slot) return gradient;
+  return Tensor();
+}
+
+Tensor WatchedGradients::of(const Variable& x) const {
+  Tensor gradient = find(x);
+  SMOE_CHECK(gradient.defined(),
+             "backward: no gradient reached this variable, or it was not watched");
+  return gradient;
 }
 
 Tape::Tape() : graph_(next_graph()) {}
@@ -52,8 +59,7 @@ Variable Tape::watch(Tensor x) {
 
 std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
                                  std::span<const Variable* const> inputs,
-                                 std::initializer_list<Parameter*> parameters,
-                                 MultiBackward backward) {
+                                 std::span<Parameter* const> parameters, MultiBackward backward) {
   Node node{op,
             {},
             static_cast<std::int64_t>(slots_.size()),
@@ -95,11 +101,25 @@ WatchedGradients Tape::backward(const Variable& loss) {
   kernels::fill(launch(), {unit_.data(), unit_.dtype(), 1, 1.0});
   gradients_.assign(slots_.size(), Tensor());
   gradients_[loss.slot_] = unit_;
-  while (!nodes_.empty()) {
-    Node node = std::move(nodes_.back());
-    nodes_.pop_back();
-    run(std::move(node));
+  return sweep();
+}
+
+WatchedGradients Tape::backward(std::vector<Variable> outputs, std::vector<Tensor> doutputs) {
+  SMOE_CHECK(outputs.size() == doutputs.size(), "backward: ", outputs.size(),
+             " outputs want as many gradients; got ", doutputs.size());
+  gradients_.assign(slots_.size(), Tensor());
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!doutputs[i].defined() || !outputs[i].requires_grad()) continue;
+    check_belongs("backward", outputs[i]);
+    accumulate("backward", outputs[i].slot_, std::move(doutputs[i]));
   }
+  outputs.clear();  // so that none of their storage is held while ops look for some to reuse
+  return sweep();
+}
+
+// Runs every node from the last to the first, from the gradients set so far.
+WatchedGradients Tape::sweep() {
+  while (!nodes_.empty()) run_last();
   WatchedGradients result;
   for (const std::int64_t slot : watched_)
     result.by_slot_.emplace_back(slot, std::move(gradients_[slot]));
@@ -108,19 +128,24 @@ WatchedGradients Tape::backward(const Variable& loss) {
   return result;
 }
 
-void Tape::run(Node node) {
+// The node stays on the list while it runs: its parameters count as in use, also on the tape of its
+// own that a recomputing backward records, and clear() finds them if it throws.
+void Tape::run_last() {
+  Node& node = nodes_.back();
   std::vector<Tensor> dys;
   bool reached = false;
   for (int i = 0; i < node.num_outputs; ++i) {
     dys.push_back(std::move(gradients_[node.first_output + i]));
     reached |= dys.back().defined();
   }
-  for (Parameter* parameter : node.parameters) --parameter->pending_uses_;
   if (reached) {
     InputGradients out(*this, node.op, node.inputs);
     node.backward(std::move(dys), out);
   }
-  for (Parameter* parameter : node.parameters)
+  const std::vector<Parameter*> parameters = std::move(node.parameters);
+  nodes_.pop_back();
+  for (Parameter* parameter : parameters) --parameter->pending_uses_;
+  for (Parameter* parameter : parameters)
     if (parameter->pending_uses_ == 0) parameter->store_->gradient_complete(*parameter);
 }
 
@@ -169,12 +194,12 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
                                      std::initializer_list<Parameter*> parameters,
                                      MultiBackward backward) {
   return record_outputs(op, std::move(outputs), std::span(inputs.begin(), inputs.size()),
-                        parameters, std::move(backward));
+                        std::span(parameters.begin(), parameters.size()), std::move(backward));
 }
 
 std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
                                      std::span<const Variable* const> inputs,
-                                     std::initializer_list<Parameter*> parameters,
+                                     std::span<Parameter* const> parameters,
                                      MultiBackward backward) {
   const auto needs = [](const Variable* input) { return input->requires_grad(); };
   const bool has_parameters = std::any_of(parameters.begin(), parameters.end(),

@@ -45,7 +45,9 @@ using MultiBackward = std::function<void(std::vector<Tensor> dys, InputGradients
 class WatchedGradients {
  public:
   /// dloss/dx. Throws: UsageError unless x came from Tape::watch and reached the loss.
-  const Tensor& of(const Variable& x) const;
+  Tensor of(const Variable& x) const;
+  /// As `of`, but an undefined tensor where no gradient reached x.
+  Tensor find(const Variable& x) const;
 
  private:
   friend class Tape;
@@ -69,6 +71,10 @@ class Tape {
   /// graph was consumed by an earlier backward.
   WatchedGradients backward(const Variable& loss);
 
+  /// The same from any outputs, given their gradients; an undefined one counts as zero, as does
+  /// that of an output that depends on nothing recorded.
+  WatchedGradients backward(std::vector<Variable> outputs, std::vector<Tensor> doutputs);
+
   /// Forgets everything recorded.
   void clear();
 
@@ -79,7 +85,7 @@ class Tape {
   friend class InputGradients;
   friend std::vector<Variable> record_outputs(const char*, std::vector<Tensor>,
                                               std::span<const Variable* const>,
-                                              std::initializer_list<Parameter*>, MultiBackward);
+                                              std::span<Parameter* const>, MultiBackward);
   struct Node {
     const char* op;
     std::vector<std::int64_t> inputs;  // slots; -1 for an input without gradient
@@ -95,10 +101,11 @@ class Tape {
 
   std::vector<Variable> push(const char* op, std::vector<Tensor> outputs,
                              std::span<const Variable* const> inputs,
-                             std::initializer_list<Parameter*> parameters, MultiBackward backward);
+                             std::span<Parameter* const> parameters, MultiBackward backward);
+  WatchedGradients sweep();
   std::int64_t add_slot(const Tensor& value);
   void check_belongs(const char* op, const Variable& variable) const;
-  void run(Node node);
+  void run_last();
   void accumulate(const char* op, std::int64_t slot, Tensor gradient);
 
   std::vector<Node> nodes_;
@@ -119,10 +126,10 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
                                      std::initializer_list<const Variable*> inputs,
                                      std::initializer_list<Parameter*> parameters,
                                      MultiBackward backward);
-/// The same for an op whose number of inputs is known at run time alone.
+/// The same for an op whose numbers of inputs and parameters are known at run time alone.
 std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs,
                                      std::span<const Variable* const> inputs,
-                                     std::initializer_list<Parameter*> parameters,
+                                     std::span<Parameter* const> parameters,
                                      MultiBackward backward);
 
 /// Whether ops called now are recorded.

@@ -1,5 +1,6 @@
 #include "layers/moe.h"
 
+#include "autograd/recompute.h"
 #include "layers/init.h"
 
 namespace smoe {
@@ -55,8 +56,11 @@ SharedExperts::SharedExperts(const std::string& name, const ModelConfig& c)
   own(down_);
 }
 
-Variable SharedExperts::forward(const Variable& x) {
-  return down_.forward(activation(up_.forward(x), activation_));
+Variable SharedExperts::forward(const Variable& x, bool recomputes) {
+  const Segment mlp = [this](std::span<const Variable> inputs) {
+    return std::vector{down_.forward(activation(up_.forward(inputs[0]), activation_))};
+  };
+  return recomputes ? recompute("shared_experts", {x}, parameters(), mlp)[0] : mlp({&x, 1})[0];
 }
 
 MoE::MoE(const std::string& name, const ModelConfig& c)
@@ -74,11 +78,13 @@ MoE::MoE(const std::string& name, const ModelConfig& c)
   own(*shared_);
 }
 
-MoE::Output MoE::forward(const Variable& x, const ForwardContext& context) {
-  const Routing routing = router_.forward(x, context);
-  Variable y = moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_);  // [T, D]
-  if (shared_) y = add(y, shared_->forward(x));
-  return {y, routing.balance_loss, routing.z_loss};
+MoE::Output MoE::forward(const Variable& x, const ForwardContext& context, const Routing* earlier) {
+  const Routing routing = router_.forward(x, context, earlier);
+  const bool recomputes = context.recompute == Recompute::experts;
+  Variable y =
+      moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_, recomputes);  // [T, D]
+  if (shared_) y = add(y, shared_->forward(x, recomputes));
+  return {y, routing};
 }
 
 }  // namespace smoe

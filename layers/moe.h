@@ -10,8 +10,8 @@ namespace smoe {
 class SharedExperts : public Module {
  public:
   SharedExperts(const std::string& name, const ModelConfig& config);
-  /// [T, D] -> [T, D].
-  Variable forward(const Variable& x);
+  /// [T, D] -> [T, D]. With `recomputes` x alone is kept for backward.
+  Variable forward(const Variable& x, bool recomputes);
 
  private:
   Activation activation_;
@@ -22,16 +22,16 @@ class SharedExperts : public Module {
 class MoE : public Module {
  public:
   struct Output {
-    Variable y;             ///< [T, D]
-    Variable balance_loss;  ///< [1]
-    Variable z_loss;        ///< [1]
+    Variable y;  ///< [T, D]
+    Routing routing;
   };
 
   /// Experts are named `name`.experts.{e}.w1 (gate), .w3 (up) and .w2 (down), as in Mixtral.
   MoE(const std::string& name, const ModelConfig& config);
 
-  /// x [T, D].
-  Output forward(const Variable& x, const ForwardContext& context);
+  /// x [T, D]. An `earlier` routing of the same x is followed.
+  Output forward(const Variable& x, const ForwardContext& context,
+                 const Routing* earlier = nullptr);
 
   Router& router() { return router_; }
 

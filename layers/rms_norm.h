@@ -17,7 +17,7 @@ class RMSNorm : public Module {
   /// [T, width] -> [T, width].
   Variable forward(const Variable& x) { return rms_norm(x, weight_, epsilon_); }
 
-  /// The new residual stream residual + delta, and its norm.
+  /// The new residual stream residual + delta, and its norm; delta may be undefined.
   ResidualNorm forward(const Variable& residual, const Variable& delta) {
     return add_rms_norm(residual, delta, weight_, epsilon_);
   }

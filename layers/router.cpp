@@ -18,12 +18,13 @@ Router::Router(const std::string& name, const ModelConfig& c)
     selection_bias_ = Tensor::zeros({c.num_experts}, DType::f32, Category::parameters);
 }
 
-Routing Router::forward(const Variable& x, const ForwardContext& context) {
+Routing Router::forward(const Variable& x, const ForwardContext& context, const Routing* earlier) {
   Variable input = x;
   if (context.is_training && config_.jitter > 0)
     input = jitter(x, config_.jitter, context.seed, hash_name(name_),
                    static_cast<std::uint64_t>(context.step) << 24 | context.micro_batch);
   const Variable logits = logits_.forward(input);  // [T, E]
+  if (earlier) return route_again(logits, *earlier, config_.score);
   Routing routing = route(logits, top_k_, config_.score, selection_bias_);
   if (context.is_training) add_expert_load(routing.plan, load_);
   return routing;

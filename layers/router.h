@@ -14,8 +14,10 @@ class Router : public Module {
   Router(const std::string& name, const ModelConfig& config);
 
   /// x [T, D] -> plan, gates [T, K] and losses. While training, adds this batch's rows per expert
-  /// to the step's load.
-  Routing forward(const Variable& x, const ForwardContext& context);
+  /// to the step's load. An `earlier` result for the same x is followed rather than decided and
+  /// counted again.
+  Routing forward(const Variable& x, const ForwardContext& context,
+                  const Routing* earlier = nullptr);
 
   /// Rows each expert received in this step so far: i64 [E].
   const Tensor& load() const { return load_; }

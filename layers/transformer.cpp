@@ -1,5 +1,10 @@
 #include "layers/transformer.h"
 
+#include <memory>
+#include <optional>
+
+#include "autograd/recompute.h"
+#include "autograd/tape.h"
 #include "core/state.h"
 
 namespace smoe {
@@ -22,12 +27,32 @@ DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c)
   own(moe_);
 }
 
-DecoderLayer::Output DecoderLayer::forward(const ResidualNorm& stream, RMSNorm& next_norm,
-                                           const ForwardContext& context) {
+DecoderLayer::Result DecoderLayer::run(const Variable& residual, const Variable& delta,
+                                       const ForwardContext& context, const Routing* earlier) {
+  const ResidualNorm stream = input_norm_.forward(residual, delta);
   const Variable attended = attention_.forward(stream.normed, context.batch, context.seq_len);
   const ResidualNorm middle = post_attention_norm_.forward(stream.sum, attended);
-  const MoE::Output moe = moe_.forward(middle.normed, context);
-  return {next_norm.forward(middle.sum, moe.y), moe.balance_loss, moe.z_loss};
+  const MoE::Output moe = moe_.forward(middle.normed, context, earlier);
+  return {{middle.sum, moe.y, moe.routing.balance_loss, moe.routing.z_loss}, moe.routing};
+}
+
+// The second run follows the routing of the first, which the segment holds on to.
+DecoderLayer::Output DecoderLayer::run_twice(const Variable& input, const ForwardContext& context) {
+  auto decided = std::make_shared<std::optional<Routing>>();
+  const Segment layer = [this, context, decided](std::span<const Variable> inputs) {
+    const auto [o, routing] = run(inputs[0], {}, context, *decided ? &**decided : nullptr);
+    if (!*decided) *decided = routing;
+    return std::vector{o.residual, o.delta, o.balance_loss, o.z_loss};
+  };
+  const auto outputs = recompute("decoder_layer", {input}, parameters(), layer);
+  return {outputs[0], outputs[1], outputs[2], outputs[3]};
+}
+
+DecoderLayer::Output DecoderLayer::forward(const Variable& residual, const Variable& delta,
+                                           const ForwardContext& context) {
+  if (context.recompute == Recompute::block && is_recording())
+    return run_twice(delta.defined() ? add(residual, delta) : residual, context);
+  return run(residual, delta, context, nullptr).output;
 }
 
 Transformer::Transformer(const ModelConfig& c)
@@ -49,17 +74,16 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
   SMOE_CHECK(token_ids.rank() == 1 && token_ids.dim(0) == context.num_tokens(),
              "transformer: token_ids must be [B*S=", context.num_tokens(), "]; got ",
              token_ids.shape());
-  const Variable embedded = embedding_.forward(token_ids);  // [T, D]
-  ResidualNorm stream{embedded, layers_.front()->input_norm().forward(embedded)};
+  Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Variable> balance_losses, z_losses;
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    RMSNorm& next = i + 1 < layers_.size() ? layers_[i + 1]->input_norm() : norm_;
-    DecoderLayer::Output output = layers_[i]->forward(stream, next, context);
-    stream = output.stream;
+  for (const auto& layer : layers_) {
+    const DecoderLayer::Output output = layer->forward(residual, delta, context);
+    residual = output.residual;
+    delta = output.delta;
     balance_losses.push_back(output.balance_loss);
     z_losses.push_back(output.z_loss);
   }
-  return {stream.normed, mean(balance_losses), mean(z_losses)};
+  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses)};
 }
 
 ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, double loss_scale,

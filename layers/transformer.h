@@ -26,20 +26,28 @@ class DecoderLayer : public Module {
  public:
   DecoderLayer(const std::string& name, const ModelConfig& config);
 
+  /// The layer's result is residual + delta; the norm that reads it adds them in its own pass.
   struct Output {
-    ResidualNorm stream;    ///< after the layer, normed by the norm that follows it
+    Variable residual;      ///< [T, D]
+    Variable delta;         ///< [T, D]
     Variable balance_loss;  ///< [1]
     Variable z_loss;        ///< [1]
   };
 
-  /// The norm in front of this layer's attention. It is applied by whoever computes the residual
-  /// stream before the layer, since the two are one pass over memory.
-  RMSNorm& input_norm() { return input_norm_; }
-  Output forward(const ResidualNorm& stream, RMSNorm& next_norm, const ForwardContext& context);
+  /// The layer on residual + delta, both [T, D]; delta may be undefined.
+  Output forward(const Variable& residual, const Variable& delta, const ForwardContext& context);
 
   MoE& moe() { return moe_; }
 
  private:
+  struct Result {
+    Output output;
+    Routing routing;
+  };
+  Result run(const Variable& residual, const Variable& delta, const ForwardContext& context,
+             const Routing* earlier);
+  Output run_twice(const Variable& input, const ForwardContext& context);
+
   RMSNorm input_norm_;
   Attention attention_;
   RMSNorm post_attention_norm_;

@@ -65,7 +65,8 @@ Trainer::Sums Trainer::forward_backward() {
                        .is_training = true,
                        .seed = static_cast<std::uint64_t>(config_.run.seed),
                        .step = step_,
-                       .micro_batch = j});
+                       .micro_batch = j,
+                       .recompute = config_.train.recompute});
     tape_.backward(losses.total);
     sums.cross_entropy += losses.cross_entropy.data().item();
     sums.balance += losses.balance.data().item() / num_micro_batches;

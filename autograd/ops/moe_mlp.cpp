@@ -3,7 +3,7 @@
 //   dgate = <dA, act(h)>, dh = gate * dA * act'(h) over h, a again   (expert_down_backward)
 //   dW2 += dout a^T;  dx~ = W1^T dh over a;  dx = sum of a token's rows of dx~;  dW1 += dh x^T
 // so that no more than one array of N rows lives beside h. dx is written over dout where nobody
-// else refers to that.
+// else refers to that. h may be left out of what is saved: backward then begins with expert_up.
 #include "kernels/moe_mlp.h"
 
 #include <algorithm>
@@ -65,12 +65,14 @@ void accumulate_gradient(const ExpertMlp& mlp, Parameter& weight, const kernels:
               .beta = weight.claim_gradient()});
 }
 
-// h is left undefined where nothing will run backward.
-Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor& h) {
-  const std::int64_t rows = mlp.plan.num_rows();
-  if (is_recording())
-    h = Tensor::empty({rows, kernels::preactivation_width(mlp.kind, mlp.width())}, x.dtype());
-  Tensor a = Tensor::empty({rows, mlp.width()}, x.dtype());  // [N, F]
+Tensor empty_preactivations(const ExpertMlp& mlp, const Tensor& x) {
+  return Tensor::empty({mlp.plan.num_rows(), kernels::preactivation_width(mlp.kind, mlp.width())},
+                       x.dtype());
+}
+
+// a = gate * act(W1 x), and h = W1 x where it is defined.
+void up_projection(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h,
+                   const Tensor& a) {
   run_kernel(kernels::expert_up, kernels::expert_up_workspace_bytes,
              {.routing = view_of(mlp.plan),
               .x = matrix_of(x),
@@ -79,6 +81,12 @@ Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tenso
               .gates = gates.data(),
               .h = h.defined() ? matrix_of(h) : Matrix{},
               .a = matrix_of(a)});
+}
+
+Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h) {
+  const std::int64_t rows = mlp.plan.num_rows();
+  Tensor a = Tensor::empty({rows, mlp.width()}, x.dtype());  // [N, F]
+  up_projection(mlp, x, gates, h, a);
   const Tensor y = Tensor::empty({rows, x.dim(1)}, x.dtype());  // [N, D]
   run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
              {.routing = view_of(mlp.plan),
@@ -91,13 +99,18 @@ Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tenso
   return out;
 }
 
-void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h,
-              Tensor dout, InputGradients& out) {
+// An undefined h is computed again.
+void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor h, Tensor dout,
+              InputGradients& out) {
   const std::int64_t rows = mlp.plan.num_rows(), d = x.dim(1), f = mlp.width();
   // First a, then dx~: one buffer for both.
   Tensor shared = Tensor::empty({rows * std::max(d, f)}, x.dtype());
   const Tensor a = shared.view(0, {rows, f});
   const Tensor routed_dx = shared.view(0, {rows, d});
+  if (!h.defined()) {
+    h = empty_preactivations(mlp, x);
+    up_projection(mlp, x, gates, h, a);
+  }
   Tensor dgates = Tensor::empty_like(gates);
   run_kernel(kernels::expert_down_backward, kernels::expert_down_backward_workspace_bytes,
              {.routing = view_of(mlp.plan),
@@ -130,10 +143,11 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const 
 }  // namespace
 
 Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& plan, Parameter& w1,
-                 Parameter& w2, Activation kind) {
+                 Parameter& w2, Activation kind, bool recompute) {
   const ExpertMlp mlp{plan, &w1, &w2, kind};
   check_mlp(x, gates, mlp);
-  Tensor h;
+  Tensor h;  // left undefined where nothing will run backward, or will compute it again
+  if (is_recording() && !recompute) h = empty_preactivations(mlp, x.data());
   Tensor out = forward(mlp, x.data(), gates.data(), h);
   return record("moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
                 [mlp, x = x.data(), gates = gates.data(), h = std::move(h)](

@@ -71,16 +71,17 @@ Variable rms_norm(const Variable& x, Parameter& weight, double epsilon) {
 ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
                           double epsilon) {
   check_norm("add_rms_norm", residual, weight, epsilon);
-  SMOE_CHECK(residual.shape() == delta.shape() && residual.dtype() == delta.dtype(),
+  const bool has_delta = delta.defined();
+  SMOE_CHECK(!has_delta || (residual.shape() == delta.shape() && residual.dtype() == delta.dtype()),
              "add_rms_norm: residual and delta must have one shape and dtype; got ",
              residual.shape(), " ", name_of(residual.dtype()), " and ", delta.shape(), " ",
              name_of(delta.dtype()));
-  Tensor sum = Tensor::empty_like(residual.data());     // [T, D]
-  Tensor normed = Tensor::empty_like(residual.data());  // [T, D]
+  Tensor sum = has_delta ? Tensor::empty_like(residual.data()) : residual.data();  // [T, D]
+  Tensor normed = Tensor::empty_like(residual.data());                             // [T, D]
   Tensor inverse_rms = Tensor::empty({residual.dim(0)}, accumulation_dtype(residual.dtype()));
   kernels::rms_norm(launch(), {.x = matrix_of(residual.data()),
-                               .delta = matrix_of(delta.data()),
-                               .sum = matrix_of(sum),
+                               .delta = has_delta ? matrix_of(delta.data()) : ConstMatrix(),
+                               .sum = has_delta ? matrix_of(sum) : Matrix(),
                                .weight = weight.value().data(),
                                .y = matrix_of(normed),
                                .inverse_rms = inverse_rms.data(),
@@ -88,12 +89,12 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
   SavedNorm saved{sum, std::move(inverse_rms), weight};
   const auto outputs = record_outputs(
       "add_rms_norm", {std::move(sum), std::move(normed)}, {&residual, &delta}, {&weight},
-      [saved = std::move(saved)](std::vector<Tensor> dys, InputGradients& out) {
+      [saved = std::move(saved), has_delta](std::vector<Tensor> dys, InputGradients& out) {
         // Without a gradient for `normed`, that of `sum` passes through.
         Tensor dx = dys[1].defined() ? norm_backward(saved, std::move(dys[1]), std::move(dys[0]))
                                      : std::move(dys[0]);
-        out.give(0, dx);
-        out.give(1, std::move(dx));
+        if (has_delta) out.give(1, dx);
+        out.give(0, std::move(dx));
       });
   return {outputs[0], outputs[1]};
 }

@@ -33,6 +33,23 @@ void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
       " ", name_of(selection_bias.dtype()));
 }
 
+// What was computed from the logits, as an op on the tape.
+Routing recorded(const Variable& logits, const Routing& r, RouterScore score) {
+  auto backward = [x = logits.data(), plan = r.plan, gates = r.gates.data(), score](
+                      std::vector<Tensor> dys, InputGradients& out) {
+    Tensor dx = Tensor::empty_like(x);
+    kernels::router_backward(launch(), {matrix_of(x), plan.expert_ids.data_as<std::int32_t>(),
+                                        plan.expert_offsets.data_as<std::int32_t>(), gates.data(),
+                                        score, plan.top_k, data_or_null(dys[0]),
+                                        data_or_null(dys[1]), data_or_null(dys[2]), matrix_of(dx)});
+    out.give(0, std::move(dx));
+  };
+  const std::vector<Variable> outputs =
+      record_outputs("route", {r.gates.data(), r.balance_loss.data(), r.z_loss.data()}, {&logits},
+                     {}, std::move(backward));
+  return {r.plan, outputs[0], outputs[1], outputs[2]};
+}
+
 }  // namespace
 
 RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
@@ -85,18 +102,16 @@ Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
       launch(), {sums.data_as<double>(), plan.expert_offsets.data_as<std::int32_t>(), num_tokens,
                  num_experts, balance_loss.data(), z_loss.data(), x.dtype()});
 
-  auto backward = [x, gates, expert_ids, offsets = plan.expert_offsets, score, top_k](
-                      std::vector<Tensor> dys, InputGradients& out) {
-    Tensor dx = Tensor::empty_like(x);
-    kernels::router_backward(launch(), {matrix_of(x), expert_ids.data_as<std::int32_t>(),
-                                        offsets.data_as<std::int32_t>(), gates.data(), score, top_k,
-                                        data_or_null(dys[0]), data_or_null(dys[1]),
-                                        data_or_null(dys[2]), matrix_of(dx)});
-    out.give(0, std::move(dx));
-  };
-  std::vector<Variable> outputs =
-      record_outputs("route", {gates, balance_loss, z_loss}, {&logits}, {}, std::move(backward));
-  return {plan, outputs[0], outputs[1], outputs[2]};
+  return recorded(logits, {plan, gates, balance_loss, z_loss}, score);
+}
+
+Routing route_again(const Variable& logits, const Routing& earlier, RouterScore score) {
+  const RoutingPlan& plan = earlier.plan;
+  check_route(logits.data(), plan.top_k, score, {});
+  const Shape wanted{plan.num_tokens, plan.num_experts};
+  SMOE_CHECK(logits.shape() == wanted, "route_again: logits must be ", wanted, "; got ",
+             logits.shape());
+  return recorded(logits, earlier, score);
 }
 
 void add_expert_load(const RoutingPlan& plan, const Tensor& load) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/io.h"
+#include "core/memory.h"
 #include "kernels/elementwise.h"
 #include "kernels/threads.h"
 #include "tests/train/small_run.h"
@@ -198,4 +199,19 @@ TEST_CASE("a token set with a larger vocabulary than the model is refused") {
   Setting setting;
   setting.config.model.vocab_size = 256;
   CHECK_THROWS_AS(Trainer(setting.config, setting.set), UsageError);
+}
+
+TEST_CASE("train.recompute changes the memory of a step and none of its state") {
+  Setting none, block;
+  block.config.train.recompute = Recompute::block;
+  const auto trained = [](Setting& setting, std::int64_t& peak_bytes) {
+    Trainer trainer(setting.config, setting.set);
+    reset_peak_memory();
+    train(trainer, 2);
+    peak_bytes = memory_use(Category::activations).peak_bytes;
+    return state_of(trainer);
+  };
+  std::int64_t none_bytes = 0, block_bytes = 0;
+  CHECK(trained(none, none_bytes) == trained(block, block_bytes));
+  CHECK(block_bytes < none_bytes);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "layers/forward_context.h"
 #include "layers/model_config.h"
 #include "optim/optim_config.h"
 
@@ -40,6 +41,7 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;   ///< sequences of one forward and backward pass
   std::int64_t global_batch = 0;  ///< sequences of one optimizer step
   DType precision = DType::f32;   ///< of compute; master weights and moments follow it only for f64
+  Recompute recompute = Recompute::none;
   std::int64_t eval_every = 0;    ///< steps; 0: only after the last step
   std::int64_t eval_batches = 0;  ///< micro-batches of one evaluation; 0: all of the validation set
   NonfinitePolicy on_nonfinite = NonfinitePolicy::skip;

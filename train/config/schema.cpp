@@ -67,6 +67,8 @@ const Names<RouterScore> kScores = {{"softmax_topk_renorm", RouterScore::softmax
                                     {"sigmoid", RouterScore::sigmoid}};
 const Names<DType> kPrecisions = {
     {"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}};
+const Names<Recompute> kRecomputes = {
+    {"none", Recompute::none}, {"experts", Recompute::experts}, {"block", Recompute::block}};
 const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
                                           {"stop", NonfinitePolicy::stop},
                                           {"rollback", NonfinitePolicy::rollback}};
@@ -118,6 +120,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.micro_batch", &train.micro_batch, kSize, "sequences of one forward pass"},
       {"train.global_batch", &train.global_batch, kSize, "sequences of one optimizer step"},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "of compute"},
+      {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "in backward, to save memory", kMayChange},
       {"train.eval_every", &train.eval_every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
       {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches; 0: all", kMayChange},
       {"train.on_nonfinite", choice(train.on_nonfinite, kPolicies), kAnything, "after NaN or infinity", kMayChange},

@@ -92,7 +92,7 @@ TEST_CASE("unknown keys are answered with the nearest known one") {
       {"model.n_layers", "; did you mean model.num_layers?"},
       {"model.numexperts", "; did you mean model.num_experts?"},
       {"optim.lr.x", ""},
-      {"train.recompute", ""},
+      {"train.remember", ""},
       {"parallel", ""},
       {".", ""},
   };
