@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/device.h"
+#include "core/host_pieces.h"
 #include "core/random.h"
 #include "core/state.h"
 #include "kernels/elementwise.h"
@@ -17,6 +18,19 @@ constexpr std::int64_t kAlignment = 64;
 
 std::int64_t aligned(std::int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Fills a tensor with std times the stream's normals, drawn on the host: the same weights on any
+// device.
+void draw_normals(const Tensor& weights, double std, RandomStream stream) {
+  dispatch_floating(weights.dtype(), [&](auto type) {
+    using T = decltype(type);
+    write_pieces(weights, [&](std::int64_t, void* data, std::int64_t bytes) {
+      T* values = static_cast<T*>(data);
+      for (std::int64_t i = 0; i < bytes / std::int64_t{sizeof(T)}; ++i)
+        values[i] = T(std * stream.normal());
+    });
+  });
 }
 
 }  // namespace
@@ -70,16 +84,14 @@ void ParameterStore::place() {
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {
-  for (Parameter* parameter : parameters_) {
+  for (const Parameter* parameter : parameters_) {
     const Init& init = parameter->init();
-    std::vector<double> values(parameter->numel(), init.value);
-    if (init.kind == Init::Kind::normal) {
-      RandomStream stream(seed, hash_name(parameter->name()));
-      for (double& value : values) value = init.value * stream.normal();
-    }
-    const Tensor host = Tensor::from<double>(values, parameter->shape(), Category::workspace);
-    kernels::scale(launch(), {host.data(), DType::f64, parameter->master_.data(), options_.master,
-                              parameter->numel()});
+    if (init.kind == Init::Kind::normal)
+      draw_normals(parameter->master_, init.value,
+                   RandomStream(seed, hash_name(parameter->name())));
+    else
+      kernels::fill(launch(),
+                    {parameter->master_.data(), options_.master, parameter->numel(), init.value});
   }
   refresh_compute();
 }

@@ -1,6 +1,7 @@
 #include "core/device.h"
 
 #include "core/base/check.h"
+#include "core/gpu.h"
 
 namespace smoe {
 namespace {
@@ -8,7 +9,39 @@ namespace {
 const Stream kCpuStream;
 thread_local const Stream* current = &kCpuStream;
 
+void enter(const Stream& stream) {
+  if (stream.device().type == DeviceType::cuda) gpu::make_current(stream.device().index);
+}
+
 }  // namespace
+
+Stream::Stream(Device device) : device_(device) {
+  if (device.type == DeviceType::cuda) handle_ = gpu::create_stream(device.index);
+}
+
+void Stream::synchronize() const {
+  if (handle_) gpu::wait_for_stream(handle_.get());
+}
+
+void Stream::wait(const Event& event) const {
+  if (handle_ && event.handle_) gpu::wait_for_event_on(handle_.get(), event.handle_.get());
+}
+
+Event::Event(const Stream& stream) {
+  if (stream.device().type != DeviceType::cuda) return;
+  handle_ = gpu::create_event(stream.device().index);
+  gpu::record_event(handle_.get(), stream.launch().stream);
+}
+
+void Event::synchronize() const {
+  if (handle_) gpu::wait_for_event(handle_.get());
+}
+
+double Event::ms_since(const Event& earlier) const {
+  if (!handle_ || !earlier.handle_) return 0;
+  synchronize();
+  return gpu::milliseconds_between(earlier.handle_.get(), handle_.get());
+}
 
 const Stream& current_stream() {
   return *current;
@@ -19,20 +52,21 @@ Launch launch() {
 }
 
 StreamGuard::StreamGuard(const Stream& stream) : previous_(current) {
+  enter(stream);
   current = &stream;
 }
 StreamGuard::~StreamGuard() {
+  if (previous_->device() != current->device()) enter(*previous_);
   current = previous_;
 }
 
 Device select_device(const std::string& name) {
   SMOE_CHECK(name == "auto" || name == "cpu" || name == "cuda",
              "run.device: must be auto, cpu or cuda; got ", name);
-  SMOE_CHECK(
-      name != "cuda",
-      "run.device: cuda was asked for, but this build of smoe has no CUDA backend; use cpu or "
-      "auto");
-  return {DeviceType::cpu, 0};
+  if (name == "cpu") return {};
+  const std::string reason = gpu::why_unavailable(0);
+  SMOE_CHECK(name == "auto" || reason.empty(), "run.device: cuda was asked for, but ", reason);
+  return {reason.empty() ? DeviceType::cuda : DeviceType::cpu, 0};
 }
 
 std::string to_string(Device device) {

@@ -1,38 +1,24 @@
 #include "core/memory.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/gpu.h"
 
 namespace smoe {
 namespace {
 
-// A cache line, and the widest vector of any x86-64 CPU.
-constexpr std::int64_t kAlignment = 64;
-
-std::int64_t rounded(std::int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// Accounting and kept blocks of the host. Leaked on purpose: tensors with static lifetime may free
-// after a static of ours would have been destroyed.
-struct HostMemory {
-  std::mutex mutex;
+// What tensors hold of one device's memory.
+struct Uses {
   std::array<MemoryUse, kNumCategories> by_category;
   MemoryUse total;
-  std::unordered_map<std::int64_t, std::vector<void*>> kept;  // rounded bytes -> free blocks
-  std::int64_t kept_bytes = 0;
-  bool poison = false;
-
-  static HostMemory& get() {
-    static HostMemory& memory = *new HostMemory;
-    return memory;
-  }
 
   void count(Category category, std::int64_t bytes) {
     for (MemoryUse* use : {&by_category[static_cast<int>(category)], &total}) {
@@ -41,21 +27,93 @@ struct HostMemory {
     }
   }
 
-  void release_kept() {
-    for (auto& [bytes, blocks] : kept)
-      for (void* block : blocks) std::free(block);
-    kept.clear();
-    kept_bytes = 0;
+  // "activations 12 bytes, parameters 7 bytes": those in use, the largest first.
+  std::string to_string() const {
+    std::array<int, kNumCategories> order;
+    for (int i = 0; i < kNumCategories; ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return by_category[a].now_bytes > by_category[b].now_bytes;
+    });
+    std::string text;
+    for (const int i : order)
+      if (by_category[i].now_bytes > 0)
+        text += concat(text.empty() ? "" : ", ", name_of(static_cast<Category>(i)), " ",
+                       by_category[i].now_bytes, " bytes");
+    return text.empty() ? "nothing" : text;
+  }
+};
+
+// Blocks of the host. The GPU's are kept by CUDA's own pool.
+class HostBlocks {
+ public:
+  // Null when the system has no memory.
+  void* take(std::int64_t bytes) {
+    auto& blocks = kept_[rounded(bytes)];
+    if (!blocks.empty()) {
+      void* data = blocks.back();
+      blocks.pop_back();
+      kept_bytes_ -= rounded(bytes);
+      return data;
+    }
+    void* data = std::aligned_alloc(kAlignment, rounded(bytes));
+    if (data) return data;
+    release();
+    return std::aligned_alloc(kAlignment, rounded(bytes));
   }
 
   // Sizes that never come back (a growing sequence in generation) must not pile up.
-  void keep(void* block, std::int64_t bytes) {
+  void keep(void* block, std::int64_t bytes, std::int64_t peak_bytes) {
     constexpr std::int64_t kAlwaysKept = std::int64_t{256} << 20;
-    kept[bytes].push_back(block);
-    kept_bytes += bytes;
-    if (kept_bytes > kAlwaysKept && kept_bytes > total.peak_bytes) release_kept();
+    kept_[rounded(bytes)].push_back(block);
+    kept_bytes_ += rounded(bytes);
+    if (kept_bytes_ > kAlwaysKept && kept_bytes_ > peak_bytes) release();
   }
+
+  void release() {
+    for (auto& [bytes, blocks] : kept_)
+      for (void* block : blocks) std::free(block);
+    kept_.clear();
+    kept_bytes_ = 0;
+  }
+
+ private:
+  // A cache line, and the widest vector of any x86-64 CPU.
+  static constexpr std::int64_t kAlignment = 64;
+
+  static std::int64_t rounded(std::int64_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+
+  std::unordered_map<std::int64_t, std::vector<void*>> kept_;  // rounded bytes -> free blocks
+  std::int64_t kept_bytes_ = 0;
 };
+
+// Leaked on purpose: tensors with static lifetime may free after a static of ours would have been
+// destroyed.
+struct Memory {
+  std::mutex mutex;
+  std::map<std::pair<DeviceType, int>, Uses> uses;
+  HostBlocks host;
+  bool poison = false;
+
+  static Memory& get() {
+    static Memory& memory = *new Memory;
+    return memory;
+  }
+
+  Uses& uses_of(Device device) { return uses[{device.type, device.index}]; }
+};
+
+[[noreturn]] void throw_out_of_memory(std::int64_t bytes, Category category, Device device,
+                                      const Uses& uses) {
+  std::string room;
+  if (device.type == DeviceType::cuda) {
+    const gpu::Room left = gpu::room(device.index);
+    room = concat(", where ", left.free_bytes, " of ", left.total_bytes, " bytes are free");
+  }
+  throw SystemError(concat("memory: no room for ", bytes, " bytes of ", name_of(category), " on ",
+                           to_string(device), room, "; tensors hold ", uses.to_string()));
+}
 
 }  // namespace
 
@@ -66,67 +124,72 @@ const char* name_of(Category category) {
 }
 
 MemoryUse memory_use(Category category) {
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  return host.by_category[static_cast<int>(category)];
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  return memory.uses_of(current_stream().device()).by_category[static_cast<int>(category)];
 }
 
 MemoryUse memory_use() {
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  return host.total;
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  return memory.uses_of(current_stream().device()).total;
 }
 
 void reset_peak_memory() {
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  for (MemoryUse& use : host.by_category) use.peak_bytes = use.now_bytes;
-  host.total.peak_bytes = host.total.now_bytes;
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  Uses& uses = memory.uses_of(current_stream().device());
+  for (MemoryUse& use : uses.by_category) use.peak_bytes = use.now_bytes;
+  uses.total.peak_bytes = uses.total.now_bytes;
 }
 
 void release_cached_memory() {
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  host.release_kept();
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  const Stream& stream = current_stream();
+  if (stream.device().type == DeviceType::cpu) {
+    memory.host.release();
+  } else {
+    stream.synchronize();
+    gpu::release_kept(stream.device().index);
+  }
 }
 
 void set_poison_new_memory(bool on) {
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  host.poison = on;
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  memory.poison = on;
 }
 
-Storage::Storage(std::int64_t bytes, Category category, Device device)
-    : bytes_(bytes), category_(category), device_(device) {
-  SMOE_INTERNAL_CHECK(device.type == DeviceType::cpu, "memory: no CUDA backend in this build");
+Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
+    : bytes_(bytes), category_(category), stream_(stream) {
   if (bytes == 0) return;
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  auto& blocks = host.kept[rounded(bytes)];
-  if (!blocks.empty()) {
-    data_ = blocks.back();
-    blocks.pop_back();
-    host.kept_bytes -= rounded(bytes);
-  } else {
-    data_ = std::aligned_alloc(kAlignment, rounded(bytes));
-    if (!data_) {
-      host.release_kept();
-      data_ = std::aligned_alloc(kAlignment, rounded(bytes));
-    }
-    if (!data_)
-      throw SystemError(concat("memory: no room for ", bytes, " bytes of ", name_of(category),
-                               "; tensors hold ", host.total.now_bytes, " bytes"));
-  }
-  if (host.poison) std::memset(data_, 0xFF, bytes);
-  host.count(category, bytes);
+  const Device device = stream.device();
+  void* const queue = stream.launch().stream;
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  data_ = device.type == DeviceType::cpu ? memory.host.take(bytes)
+                                         : gpu::allocate(bytes, device.index, queue);
+  Uses& uses = memory.uses_of(device);
+  if (!data_) throw_out_of_memory(bytes, category, device, uses);
+  uses.count(category, bytes);
+  if (!memory.poison) return;
+  if (device.type == DeviceType::cpu)
+    std::memset(data_, 0xFF, bytes);
+  else
+    gpu::set_bytes(data_, 0xFF, bytes, queue);
 }
 
 Storage::~Storage() {
   if (!data_) return;
-  HostMemory& host = HostMemory::get();
-  const std::lock_guard lock(host.mutex);
-  host.count(category_, -bytes_);
-  host.keep(data_, rounded(bytes_));
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  Uses& uses = memory.uses_of(device());
+  uses.count(category_, -bytes_);
+  if (device().type == DeviceType::cpu)
+    memory.host.keep(data_, bytes_, uses.total.peak_bytes);
+  else
+    gpu::release(data_, stream_.launch().stream);
 }
 
 }  // namespace smoe

@@ -1,10 +1,10 @@
-// Memory of tensors: the one place that allocates, and the accounting of it by category.
-// Freed blocks are kept for requests of the same size, since a training step asks for the same
-// sizes over and over; the accounting counts what tensors hold, to the byte, and not what is kept.
+// Memory of tensors: the one place that allocates, and the accounting of it by device and category.
+// Freed blocks are kept for later requests, since a training step asks for the same sizes over and
+// over; the accounting counts what tensors hold, to the byte, and not what is kept.
 #pragma once
 #include <cstdint>
 
-#include "core/base/launch.h"
+#include "core/device.h"
 
 namespace smoe {
 
@@ -20,7 +20,8 @@ struct MemoryUse {
   std::int64_t peak_bytes = 0;
 };
 
-/// Bytes held by tensors of one category now, and at most since the last reset.
+/// Bytes that tensors of one category hold now, and at most since the last reset, on the current
+/// stream's device, as all of these functions.
 MemoryUse memory_use(Category category);
 /// The same over all categories; its peak is the peak of the sum, not the sum of the peaks.
 MemoryUse memory_use();
@@ -33,11 +34,13 @@ void release_cached_memory();
 /// that leaves an element unwritten or reads one too early is seen. For tests.
 void set_poison_new_memory(bool on);
 
-/// A block of memory, shared by the tensors that view it. Not copyable.
+/// A block of memory, shared by the tensors that view it. Not copyable. On a GPU it belongs to a
+/// stream: work queued there may use it at once and until it is destroyed; work on another stream
+/// must be ordered after the one and before the other by events.
 class Storage {
  public:
-  /// Throws: SystemError when the system has no memory left; names bytes, category and uses.
-  Storage(std::int64_t bytes, Category category, Device device);
+  /// Throws: SystemError when there is no memory left; names bytes, category, free bytes and uses.
+  Storage(std::int64_t bytes, Category category, const Stream& stream);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -45,13 +48,15 @@ class Storage {
   void* data() const { return data_; }
   std::int64_t bytes() const { return bytes_; }
   Category category() const { return category_; }
-  Device device() const { return device_; }
+  Device device() const { return stream_.device(); }
+  /// The stream it was allocated on and is freed on.
+  const Stream& stream() const { return stream_; }
 
  private:
   void* data_ = nullptr;
   std::int64_t bytes_;
   Category category_;
-  Device device_;
+  Stream stream_;
 };
 
 }  // namespace smoe

@@ -1,6 +1,7 @@
 #include "core/tensor.h"
 
 #include "core/device.h"
+#include "core/gpu.h"
 
 namespace smoe {
 
@@ -9,8 +10,8 @@ Tensor::Tensor(std::shared_ptr<Storage> storage, std::int64_t offset_bytes, cons
     : storage_(std::move(storage)), offset_bytes_(offset_bytes), shape_(shape), dtype_(dtype) {}
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Category category) {
-  auto storage = std::make_shared<Storage>(shape.numel() * size_of(dtype), category,
-                                           current_stream().device());
+  auto storage =
+      std::make_shared<Storage>(shape.numel() * size_of(dtype), category, current_stream());
   return Tensor(std::move(storage), 0, shape, dtype);
 }
 
@@ -57,25 +58,55 @@ Tensor Tensor::view(std::int64_t offset, const Shape& shape) const {
 }
 
 void Tensor::fill_zero() const {
-  if (bytes() > 0) std::memset(data(), 0, bytes());
+  if (bytes() == 0) return;
+  if (device().type == DeviceType::cpu)
+    std::memset(data(), 0, bytes());
+  else
+    gpu::set_bytes(data(), 0, bytes(), stream().launch().stream);
 }
 
 Tensor Tensor::clone(Category category) const {
   Tensor copy = empty(shape_, dtype_, category);
-  copy.copy_from_host(data());
+  copy.copy_from(*this);
   return copy;
+}
+
+void Tensor::copy_from(const Tensor& source) const {
+  SMOE_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "tensor: cannot copy ",
+             source.shape_, " ", name_of(source.dtype_), " to ", shape_, " ", name_of(dtype_));
+  if (bytes() == 0) return;
+  if (device().type == DeviceType::cpu)
+    source.copy_to_host(data());
+  else if (source.device().type == DeviceType::cpu)
+    copy_from_host(source.data());
+  else
+    gpu::copy_on_device(data(), source.data(), bytes(), stream().launch().stream);
 }
 
 void Tensor::check_dtype(DType wanted) const {
   SMOE_CHECK(wanted == dtype_, "tensor: wanted ", name_of(wanted), "; got ", name_of(dtype_));
 }
 
-void Tensor::copy_to_host(void* target) const {
-  if (bytes() > 0) std::memcpy(target, data(), bytes());
+// The stream that work on this tensor is queued on: the current one, or where that is of another
+// device the tensor's own.
+const Stream& Tensor::stream() const {
+  return current_stream().device() == device() ? current_stream() : storage_->stream();
 }
 
-void Tensor::copy_from_host(const void* source) {
-  if (bytes() > 0) std::memcpy(data(), source, bytes());
+void Tensor::copy_to_host(void* target) const {
+  if (bytes() == 0) return;
+  if (device().type == DeviceType::cpu)
+    std::memcpy(target, data(), bytes());
+  else
+    gpu::copy_to_host(target, data(), bytes(), device().index, stream().launch().stream);
+}
+
+void Tensor::copy_from_host(const void* source) const {
+  if (bytes() == 0) return;
+  if (device().type == DeviceType::cpu)
+    std::memcpy(data(), source, bytes());
+  else
+    gpu::copy_from_host(data(), source, bytes(), device().index, stream().launch().stream);
 }
 
 }  // namespace smoe

@@ -22,7 +22,8 @@ class Tensor {
   static Tensor zeros(const Shape& shape, DType dtype, Category category = Category::activations);
   /// New memory with the shape and dtype of `other`.
   static Tensor empty_like(const Tensor& other, Category category = Category::activations);
-  /// A tensor with the values of a host vector. Throws: UsageError unless the sizes agree.
+  /// A tensor with the values of a host vector, on the current stream's device, where they arrive
+  /// in the stream's order. Throws: UsageError unless the sizes agree.
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape,
                      Category category = Category::activations);
@@ -37,7 +38,8 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device() : Device{}; }
   Category category() const { return storage_ ? storage_->category() : Category::activations; }
 
-  /// First element. Constness is the handle's, not the data's, as with a shared_ptr.
+  /// First element, on the tensor's device. Constness is the handle's, not the data's, as with a
+  /// shared_ptr.
   void* data() const;
   /// First element as T. Throws: UsageError if T is not this tensor's dtype.
   template <class T>
@@ -53,8 +55,12 @@ class Tensor {
   Tensor view(std::int64_t offset, const Shape& shape) const;
   /// Makes every element zero.
   void fill_zero() const;
-  /// A copy in memory of its own.
+  /// A copy in memory of its own, on the current stream's device.
   Tensor clone(Category category) const;
+  /// Writes the elements of `source`, a tensor of this shape and dtype, here; either may be on any
+  /// device. Waits only where the target is the host. Throws: UsageError for another shape or
+  /// dtype.
+  void copy_from(const Tensor& source) const;
   /// The elements on the host, waiting for the device. Throws: UsageError if T is not the dtype.
   template <class T>
   std::vector<T> to_vector() const;
@@ -68,7 +74,8 @@ class Tensor {
          DType dtype);
   void check_dtype(DType wanted) const;
   void copy_to_host(void* target) const;
-  void copy_from_host(const void* source);
+  void copy_from_host(const void* source) const;
+  const Stream& stream() const;
 
   std::shared_ptr<Storage> storage_;
   std::int64_t offset_bytes_ = 0;

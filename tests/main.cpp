@@ -1,11 +1,32 @@
 // Runs the tests of one program. Unlike doctest's own main, a filter that selects no test case is a
-// failure: a test that never ran must not count as passed.
+// failure: a test that never ran must not count as passed. The program of the GPU's tests ends with
+// ctest's code for a skipped test where there is no GPU.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <string>
+
+#ifdef SMOE_NEEDS_GPU
+#include "core/base/check.h"
+#include "core/device.h"
+#endif
 
 namespace {
+
+constexpr int kSkipped = 77;
+
+// Empty, or why these tests cannot run here.
+std::string reason_to_skip() {
+#ifdef SMOE_NEEDS_GPU
+  try {
+    smoe::select_device("cuda");
+  } catch (const smoe::UsageError& error) {
+    return smoe::concat("skipped: no GPU (", error.what(), ")");
+  }
+#endif
+  return "";
+}
 
 unsigned selected = 0;
 
@@ -31,6 +52,10 @@ REGISTER_LISTENER("count_selected", 1, CountSelected);
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (const std::string reason = reason_to_skip(); !reason.empty()) {
+    std::puts(reason.c_str());
+    return kSkipped;
+  }
   doctest::Context context(argc, argv);
   const int failed = context.run();
   if (context.shouldExit()) return failed;

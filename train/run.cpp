@@ -79,8 +79,8 @@ void Run::describe() {
                   training_.path(), short_count(training_.num_tokens(Split::train)),
                   short_count(validation().num_tokens(Split::validation)), m.vocab_size));
   say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
-                  to_string(current_stream().device()), cpu::num_threads(), config_.train.steps,
-                  config_.train.global_batch * config_.train.seq_len));
+                  to_string(current_stream().device()), kernels::cpu::num_threads(),
+                  config_.train.steps, config_.train.global_batch * config_.train.seq_len));
   say(fmt::format("folder  {}", folder_.path()));
 }
 

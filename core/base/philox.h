@@ -10,7 +10,7 @@ namespace smoe {
 using PhiloxWords = std::array<std::uint32_t, 4>;
 
 /// Four random words for one counter under one key.
-inline PhiloxWords philox4x32(PhiloxWords counter, std::array<std::uint32_t, 2> key) {
+constexpr PhiloxWords philox4x32(PhiloxWords counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * counter[0];
     const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * counter[2];
@@ -26,20 +26,22 @@ inline PhiloxWords philox4x32(PhiloxWords counter, std::array<std::uint32_t, 2> 
 /// The stream of a seed that is named by two words, e.g. (hash of a name, 0) or (step, sequence).
 class PhiloxStream {
  public:
-  PhiloxStream(std::uint64_t seed, std::uint64_t a, std::uint64_t b)
+  constexpr PhiloxStream(std::uint64_t seed, std::uint64_t a, std::uint64_t b)
       : seed_(seed), name_(mix(mix(a) ^ b)) {}
 
   /// Words 4 i to 4 i + 3.
-  PhiloxWords block(std::uint64_t i) const {
+  constexpr PhiloxWords block(std::uint64_t i) const {
     return philox4x32({low(i), high(i), low(name_), high(name_)}, {low(seed_), high(seed_)});
   }
 
  private:
-  static std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
-  static std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+  static constexpr std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+  static constexpr std::uint32_t high(std::uint64_t x) {
+    return static_cast<std::uint32_t>(x >> 32);
+  }
 
   // splitmix64's finalizer: spreads the two words over the whole counter space.
-  static std::uint64_t mix(std::uint64_t x) {
+  static constexpr std::uint64_t mix(std::uint64_t x) {
     x += 0x9e3779b97f4a7c15ull;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;

@@ -3,7 +3,7 @@
 #include "kernels/cpu/activation_rows.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kBlockRows = 16;
@@ -11,11 +11,10 @@ constexpr std::int64_t kBlockRows = 16;
 // Calls f(Act{}, T{}, rows begin, rows end) on the pool.
 template <class F>
 void for_rows(Activation kind, DType dtype, std::int64_t rows, F&& f) {
-  cpu::dispatch_activation(kind, [&](auto act) {
+  dispatch_activation(kind, [&](auto act) {
     dispatch_floating(dtype, [&](auto type) {
-      cpu::parallel_blocks(rows, kBlockRows, [&](std::int64_t begin, std::int64_t end, int) {
-        f(act, type, begin, end);
-      });
+      parallel_blocks(rows, kBlockRows,
+                      [&](std::int64_t begin, std::int64_t end, int) { f(act, type, begin, end); });
     });
   });
 }
@@ -29,23 +28,23 @@ void activation_forward(const Launch&, const ActivationArgs& args) {
              using T = decltype(type);
              for (std::int64_t i = begin; i < end; ++i) {
                const T* h = args.h.row<T>(i);
-               cpu::activate_row<decltype(act), T>({h, h + n}, 1, args.a.row<T>(i), n);
+               activate_row<decltype(act), T>({h, h + n}, 1, args.a.row<T>(i), n);
              }
            });
 }
 
 void activation_backward(const Launch&, const ActivationBackwardArgs& args) {
   const std::int64_t n = args.da.cols;
-  for_rows(args.kind, args.h.dtype, args.da.rows,
-           [&](auto act, auto type, std::int64_t begin, std::int64_t end) {
-             using T = decltype(type);
-             for (std::int64_t i = begin; i < end; ++i) {
-               const T* h = args.h.row<T>(i);
-               T* dh = args.dh.row<T>(i);
-               cpu::activate_row_backward<decltype(act), T>({h, h + n}, args.da.row<T>(i),
-                                                            {dh, dh + n}, n);
-             }
-           });
+  for_rows(
+      args.kind, args.h.dtype, args.da.rows,
+      [&](auto act, auto type, std::int64_t begin, std::int64_t end) {
+        using T = decltype(type);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const T* h = args.h.row<T>(i);
+          T* dh = args.dh.row<T>(i);
+          activate_row_backward<decltype(act), T>({h, h + n}, args.da.row<T>(i), {dh, dh + n}, n);
+        }
+      });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

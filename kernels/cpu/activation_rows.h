@@ -4,7 +4,7 @@
 #include "kernels/activation.h"
 #include "kernels/cpu/math.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 template <class T>
 struct ValueAndSlope {
@@ -131,4 +131,4 @@ accumulation_t<T> activate_row_backward_scaled(const HalfRows<T>& h, const accum
   return sum_lanes(dscale);
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -13,10 +13,8 @@
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
-
-using cpu::BlasOperand;
 
 constexpr std::int64_t kQueries = 64;
 constexpr std::int64_t kKeys = 256;
@@ -27,7 +25,7 @@ static_assert(kKeys % kQueries == 0);
 // One thread's memory in the forward.
 template <class Acc>
 struct ForwardScratch {
-  ForwardScratch(cpu::Scratch& scratch, const AttentionShape& shape)
+  ForwardScratch(Scratch& scratch, const AttentionShape& shape)
       : scores(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
         sum(scratch.take<Acc>(kQueries * shape.head_dim)),
         maximum(scratch.take<Acc>(kQueries)),
@@ -42,7 +40,7 @@ struct ForwardScratch {
 // One thread's memory in the backward.
 template <class Acc>
 struct BackwardScratch {
-  BackwardScratch(cpu::Scratch& scratch, const AttentionShape& shape)
+  BackwardScratch(Scratch& scratch, const AttentionShape& shape)
       : p(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
         ds(scratch.take<Acc>(kQueries * std::min(kKeys, shape.seq_len))),
         dq(scratch.take<Acc>(kQueries * shape.head_dim)),
@@ -59,7 +57,7 @@ struct BackwardScratch {
 // One thread's memory for operands that are stored in another dtype than products are computed in.
 template <class Acc>
 struct Conversions {
-  Conversions(cpu::Scratch& scratch, const AttentionShape& shape, DType dtype) {
+  Conversions(Scratch& scratch, const AttentionShape& shape, DType dtype) {
     if (dtype == dtype_of<Acc>) return;
     q = scratch.take<Acc>(kQueries * shape.head_dim);
     doutput = scratch.take<Acc>(kQueries * shape.head_dim);
@@ -111,8 +109,8 @@ struct Head {
   template <class Acc>
   BlasOperand<Acc> operand(const ConstMatrix& m, std::int64_t begin, std::int64_t end,
                            std::int64_t column, Acc* scratch) const {
-    const auto panel = cpu::load_panel<Acc>(
-        m, {first_row + begin, first_row + end, column, column + width}, scratch);
+    const auto panel =
+        load_panel<Acc>(m, {first_row + begin, first_row + end, column, column + width}, scratch);
     return {panel.data, panel.stride};
   }
   // Writes factor * source [end - begin, C] to the same place.
@@ -173,7 +171,7 @@ void attend(const AttentionArgs& args, const Head& head, std::int64_t q0, std::i
     const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
     const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, memory.conversions.k);
     const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, memory.conversions.v);
-    cpu::blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), scores, num_keys);
+    blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), scores, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i) {
       Acc* row = scores + i * num_keys;
       const std::int64_t num_seen = std::min(q0 + i + 1, k1) - k0;
@@ -185,8 +183,8 @@ void attend(const AttentionArgs& args, const Head& head, std::int64_t q0, std::i
       if (k0 > 0)
         for (std::int64_t c = 0; c < width; ++c) sum[i * width + c] *= shrink;
     }
-    cpu::blas_gemm(num_queries, width, num_keys, {scores, num_keys}, v, k0 > 0 ? Acc(1) : Acc(0),
-                   sum, width);
+    blas_gemm(num_queries, width, num_keys, {scores, num_keys}, v, k0 > 0 ? Acc(1) : Acc(0), sum,
+              width);
   }
   Acc* logsumexp = static_cast<Acc*>(args.logsumexp) + head.logsumexp;
   for (std::int64_t i = 0; i < num_queries; ++i) {
@@ -236,17 +234,16 @@ void attend_backward(const AttentionBackwardArgs& args, const Head& head, std::i
     const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
     const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, conversions.k);
     const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, conversions.v);
-    cpu::blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), p, num_keys);
-    cpu::blas_gemm(num_queries, num_keys, width, doutput, transposed(v), Acc(0), ds, num_keys);
+    blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), p, num_keys);
+    blas_gemm(num_queries, num_keys, width, doutput, transposed(v), Acc(0), ds, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i)
       differentiate_row<T>(p + i * num_keys, ds + i * num_keys, std::min(q0 + i + 1, k1) - k0,
                            num_keys, scale, logsumexp[q0 + i], delta[i]);
-    cpu::blas_gemm(num_keys, width, num_queries, {p, num_keys, true}, doutput, Acc(1),
-                   dv + k0 * width, width);
-    cpu::blas_gemm(num_keys, width, num_queries, {ds, num_keys, true}, q, Acc(1), dk + k0 * width,
-                   width);
-    cpu::blas_gemm(num_queries, width, num_keys, {ds, num_keys}, k, k0 > 0 ? Acc(1) : Acc(0), dq,
-                   width);
+    blas_gemm(num_keys, width, num_queries, {p, num_keys, true}, doutput, Acc(1), dv + k0 * width,
+              width);
+    blas_gemm(num_keys, width, num_queries, {ds, num_keys, true}, q, Acc(1), dk + k0 * width,
+              width);
+    blas_gemm(num_queries, width, num_keys, {ds, num_keys}, k, k0 > 0 ? Acc(1) : Acc(0), dq, width);
   }
   // Nobody reads these queries again, so dqkv may lie over qkv.
   head.store<T>(dq, scale, args.dqkv, q0, q1, head.q);
@@ -261,7 +258,7 @@ void attention(const Launch&, const AttentionArgs& args) {
     const AttentionShape& shape = args.shape;
     const std::int64_t num_heads = shape.batch * shape.num_heads;
     const std::int64_t num_blocks = (shape.seq_len + kQueries - 1) / kQueries;
-    cpu::parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
+    parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
       const auto memory = ThreadMemory<ForwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
                                                                             shape, args.qkv.dtype);
       // The last queries see the most keys: they come first, so that threads end together.
@@ -276,7 +273,7 @@ void attention(const Launch&, const AttentionArgs& args) {
 std::int64_t attention_workspace_bytes(const Launch&, const AttentionArgs& args) {
   return dispatch_floating(args.qkv.dtype, [&](auto type) {
     using Acc = accumulation_t<decltype(type)>;
-    return cpu::num_threads() *
+    return num_threads() *
            ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
   });
 }
@@ -287,7 +284,7 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
     using Acc = accumulation_t<T>;
     const AttentionShape& shape = args.shape;
     const std::int64_t group = shape.num_heads / shape.num_kv_heads;
-    cpu::parallel_for(shape.batch * shape.num_kv_heads, [&](std::int64_t task, int thread) {
+    parallel_for(shape.batch * shape.num_kv_heads, [&](std::int64_t task, int thread) {
       const auto memory = ThreadMemory<BackwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
                                                                              shape, args.qkv.dtype);
       const std::int64_t sequence = task / shape.num_kv_heads;
@@ -309,9 +306,9 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
 std::int64_t attention_backward_workspace_bytes(const Launch&, const AttentionBackwardArgs& args) {
   return dispatch_floating(args.qkv.dtype, [&](auto type) {
     using Acc = accumulation_t<decltype(type)>;
-    return cpu::num_threads() *
+    return num_threads() *
            ThreadMemory<BackwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
   });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

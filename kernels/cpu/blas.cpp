@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 namespace {
 
 void use_one_thread() {
@@ -54,4 +54,4 @@ void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand
               a.data, leading(a.stride), b.data, leading(b.stride), beta, c, leading(c_stride));
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 template <class T>
 struct BlasOperand {
@@ -19,4 +19,4 @@ void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand
 void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand<double>& a,
                const BlasOperand<double>& b, double beta, double* c, std::int64_t c_stride);
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

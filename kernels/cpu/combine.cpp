@@ -3,7 +3,7 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kBlockTokens = 32;
@@ -25,8 +25,8 @@ void combine_token(const CombineArgs& args, const PairIndex& index, std::int64_t
   const std::int64_t first = token * args.routing.top_k, last = first + args.routing.top_k;
   const auto* gates = static_cast<const accumulation_t<T>*>(args.gates);
   T* out = args.out.row<T>(token);
-  cpu::for_lanes<T>(args.out.cols, [&](std::int64_t i, const auto& lanes) {
-    cpu::lanes_t<T> sum{};
+  for_lanes<T>(args.out.cols, [&](std::int64_t i, const auto& lanes) {
+    lanes_t<T> sum{};
     for (std::int64_t pair = first; pair < last; ++pair) {
       const auto y = lanes.load(args.y.rows.row<T>(index(pair)) + i);
       sum += gates ? gates[pair] * y : y;
@@ -41,11 +41,9 @@ void combine(const Launch&, const CombineArgs& args) {
   const PairIndex index = pair_index(args.routing, args.y.layout);
   dispatch_floating(args.out.dtype, [&](auto type) {
     using T = decltype(type);
-    cpu::parallel_blocks(args.out.rows, kBlockTokens,
-                         [&](std::int64_t begin, std::int64_t end, int) {
-                           for (std::int64_t t = begin; t < end; ++t)
-                             combine_token<T>(args, index, t);
-                         });
+    parallel_blocks(args.out.rows, kBlockTokens, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t t = begin; t < end; ++t) combine_token<T>(args, index, t);
+    });
   });
 }
 
@@ -59,15 +57,15 @@ void combine_gates_backward(const Launch&, const CombineGatesBackwardArgs& args)
       for (std::int64_t pair = begin; pair < end; ++pair) {
         const T* y = args.y.rows.row<T>(index(pair));
         const T* dout = args.dout.row<T>(pair / top_k);
-        cpu::lanes_t<T> sum{};
-        cpu::for_lanes<T>(args.dout.cols, [&](std::int64_t i, const auto& lanes) {
+        lanes_t<T> sum{};
+        for_lanes<T>(args.dout.cols, [&](std::int64_t i, const auto& lanes) {
           sum += lanes.load(y + i) * lanes.load(dout + i);
         });
-        dgates[pair] = cpu::sum_lanes(sum);
+        dgates[pair] = sum_lanes(sum);
       }
     };
-    cpu::parallel_blocks(args.routing.num_rows(), kBlockTokens, pairs);
+    parallel_blocks(args.routing.num_rows(), kBlockTokens, pairs);
   });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -10,7 +10,7 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kRows = 16;
@@ -48,7 +48,7 @@ void cross_entropy(const Launch&, const CrossEntropyArgs& args) {
     using Acc = accumulation_t<T>;
     const std::int64_t n = args.logits.cols;
     Acc* losses = static_cast<Acc*>(args.losses);
-    cpu::parallel_blocks(args.logits.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.logits.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t) {
         T* row = args.logits.row<T>(t);
         const std::int32_t target = args.targets[t];
@@ -77,4 +77,4 @@ void sum_losses(const Launch&, const SumLossesArgs& args) {
   });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -6,7 +6,7 @@
 #include "core/base/philox.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 1 << 15;
@@ -19,7 +19,7 @@ void add(const Launch&, const AddArgs& args) {
     const T* a = static_cast<const T*>(args.a);
     const T* b = static_cast<const T*>(args.b);
     T* sum = static_cast<T*>(args.sum);
-    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
       using Acc = accumulation_t<T>;
       for (std::int64_t i = begin; i < end; ++i) sum[i] = T(Acc(a[i]) + Acc(b[i]));
     });
@@ -34,7 +34,7 @@ void scale(const Launch&, const ScaleArgs& args) {
       const S* source = static_cast<const S*>(args.source);
       T* target = static_cast<T*>(args.target);
       const double factor = args.scale;
-      cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
         // In the wider of the two accumulation types, so that f64 to f32 rounds once.
         using Acc = decltype(accumulation_t<S>{} + accumulation_t<T>{});
         for (std::int64_t i = begin; i < end; ++i) target[i] = T(Acc(factor) * Acc(source[i]));
@@ -48,7 +48,7 @@ void fill(const Launch&, const FillArgs& args) {
     using T = decltype(type);
     T* target = static_cast<T*>(args.target);
     const T value = T(args.value);
-    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) target[i] = value;
     });
   });
@@ -63,7 +63,7 @@ void jitter(const Launch&, const JitterArgs& args) {
     T* target = static_cast<T*>(args.target);
     const PhiloxStream stream(args.seed, args.a, args.b);
     const double epsilon = args.epsilon;
-    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; i += 4) {
         const PhiloxWords words = stream.block(i / 4);
         for (std::int64_t j = i; j < std::min(i + 4, end); ++j) {
@@ -75,4 +75,4 @@ void jitter(const Launch&, const JitterArgs& args) {
   });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

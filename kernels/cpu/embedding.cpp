@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kRows = 64;
@@ -17,7 +17,7 @@ constexpr std::int64_t kCols = 32;
 void embedding(const Launch&, const EmbeddingArgs& args) {
   dispatch_floating(args.table.dtype, [&](auto type) {
     using T = decltype(type);
-    cpu::parallel_blocks(args.output.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.output.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t)
         std::copy_n(args.table.row<T>(args.token_ids[t]), args.table.cols, args.output.row<T>(t));
     });
@@ -28,7 +28,7 @@ void embedding_backward(const Launch&, const EmbeddingBackwardArgs& args) {
   dispatch_floating(args.doutput.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
-    cpu::parallel_blocks(args.dtable.cols, kCols, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.dtable.cols, kCols, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t v = 0; args.beta != 1 && v < args.dtable.rows; ++v) {
         Acc* row = args.dtable.row<Acc>(v);
         for (std::int64_t j = begin; j < end; ++j)
@@ -47,4 +47,4 @@ std::int64_t embedding_backward_workspace_bytes(const Launch&, const EmbeddingBa
   return 0;
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

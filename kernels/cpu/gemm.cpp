@@ -9,11 +9,8 @@
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
-
-using cpu::Block;
-using cpu::ceil_div;
 
 // Depends on sizes alone, so that results do not depend on the number of threads.
 struct Tiling {
@@ -48,14 +45,13 @@ struct Product {
   Tiling tiling{m, n, k};
   bool converts_c = args.c.dtype != dtype_of<Acc>;
   bool converts_operands = args.a.dtype != dtype_of<Acc> || args.b.dtype != dtype_of<Acc>;
-  std::int64_t panel_depth =
-      converts_operands ? std::min(cpu::kPanelDepth, tiling.slice) : tiling.slice;
+  std::int64_t panel_depth = converts_operands ? std::min(kPanelDepth, tiling.slice) : tiling.slice;
 
   struct ThreadScratch {
     Acc *a = nullptr, *b = nullptr, *c = nullptr;
   };
 
-  ThreadScratch take(cpu::Scratch& scratch) const {
+  ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken;
     if (args.a.dtype != dtype_of<Acc>) taken.a = scratch.take<Acc>(tiling.rows * panel_depth);
     if (args.b.dtype != dtype_of<Acc>) taken.b = scratch.take<Acc>(panel_depth * tiling.cols);
@@ -63,14 +59,14 @@ struct Product {
     return taken;
   }
 
-  Acc* take_partials(cpu::Scratch& scratch) const {  // [num_slices, m, n]
+  Acc* take_partials(Scratch& scratch) const {  // [num_slices, m, n]
     return scratch.take<Acc>(tiling.num_slices > 1 ? tiling.num_slices * m * n : 0);
   }
 
   std::int64_t workspace_bytes() const {
-    cpu::Scratch shared;
+    Scratch shared;
     take_partials(shared);
-    return shared.bytes() + cpu::ThreadWorkspace::bytes(*this);
+    return shared.bytes() + ThreadWorkspace::bytes(*this);
   }
 
   // c's block = op(a) op(b) over [k_begin, k_end) + beta times what is there.
@@ -83,11 +79,11 @@ struct Product {
                                              : Block{block.row_begin, block.row_end, begin, end};
       const Block b_block = args.transpose_b ? Block{block.col_begin, block.col_end, begin, end}
                                              : Block{begin, end, block.col_begin, block.col_end};
-      const auto a = cpu::load_panel<Acc>(args.a, a_block, scratch.a);
-      const auto b = cpu::load_panel<Acc>(args.b, b_block, scratch.b);
-      cpu::blas_gemm(block.rows(), block.cols(), end - begin, {a.data, a.stride, args.transpose_a},
-                     {b.data, b.stride, args.transpose_b}, begin == k_begin ? beta : Acc{1}, c,
-                     c_stride);
+      const auto a = load_panel<Acc>(args.a, a_block, scratch.a);
+      const auto b = load_panel<Acc>(args.b, b_block, scratch.b);
+      blas_gemm(block.rows(), block.cols(), end - begin, {a.data, a.stride, args.transpose_a},
+                {b.data, b.stride, args.transpose_b}, begin == k_begin ? beta : Acc{1}, c,
+                c_stride);
       begin = end;
     } while (begin < k_end);
   }
@@ -99,22 +95,22 @@ struct Product {
       multiply(block, 0, k, beta, c, args.c.stride, scratch);
       return;
     }
-    if (beta != 0) cpu::load_panel<Acc>(args.c, block, scratch.c);
+    if (beta != 0) load_panel<Acc>(args.c, block, scratch.c);
     multiply(block, 0, k, beta, scratch.c, block.cols(), scratch);
-    cpu::store_block(scratch.c, args.c, block);
+    store_block(scratch.c, args.c, block);
   }
 
   void run() const {
-    cpu::Scratch shared(args.workspace);
+    Scratch shared(args.workspace);
     Acc* partials = take_partials(shared);
-    const cpu::ThreadWorkspace threads(shared.rest(), *this);
+    const ThreadWorkspace threads(shared.rest(), *this);
     const std::int64_t tile_cols = n == 0 ? 0 : ceil_div(n, tiling.cols);
     const std::int64_t num_tiles = tiling.num_tiles(m, n);
-    cpu::parallel_for(num_tiles * tiling.num_slices, [&](std::int64_t task, int thread) {
+    parallel_for(num_tiles * tiling.num_slices, [&](std::int64_t task, int thread) {
       const std::int64_t slice = task / num_tiles, at = task % num_tiles;
       const std::int64_t row = at / tile_cols * tiling.rows, col = at % tile_cols * tiling.cols;
       const Block block{row, std::min(m, row + tiling.rows), col, std::min(n, col + tiling.cols)};
-      cpu::Scratch own = threads.of(thread);
+      Scratch own = threads.of(thread);
       const ThreadScratch scratch = take(own);
       if (tiling.num_slices == 1) {
         tile(block, scratch);
@@ -128,7 +124,7 @@ struct Product {
   }
 
   void add_slices(Acc* partials) const {
-    cpu::parallel_blocks(m, 16, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(m, 16, [&](std::int64_t begin, std::int64_t end, int) {
       dispatch_floating(args.c.dtype, [&](auto type) {
         using T = decltype(type);
         for (std::int64_t i = begin; i < end; ++i) {
@@ -161,8 +157,8 @@ void check_sizes(const GemmArgs& args) {
 
 template <class F>
 decltype(auto) dispatch_product(const GemmArgs& args, F&& f) {
-  return cpu::dispatch_accumulation({args.a.dtype, args.b.dtype, args.c.dtype},
-                                    [&](auto type) { return f(Product<decltype(type)>{args}); });
+  return dispatch_accumulation({args.a.dtype, args.b.dtype, args.c.dtype},
+                               [&](auto type) { return f(Product<decltype(type)>{args}); });
 }
 
 }  // namespace
@@ -176,4 +172,4 @@ void gemm(const Launch&, const GemmArgs& args) {
   dispatch_product(args, [](const auto& product) { product.run(); });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -9,13 +9,8 @@
 #include "kernels/cpu/routed_rows.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
-
-using cpu::ceil_div;
-using cpu::ExpertRows;
-using cpu::RowIndex;
-using cpu::Scratch;
 
 // Long enough that packing the weights costs little, short enough to spread over threads and stay
 // in a second-level cache.
@@ -37,31 +32,30 @@ struct RowProduct {
   };
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken;
-    if (cpu::needs_scratch<Acc>(args.x, x_index)) taken.x = scratch.take<Acc>(tile_rows * in);
+    if (needs_scratch<Acc>(args.x, x_index)) taken.x = scratch.take<Acc>(tile_rows * in);
     if (args.weight.dtype != dtype_of<Acc>)
-      taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+      taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
     if (!writes_in_place) taken.y = scratch.take<Acc>(tile_rows * tile_cols);
     return taken;
   }
 
-  void run(const cpu::ThreadWorkspace& workspace) const {
-    const cpu::RowTiles tiles(args.routing, kTileRows);
-    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+  void run(const ThreadWorkspace& workspace) const {
+    const RowTiles tiles(args.routing, kTileRows);
+    parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
       Scratch scratch = workspace.of(thread);
       tile(tiles[i], take(scratch));
     });
   }
 
   void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
-    const auto x = cpu::load_rows<Acc>(args.x, x_index, rows, 0, in, scratch.x);
+    const auto x = load_rows<Acc>(args.x, x_index, rows, 0, in, scratch.x);
     for (std::int64_t begin = 0; begin < out; begin += kTileCols) {
       const std::int64_t cols = std::min(kTileCols, out - begin);
       Acc* y = writes_in_place ? args.y.row<Acc>(rows.begin) + begin : scratch.y;
       const std::int64_t stride = writes_in_place ? args.y.stride : cols;
       if (args.bias.data) fill_bias(rows, begin, cols, y, stride);
-      cpu::multiply_panel<Acc>(rows.size(), cols, x, args.weight[rows.expert],
-                               !args.transpose_weight, begin, args.bias.data ? Acc{1} : Acc{0}, y,
-                               stride, scratch.weight);
+      multiply_panel<Acc>(rows.size(), cols, x, args.weight[rows.expert], !args.transpose_weight,
+                          begin, args.bias.data ? Acc{1} : Acc{0}, y, stride, scratch.weight);
       if (!writes_in_place) store(rows, begin, cols, y);
     }
   }
@@ -70,7 +64,7 @@ struct RowProduct {
                  std::int64_t stride) const {
     dispatch_floating(args.bias.dtype, [&](auto type) {
       const auto* bias = args.bias.row<decltype(type)>(rows.expert) + begin;
-      for (std::int64_t i = 0; i < rows.size(); ++i) cpu::convert(bias, y + i * stride, cols);
+      for (std::int64_t i = 0; i < rows.size(); ++i) convert(bias, y + i * stride, cols);
     });
   }
 
@@ -78,7 +72,7 @@ struct RowProduct {
     dispatch_floating(args.y.dtype, [&](auto type) {
       using T = decltype(type);
       for (std::int64_t p = rows.begin; p < rows.end; ++p)
-        cpu::convert(y + (p - rows.begin) * cols, args.y.row<T>(y_index(p)) + begin, cols);
+        convert(y + (p - rows.begin) * cols, args.y.row<T>(y_index(p)) + begin, cols);
     });
   }
 };
@@ -89,8 +83,8 @@ struct WeightGradient {
   std::int64_t out = args.dy.rows.cols, in = args.x.rows.cols;
   RowIndex dy_index{args.routing, args.dy.layout, args.dy.rows.rows};
   RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
-  bool gathers_dy = cpu::needs_scratch<Acc>(args.dy, dy_index);
-  bool gathers_x = cpu::needs_scratch<Acc>(args.x, x_index);
+  bool gathers_dy = needs_scratch<Acc>(args.dy, dy_index);
+  bool gathers_x = needs_scratch<Acc>(args.x, x_index);
   // Of a tile of one expert's gradient. Enough tiles that an expert which got many of the rows
   // still keeps several threads busy.
   std::int64_t tile_out = 512, tile_in = 512;
@@ -119,11 +113,11 @@ struct WeightGradient {
     return taken;
   }
 
-  void run(const cpu::ThreadWorkspace& workspace) const {
+  void run(const ThreadWorkspace& workspace) const {
     if (args.dbias) sum_bias();
     if (out == 0 || in == 0) return;
     const std::int64_t across = ceil_div(in, tile_in), tiles = ceil_div(out, tile_out) * across;
-    cpu::parallel_for(args.routing.num_experts * tiles, [&](std::int64_t i, int thread) {
+    parallel_for(args.routing.num_experts * tiles, [&](std::int64_t i, int thread) {
       Scratch scratch = workspace.of(thread);
       tile(i / tiles, i % tiles / across * tile_out, i % tiles % across * tile_in, take(scratch));
     });
@@ -140,16 +134,16 @@ struct WeightGradient {
     std::int64_t begin = first;
     do {
       const ExpertRows rows{expert, begin, std::min(last, begin + depth)};
-      const auto dy = cpu::load_rows<Acc>(args.dy, dy_index, rows, row, row + m, scratch.dy);
-      const auto x = cpu::load_rows<Acc>(args.x, x_index, rows, col, col + n, scratch.x);
-      cpu::blas_gemm(m, n, rows.size(), {dy.data, dy.stride, true}, {x.data, x.stride},
-                     begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight, in);
+      const auto dy = load_rows<Acc>(args.dy, dy_index, rows, row, row + m, scratch.dy);
+      const auto x = load_rows<Acc>(args.x, x_index, rows, col, col + n, scratch.x);
+      blas_gemm(m, n, rows.size(), {dy.data, dy.stride, true}, {x.data, x.stride},
+                begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight, in);
       begin = rows.end;
     } while (begin < last);
   }
 
   void sum_bias() const {
-    cpu::parallel_for(args.routing.num_experts, [&](std::int64_t expert, int) {
+    parallel_for(args.routing.num_experts, [&](std::int64_t expert, int) {
       Acc* sum = static_cast<Acc*>(args.dbias) + expert * out;
       const Acc beta = static_cast<Acc>(args.bias_beta);
       for (std::int64_t i = 0; i < out; ++i) sum[i] = beta == 0 ? Acc{0} : beta * sum[i];
@@ -168,28 +162,26 @@ struct WeightGradient {
 // f(product) with the product of the dtypes at hand.
 template <class F>
 decltype(auto) dispatch_product(const GroupedGemmArgs& args, F&& f) {
-  return cpu::dispatch_accumulation({args.x.rows.dtype, args.weight.dtype, args.y.dtype},
-                                    [&](auto type) { return f(RowProduct<decltype(type)>{args}); });
+  return dispatch_accumulation({args.x.rows.dtype, args.weight.dtype, args.y.dtype},
+                               [&](auto type) { return f(RowProduct<decltype(type)>{args}); });
 }
 
 template <class F>
 decltype(auto) dispatch_product(const ExpertGradientArgs& args, F&& f) {
-  return cpu::dispatch_accumulation({args.dy.rows.dtype, args.x.rows.dtype}, [&](auto type) {
-    return f(WeightGradient<decltype(type)>(args));
-  });
+  return dispatch_accumulation({args.dy.rows.dtype, args.x.rows.dtype},
+                               [&](auto type) { return f(WeightGradient<decltype(type)>(args)); });
 }
 
 template <class Args>
 std::int64_t workspace_bytes(const Args& args) {
   return dispatch_product(args,
-                          [](const auto& product) { return cpu::ThreadWorkspace::bytes(product); });
+                          [](const auto& product) { return ThreadWorkspace::bytes(product); });
 }
 
 template <class Args>
 void run(const Args& args) {
-  dispatch_product(args, [&](const auto& product) {
-    product.run(cpu::ThreadWorkspace(args.workspace, product));
-  });
+  dispatch_product(
+      args, [&](const auto& product) { product.run(ThreadWorkspace(args.workspace, product)); });
 }
 
 }  // namespace
@@ -228,13 +220,13 @@ void group(const Launch&, const GroupArgs& args) {
         const Acc gate = gates ? gates[args.routing.sorted_scattered_ids[p]] : Acc{1};
         const T* x = args.x.row<T>(index(p));
         T* grouped = args.grouped.row<T>(p);
-        cpu::for_lanes<T>(args.x.cols, [&](std::int64_t i, const auto& lanes) {
+        for_lanes<T>(args.x.cols, [&](std::int64_t i, const auto& lanes) {
           lanes.store(grouped + i, gate * lanes.load(x + i));
         });
       }
     };
-    cpu::parallel_blocks(args.routing.num_rows(), kBlockRows, rows);
+    parallel_blocks(args.routing.num_rows(), kBlockRows, rows);
   });
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -9,7 +9,7 @@
 
 #include "core/base/bf16.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 using F32x8 = float __attribute__((vector_size(32)));
 using U32x8 = std::uint32_t __attribute__((vector_size(32)));
@@ -94,4 +94,4 @@ void for_lanes(std::int64_t n, F&& body) {
   if (i < n) body(i, SomeLanes{n - i});
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

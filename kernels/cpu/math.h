@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/lanes.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 namespace detail {
 
@@ -79,4 +79,4 @@ inline Normal<double> standard_normal(double x) {
   return {0.5 * std::erfc(-x * 0.70710678118654752), 0.39894228040143268 * std::exp(-0.5 * x * x)};
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -5,12 +5,8 @@
 #include "kernels/cpu/activation_rows.h"
 #include "kernels/cpu/routed_rows.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
-
-using cpu::ExpertRows;
-using cpu::RowIndex;
-using cpu::Scratch;
 
 constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileCols = 512;  // of F
@@ -36,23 +32,23 @@ struct Up {
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken{scratch.take<Acc>(tile_rows * d)};
     if (kConverts) {
-      taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+      taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
       taken.product = scratch.take<Acc>(tile_rows * tile_cols);
     }
     if (!args.h.data) taken.h = scratch.take<T>(kHalves * tile_rows * tile_cols);
     return taken;
   }
 
-  void run(const cpu::ThreadWorkspace& workspace) const {
-    const cpu::RowTiles tiles(args.routing, kTileRows);
-    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+  void run(const ThreadWorkspace& workspace) const {
+    const RowTiles tiles(args.routing, kTileRows);
+    parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
       Scratch scratch = workspace.of(thread);
       tile(tiles[i], take(scratch));
     });
   }
 
   void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
-    const auto panel = cpu::load_rows<Acc>(x, x_index, rows, 0, d, scratch.x);
+    const auto panel = load_rows<Acc>(x, x_index, rows, 0, d, scratch.x);
     for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
       const std::int64_t cols = std::min(kTileCols, f - begin);
       // The halves of h: where they are kept, or side by side in scratch.
@@ -66,16 +62,16 @@ struct Up {
   }
 
   // `cols` columns of x W1^T from `col` on, rounded into h.
-  void multiply(const ExpertRows& rows, const cpu::Panel<Acc>& panel, std::int64_t col,
+  void multiply(const ExpertRows& rows, const Panel<Acc>& panel, std::int64_t col,
                 std::int64_t cols, T* h, std::int64_t stride, const ThreadScratch& scratch) const {
     const ConstMatrix w1 = args.w1[rows.expert];
     if constexpr (!kConverts) {
-      cpu::multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, h, stride, nullptr);
+      multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, h, stride, nullptr);
     } else {
-      cpu::multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, scratch.product, cols,
-                               scratch.weight);
+      multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, scratch.product, cols,
+                          scratch.weight);
       for (std::int64_t i = 0; i < rows.size(); ++i)
-        cpu::convert(scratch.product + i * cols, h + i * stride, cols);
+        convert(scratch.product + i * cols, h + i * stride, cols);
     }
   }
 
@@ -84,8 +80,8 @@ struct Up {
     const Acc* gates = static_cast<const Acc*>(args.gates);
     for (std::int64_t p = rows.begin; p < rows.end; ++p) {
       const T* row = h + (p - rows.begin) * stride;
-      cpu::activate_row<Act, T>({row, row + up}, gates[args.routing.sorted_scattered_ids[p]],
-                                args.a.row<T>(p) + begin, cols);
+      activate_row<Act, T>({row, row + up}, gates[args.routing.sorted_scattered_ids[p]],
+                           args.a.row<T>(p) + begin, cols);
     }
   }
 };
@@ -107,34 +103,34 @@ struct DownBackward {
   };
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken{scratch.take<Acc>(tile_rows * d), scratch.take<Acc>(tile_rows * tile_cols)};
-    if (kConverts) taken.weight = scratch.take<Acc>(tile_cols * cpu::kPanelDepth);
+    if (kConverts) taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
     return taken;
   }
 
-  void run(const cpu::ThreadWorkspace& workspace) const {
-    const cpu::RowTiles tiles(args.routing, kTileRows);
-    cpu::parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+  void run(const ThreadWorkspace& workspace) const {
+    const RowTiles tiles(args.routing, kTileRows);
+    parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
       Scratch scratch = workspace.of(thread);
       tile(tiles[i], take(scratch));
     });
   }
 
   void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {
-    const auto panel = cpu::load_rows<Acc>(dout, dout_index, rows, 0, d, scratch.dout);
+    const auto panel = load_rows<Acc>(dout, dout_index, rows, 0, d, scratch.dout);
     const Acc* gates = static_cast<const Acc*>(args.gates);
     Acc* dgates = static_cast<Acc*>(args.dgates);
     for (std::int64_t p = rows.begin; p < rows.end; ++p)
       dgates[args.routing.sorted_scattered_ids[p]] = 0;
     for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
       const std::int64_t cols = std::min(kTileCols, f - begin);
-      cpu::multiply_panel<Acc>(rows.size(), cols, panel, args.w2[rows.expert], false, begin, 0,
-                               scratch.da, cols, scratch.weight);
+      multiply_panel<Acc>(rows.size(), cols, panel, args.w2[rows.expert], false, begin, 0,
+                          scratch.da, cols, scratch.weight);
       for (std::int64_t p = rows.begin; p < rows.end; ++p) {
         const std::int32_t pair = args.routing.sorted_scattered_ids[p];
         T* h = args.h.row<T>(p) + begin;
-        dgates[pair] += cpu::activate_row_backward_scaled<Act, T>(
-            {h, h + f}, scratch.da + (p - rows.begin) * cols, gates[pair], args.a.row<T>(p) + begin,
-            cols);
+        dgates[pair] +=
+            activate_row_backward_scaled<Act, T>({h, h + f}, scratch.da + (p - rows.begin) * cols,
+                                                 gates[pair], args.a.row<T>(p) + begin, cols);
       }
     }
   }
@@ -143,7 +139,7 @@ struct DownBackward {
 // f(kernel) with the kernel of the dtype and non-linearity at hand.
 template <template <class, class> class Kernel, class Args, class F>
 void dispatch_kernel(const Args& args, F&& f) {
-  cpu::dispatch_activation(args.kind, [&](auto act) {
+  dispatch_activation(args.kind, [&](auto act) {
     dispatch_floating(args.a.dtype,
                       [&](auto type) { f(Kernel<decltype(type), decltype(act)>{args}); });
   });
@@ -153,14 +149,14 @@ template <template <class, class> class Kernel, class Args>
 std::int64_t workspace_bytes(const Args& args) {
   std::int64_t bytes = 0;
   dispatch_kernel<Kernel>(args,
-                          [&](const auto& kernel) { bytes = cpu::ThreadWorkspace::bytes(kernel); });
+                          [&](const auto& kernel) { bytes = ThreadWorkspace::bytes(kernel); });
   return bytes;
 }
 
 template <template <class, class> class Kernel, class Args>
 void run(const Args& args) {
   dispatch_kernel<Kernel>(
-      args, [&](const auto& kernel) { kernel.run(cpu::ThreadWorkspace(args.workspace, kernel)); });
+      args, [&](const auto& kernel) { kernel.run(ThreadWorkspace(args.workspace, kernel)); });
 }
 
 }  // namespace
@@ -182,4 +178,4 @@ void expert_down_backward(const Launch&, const ExpertDownBackwardArgs& args) {
   run<DownBackward>(args);
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

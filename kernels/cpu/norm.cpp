@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kRows = 64;  // rows of one task, and of one partial sum of dweight
@@ -61,7 +61,7 @@ void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const T* dy, c
 template <class Acc>
 void add_partials(Acc* partials, std::int64_t num_partials, std::int64_t n, double beta,
                   Acc* dweight) {
-  cpu::parallel_blocks(n, kCols, [=](std::int64_t begin, std::int64_t end, int) {
+  parallel_blocks(n, kCols, [=](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t step = 1; step < num_partials; step *= 2)
       for (std::int64_t i = 0; i + step < num_partials; i += 2 * step)
         for (std::int64_t j = begin; j < end; ++j)
@@ -82,7 +82,7 @@ void rms_norm(const Launch&, const RmsNormArgs& args) {
     const std::int64_t n = args.x.cols;
     const Acc* weight = static_cast<const Acc*>(args.weight);
     Acc* inverse_rms = static_cast<Acc*>(args.inverse_rms);
-    cpu::parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) {
         const T* x = args.x.row<T>(i);
         if (args.delta.data) {
@@ -105,7 +105,7 @@ void rms_norm_backward(const Launch&, const RmsNormBackwardArgs& args) {
     const Acc* weight = static_cast<const Acc*>(args.weight);
     const Acc* inverse_rms = static_cast<const Acc*>(args.inverse_rms);
     Acc* partials = static_cast<Acc*>(args.workspace);
-    cpu::parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       Acc* partial = partials + begin / kRows * n;
       std::fill(partial, partial + n, Acc(0));
       for (std::int64_t i = begin; i < end; ++i)
@@ -121,4 +121,4 @@ std::int64_t rms_norm_backward_workspace_bytes(const Launch&, const RmsNormBackw
   return num_row_blocks(args.x.rows) * args.x.cols * size_of(accumulation_dtype(args.x.dtype));
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

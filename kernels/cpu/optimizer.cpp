@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 1 << 14;
@@ -91,7 +91,7 @@ void adamw(const Launch&, const AdamwArgs& args) {
   const std::int64_t size = args.ranges.back().offset + args.ranges.back().numel;
   dispatch_master("adamw", args.dtype, [&](auto type) {
     using T = decltype(type);
-    cpu::parallel_blocks(size, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(size, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
       for_each_piece(args.ranges, begin, end,
                      [&](std::int64_t first, std::int64_t last, double weight_decay) {
                        const AdamwFactors<T> factors(args, scale, weight_decay);
@@ -113,7 +113,7 @@ void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {
   dispatch_master("sum_of_squares", args.dtype, [&](auto type) {
     using T = decltype(type);
     const T* x = static_cast<const T*>(args.x);
-    cpu::parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
       sums[begin / kBlock] = block_sum_of_squares(x, begin, end);
     });
   });
@@ -142,4 +142,4 @@ void update_selection_bias(const Launch&, const SelectionBiasArgs& args) {
   }
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

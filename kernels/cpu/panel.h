@@ -12,7 +12,7 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -127,4 +127,4 @@ class ThreadWorkspace {
   std::int64_t thread_bytes_;
 };
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kPositions = 16;  // of one task
@@ -57,7 +57,7 @@ void rotary(const Launch&, const RotaryArgs& args) {
         std::copy(source + num_turned * width, source + shape.packed_width(),
                   target + num_turned * width);
     };
-    cpu::parallel_blocks(shape.seq_len, kPositions, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(shape.seq_len, kPositions, [&](std::int64_t begin, std::int64_t end, int) {
       fill_table(args, begin, end, table);
       for (std::int64_t sequence = 0; sequence < shape.batch; ++sequence)
         for (std::int64_t position = begin; position < end; ++position)
@@ -70,4 +70,4 @@ std::int64_t rotary_workspace_bytes(const Launch&, const RotaryArgs& args) {
   return args.shape.seq_len * args.shape.head_dim * size_of(accumulation_dtype(args.source.dtype));
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -6,7 +6,7 @@
 #include "kernels/cpu/panel.h"
 #include "kernels/grouped_gemm.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 /// Grouped rows [begin, end) of one expert.
 struct ExpertRows {
@@ -102,4 +102,4 @@ void multiply_panel(std::int64_t m, std::int64_t n, const Panel<Acc>& a, const C
   } while (begin < k);
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -9,7 +9,7 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
-namespace smoe::kernels {
+namespace smoe::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kTokens = 64;     // a block of router work
@@ -213,7 +213,7 @@ void router_forward(const Launch&, const RouterForwardArgs& args) {
   const std::int64_t stride = 2 * num_experts + 1;
   dispatch_logits(args.logits.dtype, [&](auto type) {
     using T = decltype(type);
-    cpu::parallel_blocks(num_tokens, kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(num_tokens, kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       double* sums = workspace + begin / kTokens * stride;
       forward_block<T>(args, begin, end, sums, reinterpret_cast<T*>(sums + num_experts + 1));
     });
@@ -228,13 +228,13 @@ std::int64_t group_by_expert_workspace_bytes(const Launch&, const GroupByExpertA
 }
 
 void group_by_expert(const Launch&, const GroupByExpertArgs& args) {
-  cpu::parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+  parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     std::int32_t* counts = block_counts(args, begin / kRows);
     std::fill(counts, counts + args.num_experts, 0);
     for (std::int64_t i = begin; i < end; ++i) ++counts[args.expert_ids[i]];
   });
   scan_counts(args);
-  cpu::parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+  parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     std::int32_t* next = block_counts(args, begin / kRows);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int32_t row = next[args.expert_ids[i]]++;
@@ -274,7 +274,7 @@ void router_backward(const Launch&, const RouterBackwardArgs& args) {
     const T balance_scale =
         T(value_or_zero(args.dbalance_loss) * static_cast<double>(num_experts) / (rows * tokens));
     const T z_scale = T(2 * value_or_zero(args.dz_loss) / tokens);
-    cpu::parallel_blocks(num_tokens, kTokens, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_blocks(num_tokens, kTokens, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t) backward_row<T>(args, t, balance_scale, z_scale);
     });
   });
@@ -285,4 +285,4 @@ void add_expert_load(const Launch&, const AddExpertLoadArgs& args) {
     args.load[e] += args.expert_offsets[e + 1] - args.expert_offsets[e];
 }
 
-}  // namespace smoe::kernels
+}  // namespace smoe::kernels::cpu

@@ -12,7 +12,7 @@
 
 #include "core/base/check.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 namespace {
 
 using Task = std::function<void(std::int64_t, int)>;
@@ -142,4 +142,4 @@ void parallel_blocks(
   });
 }
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

@@ -6,7 +6,7 @@
 
 #include "kernels/threads.h"
 
-namespace smoe::cpu {
+namespace smoe::kernels::cpu {
 
 /// Calls task(i, thread) for every i in [0, num_tasks), each once, in no order, and returns when
 /// all are done. `thread` is in [0, num_threads()) and no two running tasks share it: it picks
@@ -20,4 +20,4 @@ void parallel_blocks(
     std::int64_t size, std::int64_t block,
     const std::function<void(std::int64_t begin, std::int64_t end, int thread)>& task);
 
-}  // namespace smoe::cpu
+}  // namespace smoe::kernels::cpu

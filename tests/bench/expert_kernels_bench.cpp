@@ -201,11 +201,11 @@ Seconds measure(const Product& product, int repetitions, double (*clock)()) {
 }
 
 void report(const Layer& layer, const Product& product, int repetitions) {
-  const int threads = cpu::num_threads();
+  const int threads = kernels::cpu::num_threads();
   const Seconds wall = measure(product, repetitions, wall_seconds);
-  cpu::set_num_threads(1);
+  kernels::cpu::set_num_threads(1);
   const Seconds alone = measure(product, repetitions, cpu_seconds);
-  cpu::set_num_threads(threads);
+  kernels::cpu::set_num_threads(threads);
   const double flops = layer.flops(product);
   std::printf(
       "  %-40s %8.2f ms %7.1f GFLOP/s, BLAS on one thread %6.1f: %5.1f %%, alone %5.1f %%\n",
@@ -222,7 +222,7 @@ int main(int argc, char** argv) {
        {Sizes{2048, 128, 256, 8, 2}, {2048, 256, 512, 16, 2}, {4096, 512, 1024, 8, 2}}) {
     std::printf("T %ld, D %ld, F %ld, E %ld, K %ld, f32, %d threads, median of %d\n",
                 sizes.num_tokens, sizes.d, sizes.f, sizes.num_experts, sizes.top_k,
-                cpu::num_threads(), repetitions);
+                kernels::cpu::num_threads(), repetitions);
     const Layer layer(sizes);
     for (const Product& product : layer.products()) report(layer, product, repetitions);
   }

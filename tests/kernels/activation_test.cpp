@@ -17,13 +17,13 @@ constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
 // The f32 forms at one number.
 float exp_f32(float x) {
-  return cpu::exp(cpu::F32x8{} + x)[0];
+  return kernels::cpu::exp(kernels::cpu::F32x8{} + x)[0];
 }
 float sigmoid_f32(float x) {
-  return cpu::sigmoid(cpu::F32x8{} + x)[7];
+  return kernels::cpu::sigmoid(kernels::cpu::F32x8{} + x)[7];
 }
-cpu::Normal<float> normal_f32(float x) {
-  const auto normal = cpu::standard_normal(cpu::F32x8{} + x);
+kernels::cpu::Normal<float> normal_f32(float x) {
+  const auto normal = kernels::cpu::standard_normal(kernels::cpu::F32x8{} + x);
   return {normal.cdf[3], normal.density[3]};
 }
 
@@ -37,7 +37,8 @@ TEST_CASE("vectorised functions are accurate over the whole range of f32") {
   }
   for (double x = -13; x < 13; x += 0.0137) {
     const float at = static_cast<float>(x);
-    const cpu::Normal<double> wanted = cpu::standard_normal(static_cast<double>(at));
+    const kernels::cpu::Normal<double> wanted =
+        kernels::cpu::standard_normal(static_cast<double>(at));
     const auto got = normal_f32(at);
     const double tolerance = (6 + at * at / 2) * 0x1p-24;
     REQUIRE(std::abs(got.cdf - wanted.cdf) <= tolerance * wanted.cdf);

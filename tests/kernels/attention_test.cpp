@@ -170,8 +170,9 @@ TEST_CASE("attention's scratch does not grow with the square of the sequence") {
     backward.qkv.dtype = dtype;
     backward.shape = shape;
     return std::pair{
-        kernels::attention_workspace_bytes(launch(), forward) / cpu::num_threads(),
-        kernels::attention_backward_workspace_bytes(launch(), backward) / cpu::num_threads()};
+        kernels::attention_workspace_bytes(launch(), forward) / kernels::cpu::num_threads(),
+        kernels::attention_backward_workspace_bytes(launch(), backward) /
+            kernels::cpu::num_threads()};
   };
   // Forward: a block of scores, its outputs, a maximum and a denominator a query.
   CHECK(bytes(1 << 16, DType::f32).first == 4 * (64 * 256 + 64 * 32 + 2 * 64));

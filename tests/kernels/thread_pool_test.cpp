@@ -17,8 +17,10 @@ namespace {
 // Sets the number of threads for a scope.
 class Threads {
  public:
-  explicit Threads(int count) : before_(cpu::num_threads()) { cpu::set_num_threads(count); }
-  ~Threads() { cpu::set_num_threads(before_); }
+  explicit Threads(int count) : before_(kernels::cpu::num_threads()) {
+    kernels::cpu::set_num_threads(count);
+  }
+  ~Threads() { kernels::cpu::set_num_threads(before_); }
 
  private:
   int before_;
@@ -31,7 +33,7 @@ TEST_CASE("parallel_for calls each task once, whatever their number and that of 
     const Threads threads(count);
     for (const std::int64_t num_tasks : {0, 1, 2, 7, 1000}) {
       std::vector<std::atomic<int>> calls(num_tasks);
-      cpu::parallel_for(num_tasks, [&](std::int64_t i, int) { ++calls[i]; });
+      kernels::cpu::parallel_for(num_tasks, [&](std::int64_t i, int) { ++calls[i]; });
       for (const auto& n : calls) CHECK(n == 1);
     }
   }
@@ -42,7 +44,7 @@ TEST_CASE("no two running tasks share a thread's number, which is below the numb
   std::vector<std::atomic<bool>> is_busy(4);
   std::atomic<int> clashes{0};
   for (int round = 0; round < 50; ++round)
-    cpu::parallel_for(64, [&](std::int64_t, int thread) {
+    kernels::cpu::parallel_for(64, [&](std::int64_t, int thread) {
       if (thread < 0 || thread >= 4 || is_busy[thread].exchange(true)) {
         ++clashes;
         return;
@@ -57,7 +59,7 @@ TEST_CASE("what tasks wrote is seen when parallel_for returns, job after job") {
   const Threads threads(3);
   std::vector<std::int64_t> values(100, 0);
   for (int round = 1; round <= 2000; ++round) {
-    cpu::parallel_for(100, [&](std::int64_t i, int) { values[i] += i; });
+    kernels::cpu::parallel_for(100, [&](std::int64_t i, int) { values[i] += i; });
     if (round % 500 == 0)
       for (std::int64_t i = 0; i < 100; ++i) CHECK(values[i] == round * i);
   }
@@ -68,7 +70,7 @@ TEST_CASE("parallel_blocks cuts a range into blocks whose last may be short") {
   for (const std::int64_t size : {0, 1, 9, 10, 11, 95}) {
     std::vector<std::atomic<int>> covered(size);
     std::atomic<int> bad{0};
-    cpu::parallel_blocks(size, 10, [&](std::int64_t begin, std::int64_t end, int) {
+    kernels::cpu::parallel_blocks(size, 10, [&](std::int64_t begin, std::int64_t end, int) {
       if (begin % 10 != 0 || (end - begin != 10 && end != size) || begin >= end) ++bad;
       for (std::int64_t i = begin; i < end; ++i) ++covered[i];
     });
@@ -81,13 +83,14 @@ TEST_CASE("a task's exception reaches the caller, and the pool goes on") {
   for (const int count : {1, 3}) {
     const Threads threads(count);
     for (int round = 0; round < 20; ++round) {
-      CHECK_THROWS_WITH_AS(cpu::parallel_for(50,
-                                             [](std::int64_t i, int) {
-                                               if (i % 7 == 3) throw std::runtime_error("task");
-                                             }),
+      CHECK_THROWS_WITH_AS(kernels::cpu::parallel_for(50,
+                                                      [](std::int64_t i, int) {
+                                                        if (i % 7 == 3)
+                                                          throw std::runtime_error("task");
+                                                      }),
                            "task", std::runtime_error);
       std::atomic<int> calls{0};
-      cpu::parallel_for(50, [&](std::int64_t, int) { ++calls; });
+      kernels::cpu::parallel_for(50, [&](std::int64_t, int) { ++calls; });
       CHECK(calls == 50);
     }
   }
@@ -100,7 +103,7 @@ TEST_CASE("callers from several threads take turns") {
   for (int caller = 0; caller < 3; ++caller)
     callers.emplace_back([&] {
       for (int round = 0; round < 100; ++round)
-        cpu::parallel_for(10, [&](std::int64_t i, int) { sum += i; });
+        kernels::cpu::parallel_for(10, [&](std::int64_t i, int) { sum += i; });
     });
   for (std::thread& caller : callers) caller.join();
   CHECK(sum == 3 * 100 * 45);
@@ -108,8 +111,8 @@ TEST_CASE("callers from several threads take turns") {
 
 TEST_CASE("the number of threads is bounded") {
   const Threads threads(2);
-  CHECK_THROWS_WITH_AS(cpu::set_num_threads(0), "run.threads: must be 1 to 1024; got 0",
+  CHECK_THROWS_WITH_AS(kernels::cpu::set_num_threads(0), "run.threads: must be 1 to 1024; got 0",
                        UsageError);
-  CHECK_THROWS_AS(cpu::set_num_threads(1025), UsageError);
-  CHECK(cpu::num_threads() == 2);
+  CHECK_THROWS_AS(kernels::cpu::set_num_threads(1025), UsageError);
+  CHECK(kernels::cpu::num_threads() == 2);
 }

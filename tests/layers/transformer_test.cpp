@@ -177,7 +177,7 @@ TEST_CASE("gradients do not depend on the thread count, bit for bit") {
   for (const DType compute : {DType::f32, DType::bf16}) {
     std::vector<float> first;
     for (const int threads : {1, 2, 3}) {
-      cpu::set_num_threads(threads);
+      kernels::cpu::set_num_threads(threads);
       Transformer model(c);
       ParameterStore store(model.parameters(), {DType::f32, compute, 4});
       const Batch batch = random_batch(c, kTokens);
@@ -195,7 +195,7 @@ TEST_CASE("gradients do not depend on the thread count, bit for bit") {
       CHECK(std::memcmp(first.data(), gradient.data(), first.size() * sizeof(float)) == 0);
     }
   }
-  cpu::set_num_threads(2);
+  kernels::cpu::set_num_threads(2);
 }
 
 TEST_CASE("parameters carry Mixtral's names and lie in reverse order of use") {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "kernels/cpu/thread_pool.h"
 #include "tests/support/tensors.h"
 
@@ -61,12 +62,15 @@ inline void check_close(const std::string& what, const Tensor& got,
                 ", reference ", reference[at], ": ", worst, " times the bound");
 }
 
-/// Holds two tensors to the same bits.
+/// Holds two tensors, on any device, to the same bits.
 inline void check_same_bits(const std::string& what, const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   REQUIRE(a.dtype() == b.dtype());
-  const auto* x = static_cast<const char*>(a.data());
-  const auto* y = static_cast<const char*>(b.data());
+  const Stream host;
+  const StreamGuard guard(host);
+  const Tensor a_bytes = a.clone(Category::workspace), b_bytes = b.clone(Category::workspace);
+  const auto* x = static_cast<const char*>(a_bytes.data());
+  const auto* y = static_cast<const char*>(b_bytes.data());
   std::int64_t i = 0;
   while (i < a.bytes() && x[i] == y[i]) ++i;
   CHECK_MESSAGE(i == a.bytes(), what, ": bits differ at element ", i / size_of(a.dtype()));
@@ -75,11 +79,11 @@ inline void check_same_bits(const std::string& what, const Tensor& a, const Tens
 /// Holds what `run` returns to the same bits for one, two and three threads.
 template <class F>
 void check_thread_independence(const std::string& what, F&& run) {
-  const int before = cpu::num_threads();
-  cpu::set_num_threads(1);
+  const int before = kernels::cpu::num_threads();
+  kernels::cpu::set_num_threads(1);
   const std::vector<Tensor> once = run();
   for (const int threads : {2, 3}) {
-    cpu::set_num_threads(threads);
+    kernels::cpu::set_num_threads(threads);
     const std::vector<Tensor> again = run();
     REQUIRE(once.size() == again.size());
     for (std::size_t i = 0; i < once.size(); ++i)
@@ -87,7 +91,7 @@ void check_thread_independence(const std::string& what, F&& run) {
           what + " with " + std::to_string(threads) + " threads, output " + std::to_string(i),
           again[i], once[i]);
   }
-  cpu::set_num_threads(before);
+  kernels::cpu::set_num_threads(before);
 }
 
 }  // namespace smoe::test

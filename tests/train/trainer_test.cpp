@@ -86,7 +86,7 @@ TEST_CASE("training is the same with one, two and three threads, bit for bit") {
     const Config config = with_all_state(setting.config, precision);
     std::vector<char> first;
     for (const int threads : {1, 2, 2, 3}) {
-      cpu::set_num_threads(threads);
+      kernels::cpu::set_num_threads(threads);
       Trainer trainer(config, setting.set);
       train(trainer, 6);
       const std::vector<char> state = state_of(trainer);
@@ -94,7 +94,7 @@ TEST_CASE("training is the same with one, two and three threads, bit for bit") {
       CHECK(state == first);
     }
   }
-  cpu::set_num_threads(2);
+  kernels::cpu::set_num_threads(2);
 }
 
 TEST_CASE(

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "core/base/check.h"
+#include "core/host_pieces.h"
 
 namespace smoe {
 namespace {
@@ -36,8 +37,12 @@ class Writer final : public StateVisitor {
     ManifestShard& shard = manifest_.shards.back();
     ManifestTensor entry{seen_.add(name), value.dtype(), value.shape(),
                          shard.bytes,     value.bytes(), {}};
-    if (entry.bytes > 0) file_.write_at(entry.offset, value.data(), entry.bytes);
-    entry.digest = digest_of(value.data(), entry.bytes);
+    Hasher hasher;
+    read_pieces(value, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
+      file_.write_at(entry.offset + offset, data, bytes);
+      hasher.update(data, bytes);
+    });
+    entry.digest = hasher.digest();
     shard.bytes += entry.bytes;
     shard.tensors.push_back(std::move(entry));
   }
@@ -151,8 +156,12 @@ class Reader final : public StateVisitor {
     const Location& location = index_.at(std::string(name));
     const ManifestTensor& entry = *location.entry;
     const File& file = shards_[location.shard];
-    file.read_at(entry.offset, value.data(), entry.bytes);
-    check_digest(file, entry, digest_of(value.data(), entry.bytes));
+    Hasher hasher;
+    write_pieces(value, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+      file.read_at(entry.offset + offset, data, bytes);
+      hasher.update(data, bytes);
+    });
+    check_digest(file, entry, hasher.digest());
   }
   void integer(std::string_view name, std::int64_t& value) override {
     value = manifest_.integers.at(std::string(name));

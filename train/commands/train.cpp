@@ -25,7 +25,7 @@ int run_train(const TrainOptions& options) {
   }
   const Stream stream(select_device(config.run.device));
   const StreamGuard guard(stream);
-  if (config.run.threads > 0) cpu::set_num_threads(static_cast<int>(config.run.threads));
+  if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
   return Run(config).train();
 }
 

@@ -56,8 +56,8 @@ TEST_CASE("causal_attention's gradients agree with central differences") {
 TEST_CASE("causal_attention holds blocks of scores, and writes dqkv over qkv") {
   constexpr std::int64_t kSeqLen = 1024, kWidth = 16;
   const AttentionShape shape{1, kSeqLen, 2, 1, kWidth};
-  const int threads_before = cpu::num_threads();
-  cpu::set_num_threads(2);
+  const int threads_before = kernels::cpu::num_threads();
+  kernels::cpu::set_num_threads(2);
   Tape tape;
   const TapeScope scope(tape);
   Variable qkv = tape.watch(random_qkv(shape, DType::f32));
@@ -89,7 +89,7 @@ TEST_CASE("causal_attention holds blocks of scores, and writes dqkv over qkv") {
         2 * 4 * (2 * 64 * 256 + 64 * kWidth + 64 + 2 * kSeqLen * kWidth));
   // dot's gradient and the unit gradient (an f64) are all that is new: dqkv lies over qkv.
   CHECK(memory_use(Category::activations).peak_bytes - at_backward == y_bytes + 8);
-  cpu::set_num_threads(threads_before);
+  kernels::cpu::set_num_threads(threads_before);
 }
 
 TEST_CASE("causal_attention leaves alone a qkv that somebody else holds") {

@@ -1,0 +1,137 @@
+// Flat loops: a thread takes kWidth elements, the last ones one by one.
+#include "core/base/philox.h"
+#include "kernels/cuda/common.cuh"
+#include "kernels/elementwise.h"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Body::run<N>(i) works on elements [i, i + N).
+template <int N, class Body>
+__global__ void __launch_bounds__(kThreads) for_elements(std::int64_t numel, Body body) {
+  const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (i + N <= numel) {
+    body.template run<N>(i);
+  } else {
+    for (std::int64_t j = i; j < numel; ++j) body.template run<1>(j);
+  }
+}
+
+template <class Body>
+void run(const Launch& launch, const char* op, std::int64_t numel,
+         std::initializer_list<const void*> arrays, const Body& body) {
+  if (numel == 0) return;
+  dispatch_width(std::all_of(arrays.begin(), arrays.end(), is_aligned), [&](auto width) {
+    constexpr int N = width;
+    const auto blocks = static_cast<unsigned>(ceil_div(numel, N * kThreads));
+    for_elements<N><<<blocks, kThreads, 0, stream_of(launch)>>>(numel, body);
+    check_launch(op);
+  });
+}
+
+template <class T>
+struct Add {
+  const T *a, *b;
+  T* sum;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N], y[N];
+    load(a + i, x);
+    load(b + i, y);
+    for (int j = 0; j < N; ++j) x[j] += y[j];
+    store(sum + i, x);
+  }
+};
+
+template <class S, class T>
+struct Scale {
+  const S* source;
+  T* target;
+  float factor;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N];
+    load(source + i, x);
+    for (int j = 0; j < N; ++j) x[j] *= factor;
+    store(target + i, x);
+  }
+};
+
+template <class T>
+struct Fill {
+  T* target;
+  float value;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N];
+    for (int j = 0; j < N; ++j) x[j] = value;
+    store(target + i, x);
+  }
+};
+
+template <class T>
+struct Jitter {
+  const T* source;
+  T* target;
+  double epsilon;
+  PhiloxStream stream;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N];
+    load(source + i, x);
+    for (int j = 0; j < N; ++j) {
+      const std::int64_t at = i + j;
+      const double unit = stream.block(at / 4)[at % 4] * 0x1p-32;
+      x[j] *= static_cast<float>(1 - epsilon + 2 * epsilon * unit);
+    }
+    store(target + i, x);
+  }
+};
+
+}  // namespace
+
+void add(const Launch& launch, const AddArgs& args) {
+  dispatch_storage("add", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "add", args.numel, {args.a, args.b, args.sum},
+        Add<T>{static_cast<const T*>(args.a), static_cast<const T*>(args.b),
+               static_cast<T*>(args.sum)});
+  });
+}
+
+void scale(const Launch& launch, const ScaleArgs& args) {
+  dispatch_storage("scale", args.source_dtype, [&](auto source_type) {
+    dispatch_storage("scale", args.target_dtype, [&](auto target_type) {
+      using S = decltype(source_type);
+      using T = decltype(target_type);
+      run(launch, "scale", args.numel, {args.source, args.target},
+          Scale<S, T>{static_cast<const S*>(args.source), static_cast<T*>(args.target),
+                      static_cast<float>(args.scale)});
+    });
+  });
+}
+
+void fill(const Launch& launch, const FillArgs& args) {
+  dispatch_storage("fill", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "fill", args.numel, {args.target},
+        Fill<T>{static_cast<T*>(args.target), static_cast<float>(args.value)});
+  });
+}
+
+void jitter(const Launch& launch, const JitterArgs& args) {
+  dispatch_storage("jitter", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "jitter", args.numel, {args.source, args.target},
+        Jitter<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target), args.epsilon,
+                  PhiloxStream(args.seed, args.a, args.b)});
+  });
+}
+
+}  // namespace smoe::kernels::cuda

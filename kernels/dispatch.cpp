@@ -1,0 +1,94 @@
+// The choice of backend: each kernel of kernels/*.h is one line here, which sends a call to
+// kernels/cpu or kernels/cuda by its launch's device.
+#include "core/base/check.h"
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/combine.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/gemm.h"
+#include "kernels/grouped_gemm.h"
+#include "kernels/moe_mlp.h"
+#include "kernels/norm.h"
+#include "kernels/optimizer.h"
+#include "kernels/rotary.h"
+#include "kernels/routing.h"
+
+// What a build without CUDA, or a kernel without a CUDA form, answers on a GPU.
+#define SMOE_NO_CUDA(function) \
+  throw ::smoe::UsageError(::smoe::concat(#function, ": has no CUDA form in this build of smoe"))
+
+#define SMOE_CPU_FUNCTION(Result, function, Args)                      \
+  namespace cpu {                                                      \
+  Result function(const Launch& launch, const Args& args);             \
+  }                                                                    \
+  Result function(const Launch& launch, const Args& args) {            \
+    if (launch.device.type != DeviceType::cpu) SMOE_NO_CUDA(function); \
+    return cpu::function(launch, args);                                \
+  }
+
+#ifdef SMOE_HAS_CUDA
+#define SMOE_FUNCTION(Result, function, Args)                                    \
+  namespace cpu {                                                                \
+  Result function(const Launch& launch, const Args& args);                       \
+  }                                                                              \
+  namespace cuda {                                                               \
+  Result function(const Launch& launch, const Args& args);                       \
+  }                                                                              \
+  Result function(const Launch& launch, const Args& args) {                      \
+    return launch.device.type == DeviceType::cpu ? cpu::function(launch, args)   \
+                                                 : cuda::function(launch, args); \
+  }
+#else
+#define SMOE_FUNCTION SMOE_CPU_FUNCTION
+#endif
+
+#define SMOE_KERNEL(kernel, Args) SMOE_FUNCTION(void, kernel, Args)
+#define SMOE_KERNEL_WITH_WORKSPACE(kernel, Args) \
+  SMOE_FUNCTION(void, kernel, Args)              \
+  SMOE_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args)
+
+// Kernels that only the CPU has so far.
+#define SMOE_CPU_KERNEL(kernel, Args) SMOE_CPU_FUNCTION(void, kernel, Args)
+#define SMOE_CPU_KERNEL_WITH_WORKSPACE(kernel, Args) \
+  SMOE_CPU_FUNCTION(void, kernel, Args)              \
+  SMOE_CPU_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args)
+
+namespace smoe::kernels {
+
+SMOE_KERNEL(add, AddArgs)
+SMOE_KERNEL(scale, ScaleArgs)
+SMOE_KERNEL(fill, FillArgs)
+SMOE_KERNEL(jitter, JitterArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(gemm, GemmArgs)
+SMOE_CPU_KERNEL(embedding, EmbeddingArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(embedding_backward, EmbeddingBackwardArgs)
+SMOE_CPU_KERNEL(rms_norm, RmsNormArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(rms_norm_backward, RmsNormBackwardArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(rotary, RotaryArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(attention, AttentionArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(attention_backward, AttentionBackwardArgs)
+SMOE_CPU_KERNEL(cross_entropy, CrossEntropyArgs)
+SMOE_CPU_KERNEL(sum_losses, SumLossesArgs)
+SMOE_CPU_KERNEL(adamw, AdamwArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(sum_of_squares, SumOfSquaresArgs)
+SMOE_CPU_KERNEL(clip_coefficient, ClipCoefficientArgs)
+SMOE_CPU_KERNEL(update_selection_bias, SelectionBiasArgs)
+
+SMOE_CPU_KERNEL_WITH_WORKSPACE(router_forward, RouterForwardArgs)
+SMOE_CPU_KERNEL(router_losses, RouterLossesArgs)
+SMOE_CPU_KERNEL(router_backward, RouterBackwardArgs)
+SMOE_CPU_KERNEL(add_expert_load, AddExpertLoadArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(group_by_expert, GroupByExpertArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(grouped_gemm, GroupedGemmArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(expert_gradient, ExpertGradientArgs)
+SMOE_CPU_KERNEL(group, GroupArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(expert_up, ExpertUpArgs)
+SMOE_CPU_KERNEL_WITH_WORKSPACE(expert_down_backward, ExpertDownBackwardArgs)
+SMOE_CPU_KERNEL(activation_forward, ActivationArgs)
+SMOE_CPU_KERNEL(activation_backward, ActivationBackwardArgs)
+SMOE_CPU_KERNEL(combine, CombineArgs)
+SMOE_CPU_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
+
+}  // namespace smoe::kernels

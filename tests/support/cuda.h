@@ -1,0 +1,47 @@
+// How GPU tests are written: one function makes its tensors, launches kernels on the current stream
+// and returns what they wrote; it runs once on the CPU, which is the oracle, and twice on the GPU.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/device.h"
+#include "tests/support/compare.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+/// The stream GPU tests run on. Throws: UsageError where there is no GPU.
+inline const Stream& gpu_stream() {
+  static const Stream& stream = *new Stream(select_device("cuda"));
+  return stream;
+}
+
+/// One result of a run, and how close to the CPU's it must be. Integers must be equal.
+struct Result {
+  std::string name;
+  Tensor tensor;
+  Closeness closeness = {};
+};
+
+/// Holds each result of `run` on the GPU to the CPU's element by element, and two runs on the GPU
+/// to the same bits. New tensors are full of NaNs. `run` must make its inputs by itself, from host
+/// values that are rounded to the tested dtype, as tests/support/tensors.h does.
+inline void check_on_gpu(const std::string& what, const std::function<std::vector<Result>()>& run) {
+  const PoisonGuard poison;
+  const std::vector<Result> wanted = run();
+  const StreamGuard guard(gpu_stream());
+  const std::vector<Result> got = run(), again = run();
+  REQUIRE(got.size() == wanted.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const std::string name = what + ": " + got[i].name;
+    REQUIRE(got[i].tensor.device().type == DeviceType::cuda);
+    if (is_floating(got[i].tensor.dtype()))
+      check_close(name, got[i].tensor, values_of(wanted[i].tensor), got[i].closeness);
+    else
+      check_same_bits(name + " beside the CPU's", got[i].tensor, wanted[i].tensor);
+    check_same_bits(name + " run twice", again[i].tensor, got[i].tensor);
+  }
+}
+
+}  // namespace smoe::test
