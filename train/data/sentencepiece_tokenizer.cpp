@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 
 #include <cmath>
+#include <span>
 #include <unordered_map>
 
 #include "core/base/check.h"
@@ -33,7 +34,72 @@ std::size_t plain_length(std::string_view text) {
   return text.starts_with(kBlank) ? 0 : utf8_length(text);
 }
 
+struct TransparentHash : std::hash<std::string_view> {
+  using is_transparent = void;
+};
+
 }  // namespace
+
+// The tokens of short segments seen before. Most of a text are words that came before, and the
+// library takes ten times as long as a look-up. Forgets everything when it gets large.
+class SentencePieceTokenizer::Cache {
+ public:
+  // Appends the tokens of `segment` if they are known.
+  bool append(std::string_view segment, std::vector<std::int32_t>& tokens) const {
+    const auto found = ranges_.find(segment);
+    if (found == ranges_.end()) return false;
+    const auto [begin, end] = found->second;
+    tokens.insert(tokens.end(), tokens_.begin() + begin, tokens_.begin() + end);
+    return true;
+  }
+
+  void store(std::string_view segment, std::span<const std::int32_t> tokens) {
+    if (segment.size() > kMaxBytes) return;
+    if (ranges_.size() == kMaxSegments) {
+      ranges_.clear();
+      tokens_.clear();
+    }
+    const std::size_t begin = tokens_.size();
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+    ranges_.emplace(segment, Range{begin, tokens_.size()});
+  }
+
+ private:
+  static constexpr std::size_t kMaxBytes = 64;
+  static constexpr std::size_t kMaxSegments = 1 << 17;
+  struct Range {
+    std::size_t begin, end;
+  };
+
+  std::unordered_map<std::string, Range, TransparentHash, std::equal_to<>> ranges_;
+  std::vector<std::int32_t> tokens_;  // of all segments
+};
+
+// A cache that no other thread uses while this object lives.
+class SentencePieceTokenizer::CacheLease {
+ public:
+  explicit CacheLease(const SentencePieceTokenizer& owner) : owner_(owner) {
+    const std::lock_guard lock(owner_.caches_mutex_);
+    if (owner_.idle_caches_.empty()) {
+      cache_ = std::make_unique<Cache>();
+    } else {
+      cache_ = std::move(owner_.idle_caches_.back());
+      owner_.idle_caches_.pop_back();
+    }
+  }
+  ~CacheLease() {
+    const std::lock_guard lock(owner_.caches_mutex_);
+    owner_.idle_caches_.push_back(std::move(cache_));
+  }
+  CacheLease(const CacheLease&) = delete;
+  CacheLease& operator=(const CacheLease&) = delete;
+
+  Cache* operator->() const { return cache_.get(); }
+
+ private:
+  const SentencePieceTokenizer& owner_;
+  std::unique_ptr<Cache> cache_;
+};
 
 SentencePieceTokenizer::SentencePieceTokenizer(std::string model, const std::string& path)
     : model_(std::move(model)),
@@ -110,12 +176,7 @@ std::size_t SentencePieceTokenizer::segment_length(std::string_view text) const 
 
 void SentencePieceTokenizer::encode(std::string_view text,
                                     std::vector<std::int32_t>& tokens) const {
-  // Most of a text are words that came before; the library takes ten times as long as a look-up.
-  struct Range {
-    std::size_t begin, end;  // in `known`
-  };
-  std::vector<std::int32_t> known;
-  std::unordered_map<std::string_view, Range> ranges;
+  const CacheLease cache(*this);
   while (!text.empty()) {
     const std::size_t length = segment_length(text);
     if (length == 0) {
@@ -123,14 +184,12 @@ void SentencePieceTokenizer::encode(std::string_view text,
       text.remove_prefix(1);
       continue;
     }
-    const auto [range, is_new] = ranges.try_emplace(text.substr(0, length));
-    if (is_new) {
-      range->second.begin = known.size();
-      encode_segment(range->first, known);
-      range->second.end = known.size();
+    const std::string_view segment = text.substr(0, length);
+    if (!cache->append(segment, tokens)) {
+      const std::size_t begin = tokens.size();
+      encode_segment(segment, tokens);
+      cache->store(segment, std::span(tokens).subspan(begin));
     }
-    for (std::size_t i = range->second.begin; i < range->second.end; ++i)
-      tokens.push_back(known[i]);
     text.remove_prefix(length);
   }
 }

@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "train/data/tokenizer.h"
@@ -34,6 +35,9 @@ class SentencePieceTokenizer : public Tokenizer {
   const std::string& file_bytes() const override { return model_; }
 
  private:
+  class Cache;
+  class CacheLease;
+
   void find_bytes();
   void find_borders();
   bool is_border(std::string_view text, std::size_t position) const;
@@ -48,6 +52,8 @@ class SentencePieceTokenizer : public Tokenizer {
   std::array<std::int32_t, 256> byte_ids_{};  // the token of each byte
   bool cuts_before_blanks_ = true;            // no piece goes on past the border
   bool cuts_after_newlines_ = true;
+  mutable std::mutex caches_mutex_;
+  mutable std::vector<std::unique_ptr<Cache>> idle_caches_;  // as many as threads encoded at once
 };
 
 }  // namespace smoe

@@ -3,8 +3,16 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "kernels/threads.h"
 
 namespace smoe {
+namespace {
+
+// Text that one thread encodes at once: enough to make the thread's own cost small.
+constexpr std::size_t kWorkBytes = 1 << 20;
+
+}  // namespace
+
 TokenSetWriter::TokenSetWriter(const std::string& path, const Tokenizer& tokenizer)
     : tokenizer_(tokenizer), target_(path) {
   header_.vocab_size = tokenizer.vocab_size();
@@ -19,22 +27,84 @@ TokenSetWriter::TokenSetWriter(const std::string& path, const Tokenizer& tokeniz
 
 void TokenSetWriter::begin_document(Split split) {
   SMOE_INTERNAL_CHECK(split >= split_, "token set: training documents come first");
+  if (split != split_) finish_encoding();
   split_ = split;
-  const int i = static_cast<int>(split);
-  documents_[i].push_back(static_cast<std::uint64_t>(header_.num_tokens[i]));
-  ++header_.num_documents[i];
-  tokens_.assign(1, tokenizer_.end_of_text());
-  put_tokens();
+  ++header_.num_documents[static_cast<int>(split)];
+  gathered_.starts.push_back(gathered_.text.size());
 }
 
 void TokenSetWriter::append(std::string_view text) {
   header_.text_bytes[static_cast<int>(split_)] += static_cast<std::int64_t>(text.size());
-  tokens_.clear();
-  tokenizer_.encode(text, tokens_);
-  put_tokens();
+  while (!text.empty()) {
+    const std::string_view front = text.substr(0, kWorkBytes - gathered_.text.size());
+    gathered_.text += front;
+    text.remove_prefix(front.size());
+    if (gathered_.text.size() == kWorkBytes) begin_encoding(cut_of(gathered_));
+  }
+}
+
+// Where full work is cut, so that its tokens do not depend on where the cuts fall.
+std::size_t TokenSetWriter::cut_of(const Work& work) const {
+  const std::size_t begin = work.starts.empty() ? 0 : work.starts.back();
+  const std::string_view last = std::string_view(work.text).substr(begin);
+  const std::size_t settled = begin + tokenizer_.settled_prefix(last);
+  if (settled > 0) return settled;
+  // One long document without a place to cut it: between two characters, which are no longer than
+  // four bytes.
+  const auto is_continuation = [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+  };
+  std::size_t cut = work.text.size() - 1;
+  while (cut + 4 > work.text.size() && is_continuation(work.text[cut])) --cut;
+  return cut;
+}
+
+TokenSetWriter::Encoded TokenSetWriter::encode(const Tokenizer& tokenizer, const Work& work) {
+  Encoded encoded;
+  const std::string_view text = work.text;
+  const std::size_t first = work.starts.empty() ? text.size() : work.starts.front();
+  tokenizer.encode(text.substr(0, first), encoded.tokens);
+  for (std::size_t i = 0; i < work.starts.size(); ++i) {
+    const std::size_t end = i + 1 < work.starts.size() ? work.starts[i + 1] : text.size();
+    encoded.starts.push_back(encoded.tokens.size());
+    encoded.tokens.push_back(tokenizer.end_of_text());
+    tokenizer.encode(text.substr(work.starts[i], end - work.starts[i]), encoded.tokens);
+  }
+  return encoded;
+}
+
+// Has the gathered text before `cut` encoded; what is behind it stays gathered.
+void TokenSetWriter::begin_encoding(std::size_t cut) {
+  Work rest{gathered_.text.substr(cut), {}};
+  gathered_.text.resize(cut);
+  while (!rest.text.empty() && !gathered_.starts.empty() && gathered_.starts.back() == cut) {
+    gathered_.starts.pop_back();
+    rest.starts.push_back(0);
+  }
+  encoding_.push_back(std::async(std::launch::async, [this, work = std::move(gathered_)] {
+    return encode(tokenizer_, work);
+  }));
+  gathered_ = std::move(rest);
+  if (encoding_.size() > 2 * static_cast<std::size_t>(cpu::num_threads())) put_oldest();
+}
+
+void TokenSetWriter::finish_encoding() {
+  begin_encoding(gathered_.text.size());
+  while (!encoding_.empty()) put_oldest();
+}
+
+// Waits for the text that was given out first.
+void TokenSetWriter::put_oldest() {
+  const Encoded encoded = encoding_.front().get();
+  encoding_.pop_front();
+  const int i = static_cast<int>(split_);
+  for (const std::size_t start : encoded.starts)
+    documents_[i].push_back(static_cast<std::uint64_t>(header_.num_tokens[i]) + start);
+  put_tokens(encoded.tokens);
 }
 
 TokenSetHeader TokenSetWriter::finish() {
+  finish_encoding();
   SMOE_CHECK(header_.num_tokens[0] > 0, "token set: there is no text to train on");
   for (const auto& documents : documents_)
     put_bytes(documents.data(), static_cast<std::int64_t>(documents.size() * sizeof documents[0]));
@@ -63,13 +133,13 @@ TokenSetHeader TokenSetWriter::finish() {
   return header_;
 }
 
-void TokenSetWriter::put_tokens() {
-  header_.num_tokens[static_cast<int>(split_)] += static_cast<std::int64_t>(tokens_.size());
+void TokenSetWriter::put_tokens(const std::vector<std::int32_t>& tokens) {
+  header_.num_tokens[static_cast<int>(split_)] += static_cast<std::int64_t>(tokens.size());
   if (token_bytes(header_.vocab_size) == 4) {
-    put_bytes(tokens_.data(), static_cast<std::int64_t>(tokens_.size() * sizeof tokens_[0]));
+    put_bytes(tokens.data(), static_cast<std::int64_t>(tokens.size() * sizeof tokens[0]));
     return;
   }
-  narrow_.assign(tokens_.begin(), tokens_.end());
+  narrow_.assign(tokens.begin(), tokens.end());
   put_bytes(narrow_.data(), static_cast<std::int64_t>(narrow_.size() * sizeof narrow_[0]));
 }
 

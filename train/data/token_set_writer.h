@@ -1,6 +1,10 @@
-// Writes a token set while the text comes in, in memory that does not grow with the text. The file
-// appears under its name when it is whole.
+// Writes a token set while the text comes in: parts of the text are encoded on all threads and
+// written in their order, so the file is the same for any number of threads. Memory grows by 8
+// bytes a document and 16 bytes a MiB of tokens, the tables at the file's end. The file appears
+// under its name when it is whole.
 #pragma once
+#include <deque>
+#include <future>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,14 +23,30 @@ class TokenSetWriter {
   /// Begins a document: its end-of-text token is written in front of it. All documents of the
   /// training split come before those of the validation split.
   void begin_document(Split split);
-  /// Encodes more text of the document.
+  /// Adds text to the document; it may be cut anywhere.
+  /// Throws: what Tokenizer::encode throws for this or earlier text; SystemError.
   void append(std::string_view text);
   /// Writes the rest and makes the file durable. Returns its header.
   /// Throws: UsageError without a training document; SystemError.
   TokenSetHeader finish();
 
  private:
-  void put_tokens();
+  // Text to encode at once: documents, or parts of them.
+  struct Work {
+    std::string text;
+    std::vector<std::size_t> starts;  // where documents begin in `text`
+  };
+  struct Encoded {
+    std::vector<std::int32_t> tokens;
+    std::vector<std::size_t> starts;  // of the documents in `tokens`
+  };
+
+  static Encoded encode(const Tokenizer& tokenizer, const Work& work);
+  std::size_t cut_of(const Work& work) const;
+  void begin_encoding(std::size_t cut);
+  void finish_encoding();
+  void put_oldest();
+  void put_tokens(const std::vector<std::int32_t>& tokens);
   void put_bytes(const void* data, std::int64_t bytes);
   void put_block();
 
@@ -34,12 +54,13 @@ class TokenSetWriter {
   AtomicFile target_;
   TokenSetHeader header_;
   Split split_ = Split::train;
-  std::vector<std::int32_t> tokens_;   // of the last call
-  std::vector<std::uint16_t> narrow_;  // the same in two bytes each
+  Work gathered_;
+  std::vector<std::uint16_t> narrow_;  // the last tokens in two bytes each
   std::string block_;                  // bytes of the block that is not full yet
   std::int64_t end_ = 0;               // of the blocks written so far
   std::vector<std::uint64_t> digests_;
   std::vector<std::uint64_t> documents_[kNumSplits];
+  std::deque<std::future<Encoded>> encoding_;  // last, so that its threads end first
 };
 
 }  // namespace smoe

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ostream>
 
 #include "train/report/console_line.h"
@@ -41,6 +42,7 @@ void Progress::update(const std::string& part, std::int64_t done, std::int64_t t
 
 std::string progress_text(const std::string& part, std::int64_t done, std::int64_t total,
                           double elapsed_s, bool has_bar) {
+  if (total == 0) return fmt::format("{}  {}", part, format_duration(elapsed_s));
   const double share =
       total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
   std::string text = part;
@@ -52,6 +54,9 @@ std::string progress_text(const std::string& part, std::int64_t done, std::int64
   }
   text += fmt::format("  {:3}%  {} of {}", static_cast<int>(100 * share), format_bytes(done),
                       format_bytes(total));
+  if (done > 0 && elapsed_s > 0)
+    text +=
+        fmt::format("  {}/s", format_bytes(std::llround(static_cast<double>(done) / elapsed_s)));
   if (share > 0 && share < 1)
     text += fmt::format("  eta {}", format_duration(elapsed_s * (1 - share) / share));
   return text;

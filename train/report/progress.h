@@ -18,7 +18,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// `done` of `total` bytes of `part` ("encoding") are done; a new name begins a new part.
+  /// `done` of `total` bytes of `part` ("encoding") are done; a new name begins a new part. Of work
+  /// whose amount is not known `total` is 0, and only its time is shown.
   void update(const std::string& part, std::int64_t done, std::int64_t total);
 
  private:
@@ -32,7 +33,8 @@ class Progress {
   Clock::time_point last_ = begin_;         // shown, or begin of all
 };
 
-/// "encoding  [=========>          ]  47%  4.11 MiB of 8.74 MiB  eta 3s", the bar only on demand.
+/// "encoding  [=========>          ]  47%  4.11 MiB of 8.74 MiB  1.45 MiB/s  eta 3s", the bar only
+/// on demand; "training the tokenizer  12s" when `total` is 0.
 std::string progress_text(const std::string& part, std::int64_t done, std::int64_t total,
                           double elapsed_s, bool has_bar);
 

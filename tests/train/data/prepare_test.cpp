@@ -8,6 +8,7 @@
 #include <cmath>
 #include <thread>
 
+#include "tests/train/data/small_model.h"
 #include "tests/train/temporary_folder.h"
 #include "train/data/text_file.h"
 #include "train/data/token_set.h"
@@ -50,7 +51,7 @@ std::string counting_text(std::size_t bytes) {
 }
 
 PrepareSummary run(const PrepareOptions& options) {
-  return prepare(options, ByteTokenizer(), [](const char*, std::int64_t, std::int64_t) {});
+  return prepare(options, [](const char*, std::int64_t, std::int64_t) {});
 }
 
 // A split as text, each document in angle brackets.
@@ -195,6 +196,10 @@ TEST_CASE("options and inputs that make no sense end in one line, and write noth
   CHECK(contains(message_for({.inputs = {a}, .validation = {folder / "empty"}}), "no text to"));
   CHECK(contains(message_for({.inputs = {a}, .output = a}), "a: exists already; --force"));
   CHECK(contains(message_for({.inputs = {a}, .output = folder / "nothing"}), "it is no file"));
+  CHECK(contains(message_for({.inputs = {a}, .tokenizer = "bpee"}), "--tokenizer: must be bytes"));
+  CHECK(contains(message_for({.inputs = {a}, .tokenizer = a}), "a: no tokenizer"));
+  CHECK(contains(message_for({.inputs = {a}, .tokenizer = "bpe"}), "tokenizer: cannot train"));
+  CHECK(contains(message_for({.inputs = {a}, .vocab_size = 300}), "--vocab-size: must go with"));
   for (const double fraction : {-0.1, 1.0, std::nan("")})
     CHECK(contains(message_for({.inputs = {a}, .validation_fraction = fraction}), "in [0, 1)"));
   CHECK(contains(message_for({.inputs = {a}, .validation_fraction = 0.9}), "none to train on"));
@@ -211,12 +216,76 @@ TEST_CASE("a file that changes between the two readings is named; stopping leave
     is_grown = true;
     File::open_append(folder / "a").append("more");
   };
-  CHECK(contains(message_of([&] { prepare(options, ByteTokenizer(), grow); }),
-                 "a: changed while it was read"));
+  CHECK(contains(message_of([&] { prepare(options, grow); }), "a: changed while it was read"));
   struct Stop {};
   const auto stop = [&](const char* part, std::int64_t, std::int64_t) {
     if (std::string(part) == "encoding") throw Stop();
   };
-  CHECK_THROWS_AS(prepare(options, ByteTokenizer(), stop), Stop);
+  CHECK_THROWS_AS(prepare(options, stop), Stop);
   CHECK(list_folder(folder.path()).size() == 1);
+}
+
+TEST_CASE(
+    "a tokenizer is trained on the training split, travels with the set, and is given again") {
+  const TemporaryFolder folder;
+  const std::string validation = "\xE4\xBD\xA0\xE5\xA5\xBD expert\xFF\n";
+  write_file_atomically(folder / "a", test::small_text());
+  write_file_atomically(folder / "v", validation);
+  const PrepareOptions options{.inputs = {folder / "a"},
+                               .validation = {folder / "v"},
+                               .output = folder / "out",
+                               .tokenizer = "bpe",
+                               .vocab_size = 400,
+                               .is_forced = true};
+  const PrepareSummary summary = run(options);
+  const TokenSet set = TokenSet::open(folder / "out");
+  const auto tokenizer = set.tokenizer();
+  CHECK(tokenizer->file_bytes() == test::small_model());
+  const auto text_of = [&](Split split) {
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
+    set.read(split, 0, set.num_tokens(split), tokens.data());
+    CHECK(tokens[0] == tokenizer->end_of_text());
+    std::string text;
+    for (const std::int32_t token : tokens) text += tokenizer->bytes_of(token);
+    return text;
+  };
+  CHECK(text_of(Split::train) == test::small_text());
+  CHECK(text_of(Split::validation) == validation);
+  CHECK(summary.header.num_tokens[0] < summary.header.text_bytes[0] / 2);
+
+  const std::string bytes = read_file(folder / "out", 1 << 24);
+  run(options);
+  CHECK(read_file(folder / "out", 1 << 24) == bytes);
+  write_file_atomically(folder / "m", test::small_model());
+  PrepareOptions given = options;
+  given.tokenizer = folder / "m";
+  given.vocab_size = 0;
+  run(given);
+  CHECK(read_file(folder / "out", 1 << 24) == bytes);
+  given.tokenizer = "bytes";
+  run(given);
+  CHECK(TokenSet::open(folder / "out").digest() != set.digest());
+}
+
+TEST_CASE("each line of a .jsonl file is a document, in folders too") {
+  const TemporaryFolder folder;
+  make_folders(folder / "in");
+  write_file_atomically(folder / "in/a.jsonl",
+                        "{\"text\": \"one\"}\n{\"text\": \"\"}\n\n"
+                        "{\"n\": [1, {\"text\": 2}], \"text\": \"t\\u00e4\\n\"}");
+  write_file_atomically(folder / "in/b.jsonl.gz", gzip("{\"body\": \"x\", \"text\": \"zip\"}\n"));
+  write_file_atomically(folder / "in/c.txt", "plain");
+  write_file_atomically(folder / "in/d.jsonl", "");
+  const PrepareSummary summary =
+      run({.inputs = {folder / "in"}, .output = folder / "out", .validation_fraction = 0});
+  CHECK(split_text(folder / "out", Split::train) == "|one|t\xC3\xA4\n|zip|plain");
+  CHECK(summary.num_files == 3);
+  CHECK(summary.num_empty == 1);
+  CHECK(summary.header.num_documents[0] == 4);
+  CHECK(summary.header.text_bytes[0] == 15);
+  CHECK(contains(message_of([&] {
+                   run({.inputs = {folder / "in"}, .output = folder / "o", .json_field = "body"});
+                 }),
+                 "in/a.jsonl:1: must have the field \"body\"; it has text"));
+  CHECK(kind_of(folder / "o") == PathKind::none);
 }

@@ -1,0 +1,102 @@
+#include "train/data/documents.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+
+namespace {
+
+// The documents of a file, and the error in brackets that ended it.
+std::vector<std::string> documents_of(const std::string& path, const std::string& field = "text") {
+  std::vector<std::string> documents;
+  const std::string error = message_of([&] {
+    DocumentReader reader(path, field);
+    TextPiece piece;
+    while (reader.next(piece)) {
+      CHECK(!piece.text.empty());
+      if (piece.begins_document) documents.emplace_back();
+      documents.back() += piece.text;
+    }
+  });
+  if (error != "no error") documents.push_back(concat("[", error.substr(path.size()), "]"));
+  return documents;
+}
+
+}  // namespace
+
+TEST_CASE("lines of JSON give the text of the field, whatever else is in them") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  using Documents = std::vector<std::string>;
+  const auto documents = [&](const std::string& lines, const std::string& field = "text") {
+    overwrite(path, lines);
+    return documents_of(path, field);
+  };
+  CHECK(documents("").empty());
+  CHECK(documents("\n \n\r\n").empty());
+  CHECK(documents("{\"text\":\"a\"}") == Documents{"a"});
+  CHECK(documents("{\"text\":\"a\"}\r\n{\"text\":\"b\"}\n") == Documents{"a", "b"});
+  CHECK(documents("{\"meta\":{\"text\":1},\"text\":\"a\",\"list\":[\"text\",[]]}") ==
+        Documents{"a"});
+  CHECK(documents("{\"text\":\"\\u0000\\n\\ud83d\\ude00\"}") ==
+        Documents{std::string("\0\n\xF0\x9F\x98\x80", 6)});
+  CHECK(documents("{\"a b\":\"x\",\"text\":3}", "a b") == Documents{"x"});
+}
+
+TEST_CASE("bad lines are errors that name file, line, rule and what was found") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  const auto error = [&](const std::string& line) {
+    overwrite(path, "{\"text\":\"fine\"}\n\n" + line + "\n{\"text\":\"never\"}\n");
+    const auto documents = documents_of(path);
+    REQUIRE(documents.size() == 2);
+    CHECK(documents[0] == "fine");
+    CHECK(documents[1].find('\n') == std::string::npos);
+    return documents[1];
+  };
+  CHECK(error("plain") == "[:3: must be JSON; it breaks at byte 1, the end of 'p']");
+  CHECK(error("{\"text\":\"a\"") == "[:3: must be JSON; it breaks at byte 12, the end of '\"a\"']");
+  CHECK(error("{\"text\":\"a\"} x") ==
+        "[:3: must be JSON; it breaks at byte 14, the end of '\"a\"} x']");
+  CHECK(error("{\"text\":\"\xFF\"}").starts_with("[:3: must be JSON; it breaks at byte 10"));
+  CHECK(error("[\"text\"]") == "[:3: must be a JSON object; got a list]");
+  CHECK(error("\"text\"") == "[:3: must be a JSON object; got text]");
+  CHECK(error("{}") == "[:3: must have the field \"text\"; it has none]");
+  CHECK(error("{\"id\":1,\"body\":\"x\"}") ==
+        "[:3: must have the field \"text\"; it has id, body]");
+  CHECK(error("{\"text\":12}") == "[:3: \"text\" must be text; got a number]");
+  CHECK(error("{\"text\":null}") == "[:3: \"text\" must be text; got null]");
+  CHECK(error("{\"text\":{\"a\":1}}") == "[:3: \"text\" must be text; got an object]");
+  CHECK(error("{\"text\":[\"a\"]}") == "[:3: \"text\" must be text; got a list]");
+  CHECK(error("{\"text\":\"a\",\"text\":\"b\"}") ==
+        "[:3: must have the field \"text\" once; it has 2]");
+  CHECK(error(std::string(100'000, '[')).starts_with("[:3: must be a JSON object; got a list"));
+  CHECK(error("{\"a\":" + std::string(100'000, '['))
+            .starts_with("[:3: must be JSON; it breaks at byte 100"));
+}
+
+TEST_CASE("lines longer than the reader's pieces are whole; those past the bound are refused") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  const std::string text(3'000'000, 'x');
+  overwrite(path, "{\"text\":\"" + text + "\"}\n{\"text\":\"b\"}\n");
+  CHECK(documents_of(path) == std::vector<std::string>{text, "b"});
+  File file = File::create(path);
+  file.write_at(0, "{\"text\":\"a\"}\n\"", 14);
+  file.resize((std::int64_t{64} << 20) + 100);
+  file.close();
+  CHECK(documents_of(path) ==
+        std::vector<std::string>{"a", "[:2: must have at most 67108864 bytes; got a longer line]"});
+}
+
+TEST_CASE("any other file is one document") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.json";
+  overwrite(path, "{\"text\":\"a\"}\n\n" + std::string(3'000'000, 'x'));
+  CHECK(documents_of(path) ==
+        std::vector<std::string>{"{\"text\":\"a\"}\n\n" + std::string(3'000'000, 'x')});
+  overwrite(path, "");
+  CHECK(documents_of(path).empty());
+}

@@ -1,0 +1,99 @@
+#include "train/data/token_set_writer.h"
+
+#include <doctest/doctest.h>
+
+#include "kernels/threads.h"
+#include "tests/train/data/small_model.h"
+#include "tests/train/temporary_folder.h"
+#include "train/data/sentencepiece_tokenizer.h"
+#include "train/data/token_set.h"
+
+using namespace smoe;
+
+namespace {
+
+const Tokenizer& small_tokenizer() {
+  static const SentencePieceTokenizer tokenizer(test::small_model(), "small.model");
+  return tokenizer;
+}
+
+// Words, and documents of all sizes: none, short, longer than what one thread takes at once, and
+// one without any place to cut it.
+std::vector<std::string> many_documents() {
+  std::vector<std::string> documents = {"", "first"};
+  std::string large;
+  while (large.size() < 2'500'000) large += test::small_text();
+  documents.push_back(large);
+  for (int i = 0; i < 3000; ++i)
+    documents.push_back(test::small_text().substr(static_cast<std::size_t>(i), 500));
+  std::string wide = "x";
+  while (wide.size() < 1'200'000) wide += "\xE2\x82\xAC";
+  documents.push_back(wide);
+  documents.insert(documents.end(), 5, "");
+  documents.push_back("last");
+  return documents;
+}
+
+void write(const std::string& path, const std::vector<std::string>& documents, std::size_t part) {
+  TokenSetWriter writer(path, small_tokenizer());
+  for (const Split split : {Split::train, Split::validation}) {
+    for (const std::string& text : documents) {
+      writer.begin_document(split);
+      for (std::size_t begin = 0; begin < text.size(); begin += part)
+        writer.append(std::string_view(text).substr(begin, part));
+    }
+  }
+  writer.finish();
+}
+
+}  // namespace
+
+TEST_CASE("the file is the same for any number of threads and however the text comes in") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> documents = many_documents();
+  const int num_threads = cpu::num_threads();
+  write(folder / "a", documents, 1 << 20);
+  const std::string bytes = read_file(folder / "a", 1 << 26);
+  cpu::set_num_threads(1);
+  write(folder / "b", documents, 777);
+  cpu::set_num_threads(num_threads);
+  CHECK(read_file(folder / "b", 1 << 26) == bytes);
+}
+
+TEST_CASE("documents encoded in parts and side by side have the tokens they have alone") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> documents = many_documents();
+  write(folder / "a", documents, 100'000);
+  const TokenSet set = TokenSet::open(folder / "a");
+  for (const Split split : {Split::train, Split::validation}) {
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
+    set.read(split, 0, set.num_tokens(split), tokens.data());
+    std::vector<std::int32_t> expected;
+    std::vector<std::int64_t> starts;
+    for (const std::string& text : documents) {
+      starts.push_back(static_cast<std::int64_t>(expected.size()));
+      expected.push_back(small_tokenizer().end_of_text());
+      small_tokenizer().encode(text, expected);
+    }
+    CHECK(set.document_starts(split) == starts);
+    CHECK(tokens == expected);
+  }
+}
+
+TEST_CASE("what a thread throws comes out of the writer, and no file is left") {
+  class Failing : public ByteTokenizer {
+   public:
+    void encode(std::string_view text, std::vector<std::int32_t>&) const override {
+      if (text.find("bad") != std::string_view::npos) throw UsageError("cannot encode");
+    }
+  };
+  const TemporaryFolder folder;
+  const Failing tokenizer;
+  CHECK(message_of([&] {
+          TokenSetWriter writer(folder / "a", tokenizer);
+          writer.begin_document(Split::train);
+          writer.append("bad");
+          writer.finish();
+        }) == "cannot encode");
+  CHECK(list_folder(folder.path()).empty());
+}
