@@ -85,7 +85,7 @@ void TokenSetWriter::begin_encoding(std::size_t cut) {
     return encode(tokenizer_, work);
   }));
   gathered_ = std::move(rest);
-  if (encoding_.size() > 2 * static_cast<std::size_t>(cpu::num_threads())) put_oldest();
+  if (encoding_.size() > 2 * static_cast<std::size_t>(kernels::cpu::num_threads())) put_oldest();
 }
 
 void TokenSetWriter::finish_encoding() {

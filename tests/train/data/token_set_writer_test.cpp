@@ -51,12 +51,12 @@ void write(const std::string& path, const std::vector<std::string>& documents, s
 TEST_CASE("the file is the same for any number of threads and however the text comes in") {
   const TemporaryFolder folder;
   const std::vector<std::string> documents = many_documents();
-  const int num_threads = cpu::num_threads();
+  const int num_threads = kernels::cpu::num_threads();
   write(folder / "a", documents, 1 << 20);
   const std::string bytes = read_file(folder / "a", 1 << 26);
-  cpu::set_num_threads(1);
+  kernels::cpu::set_num_threads(1);
   write(folder / "b", documents, 777);
-  cpu::set_num_threads(num_threads);
+  kernels::cpu::set_num_threads(num_threads);
   CHECK(read_file(folder / "b", 1 << 26) == bytes);
 }
 
