@@ -67,14 +67,26 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 // ---- attention (ops/rotary.cpp, ops/attention.cpp) ---------------------------------------------
 
 /// Rotary position embedding (arXiv:2104.09864), half-split form, on the query and key heads of a
-/// packed projection qkv [T, (H + 2 Hkv) C]; positions are 0..S-1 in each sequence. Works in place
-/// when qkv is the sole reference to its storage (move it in); saves nothing.
-Variable rotary(Variable qkv, const AttentionShape& shape, double theta);
+/// packed projection qkv [T, (H + 2 Hkv) C]; positions in each sequence count from
+/// `first_position`. Works in place when qkv is the sole reference to its storage (move it in);
+/// saves nothing.
+Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
+                std::int64_t first_position = 0);
 
 /// Causal grouped-query attention: qkv [T, (H + 2 Hkv) C] -> [T, H C], scale 1/sqrt(C). Saves qkv,
 /// the output and one number a query and head; never holds more than a block of rows of scores. The
 /// backward writes its gradient over the saved qkv where the tape holds the sole reference.
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape);
+
+/// Attention of the next S rows of each sequence, after `num_cached` rows whose keys and values
+/// `cache` [B, capacity, 2 Hkv C] holds: appends those of the new rows to it and returns [T, H C].
+/// For generation alone; also throws UsageError where ops are recorded.
+Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Tensor& cache,
+                        std::int64_t num_cached);
+
+/// Row S-1 of each sequence: x [B*S, D] -> [B, D], a view of x where the rows lie side by side.
+/// Not differentiable.
+Tensor last_rows(const Tensor& x, std::int64_t num_sequences);
 
 // ---- experts (ops/routing.cpp, parallel_linear.cpp, activation.cpp, combine.cpp, moe_mlp.cpp) --
 

@@ -20,6 +20,24 @@ void attention(const Launch& launch, const AttentionArgs& args);
 
 std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args);
 
+/// Attention of the next S rows of each sequence, whose earlier keys and values are kept: appends
+/// the new rows' keys and values to the cache, then query i sees the num_cached + i + 1 rows that
+/// come up to its own. For generation: S > 1 reads a prompt, S = 1 writes a token.
+struct CachedAttentionArgs {
+  ConstMatrix qkv;          ///< [B*S, (H + 2 Hkv) C], already rotated
+  Matrix cache;             ///< [B*capacity, 2 Hkv C]: key heads, then value heads. Rows
+                            ///< [num_cached, num_cached + S) of each sequence are written
+  std::int64_t capacity;    ///< rows that the cache has for each sequence
+  std::int64_t num_cached;  ///< of them, those that are filled
+  Matrix output;            ///< [B*S, H C]
+  AttentionShape shape;     ///< seq_len is S
+  void* workspace;          ///< cached_attention_workspace_bytes()
+};
+void cached_attention(const Launch& launch, const CachedAttentionArgs& args);
+
+std::int64_t cached_attention_workspace_bytes(const Launch& launch,
+                                              const CachedAttentionArgs& args);
+
 /// Gradient of attention, from probabilities computed again: P_ij = exp(s_ij - logsumexp_i),
 /// dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K / sqrt(C), dK = dS^T Q / sqrt(C). With
 /// bf16 storage P and dS are rounded to bf16 before they enter a product.

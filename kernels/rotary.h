@@ -7,14 +7,16 @@
 namespace smoe::kernels {
 
 /// Turns each pair (x[i], x[i + C/2]) of every query and key head by the angle
-/// position * theta^(-2 i / C), positions 0..S-1 in each sequence; value heads are copied.
+/// position * theta^(-2 i / C), the positions of each sequence counted from first_position; value
+/// heads are copied.
 struct RotaryArgs {
   ConstMatrix source;  ///< qkv [T, (H + 2 Hkv) C]
   Matrix target;       ///< same; may be `source`
   AttentionShape shape;
   double theta;
-  bool inverse;     ///< turn back: the gradient of the forward direction
-  void* workspace;  ///< rotary_workspace_bytes()
+  bool inverse;                     ///< turn back: the gradient of the forward direction
+  void* workspace;                  ///< rotary_workspace_bytes()
+  std::int64_t first_position = 0;  ///< of each sequence's first row
 };
 void rotary(const Launch& launch, const RotaryArgs& args);
 

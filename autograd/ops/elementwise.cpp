@@ -1,4 +1,4 @@
-// Ops that treat every element alike, and the weighted sum of a loss's terms.
+// Ops that treat every element alike, the weighted sum of a loss's terms, and copies of rows.
 #include "kernels/elementwise.h"
 
 #include "autograd/ops.h"
@@ -70,6 +70,21 @@ Variable weighted_sum(std::span<const Variable> scalars, std::span<const double>
         for (int i = 0; i < static_cast<int>(factors.size()); ++i)
           if (out.wants(i)) out.give(i, factors[i] == 1 ? dys[0] : scaled(dys[0], factors[i]));
       })[0];
+}
+
+Tensor last_rows(const Tensor& x, std::int64_t num_sequences) {
+  SMOE_CHECK(x.rank() == 2 && num_sequences > 0 && x.dim(0) > 0 && x.dim(0) % num_sequences == 0,
+             "last_rows: x must be [B*S, D] with B=", num_sequences, " and S > 0; got ", x.shape());
+  const std::int64_t seq_len = x.dim(0) / num_sequences;
+  if (seq_len == 1) return x;
+  if (num_sequences == 1) return x.rows(seq_len - 1, seq_len);
+  Tensor last = Tensor::empty({num_sequences, x.dim(1)}, x.dtype());
+  for (std::int64_t i = 0; i < num_sequences; ++i) {
+    const Tensor source = x.rows((i + 1) * seq_len - 1, (i + 1) * seq_len);
+    const Tensor target = last.rows(i, i + 1);
+    kernels::scale(launch(), {source.data(), x.dtype(), target.data(), x.dtype(), source.numel()});
+  }
+  return last;
 }
 
 }  // namespace smoe

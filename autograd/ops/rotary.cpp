@@ -11,7 +11,8 @@ namespace smoe {
 namespace {
 
 // `qkv` turned, over itself where nobody else holds it.
-Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta, bool inverse) {
+Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta,
+              std::int64_t first_position, bool inverse) {
   Tensor target = qkv.is_sole_reference() ? qkv : Tensor::empty_like(qkv);
   run_kernel(kernels::rotary, kernels::rotary_workspace_bytes,
              {.source = matrix_of(qkv),
@@ -19,19 +20,23 @@ Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta, bool
               .shape = shape,
               .theta = theta,
               .inverse = inverse,
-              .workspace = nullptr});
+              .workspace = nullptr,
+              .first_position = first_position});
   return target;
 }
 
 }  // namespace
 
-Variable rotary(Variable qkv, const AttentionShape& shape, double theta) {
+Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
+                std::int64_t first_position) {
   check_packed("rotary", qkv, shape);
   SMOE_CHECK(shape.head_dim % 2 == 0, "rotary: head_dim must be even; got ", shape.head_dim);
   SMOE_CHECK(theta > 0, "rotary: theta must be positive; got ", theta);
-  return record("rotary", turned(qkv.data(), shape, theta, false), {&qkv}, {},
-                [shape, theta](Tensor dy, InputGradients& out) {
-                  out.give(0, turned(dy, shape, theta, true));
+  SMOE_CHECK(first_position >= 0, "rotary: first_position must not be negative; got ",
+             first_position);
+  return record("rotary", turned(qkv.data(), shape, theta, first_position, false), {&qkv}, {},
+                [shape, theta, first_position](Tensor dy, InputGradients& out) {
+                  out.give(0, turned(dy, shape, theta, first_position, true));
                 });
 }
 

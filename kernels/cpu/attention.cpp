@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::int64_t kQueries = 64;
 constexpr std::int64_t kKeys = 256;
-// Then a block of keys never starts past the first of the queries that meet it: each of them sees
-// at least one of its keys.
+// Then, without a cache, a block of keys never starts past the first of the queries that meet it:
+// each of them sees at least one of its keys.
 static_assert(kKeys % kQueries == 0);
 
 // One thread's memory in the forward.
@@ -88,6 +88,17 @@ struct ThreadMemory {
   }
 };
 
+// Positions [begin, end) of a sequence whose first row is `first_row`, in the `width` columns from
+// `column` on, as an operand of products in Acc.
+template <class Acc>
+BlasOperand<Acc> operand_of(const ConstMatrix& m, std::int64_t first_row, std::int64_t begin,
+                            std::int64_t end, std::int64_t column, std::int64_t width,
+                            Acc* scratch) {
+  const auto panel =
+      load_panel<Acc>(m, {first_row + begin, first_row + end, column, column + width}, scratch);
+  return {panel.data, panel.stride};
+}
+
 // One query head of one sequence: where its columns are, and those of the key head it reads.
 struct Head {
   std::int64_t first_row;  // of the sequence, in [T, ...]
@@ -109,9 +120,7 @@ struct Head {
   template <class Acc>
   BlasOperand<Acc> operand(const ConstMatrix& m, std::int64_t begin, std::int64_t end,
                            std::int64_t column, Acc* scratch) const {
-    const auto panel =
-        load_panel<Acc>(m, {first_row + begin, first_row + end, column, column + width}, scratch);
-    return {panel.data, panel.stride};
+    return operand_of(m, first_row, begin, end, column, width, scratch);
   }
   // Writes factor * source [end - begin, C] to the same place.
   template <class T, class Acc>
@@ -124,6 +133,14 @@ struct Head {
   }
 };
 
+// The keys and values that one head's queries read.
+struct KeysAndValues {
+  ConstMatrix rows;
+  std::int64_t first_row;  // of the sequence
+  std::int64_t k, v;       // first columns
+  std::int64_t before;     // rows in front of that of the first query: it sees before + 1
+};
+
 template <class Acc>
 BlasOperand<Acc> transposed(BlasOperand<Acc> operand) {
   operand.transpose = !operand.transpose;
@@ -131,8 +148,8 @@ BlasOperand<Acc> transposed(BlasOperand<Acc> operand) {
 }
 
 template <class Acc>
-Acc score_scale(const AttentionShape& shape) {
-  return Acc(1 / std::sqrt(double(shape.head_dim)));
+Acc score_scale(std::int64_t head_dim) {
+  return Acc(1 / std::sqrt(double(head_dim)));
 }
 
 template <class Acc>
@@ -150,31 +167,36 @@ Acc exponentiate(Acc* row, std::int64_t n, Acc scale, Acc maximum) {
   Acc sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t j = 0; j < n; ++j) {
-    const Acc p = cpu::exp(row[j] * scale - maximum);
+    const Acc p = exp(row[j] * scale - maximum);
     sum += p;
     row[j] = Acc(T(p));
   }
   return sum;
 }
 
-// The output and logsumexp of queries [q0, q1) of one head.
+// The output of queries [q0, q1) of one head; their logsumexp too, unless that is null.
 template <class T, class Acc>
-void attend(const AttentionArgs& args, const Head& head, std::int64_t q0, std::int64_t q1,
+void attend(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix& output,
+            Acc* logsumexp, const Head& head, std::int64_t q0, std::int64_t q1,
             const ThreadMemory<ForwardScratch<Acc>, Acc>& memory) {
   const auto& [scores, sum, maximum, denominator] = memory.scratch;
   const std::int64_t num_queries = q1 - q0, width = head.width;
-  const Acc scale = score_scale<Acc>(args.shape);
-  const BlasOperand<Acc> q = head.operand(args.qkv, q0, q1, head.q, memory.conversions.q);
+  const Acc scale = score_scale<Acc>(width);
+  const BlasOperand<Acc> q = head.operand(queries, q0, q1, head.q, memory.conversions.q);
   std::fill_n(maximum, num_queries, -std::numeric_limits<Acc>::infinity());
   std::fill_n(denominator, num_queries, Acc(0));
-  for (std::int64_t k0 = 0; k0 < q1; k0 += kKeys) {
-    const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
-    const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, memory.conversions.k);
-    const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, memory.conversions.v);
+  for (std::int64_t k0 = 0; k0 < seen.before + q1; k0 += kKeys) {
+    const std::int64_t k1 = std::min(k0 + kKeys, seen.before + q1), num_keys = k1 - k0;
+    const BlasOperand<Acc> k =
+        operand_of(seen.rows, seen.first_row, k0, k1, seen.k, width, memory.conversions.k);
+    const BlasOperand<Acc> v =
+        operand_of(seen.rows, seen.first_row, k0, k1, seen.v, width, memory.conversions.v);
     blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), scores, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i) {
       Acc* row = scores + i * num_keys;
-      const std::int64_t num_seen = std::min(q0 + i + 1, k1) - k0;
+      // None of a later block for the first queries after rows that are no whole block.
+      const std::int64_t num_seen =
+          std::max<std::int64_t>(std::min(seen.before + q0 + i + 1, k1) - k0, 0);
       const Acc before = maximum[i];
       maximum[i] = std::max(before, scale * maximum_of(row, num_seen));
       const Acc shrink = k0 > 0 ? std::exp(before - maximum[i]) : Acc(0);
@@ -186,11 +208,43 @@ void attend(const AttentionArgs& args, const Head& head, std::int64_t q0, std::i
     blas_gemm(num_queries, width, num_keys, {scores, num_keys}, v, k0 > 0 ? Acc(1) : Acc(0), sum,
               width);
   }
-  Acc* logsumexp = static_cast<Acc*>(args.logsumexp) + head.logsumexp;
   for (std::int64_t i = 0; i < num_queries; ++i) {
-    head.store<T>(sum + i * width, 1 / denominator[i], args.output, q0 + i, q0 + i + 1,
-                  head.output);
-    logsumexp[q0 + i] = maximum[i] + std::log(denominator[i]);
+    head.store<T>(sum + i * width, 1 / denominator[i], output, q0 + i, q0 + i + 1, head.output);
+    if (logsumexp) logsumexp[head.logsumexp + q0 + i] = maximum[i] + std::log(denominator[i]);
+  }
+}
+
+// Calls attend_block(sequence, head, q0, q1, thread) for every block of queries of every head.
+template <class F>
+void for_each_block(const AttentionShape& shape, F&& attend_block) {
+  const std::int64_t num_heads = shape.batch * shape.num_heads;
+  const std::int64_t num_blocks = (shape.seq_len + kQueries - 1) / kQueries;
+  parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
+    // The last queries see the most keys: they come first, so that threads end together.
+    const std::int64_t q0 = (num_blocks - 1 - task / num_heads) * kQueries;
+    const std::int64_t sequence = task % num_heads / shape.num_heads;
+    const std::int64_t head = task % num_heads % shape.num_heads;
+    attend_block(sequence, head, q0, std::min(q0 + kQueries, shape.seq_len), thread);
+  });
+}
+
+// The shape that scratch is sized by: as many keys as the last query sees.
+AttentionShape with_all_keys(const CachedAttentionArgs& args) {
+  AttentionShape shape = args.shape;
+  shape.seq_len += args.num_cached;
+  return shape;
+}
+
+// Copies the new rows' keys and values behind those that the cache holds.
+template <class T>
+void append_to_cache(const CachedAttentionArgs& args) {
+  const AttentionShape& shape = args.shape;
+  const std::int64_t first_column = shape.num_heads * shape.head_dim;
+  for (std::int64_t row = 0; row < shape.num_tokens(); ++row) {
+    const T* source = args.qkv.row<T>(row) + first_column;
+    const std::int64_t sequence = row / shape.seq_len, position = row % shape.seq_len;
+    std::copy_n(source, args.cache.cols,
+                args.cache.row<T>(sequence * args.capacity + args.num_cached + position));
   }
 }
 
@@ -201,7 +255,7 @@ void differentiate_row(Acc* p, Acc* ds, std::int64_t n, std::int64_t num_keys, A
                        Acc logsumexp, Acc delta) {
 #pragma omp simd
   for (std::int64_t j = 0; j < n; ++j) {
-    const Acc probability = cpu::exp(p[j] * scale - logsumexp);
+    const Acc probability = exp(p[j] * scale - logsumexp);
     ds[j] = Acc(T(probability * (ds[j] - delta)));
     p[j] = Acc(T(probability));
   }
@@ -217,7 +271,7 @@ void attend_backward(const AttentionBackwardArgs& args, const Head& head, std::i
   const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
   const Conversions<Acc>& conversions = memory.conversions;
   const std::int64_t num_queries = q1 - q0, width = head.width;
-  const Acc scale = score_scale<Acc>(args.shape);
+  const Acc scale = score_scale<Acc>(width);
   const Acc* logsumexp = static_cast<const Acc*>(args.logsumexp) + head.logsumexp;
   const BlasOperand<Acc> q = head.operand(args.qkv, q0, q1, head.q, conversions.q);
   const BlasOperand<Acc> doutput =
@@ -255,17 +309,13 @@ void attention(const Launch&, const AttentionArgs& args) {
   dispatch_floating(args.qkv.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
-    const AttentionShape& shape = args.shape;
-    const std::int64_t num_heads = shape.batch * shape.num_heads;
-    const std::int64_t num_blocks = (shape.seq_len + kQueries - 1) / kQueries;
-    parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
-      const auto memory = ThreadMemory<ForwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
-                                                                            shape, args.qkv.dtype);
-      // The last queries see the most keys: they come first, so that threads end together.
-      const std::int64_t q0 = (num_blocks - 1 - task / num_heads) * kQueries;
-      const std::int64_t pair = task % num_heads;
-      const Head head(shape, pair / shape.num_heads, pair % shape.num_heads);
-      attend<T>(args, head, q0, std::min(q0 + kQueries, shape.seq_len), memory);
+    using Memory = ThreadMemory<ForwardScratch<Acc>, Acc>;
+    for_each_block(args.shape, [&](std::int64_t sequence, std::int64_t h, std::int64_t q0,
+                                   std::int64_t q1, int thread) {
+      const Head head(args.shape, sequence, h);
+      attend<T>(args.qkv, {args.qkv, head.first_row, head.k, head.v, 0}, args.output,
+                static_cast<Acc*>(args.logsumexp), head, q0, q1,
+                Memory::of_thread(thread, args.workspace, args.shape, args.qkv.dtype));
     });
   });
 }
@@ -275,6 +325,33 @@ std::int64_t attention_workspace_bytes(const Launch&, const AttentionArgs& args)
     using Acc = accumulation_t<decltype(type)>;
     return num_threads() *
            ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
+  });
+}
+
+void cached_attention(const Launch&, const CachedAttentionArgs& args) {
+  dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    using Memory = ThreadMemory<ForwardScratch<Acc>, Acc>;
+    append_to_cache<T>(args);
+    const AttentionShape scratch_shape = with_all_keys(args);
+    const std::int64_t num_query_columns = args.shape.output_width();
+    for_each_block(args.shape, [&](std::int64_t sequence, std::int64_t h, std::int64_t q0,
+                                   std::int64_t q1, int thread) {
+      const Head head(args.shape, sequence, h);
+      const KeysAndValues seen{args.cache, sequence * args.capacity, head.k - num_query_columns,
+                               head.v - num_query_columns, args.num_cached};
+      attend<T>(args.qkv, seen, args.output, static_cast<Acc*>(nullptr), head, q0, q1,
+                Memory::of_thread(thread, args.workspace, scratch_shape, args.qkv.dtype));
+    });
+  });
+}
+
+std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttentionArgs& args) {
+  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+    using Acc = accumulation_t<decltype(type)>;
+    return num_threads() *
+           ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(with_all_keys(args), args.qkv.dtype);
   });
 }
 
@@ -297,7 +374,7 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
           attend_backward<T>(args, Head(shape, sequence, h), q0,
                              std::min(q0 + kQueries, shape.seq_len), memory);
       const Head head(shape, sequence, first_head);
-      head.store<T>(dk, score_scale<Acc>(shape), args.dqkv, 0, shape.seq_len, head.k);
+      head.store<T>(dk, score_scale<Acc>(shape.head_dim), args.dqkv, 0, shape.seq_len, head.k);
       head.store<T>(dv, Acc(1), args.dqkv, 0, shape.seq_len, head.v);
     });
   });

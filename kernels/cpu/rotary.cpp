@@ -12,16 +12,16 @@ namespace {
 
 constexpr std::int64_t kPositions = 16;  // of one task
 
-// Rows [begin, end) of the table [S, C]: C/2 cosines, then C/2 sines, for each position.
+// Rows [begin, end) of the table [S, C]: C/2 cosines, then C/2 sines, for each row's position.
 template <class Acc>
 void fill_table(const RotaryArgs& args, std::int64_t begin, std::int64_t end, Acc* table) {
   const std::int64_t width = args.shape.head_dim, half = width / 2;
   for (std::int64_t i = 0; i < half; ++i) {
     const double frequency = std::pow(args.theta, -2.0 * double(i) / double(width));
-    for (std::int64_t position = begin; position < end; ++position) {
-      const double angle = double(position) * frequency;
-      table[position * width + i] = Acc(std::cos(angle));
-      table[position * width + half + i] = Acc(args.inverse ? -std::sin(angle) : std::sin(angle));
+    for (std::int64_t row = begin; row < end; ++row) {
+      const double angle = double(args.first_position + row) * frequency;
+      table[row * width + i] = Acc(std::cos(angle));
+      table[row * width + half + i] = Acc(args.inverse ? -std::sin(angle) : std::sin(angle));
     }
   }
 }

@@ -185,3 +185,75 @@ TEST_CASE("attention's scratch does not grow with the square of the sequence") {
   CHECK(bytes(1 << 16, DType::bf16).first ==
         bytes(1 << 16, DType::f32).first + 4 * (2 * 64 * 32 + 2 * 256 * 32));
 }
+
+namespace {
+
+// Rows [begin, end) of every sequence of x [B*S, width], side by side.
+Tensor rows_of_all(const Tensor& x, std::int64_t batch, std::int64_t begin, std::int64_t end) {
+  const std::int64_t seq_len = x.dim(0) / batch;
+  std::vector<double> values;
+  const std::vector<double> all = values_of(x);
+  for (std::int64_t b = 0; b < batch; ++b)
+    values.insert(values.end(), all.begin() + (b * seq_len + begin) * x.dim(1),
+                  all.begin() + (b * seq_len + end) * x.dim(1));
+  return tensor_of(values, {batch * (end - begin), x.dim(1)}, x.dtype());
+}
+
+Tensor run_cached(const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
+                  std::int64_t num_cached) {
+  Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
+  kernels::CachedAttentionArgs args{matrix_of(qkv), matrix_of(cache),  cache.dim(0) / shape.batch,
+                                    num_cached,     matrix_of(output), shape,
+                                    nullptr};
+  const Tensor workspace =
+      Tensor::empty({kernels::cached_attention_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = workspace.data();
+  kernels::cached_attention(launch(), args);
+  return output;
+}
+
+}  // namespace
+
+TEST_CASE("cached attention agrees with attention over the whole sequence, however it is cut") {
+  const PoisonGuard poison;
+  // Ends of the pieces: all at once, token by token, and around the borders of blocks of keys.
+  const std::vector<std::vector<std::int64_t>> cuts = {
+      {3}, {1, 2, 3, 4, 5, 6, 7}, {250, 251, 330}, {255, 256, 257, 258}, {300, 301, 530}};
+  for (const auto& ends : cuts)
+    for (const DType dtype : kDtypes)
+      for (const auto& [batch, heads, kv_heads, width] :
+           {std::tuple{1, 1, 1, 8}, std::tuple{2, 4, 2, 6}, std::tuple{3, 4, 1, 3}}) {
+        const AttentionShape whole{batch, ends.back(), heads, kv_heads, width};
+        const Tensor qkv = random_qkv(whole, dtype);
+        const Tensor wanted =
+            tensor_of(reference::attention(sizes_of(whole), values_of(qkv)).output,
+                      {whole.num_tokens(), whole.output_width()}, DType::f64);
+        const std::int64_t capacity = ends.back() + 2;
+        const Tensor cache = Tensor::empty({batch * capacity, 2 * kv_heads * width}, dtype);
+        std::int64_t begin = 0;
+        for (const std::int64_t end : ends) {
+          const AttentionShape piece{batch, end - begin, heads, kv_heads, width};
+          const Tensor output =
+              run_cached(piece, rows_of_all(qkv, batch, begin, end), cache, begin);
+          check_close("cached attention", output, values_of(rows_of_all(wanted, batch, begin, end)),
+                      closeness(dtype, end));
+          begin = end;
+        }
+      }
+}
+
+TEST_CASE("cached attention writes the new rows of its cache and no other") {
+  const AttentionShape shape{2, 3, 2, 1, 4};
+  const Tensor qkv = random_qkv(shape, DType::f32);
+  const Tensor cache = random_normal("cache", {2 * 9, 8}, DType::f32);
+  const Tensor before = cache.clone(Category::workspace);
+  run_cached(shape, qkv, cache, 4);
+  for (std::int64_t b = 0; b < 2; ++b) {
+    check_same_bits("rows in front", cache.rows(b * 9, b * 9 + 4), before.rows(b * 9, b * 9 + 4));
+    check_same_bits("rows behind", cache.rows(b * 9 + 7, b * 9 + 9),
+                    before.rows(b * 9 + 7, b * 9 + 9));
+    for (std::int64_t i = 0; i < 3; ++i)
+      check_same_bits("a new row", cache.rows(b * 9 + 4 + i, b * 9 + 5 + i).reshape({8}),
+                      qkv.view((b * 3 + i) * 16 + 8, {8}));
+  }
+}

@@ -20,13 +20,15 @@ constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 2},  {2, 3, 1, 1, 2},   {1, 1
                                       {3, 16, 2, 2, 8}, {1, 33, 4, 2, 32}, {2, 70, 8, 2, 10},
                                       {0, 5, 1, 1, 4},  {3, 0, 1, 1, 4}};
 
-Tensor run(const Tensor& source, const Tensor& target, const AttentionShape& shape, bool inverse) {
+Tensor run(const Tensor& source, const Tensor& target, const AttentionShape& shape, bool inverse,
+           std::int64_t first_position = 0) {
   kernels::RotaryArgs args{.source = matrix_of(source),
                            .target = matrix_of(target),
                            .shape = shape,
                            .theta = kTheta,
                            .inverse = inverse,
-                           .workspace = nullptr};
+                           .workspace = nullptr,
+                           .first_position = first_position};
   const Tensor workspace =
       Tensor::empty({kernels::rotary_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = workspace.data();
@@ -78,4 +80,19 @@ TEST_CASE("rotary keeps positions far from the start exact to the dtype") {
   const Tensor y = run(x, Tensor::empty_like(x), shape, false);
   check_close("rotary", y, reference::rotary(1, shape.seq_len, 3, 2, 2, kTheta, 1, values_of(x)),
               {.sum_length = 2});
+}
+
+TEST_CASE("rotary of the last rows, counted from their position, is that of the whole sequence") {
+  const AttentionShape whole{1, 40, 2, 1, 6};
+  for (const DType dtype : kDtypes) {
+    const Tensor x = packed(whole, dtype);
+    const Tensor turned = run(x, Tensor::empty_like(x), whole, false);
+    for (const std::int64_t first : {1, 23, 39}) {
+      AttentionShape rest = whole;
+      rest.seq_len = 40 - first;
+      const Tensor tail = x.rows(first, 40);
+      const Tensor y = run(tail, Tensor::empty_like(tail), rest, false, first);
+      check_same_bits("rotary", y, turned.rows(first, 40));
+    }
+  }
 }
