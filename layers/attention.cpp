@@ -28,11 +28,17 @@ Attention::Attention(const std::string& name, const ModelConfig& c)
   own(out_);
 }
 
-Variable Attention::forward(const Variable& x, std::int64_t batch, std::int64_t seq_len) {
+Variable Attention::forward(const Variable& x, std::int64_t batch, std::int64_t seq_len,
+                            const CachedLayer* cached) {
   const AttentionShape shape{batch, seq_len, num_heads_, num_kv_heads_, head_dim_};
+  const std::int64_t first_position = cached ? cached->length : 0;
   // Handed over as a temporary, so that the rotation may work in place.
-  const Variable qkv = rotary(qkv_.forward(x), shape, rope_theta_);  // [T, (H + 2 Hkv) C]
-  return out_.forward(causal_attention(qkv, shape));                 // [T, D]
+  const Variable qkv =
+      rotary(qkv_.forward(x), shape, rope_theta_, first_position);  // [T, (H + 2 Hkv) C]
+  const Variable attended =
+      cached ? cached_attention(qkv.data(), shape, cached->keys_and_values, cached->length)
+             : causal_attention(qkv, shape);  // [T, H C]
+  return out_.forward(attended);              // [T, D]
 }
 
 }  // namespace smoe

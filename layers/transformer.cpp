@@ -28,9 +28,11 @@ DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c)
 }
 
 DecoderLayer::Result DecoderLayer::run(const Variable& residual, const Variable& delta,
-                                       const ForwardContext& context, const Routing* earlier) {
+                                       const ForwardContext& context, const Routing* earlier,
+                                       const CachedLayer* cached) {
   const ResidualNorm stream = input_norm_.forward(residual, delta);
-  const Variable attended = attention_.forward(stream.normed, context.batch, context.seq_len);
+  const Variable attended =
+      attention_.forward(stream.normed, context.batch, context.seq_len, cached);
   const ResidualNorm middle = post_attention_norm_.forward(stream.sum, attended);
   const MoE::Output moe = moe_.forward(middle.normed, context, earlier);
   return {{middle.sum, moe.y, moe.routing.balance_loss, moe.routing.z_loss}, moe.routing};
@@ -49,10 +51,11 @@ DecoderLayer::Output DecoderLayer::run_twice(const Variable& input, const Forwar
 }
 
 DecoderLayer::Output DecoderLayer::forward(const Variable& residual, const Variable& delta,
-                                           const ForwardContext& context) {
+                                           const ForwardContext& context,
+                                           const CachedLayer* cached) {
   if (context.recompute == Recompute::block && is_recording())
     return run_twice(delta.defined() ? add(residual, delta) : residual, context);
-  return run(residual, delta, context, nullptr).output;
+  return run(residual, delta, context, nullptr, cached).output;
 }
 
 Transformer::Transformer(const ModelConfig& c)
@@ -70,14 +73,18 @@ Transformer::Transformer(const ModelConfig& c)
   own(*lm_head_);
 }
 
-Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardContext& context) {
+Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardContext& context,
+                                        const KeyValueCache* cache) {
   SMOE_CHECK(token_ids.rank() == 1 && token_ids.dim(0) == context.num_tokens(),
              "transformer: token_ids must be [B*S=", context.num_tokens(), "]; got ",
              token_ids.shape());
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Variable> balance_losses, z_losses;
-  for (const auto& layer : layers_) {
-    const DecoderLayer::Output output = layer->forward(residual, delta, context);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    std::optional<CachedLayer> cached;
+    if (cache) cached.emplace(cache->layer(i), cache->length());
+    const DecoderLayer::Output output =
+        layers_[i]->forward(residual, delta, context, cached ? &*cached : nullptr);
     residual = output.residual;
     delta = output.delta;
     balance_losses.push_back(output.balance_loss);
@@ -98,6 +105,20 @@ ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, 
 
 Variable Transformer::logits(const Tensor& token_ids, const ForwardContext& context) {
   return linear(hidden(token_ids, context).normed, head());
+}
+
+KeyValueCache Transformer::new_cache(std::int64_t batch, std::int64_t capacity) {
+  return {config_, batch, capacity, embedding_.weight().value().dtype()};
+}
+
+Tensor Transformer::next_logits(const Tensor& token_ids, KeyValueCache& cache) {
+  const std::int64_t batch = cache.batch(), seq_len = token_ids.numel() / batch;
+  SMOE_CHECK(seq_len > 0 && cache.length() + seq_len <= cache.capacity(),
+             "transformer: the cache has room for ", cache.capacity(), " tokens; got ", seq_len,
+             " more after ", cache.length());
+  const Hidden h = hidden(token_ids, {.batch = batch, .seq_len = seq_len}, &cache);
+  cache.advance(seq_len);
+  return linear(last_rows(h.normed.data(), batch), head()).data();
 }
 
 std::vector<Tensor> Transformer::expert_load() {

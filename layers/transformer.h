@@ -34,8 +34,10 @@ class DecoderLayer : public Module {
     Variable z_loss;        ///< [1]
   };
 
-  /// The layer on residual + delta, both [T, D]; delta may be undefined.
-  Output forward(const Variable& residual, const Variable& delta, const ForwardContext& context);
+  /// The layer on residual + delta, both [T, D]; delta may be undefined. `cached`: what generation
+  /// keeps of earlier tokens, or null.
+  Output forward(const Variable& residual, const Variable& delta, const ForwardContext& context,
+                 const CachedLayer* cached = nullptr);
 
   MoE& moe() { return moe_; }
 
@@ -45,7 +47,7 @@ class DecoderLayer : public Module {
     Routing routing;
   };
   Result run(const Variable& residual, const Variable& delta, const ForwardContext& context,
-             const Routing* earlier);
+             const Routing* earlier, const CachedLayer* cached = nullptr);
   Output run_twice(const Variable& input, const ForwardContext& context);
 
   RMSNorm input_norm_;
@@ -67,6 +69,13 @@ class Transformer : public Module {
   /// Logits [T, V] of every position.
   Variable logits(const Tensor& token_ids, const ForwardContext& context);
 
+  /// A cache for generation with this model, of its compute dtype.
+  KeyValueCache new_cache(std::int64_t batch, std::int64_t capacity);
+  /// Reads the next tokens of cache.batch() sequences, i32 [B*S], S of each after those that the
+  /// cache holds, and joins them to it. Returns the logits [B, V] of each sequence's last token.
+  /// Throws: UsageError when the cache has no room for S more, or where ops are recorded.
+  Tensor next_logits(const Tensor& token_ids, KeyValueCache& cache);
+
   /// Rows per expert of this step so far, i64 [E], layer after layer.
   std::vector<Tensor> expert_load();
   /// Moves the selection biases by the load: to be called once an optimizer step.
@@ -83,7 +92,8 @@ class Transformer : public Module {
     Variable balance_loss;  // [1], mean over layers
     Variable z_loss;        // [1], mean over layers
   };
-  Hidden hidden(const Tensor& token_ids, const ForwardContext& context);
+  Hidden hidden(const Tensor& token_ids, const ForwardContext& context,
+                const KeyValueCache* cache = nullptr);
   Parameter& head() { return lm_head_ ? lm_head_->weight() : embedding_.weight(); }
 
   ModelConfig config_;
