@@ -8,6 +8,7 @@
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/report/console_line.h"
+#include "train/report/format.h"
 
 namespace smoe {
 namespace {
@@ -23,16 +24,6 @@ TokenSet open_token_set(const std::string& path) {
 Config resolved(Config config, const TokenSet& training) {
   if (config.model.vocab_size == 0) config.model.vocab_size = training.vocab_size();
   return config;
-}
-
-// Three digits and a unit: "3.48 M".
-std::string short_count(std::int64_t n) {
-  if (n < 1'000) return std::to_string(n);
-  const auto [unit, name] = n < 1'000'000       ? std::pair(1e3, "k")
-                            : n < 1'000'000'000 ? std::pair(1e6, "M")
-                                                : std::pair(1e9, "B");
-  const double value = static_cast<double>(n) / unit;
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, name);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include "train/commands/commands.h"
 #include "train/report/console_line.h"
+#include "train/report/format.h"
 #include "train/report/progress.h"
 #include "train/signals.h"
 
@@ -24,16 +25,6 @@ namespace {
 struct Stopped {
   int signal;
 };
-
-std::string grouped(std::int64_t number) {
-  std::string digits = std::to_string(number);
-  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
-  return digits;
-}
-
-std::string counted(std::int64_t number, const std::string& noun) {
-  return grouped(number) + " " + noun + (number == 1 ? "" : "s");
-}
 
 std::int64_t sum(const std::int64_t (&counts)[kNumSplits]) {
   return std::accumulate(counts, counts + kNumSplits, std::int64_t{0});

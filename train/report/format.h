@@ -1,0 +1,17 @@
+// Counts as people read them.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace smoe {
+
+/// "1,234,567".
+std::string grouped(std::int64_t number);
+
+/// "1 document", "1,200 documents".
+std::string counted(std::int64_t number, const std::string& noun);
+
+/// Three digits and a unit: "873", "12.3 k", "3.48 M", "1.52 B".
+std::string short_count(double number);
+
+}  // namespace smoe
