@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <numbers>
 
 #include "layers/expert_load.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
+#include "train/evaluate.h"
 
 namespace smoe {
 namespace {
@@ -112,28 +112,15 @@ StepReport Trainer::step() {
 }
 
 ValidationReport Trainer::validate(const TokenSet& set) {
-  const Clock::time_point start = Clock::now();
-  const NoGradScope no_grad;
-  ValidationReport report{.step = step_, .steps = config_.train.steps};
-  double nats = 0;
-  for (const EvalBatch& part :
-       eval_batches(set.num_tokens(Split::validation), config_.train.seq_len,
-                    config_.train.micro_batch, config_.train.eval_batches)) {
-    const Batch batch = read_batch(set, Split::validation, part.positions, part.length);
-    const ModelLosses losses =
-        model_.losses(batch.token_ids, batch.targets, 1, 0,
-                      {.batch = batch.num_sequences, .seq_len = batch.seq_len});
-    nats += losses.cross_entropy.data().item();
-    report.tokens += batch.num_tokens();
-  }
-  // Where only a part is evaluated, its bytes are taken as its share of the tokens.
-  const double bytes = static_cast<double>(set.num_bytes(Split::validation)) *
-                       static_cast<double>(report.tokens) /
-                       static_cast<double>(set.num_tokens(Split::validation) - 1);
-  report.loss = nats / static_cast<double>(report.tokens);
-  report.bits_per_byte = nats / std::numbers::ln2 / bytes;
-  report.seconds = seconds_since(start);
-  return report;
+  const TrainConfig& train = config_.train;
+  const Evaluation evaluation =
+      evaluate(model_, set, {train.seq_len, train.micro_batch, train.eval_batches});
+  return {.step = step_,
+          .steps = train.steps,
+          .tokens = evaluation.tokens,
+          .loss = evaluation.loss(),
+          .bits_per_byte = evaluation.bits_per_byte(),
+          .seconds = evaluation.seconds};
 }
 
 void Trainer::visit_state(StateVisitor& visitor) {

@@ -87,6 +87,28 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
       run_smoe("generate " + folder.path() + "/tiny --prompt 'a line' --max-tokens 20 2>&1");
   CHECK(written.exit_code == 0);
   CHECK(written.output.starts_with("a line"));
+  const std::string from_input = "generate " + folder.path() + "/tiny --prompt - --max-tokens 3 ";
+  smoe::overwrite(folder / "prompt.txt", "two\nlines\n");
+  const Outcome piped = run_smoe(from_input + "2>/dev/null <" + (folder / "prompt.txt"));
+  CHECK(piped.output.starts_with("two\nlines"));
+  CHECK(
+      run_smoe(from_input + "</dev/null 2>&1 >/dev/null").output.starts_with("prompt 1 token in "));
+  check_failure("generate " + folder.path() + "/tiny --prompt " + std::string(32, 'x'), 2,
+                "--prompt: must fit the context of 32 tokens, one of which begins the document; "
+                "got 32 tokens; shorten it or give a larger --context");
+  const Outcome lines = run_smoe("eval " + folder.path() + "/tiny 2>/dev/null");
+  CHECK(lines.exit_code == 0);
+  CHECK(lines.output.find(", step 4, on all validation text of " + set) != std::string::npos);
+  const Outcome json = run_smoe("eval " + folder.path() + "/tiny --batches 2 --json 2>/dev/null");
+  CHECK(json.exit_code == 0);
+  // The run's own last evaluation, of the same two batches, says the same.
+  const std::size_t at = first.output.find("bits per byte", first.output.find("step 4/4  valid"));
+  CHECK(json.output.find("\"bits_per_byte\":" + first.output.substr(at + 14, 4)) !=
+        std::string::npos);
+  check_failure("eval " + folder.path() + "/tiny --data no.h5", 2,
+                "--data: there is no no.h5; name a token set with --data");
+  check_failure("eval " + folder.path() + "/tiny --batches=-1", 2,
+                "--batches: must be 0 or more; got -1");
   check_failure("generate " + folder.path(), 2,
                 folder.path() + ": must be the folder of a run, or of a checkpoint in one");
   check_failure("train configs/tiny.yaml data.path=" + set + in_folder + " optim.lr=1", 2,

@@ -1,0 +1,81 @@
+#include "train/evaluate.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "autograd/parameter_store.h"
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  Transformer model{config.model};
+  ParameterStore store{model.parameters(), {DType::f64, DType::f64, 1}};
+  TokenSet set = [this] {
+    write_small_token_set(config.data.path);
+    return TokenSet::open(config.data.path);
+  }();
+};
+
+// Sum of -log p(token) over the split, from logits of one window after the other.
+double nats_by_logits(Setting& s, std::int64_t seq_len) {
+  const std::int64_t num_tokens = s.set.num_tokens(Split::validation);
+  std::vector<std::int32_t> tokens(num_tokens);
+  s.set.read(Split::validation, 0, num_tokens, tokens.data());
+  double nats = 0;
+  for (std::int64_t begin = 0; begin + 1 < num_tokens; begin += seq_len) {
+    const std::int64_t count = std::min(seq_len, num_tokens - 1 - begin);
+    const std::vector<std::int32_t> window(tokens.begin() + begin, tokens.begin() + begin + count);
+    const auto logits =
+        s.model.logits(Tensor::from(window, {count}), {.batch = 1, .seq_len = count})
+            .data()
+            .to_vector<double>();
+    const std::int64_t vocab = s.config.model.vocab_size;
+    for (std::int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (std::int64_t v = 0; v < vocab; ++v) sum += std::exp(logits[i * vocab + v]);
+      nats += std::log(sum) - logits[i * vocab + tokens[begin + i + 1]];
+    }
+  }
+  return nats;
+}
+
+}  // namespace
+
+TEST_CASE("every token but the first is predicted once, whatever the batch") {
+  Setting s;
+  const double wanted = nats_by_logits(s, 17);
+  for (const std::int64_t micro_batch : {1, 3, 1000}) {
+    std::int64_t last_done = 0;
+    const Evaluation e =
+        evaluate(s.model, s.set, {17, micro_batch, 0}, [&](std::int64_t done, std::int64_t total) {
+          CHECK(done > last_done);
+          last_done = done;
+          CHECK(total == s.set.num_tokens(Split::validation) - 1);
+        });
+    CHECK(e.tokens == s.set.num_tokens(Split::validation) - 1);
+    CHECK(last_done == e.tokens);
+    CHECK(e.bytes == static_cast<double>(s.set.num_bytes(Split::validation)));
+    CHECK(e.nats == doctest::Approx(wanted).epsilon(1e-12));
+    CHECK(e.loss() == e.nats / static_cast<double>(e.tokens));
+    CHECK(e.perplexity() == std::exp(e.loss()));
+    CHECK(e.bits_per_byte() == doctest::Approx(wanted / std::numbers::ln2 / e.bytes));
+  }
+}
+
+TEST_CASE("a part of the split stands for its share of the bytes") {
+  Setting s;
+  const Evaluation e = evaluate(s.model, s.set, {17, 2, 3});
+  CHECK(e.tokens == 17 * 2 * 3);
+  CHECK(e.bytes == doctest::Approx(static_cast<double>(s.set.num_bytes(Split::validation)) *
+                                   static_cast<double>(e.tokens) /
+                                   static_cast<double>(s.set.num_tokens(Split::validation) - 1)));
+}

@@ -1,0 +1,49 @@
+#include "train/evaluate.h"
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+#include "autograd/tape.h"
+#include "train/data/batch.h"
+#include "train/data/sampler.h"
+
+namespace smoe {
+
+double Evaluation::perplexity() const {
+  return std::exp(loss());
+}
+
+double Evaluation::bits_per_byte() const {
+  return nats / std::numbers::ln2 / bytes;
+}
+
+Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptions& options,
+                    const OnEvaluated& on_evaluated) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  const NoGradScope no_grad;
+  const std::int64_t num_tokens = set.num_tokens(Split::validation);
+  const std::vector<EvalBatch> parts =
+      eval_batches(num_tokens, options.seq_len, options.micro_batch, options.max_batches);
+  std::int64_t total = 0;
+  for (const EvalBatch& part : parts)
+    total += static_cast<std::int64_t>(part.positions.size()) * part.length;
+
+  Evaluation result;
+  for (const EvalBatch& part : parts) {
+    const Batch batch = read_batch(set, Split::validation, part.positions, part.length);
+    const ModelLosses losses =
+        model.losses(batch.token_ids, batch.targets, 1, 0,
+                     {.batch = batch.num_sequences, .seq_len = batch.seq_len});
+    result.nats += losses.cross_entropy.data().item();
+    result.tokens += batch.num_tokens();
+    if (on_evaluated) on_evaluated(result.tokens, total);
+  }
+  result.bytes = static_cast<double>(set.num_bytes(Split::validation)) *
+                 static_cast<double>(result.tokens) / static_cast<double>(num_tokens - 1);
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return result;
+}
+
+}  // namespace smoe
