@@ -18,25 +18,32 @@ Checkpoint newest_checkpoint(const RunPaths& run) {
 
 }  // namespace
 
-LoadedModel load_model(const std::string& path) {
+StoredModel open_model(const std::string& path) {
   const bool is_run = kind_of(RunPaths(path).config_path()) == PathKind::file;
   const RunPaths run(is_run ? path : parent_of(parent_of(path)));
   SMOE_CHECK(kind_of(run.config_path()) == PathKind::file, path,
              ": must be the folder of a run, or of a checkpoint in one");
-  const Checkpoint checkpoint = is_run ? newest_checkpoint(run) : Checkpoint(path);
+  const bool has_tokenizer = kind_of(run.tokenizer_path()) != PathKind::none;
+  return {load_config(run.config_path()),
+          has_tokenizer ? load_tokenizer(run.tokenizer_path()) : nullptr,
+          is_run ? newest_checkpoint(run) : Checkpoint(path)};
+}
+
+LoadedModel load_model(const std::string& path) {
+  StoredModel stored = open_model(path);
   LoadedModel loaded;
-  loaded.config = load_config(run.config_path());
-  loaded.tokenizer = load_tokenizer(run.tokenizer_path());
+  loaded.config = std::move(stored.config);
+  loaded.tokenizer = std::move(stored.tokenizer);
   loaded.model = std::make_unique<Transformer>(loaded.config.model);
   const DType compute = loaded.config.train.precision;
   loaded.store = std::make_unique<ParameterStore>(
       loaded.model->parameters(), ParameterStore::Options{accumulation_dtype(compute), compute, 0});
-  checkpoint.load_part([&](StateVisitor& visitor) {
+  stored.checkpoint.load_part([&](StateVisitor& visitor) {
     loaded.store->visit_state(visitor);
     loaded.model->visit_state(visitor);
   });
   loaded.store->refresh_compute();
-  loaded.step = checkpoint.manifest().step;
+  loaded.step = stored.checkpoint.manifest().step;
   return loaded;
 }
 

@@ -7,6 +7,7 @@
 #include "core/device.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
+#include "train/load_model.h"
 #include "train/report/console_line.h"
 #include "train/report/format.h"
 
@@ -91,10 +92,25 @@ void Run::resume() {
   const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
                                         [this](StateVisitor& v) { trainer_.visit_state(v); });
   if (step) trainer_.state_loaded();
+  if (!step && !config_.train.init_from.empty()) initialize();
   saved_step_ = step.value_or(-1);
   folder_.write_config(to_yaml(config_));
   folder_.write_tokenizer(*training_.tokenizer());
   metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
+}
+
+// Weights mean nothing with another tokenizer. Other keys of the model than its sizes may change,
+// to stretch the context for instance, but not without being seen.
+void Run::initialize() {
+  const StoredModel from = open_model(config_.train.init_from);
+  SMOE_CHECK(!from.tokenizer || from.tokenizer->digest() == training_.tokenizer()->digest(),
+             "train.init_from: ", training_.path(), " must be made with the tokenizer of ",
+             config_.train.init_from, "; it is of another");
+  from.checkpoint.load_part([this](StateVisitor& v) { trainer_.visit_model(v); });
+  trainer_.state_loaded();
+  say(fmt::format("weights from {}", from.checkpoint.path()));
+  for (const std::string& difference : resume_differences(from.config, config_))
+    if (difference.starts_with("model.")) say(fmt::format("  {}", difference));
 }
 
 int Run::train() {

@@ -30,6 +30,7 @@ class Run {
   void describe();
   void check_same_config() const;
   void resume();
+  void initialize();
   void train_step();
   void handle_nonfinite();
   void roll_back();

@@ -128,8 +128,12 @@ void Trainer::visit_state(StateVisitor& visitor) {
   visitor.integer("updates", updates_);
   visitor.integer("nonfinite_in_a_row", nonfinite_in_a_row_);
   visitor.integer("skipped_data_steps", skipped_data_steps_);
-  store_.visit_state(visitor);
+  visit_model(visitor);
   optimizer_.visit_state(visitor);
+}
+
+void Trainer::visit_model(StateVisitor& visitor) {
+  store_.visit_state(visitor);
   model_.visit_state(visitor);
 }
 

@@ -35,6 +35,8 @@ class Trainer {
 
   /// Everything a later step reads.
   void visit_state(StateVisitor& visitor);
+  /// The part of it that is the model: weights and balancing state.
+  void visit_model(StateVisitor& visitor);
   /// To be called after a visitor has put state back: brings what follows from it up to date.
   void state_loaded();
   /// Leaves out the data of the next `steps` steps, for good.

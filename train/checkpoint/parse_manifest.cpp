@@ -6,102 +6,25 @@
 
 #include "core/base/check.h"
 #include "train/checkpoint/manifest.h"
+#include "train/json_reader.h"
 
 namespace smoe {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMaxShards = 100'000;  // as far as shard_name's digits go
 constexpr std::size_t kMaxDepth = 8;         // the format needs 6
 constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32,
                              DType::i64, DType::u16, DType::u8};
 
-/// Text from a file that nobody vouches for, made fit for a message: short and of one line.
-std::string printable(std::string_view text) {
-  constexpr std::size_t kMax = 80;
-  std::string shown(text.substr(0, kMax));
-  for (char& c : shown)
-    if (c < 0x20 || c > 0x7e) c = '?';
-  return text.size() > kMax ? shown + "..." : shown;
-}
-
-std::string shown(const Json& value) {
-  if (value.is_structured()) return value.is_array() ? "an array" : "an object";
-  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-/// A place in the manifest: reads typed fields of one object, and says where a wrong one is.
-class ObjectReader {
- public:
-  ObjectReader(const Json& object, std::string place) : object_(object), place_(std::move(place)) {
-    SMOE_CHECK(object.is_object(), place_, ": must be an object; got ", shown(object));
-  }
-
-  const Json& field(const char* key) {
-    const auto found = object_.find(key);
-    SMOE_CHECK(found != object_.end(), place_, ": has no \"", key, "\"");
-    ++num_read_;
-    return *found;
-  }
-  std::string place_of(const char* key) const { return place_ + ": " + key; }
-
-  const std::string& string(const char* key) {
-    const Json& value = field(key);
-    SMOE_CHECK(value.is_string(), place_of(key), ": must be a string; got ", shown(value));
-    return value.get_ref<const std::string&>();
-  }
-  const Json& array(const char* key) {
-    const Json& value = field(key);
-    SMOE_CHECK(value.is_array(), place_of(key), ": must be an array; got ", shown(value));
-    return value;
-  }
-  const Json& object(const char* key) {
-    const Json& value = field(key);
-    SMOE_CHECK(value.is_object(), place_of(key), ": must be an object; got ", shown(value));
-    return value;
-  }
-  std::int64_t integer(const char* key, std::int64_t min, std::int64_t max);
-  Digest digest(const char* key);
-  /// To be called last: there is nothing besides the fields that were read.
-  void finish() const {
-    SMOE_CHECK(object_.size() == num_read_, place_, ": must have ", num_read_, " fields; got ",
-               object_.size());
-  }
-
- private:
-  const Json& object_;
-  std::string place_;
-  std::size_t num_read_ = 0;
-};
-
-bool fits_int64(const Json& value) {
-  return value.is_number_integer() &&
-         !(value.is_number_unsigned() &&
-           value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxInt64));
-}
-
-std::int64_t checked_integer(const Json& value, const std::string& place, std::int64_t min,
-                             std::int64_t max) {
-  const bool is_inside =
-      fits_int64(value) && value.get<std::int64_t>() >= min && value.get<std::int64_t>() <= max;
-  SMOE_CHECK(is_inside, place, ": must be an integer from ", min, " to ", max, "; got ",
-             shown(value));
-  return value.get<std::int64_t>();
-}
-
-std::int64_t ObjectReader::integer(const char* key, std::int64_t min, std::int64_t max) {
-  return checked_integer(field(key), place_of(key), min, max);
-}
-
-Digest ObjectReader::digest(const char* key) {
-  const std::string& text = string(key);
+Digest read_digest(ObjectReader& reader, const char* key) {
+  const std::string& text = reader.string(key);
   try {
     return Digest::from_hex(text);
   } catch (const UsageError&) {
     throw UsageError(
-        concat(place_of(key), ": must be 32 hexadecimal digits; got ", printable(text)));
+        concat(reader.place_of(key), ": must be 32 hexadecimal digits; got ", printable(text)));
   }
 }
 
@@ -114,22 +37,6 @@ DType read_dtype(ObjectReader& reader) {
   return *found;
 }
 
-Shape read_shape(ObjectReader& reader, std::int64_t element_bytes) {
-  const Json& sizes = reader.array("shape");
-  const std::string place = reader.place_of("shape");
-  SMOE_CHECK(sizes.size() <= Shape::kMaxRank, place, ": must have at most ", Shape::kMaxRank,
-             " sizes; got ", sizes.size());
-  std::int64_t values[Shape::kMaxRank];
-  std::int64_t total = element_bytes;  // stays positive: an overflow behind a zero is refused too
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    values[i] = checked_integer(sizes[i], place, 0, kMaxInt64);
-    const bool overflows =
-        __builtin_mul_overflow(total, std::max<std::int64_t>(values[i], 1), &total);
-    SMOE_CHECK(!overflows, place, ": must have less than 2^63 bytes; got ", sizes.dump());
-  }
-  return {values, static_cast<int>(sizes.size())};
-}
-
 ManifestTensor read_tensor(const Json& object, const std::string& place, std::int64_t offset,
                            std::int64_t end) {
   ObjectReader reader(object, place);
@@ -138,13 +45,13 @@ ManifestTensor read_tensor(const Json& object, const std::string& place, std::in
   SMOE_CHECK(is_state_name(tensor.name), reader.place_of("name"),
              ": must be 1 to 256 of A-Z a-z 0-9 . _ / -; got ", printable(tensor.name));
   tensor.dtype = read_dtype(reader);
-  tensor.shape = read_shape(reader, size_of(tensor.dtype));
+  tensor.shape = reader.shape("shape", size_of(tensor.dtype));
   tensor.offset = reader.integer("offset", offset, offset);
   const std::int64_t bytes = tensor.shape.numel() * size_of(tensor.dtype);
   SMOE_CHECK(bytes <= end - offset, place, ": must end inside its shard, ", end - offset,
              " bytes on; got ", bytes);
   tensor.bytes = reader.integer("bytes", bytes, bytes);
-  tensor.digest = reader.digest("digest");
+  tensor.digest = read_digest(reader, "digest");
   reader.finish();
   return tensor;
 }
@@ -206,41 +113,11 @@ void check_seal(std::string_view text, const std::string& path) {
              "; its last line says ", printable(found));
 }
 
-/// Parses with limits: nesting at most kMaxDepth, no key twice in one object.
-Json parse_json(std::string_view text, const std::string& path) {
-  std::vector<std::vector<std::string>> keys;  // of the objects around the parser; none in arrays
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    using Event = Json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      SMOE_CHECK(keys.size() < kMaxDepth, path, ": must nest at most ", kMaxDepth,
-                 " levels deep; got more");
-      keys.emplace_back();
-    } else if (event == Event::object_end || event == Event::array_end) {
-      auto& names = keys.back();
-      std::sort(names.begin(), names.end());
-      const auto twin = std::adjacent_find(names.begin(), names.end());
-      SMOE_CHECK(twin == names.end(), path, ": keys must occur once in an object; got ",
-                 printable(*twin), " twice");
-      keys.pop_back();
-    } else if (event == Event::key) {
-      keys.back().push_back(parsed.get<std::string>());
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, watch);
-  } catch (const Json::parse_error& error) {
-    throw UsageError(concat(path, ": is no JSON at byte ", error.byte));
-  } catch (const Json::exception&) {
-    throw UsageError(concat(path, ": is no JSON: a number is out of range"));
-  }
-}
-
 }  // namespace
 
 Manifest parse_manifest(std::string_view text, const std::string& path) {
   check_seal(text, path);
-  const Json json = parse_json(text, path);
+  const Json json = parse_json(text, path, kMaxDepth);
   ObjectReader reader(json, path);
   const std::string& format = reader.string("format");
   SMOE_CHECK(format == kManifestFormat, reader.place_of("format"), ": must be ", kManifestFormat,
@@ -253,9 +130,9 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   manifest.world_size = reader.integer("world_size", 1, kMaxInt64);
   manifest.build = reader.string("build");
   manifest.device = reader.string("device");
-  manifest.config_digest = reader.digest("config_digest");
-  manifest.data_digest = reader.digest("data_digest");
-  reader.digest("manifest_digest");
+  manifest.config_digest = read_digest(reader, "config_digest");
+  manifest.data_digest = read_digest(reader, "data_digest");
+  read_digest(reader, "manifest_digest");
   for (const auto& [name, value] : reader.object("integers").items())
     manifest.integers[name] = checked_integer(value, path + ": integers",
                                               std::numeric_limits<std::int64_t>::min(), kMaxInt64);

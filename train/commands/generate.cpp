@@ -56,6 +56,8 @@ int run_generate(Options options) {
   check_sampling(options.generate.sampling);
   const std::string prompt = prompt_text(options.prompt);
   LoadedModel loaded = load_model(options.path);
+  SMOE_CHECK(loaded.tokenizer, options.path,
+             ": has no tokenizer to read and write text with; its model was imported without one");
   const std::int64_t trained = loaded.config.train.seq_len;
   if (options.generate.context == 0) options.generate.context = trained;
   if (options.generate.context > trained)

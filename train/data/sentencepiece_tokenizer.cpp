@@ -221,6 +221,15 @@ const std::string& SentencePieceTokenizer::bytes_of(std::int32_t token) const {
   return bytes_[static_cast<std::size_t>(token)];
 }
 
+std::string SentencePieceTokenizer::piece_of(std::int32_t token) const {
+  bytes_of(token);
+  return processor_->IdToPiece(token);
+}
+
+std::int32_t SentencePieceTokenizer::unknown() const {
+  return processor_->unk_id();
+}
+
 std::string SentencePieceTokenizer::summary() const {
   return concat("SentencePiece, vocabulary ", vocab_size());
 }

@@ -33,6 +33,10 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string summary() const override;
   std::string file_name() const override { return "tokenizer.model"; }
   const std::string& file_bytes() const override { return model_; }
+  /// What the model calls a token: "</s>". Throws: as bytes_of.
+  std::string piece_of(std::int32_t token) const;
+  /// The token for what has no piece, which encode never gives.
+  std::int32_t unknown() const;
 
  private:
   class Cache;

@@ -1,0 +1,87 @@
+#include "train/huggingface/export.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/device.h"
+#include "core/state.h"
+#include "layers/transformer.h"
+#include "train/huggingface/new_folder.h"
+#include "train/huggingface/tokenizer_files.h"
+#include "train/huggingface/weight_files.h"
+#include "train/load_model.h"
+
+namespace smoe {
+namespace {
+
+std::string generation_config_text(const MixtralConfig& config) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  if (config.begin_token) json["bos_token_id"] = *config.begin_token;
+  if (config.end_token) json["eos_token_id"] = *config.end_token;
+  return json.dump(2) + "\n";
+}
+
+MixtralConfig config_of(const StoredModel& stored) {
+  MixtralConfig config;
+  config.model = stored.config.model;
+  config.max_positions = stored.config.train.seq_len;
+  if (stored.tokenizer) config.begin_token = config.end_token = stored.tokenizer->end_of_text();
+  return config;
+}
+
+/// Reads one parameter after the other from the checkpoint and writes its parts.
+void write_weights(const StoredModel& stored, const Transformer& model, WeightFilesWriter& writer,
+                   const WeightProgress& progress) {
+  const DType master = accumulation_dtype(stored.config.train.precision);
+  std::int64_t done = 0;
+  std::int64_t total = 0;
+  for (const Parameter* parameter : model.parameters())
+    total += parameter->numel() * size_of(master);
+  for (const Parameter* parameter : model.parameters()) {
+    std::vector<Tensor> parts;
+    for (const ParameterPart& part : parameter->parts())
+      parts.push_back(Tensor::empty(part.shape, master, Category::parameters));
+    stored.checkpoint.load_part([&](StateVisitor& visitor) {
+      for (std::size_t i = 0; i < parts.size(); ++i)
+        visitor.tensor(parameter->parts()[i].name, parts[i]);
+    });
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      writer.write(parameter->parts()[i].name, parts[i]);
+    done += parameter->numel() * size_of(master);
+    progress("exporting", done, total);
+  }
+}
+
+}  // namespace
+
+ExportSummary export_mixtral(const ExportOptions& options, const WeightProgress& progress) {
+  const Stream host;  // this is work on files
+  const StreamGuard guard(host);
+  const StoredModel stored = open_model(options.path);
+  ExportSummary summary;
+  summary.config = config_of(stored);
+  summary.step = stored.checkpoint.manifest().step;
+  const std::string config_text = mixtral_config_text(summary.config, options.dtype);
+  const Transformer model(stored.config.model);
+  std::vector<ParameterPart> tensors;
+  for (const Parameter* parameter : model.parameters())
+    tensors.insert(tensors.end(), parameter->parts().begin(), parameter->parts().end());
+
+  NewFolder output(options.output);
+  const std::string& folder = output.temporary_path();
+  WeightFilesWriter writer(folder, tensors, options.dtype, options.max_shard_bytes);
+  write_weights(stored, model, writer, progress);
+  writer.finish();
+  write_file_atomically(folder + "/config.json", config_text);
+  write_file_atomically(folder + "/generation_config.json", generation_config_text(summary.config));
+  if (stored.tokenizer)
+    summary.tokenizer_files =
+        write_tokenizer_files(*stored.tokenizer, folder, summary.config.max_positions);
+  output.commit();
+
+  summary.num_tensors = static_cast<std::int64_t>(tensors.size());
+  summary.weight_bytes = writer.bytes();
+  summary.num_weight_files = writer.num_files();
+  return summary;
+}
+
+}  // namespace smoe

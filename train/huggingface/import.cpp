@@ -1,0 +1,131 @@
+#include "train/huggingface/import.h"
+
+#include <set>
+
+#include "core/device.h"
+#include "core/state.h"
+#include "layers/transformer.h"
+#include "train/checkpoint/checkpoint_store.h"
+#include "train/config/config.h"
+#include "train/huggingface/new_folder.h"
+#include "train/huggingface/tokenizer_files.h"
+#include "train/huggingface/weight_files.h"
+#include "train/json_reader.h"
+#include "train/report/run_folder.h"
+
+namespace smoe {
+namespace {
+
+constexpr std::int64_t kMaxConfigJsonBytes = std::int64_t{4} << 20;
+
+/// Refuses a config whose model could not be in the files, before a model of that size is declared.
+void check_counts(const ModelConfig& m, const WeightFiles& files, const std::string& folder) {
+  const std::int64_t tensors = files.num_tensors();
+  SMOE_CHECK(m.num_layers <= tensors && m.num_experts <= tensors / m.num_layers, folder,
+             ": config.json says ", m.num_layers, " layers of ", m.num_experts,
+             " experts, and the files have ", tensors, " tensors");
+}
+
+/// Every tensor of the model is in the files, as it should be, and no other.
+void check_tensors(const Transformer& model, const WeightFiles& files, const std::string& folder) {
+  std::int64_t num_found = 0;
+  std::set<std::string> names;
+  for (const Parameter* parameter : model.parameters()) {
+    for (const ParameterPart& part : parameter->parts()) {
+      const SafetensorsEntry* entry = files.find(part.name);
+      SMOE_CHECK(entry, folder, ": must have all tensors of the model; ", part.name, " ",
+                 part.shape, " is missing");
+      SMOE_CHECK(entry->shape == part.shape, folder, ": ", part.name, ": must be ", part.shape,
+                 " by config.json; got ", entry->shape);
+      const bool is_read = entry->dtype == "F32" || entry->dtype == "BF16" || entry->dtype == "F16";
+      SMOE_CHECK(is_read, folder, ": ", part.name, ": must be F32, BF16 or F16; got ",
+                 entry->dtype);
+      names.insert(part.name);
+      ++num_found;
+    }
+  }
+  if (num_found == files.num_tensors()) return;
+  for (const std::string& name : files.names())
+    SMOE_CHECK(names.count(name) > 0, folder, ": ", printable(name), ": no such tensor in ",
+               "the model that config.json describes; ", files.num_tensors() - num_found,
+               " of the files' tensors would be lost");
+}
+
+/// A run that ends where it begins: what was not trained here has no data and no schedule. Whoever
+/// trains on gives these keys.
+Config run_config(const MixtralConfig& imported, const std::string& output) {
+  Config config;
+  config.run.name = name_of_path(output);
+  config.run.dir = parent_of(output);
+  config.model = imported.model;
+  config.data.path = "data/tokens.h5";
+  config.train.steps = 1;
+  config.train.seq_len = imported.max_positions;
+  config.train.micro_batch = config.train.global_batch = 1;
+  return config;
+}
+
+/// Shows the model's weights part by part, reading each from the files when it is asked for.
+class WeightReader {
+ public:
+  WeightReader(const Transformer& model, const WeightFiles& files, const WeightProgress& progress)
+      : model_(model), files_(files), progress_(progress) {}
+
+  void visit(StateVisitor& visitor) {
+    for (const Parameter* parameter : model_.parameters())
+      for (const ParameterPart& part : parameter->parts()) {
+        Tensor weights = files_.read(part.name, DType::f32);
+        visitor.tensor(part.name, weights);
+        done_ += files_.find(part.name)->bytes;
+        progress_("importing", done_, files_.bytes());
+      }
+  }
+
+ private:
+  const Transformer& model_;
+  const WeightFiles& files_;
+  const WeightProgress& progress_;
+  std::int64_t done_ = 0;
+};
+
+}  // namespace
+
+ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress& progress) {
+  const Stream host;  // this is work on files
+  const StreamGuard guard(host);
+  const std::string config_path = options.folder + "/config.json";
+  SMOE_CHECK(kind_of(config_path) == PathKind::file, options.folder,
+             ": must be the folder of a Hugging Face model; it has no config.json");
+  ImportSummary summary;
+  summary.config = parse_mixtral_config(read_file(config_path, kMaxConfigJsonBytes), config_path);
+  const WeightFiles files(options.folder);
+  check_counts(summary.config.model, files, options.folder);
+  const Transformer model(summary.config.model);
+  check_tensors(model, files, options.folder);
+  const auto [tokenizer, no_tokenizer] = read_tokenizer_files(options.folder);
+  const std::int64_t vocab_size = summary.config.model.vocab_size;
+  SMOE_CHECK(!tokenizer || tokenizer->vocab_size() <= vocab_size, options.folder,
+             ": vocab_size must be that of its tokenizer or more, ", tokenizer->vocab_size(),
+             "; got ", vocab_size);
+
+  NewFolder output(options.output);
+  const RunPaths run(output.temporary_path());
+  const Config config = run_config(summary.config, output.path());
+  const std::string checkpoint = run.checkpoints_path() + "/" + checkpoint_name(0);
+  make_new_folder(run.checkpoints_path());
+  write_checkpoint(checkpoint, {.config = Digest::from_hex(config_digest(config))},
+                   [&](StateVisitor& v) { WeightReader(model, files, progress).visit(v); });
+  Checkpoint(checkpoint).verify();
+  if (tokenizer)
+    write_file_atomically(run.path() + "/" + tokenizer->file_name(), tokenizer->file_bytes());
+  write_file_atomically(run.config_path(), to_yaml(config));
+  output.commit();
+
+  summary.num_tensors = files.num_tensors();
+  summary.weight_bytes = files.bytes();
+  summary.no_tokenizer = no_tokenizer;
+  if (tokenizer) summary.tokenizer = tokenizer->summary();
+  return summary;
+}
+
+}  // namespace smoe

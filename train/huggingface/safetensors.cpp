@@ -1,0 +1,175 @@
+#include "train/huggingface/safetensors.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "train/huggingface/half.h"
+#include "train/json_reader.h"
+
+namespace smoe {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxDepth = 3;
+constexpr std::int64_t kLengthBytes = 8;
+constexpr const char* kMetadataKey = "__metadata__";
+
+struct StoredType {
+  const char* name;
+  std::int64_t bytes;
+};
+constexpr StoredType kStoredTypes[] = {
+    {"F64", 8}, {"F32", 4}, {"F16", 2},     {"BF16", 2}, {"I64", 8},
+    {"I32", 4}, {"I16", 2}, {"I8", 1},      {"U64", 8},  {"U32", 4},
+    {"U16", 2}, {"U8", 1},  {"F8_E4M3", 1}, {"BOOL", 1}, {"F8_E5M2", 1},
+};
+
+constexpr DType kDTypes[] = {DType::f64, DType::f32, DType::bf16, DType::i64,
+                             DType::i32, DType::u16, DType::u8};
+
+std::int64_t element_bytes(const std::string& dtype, const std::string& place) {
+  const auto* const found =
+      std::find_if(std::begin(kStoredTypes), std::end(kStoredTypes),
+                   [&](const StoredType& type) { return dtype == type.name; });
+  SMOE_CHECK(found != std::end(kStoredTypes), place, ": unknown; got ", printable(dtype));
+  return found->bytes;
+}
+
+SafetensorsEntry read_entry(const std::string& name, const Json& object, const std::string& path,
+                            std::int64_t data_begin, std::int64_t file_bytes) {
+  ObjectReader reader(object, path + ": " + printable(name));
+  SafetensorsEntry entry;
+  entry.name = name;
+  entry.dtype = reader.string("dtype");
+  const std::int64_t unit = element_bytes(entry.dtype, reader.place_of("dtype"));
+  entry.shape = reader.shape("shape", unit);
+  entry.bytes = entry.shape.numel() * unit;
+  const Json& offsets = reader.array("data_offsets");
+  const std::string place = reader.place_of("data_offsets");
+  SMOE_CHECK(offsets.size() == 2, place, ": must be begin and end; got ", offsets.size(),
+             " numbers");
+  const std::int64_t data_bytes = file_bytes - data_begin;
+  const std::int64_t begin = checked_integer(offsets[0], place, 0, data_bytes);
+  const std::int64_t end = checked_integer(offsets[1], place, begin, data_bytes);
+  SMOE_CHECK(end - begin == entry.bytes, place, ": must span the ", entry.bytes, " bytes of ",
+             entry.dtype, " ", entry.shape, "; got ", end - begin);
+  entry.offset = data_begin + begin;
+  reader.finish();
+  return entry;
+}
+
+template <class T>
+std::vector<T> read_values(const File& file, const SafetensorsEntry& entry) {
+  std::vector<T> values(entry.shape.numel());
+  file.read_at(entry.offset, values.data(), entry.bytes);
+  return values;
+}
+
+template <class From, class To>
+Tensor widened(const File& file, const SafetensorsEntry& entry) {
+  const std::vector<From> stored = read_values<From>(file, entry);
+  return Tensor::from(std::vector<To>(stored.begin(), stored.end()), entry.shape,
+                      Category::parameters);
+}
+
+/// Calls f(T{}) with the C++ type of `dtype`.
+template <class F>
+decltype(auto) dispatch(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::i64:
+      return f(std::int64_t{});
+    case DType::u16:
+      return f(std::uint16_t{});
+    case DType::u8:
+      return f(std::uint8_t{});
+    default:
+      return dispatch_floating(dtype, f);
+  }
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(path)) {
+  const std::int64_t size = file_.size();
+  SMOE_CHECK(size >= kLengthBytes, path, ": is no safetensors file: it must have at least ",
+             kLengthBytes, " bytes; got ", size);
+  unsigned char digits[kLengthBytes];
+  file_.read_at(0, digits, kLengthBytes);
+  std::uint64_t length = 0;
+  for (int i = kLengthBytes; i-- > 0;) length = length << 8 | digits[i];
+  const std::int64_t most = std::min(size - kLengthBytes, kMaxSafetensorsHeaderBytes);
+  SMOE_CHECK(length <= static_cast<std::uint64_t>(most), path,
+             ": is no safetensors file: its header must have at most ", most, " bytes; got ",
+             length);
+  std::string text(length, '\0');
+  file_.read_at(kLengthBytes, text.data(), static_cast<std::int64_t>(length));
+  parse_header(text, kLengthBytes + static_cast<std::int64_t>(length));
+}
+
+void SafetensorsFile::parse_header(const std::string& text, std::int64_t data_begin) {
+  const Json header = parse_json(text, path(), kMaxDepth);
+  SMOE_CHECK(header.is_object(), path(), ": its header must be an object; got ", shown(header));
+  for (const auto& [name, value] : header.items()) {
+    if (name != kMetadataKey) {
+      entries_.push_back(read_entry(name, value, path(), data_begin, file_.size()));
+      continue;
+    }
+    const std::string place = path() + ": " + kMetadataKey;
+    SMOE_CHECK(value.is_object(), place, ": must be an object; got ", shown(value));
+    for (const auto& [key, item] : value.items()) {
+      SMOE_CHECK(item.is_string(), place, ": ", printable(key), ": must be text; got ",
+                 shown(item));
+      metadata_[key] = item.get<std::string>();
+    }
+  }
+  std::sort(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
+  });
+  std::int64_t end = data_begin;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const SafetensorsEntry& entry = entries_[i];
+    SMOE_CHECK(entry.offset == end, path(), ": ", printable(entry.name), ": data_offsets: must ",
+               entry.offset < end ? "not overlap other tensors; it begins at "
+                                  : "leave no gap behind other tensors; it begins at ",
+               entry.offset - data_begin, ", they end at ", end - data_begin);
+    end += entry.bytes;
+    index_[entry.name] = i;
+  }
+  SMOE_CHECK(end == file_.size(), path(), ": must end with its last tensor, at byte ", end,
+             "; it has ", file_.size());
+}
+
+const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &entries_[found->second];
+}
+
+Tensor SafetensorsFile::read(const SafetensorsEntry& entry, DType dtype) const {
+  if (entry.dtype == safetensors_dtype(dtype)) {
+    return dispatch(dtype, [&](auto type) {
+      return Tensor::from(read_values<decltype(type)>(file_, entry), entry.shape,
+                          Category::parameters);
+    });
+  }
+  const bool is_f32 = dtype == DType::f32, is_f64 = dtype == DType::f64;
+  if (entry.dtype == "F16" && is_f32) return widened<half, float>(file_, entry);
+  if (entry.dtype == "F16" && is_f64) return widened<half, double>(file_, entry);
+  if (entry.dtype == "BF16" && is_f32) return widened<bf16, float>(file_, entry);
+  if (entry.dtype == "BF16" && is_f64) return widened<bf16, double>(file_, entry);
+  if (entry.dtype == "F32" && is_f64) return widened<float, double>(file_, entry);
+  throw UsageError(concat(path(), ": ", entry.name, ": is ", entry.dtype,
+                          ", which cannot be read as ", name_of(dtype)));
+}
+
+std::string safetensors_dtype(DType dtype) {
+  std::string name = name_of(dtype);
+  for (char& c : name)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return name;
+}
+
+}  // namespace smoe

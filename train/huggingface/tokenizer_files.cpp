@@ -1,0 +1,153 @@
+#include "train/huggingface/tokenizer_files.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/check.h"
+#include "core/io.h"
+#include "train/data/sentencepiece_model.h"
+#include "train/data/sentencepiece_tokenizer.h"
+
+namespace smoe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kJsonName = "tokenizer.json";
+constexpr const char* kModelName = "tokenizer.model";
+constexpr const char* kConfigName = "tokenizer_config.json";
+constexpr const char* kEndOfText = "<|endoftext|>";
+
+// UTF-8 of a code point below U+0800.
+std::string utf8(int code_point) {
+  if (code_point < 0x80) return {static_cast<char>(code_point)};
+  return {static_cast<char>(0xC0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 0x3F))};
+}
+
+// The character that byte-level tokenizers write for a byte: itself where it is printable in
+// Latin-1, and otherwise the next free one from U+0100 on (as in GPT-2's vocabulary).
+std::vector<std::string> byte_characters() {
+  std::vector<std::string> characters;
+  int next = 0x100;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool is_printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+    characters.push_back(utf8(is_printable ? byte : next++));
+  }
+  return characters;
+}
+
+// One token a byte: a byte-level BPE without merges.
+std::string byte_tokenizer_text(const ByteTokenizer& tokenizer) {
+  Json vocab = Json::object();
+  std::int32_t id = 0;
+  for (const std::string& character : byte_characters()) vocab[character] = id++;
+  const Json end = {{"id", tokenizer.end_of_text()},
+                    {"content", kEndOfText},
+                    {"single_word", false},
+                    {"lstrip", false},
+                    {"rstrip", false},
+                    {"normalized", false},
+                    {"special", true}};
+  const Json byte_level = {{"type", "ByteLevel"},
+                           {"add_prefix_space", false},
+                           {"trim_offsets", false},
+                           {"use_regex", false}};
+  const auto special = [](const char* name) {
+    return Json{{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+  };
+  const auto sequence = [](const char* name, int type) {
+    return Json{{"Sequence", {{"id", name}, {"type_id", type}}}};
+  };
+  const Json specials = {
+      {kEndOfText,
+       {{"id", kEndOfText}, {"ids", {tokenizer.end_of_text()}}, {"tokens", {kEndOfText}}}}};
+  const Json json = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", Json::array({end})},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", byte_level},
+      {"post_processor",
+       {{"type", "TemplateProcessing"},
+        {"single", Json::array({special(kEndOfText), sequence("A", 0)})},
+        {"pair", Json::array({special(kEndOfText), sequence("A", 0), sequence("B", 1)})},
+        {"special_tokens", specials}}},
+      {"decoder", byte_level},
+      {"model",
+       {{"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token", nullptr},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", false},
+        {"byte_fallback", false},
+        {"ignore_merges", false},
+        {"vocab", vocab},
+        {"merges", Json::array()}}},
+  };
+  return json.dump(2) + "\n";
+}
+
+std::string byte_tokenizer_config(std::int64_t max_positions) {
+  const Json json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                     {"bos_token", kEndOfText},
+                     {"eos_token", kEndOfText},
+                     {"clean_up_tokenization_spaces", false},
+                     {"split_special_tokens", true},  // text never becomes end of text
+                     {"model_max_length", max_positions}};
+  return json.dump(2) + "\n";
+}
+
+// The library's own file, with the settings under which LlamaTokenizer takes text as we do.
+std::string sentencepiece_config(const SentencePieceTokenizer& tokenizer,
+                                 std::int64_t max_positions) {
+  const std::string end = tokenizer.piece_of(tokenizer.end_of_text());
+  const Json json = {{"tokenizer_class", "LlamaTokenizer"},
+                     {"legacy", false},
+                     {"add_prefix_space", false},
+                     {"add_bos_token", true},
+                     {"add_eos_token", false},
+                     {"bos_token", end},
+                     {"eos_token", end},
+                     {"unk_token", tokenizer.piece_of(tokenizer.unknown())},
+                     {"clean_up_tokenization_spaces", false},
+                     {"split_special_tokens", true},
+                     {"model_max_length", max_positions}};
+  return json.dump(2) + "\n";
+}
+
+}  // namespace
+
+TokenizerFound read_tokenizer_files(const std::string& folder) {
+  const std::string model_path = folder + "/" + kModelName, json_path = folder + "/" + kJsonName;
+  if (kind_of(model_path) == PathKind::file) {
+    try {
+      return {load_tokenizer(model_path)};
+    } catch (const UsageError& error) {
+      return {nullptr, error.what()};
+    }
+  }
+  if (kind_of(json_path) != PathKind::file) return {nullptr, "the folder has none"};
+  const ByteTokenizer bytes;
+  if (read_file(json_path, kMaxTokenizerBytes) == byte_tokenizer_text(bytes))
+    return {std::make_unique<ByteTokenizer>()};
+  return {nullptr, "the folder has no SentencePiece file tokenizer.model"};
+}
+
+std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
+                                               const std::string& folder,
+                                               std::int64_t max_positions) {
+  const auto write = [&](const char* name, const std::string& bytes) {
+    write_file_atomically(folder + "/" + name, bytes);
+    return std::string(name);
+  };
+  if (const auto* bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer))
+    return {write(kJsonName, byte_tokenizer_text(*bytes)),
+            write(kConfigName, byte_tokenizer_config(max_positions))};
+  if (const auto* pieces = dynamic_cast<const SentencePieceTokenizer*>(&tokenizer))
+    return {write(kModelName, as_lossless_model(pieces->file_bytes(), kModelName)),
+            write(kConfigName, sentencepiece_config(*pieces, max_positions))};
+  throw UsageError(tokenizer.summary() + ": this tokenizer has no form among Hugging Face's");
+}
+
+}  // namespace smoe

@@ -1,0 +1,71 @@
+// The weights in a Hugging Face model folder: model.safetensors, or shards with the index
+// model.safetensors.index.json, {"metadata": {...}, "weight_map": {tensor: file, ...}}.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/huggingface/safetensors.h"
+
+namespace smoe {
+
+/// The weights of a folder, open for reading. Every tensor is in exactly one file, and where there
+/// is an index, in the one it says.
+class WeightFiles {
+ public:
+  /// Throws: UsageError, one line that names the file and what is wrong with it; SystemError.
+  explicit WeightFiles(const std::string& folder);
+
+  std::int64_t num_tensors() const { return static_cast<std::int64_t>(index_.size()); }
+  /// Of all files.
+  std::int64_t bytes() const;
+  /// In the order of names.
+  std::vector<std::string> names() const;
+  /// The tensor of that name, or null.
+  const SafetensorsEntry* find(const std::string& name) const;
+  /// As SafetensorsFile::read. Throws also: UsageError when there is no such tensor.
+  Tensor read(const std::string& name, DType dtype) const;
+
+ private:
+  struct Place {
+    std::size_t file;
+    const SafetensorsEntry* entry;
+  };
+  void add_file(const std::string& path);
+  void add_shards(const std::string& folder, const std::string& index_path);
+
+  std::string folder_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, Place> index_;
+};
+
+/// Writes weights to a folder: one file, or shards and their index when they have more than
+/// `max_shard_bytes` together. A shard has more only when it holds a single tensor.
+class WeightFilesWriter {
+ public:
+  /// All tensors that will be written, in the order of writing, stored as the floating `dtype`.
+  WeightFilesWriter(const std::string& folder, const std::vector<ParameterPart>& tensors,
+                    DType dtype, std::int64_t max_shard_bytes);
+
+  std::int64_t num_files() const { return static_cast<std::int64_t>(shards_.size()); }
+  /// Of the tensors.
+  std::int64_t bytes() const { return bytes_; }
+
+  /// Writes the next tensor. Throws: as SafetensorsWriter.
+  void write(const std::string& name, const Tensor& tensor);
+  /// To be called after the last tensor: the index.
+  void finish();
+
+ private:
+  std::string file_name(std::size_t shard) const;
+
+  std::string folder_;
+  DType dtype_;
+  std::vector<std::vector<ParameterPart>> shards_;
+  std::int64_t bytes_ = 0;
+  std::size_t shard_ = 0;        // that is written now ...
+  std::size_t num_written_ = 0;  // ... with so many of its tensors
+  std::optional<SafetensorsWriter> writer_;
+};
+
+}  // namespace smoe
