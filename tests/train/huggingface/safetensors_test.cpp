@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "tests/support/tensors.h"
 #include "tests/train/temporary_folder.h"
 

@@ -1,0 +1,240 @@
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "core/state.h"
+#include "tests/support/tensors.h"
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+#include "train/huggingface/export.h"
+#include "train/huggingface/import.h"
+#include "train/huggingface/weight_files.h"
+#include "train/load_model.h"
+#include "train/run.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+const std::string kModel = "tests/oracle/mixtral";
+
+void ignore(const char*, std::int64_t, std::int64_t) {}
+
+std::string text_of(const std::string& path) {
+  return read_file(path, 1 << 24);
+}
+
+/// A run of one step, whose token set lies in `folder`.
+Config trained_run(const TemporaryFolder& folder) {
+  Config config = small_config(folder.path());
+  config.train.steps = 1;
+  config.schedule.warmup_steps = 0;
+  write_small_token_set(config.data.path);
+  Run(config).train();
+  return config;
+}
+
+/// The weights of a run, named.
+std::map<std::string, std::vector<double>> weights_of(const std::string& run) {
+  struct Collect : StateVisitor {
+    std::map<std::string, std::vector<double>> values;
+    void tensor(std::string_view name, Tensor& value) override {
+      values[std::string(name)] = values_of(value);
+    }
+    void integer(std::string_view, std::int64_t&) override {}
+    void real(std::string_view, double&) override {}
+  } collect;
+  load_model(run).store->visit_state(collect);
+  return collect.values;
+}
+
+/// The tensors of a model folder, each read as f32 and open to changes.
+struct Weights {
+  explicit Weights(const std::string& folder) {
+    const WeightFiles files(folder);
+    for (const std::string& name : files.names()) tensors[name] = files.read(name, DType::f32);
+  }
+  void write(const std::string& folder, DType dtype = DType::f32) const {
+    std::vector<ParameterPart> plan;
+    for (const auto& [name, tensor] : tensors) plan.push_back({name, tensor.shape()});
+    WeightFilesWriter writer(folder, plan, dtype, 1 << 30);
+    for (const auto& [name, tensor] : tensors) writer.write(name, tensor);
+    writer.finish();
+  }
+  std::map<std::string, Tensor> tensors;
+};
+
+}  // namespace
+
+TEST_CASE("what is exported and imported again is the same, bit for bit") {
+  const TemporaryFolder folder;
+  const std::string run = trained_run(folder).run.folder();
+  const ExportSummary exported = export_mixtral({.path = run, .output = folder / "model"}, ignore);
+  CHECK(exported.step == 1);
+  CHECK(exported.num_weight_files == 1);
+  CHECK(exported.tokenizer_files ==
+        std::vector<std::string>{"tokenizer.json", "tokenizer_config.json"});
+  const ImportSummary imported = import_mixtral({folder / "model", folder / "again/"}, ignore);
+  CHECK(imported.num_tensors == exported.num_tensors);
+  CHECK(imported.tokenizer == "bytes, vocabulary 257");
+  CHECK(imported.config.unknown_keys.empty());
+  CHECK(weights_of(folder / "again") == weights_of(run));
+  const Config again = load_config(folder / "again/config.yaml");
+  CHECK(again.run.folder() == folder / "again");
+  CHECK(again.model.d_model == 24);
+  CHECK(again.model.head_dim == 6);
+  CHECK(again.train.seq_len == 17);
+
+  const ExportOptions in_shards{
+      .path = folder / "again", .output = folder / "shards", .max_shard_bytes = 20'000};
+  CHECK(export_mixtral(in_shards, ignore).num_weight_files > 2);
+  import_mixtral({folder / "shards", folder / "third"}, ignore);
+  CHECK(weights_of(folder / "third") == weights_of(run));
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json"})
+    CHECK(text_of(folder / "shards/" + name) == text_of(folder / "model/" + name));
+}
+
+TEST_CASE("weights may be rounded to bf16 on the way out, and are widened on the way in") {
+  const TemporaryFolder folder;
+  import_mixtral({kModel, folder / "a"}, ignore);
+  export_mixtral({.path = folder / "a", .output = folder / "model", .dtype = DType::bf16}, ignore);
+  CHECK(text_of(folder / "model/config.json").find("\"bfloat16\"") != std::string::npos);
+  import_mixtral({folder / "model", folder / "b"}, ignore);
+  const auto before = weights_of(folder / "a"), after = weights_of(folder / "b");
+  for (const auto& [name, values] : before) {
+    const std::vector<double>& rounded = after.at(name);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      REQUIRE(rounded[i] == static_cast<float>(bf16(values[i])));
+  }
+}
+
+TEST_CASE("a tensor that is missing, left over or not as it should be is named") {
+  const TemporaryFolder folder;
+  const auto refusal = [&](auto change) {
+    remove_folder(folder / "model");
+    make_folders(folder / "model");
+    overwrite(folder / "model/config.json", text_of(kModel + "/config.json"));
+    Weights weights(kModel);
+    change(weights.tensors);
+    weights.write(folder / "model");
+    const std::string message = message_of([&] {
+      import_mixtral({folder / "model", folder / "run"}, ignore);
+    });
+    CHECK(kind_of(folder / "run") == PathKind::none);
+    CHECK(kind_of(folder / ".tmp-run") == PathKind::none);
+    return message.substr(message.find(": ") + 2);
+  };
+  const std::string w2 = "model.layers.1.block_sparse_moe.experts.3.w2.weight";
+  CHECK(refusal([&](auto& tensors) { tensors.erase(w2); }) ==
+        "must have all tensors of the model; " + w2 + " [40, 28] is missing");
+  CHECK(refusal([&](auto& tensors) { tensors["lm_head.bias"] = tensors[w2]; }) ==
+        "lm_head.bias: no such tensor in the model that config.json describes; 1 of the files' "
+        "tensors would be lost");
+  CHECK(refusal([&](auto& tensors) {
+          tensors[w2] = tensors[w2].reshape({28, 40});
+        }) == w2 + ": must be [40, 28] by config.json; got [28, 40]");
+  CHECK(refusal([](auto& tensors) {
+          tensors = {{"a", tensors["model.norm.weight"]}};
+        }) == "config.json says 3 layers of 5 experts, and the files have 1 tensors");
+}
+
+TEST_CASE("a dtype that would lose values is refused") {
+  const TemporaryFolder folder;
+  overwrite(folder / "config.json", text_of(kModel + "/config.json"));
+  Weights(kModel).write(folder.path(), DType::f64);
+  CHECK(message_of([&] {
+          import_mixtral({folder.path(), folder / "run"}, ignore);
+        }) == folder.path() + ": model.embed_tokens.weight: must be F32, BF16 or F16; got F64");
+}
+
+TEST_CASE("an index and its shards must agree") {
+  const TemporaryFolder folder;
+  const std::string index = text_of(kModel + "/model.safetensors.index.json");
+  for (const FolderEntry& entry : list_folder(kModel))
+    overwrite(folder / entry.name, text_of(kModel + "/" + entry.name));
+  const std::string path = folder / "model.safetensors.index.json";
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    std::string text = index;
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    overwrite(path, text.replace(at, from.size(), to));
+    return message_of([&] { WeightFiles{folder.path()}; });
+  };
+  const std::string first = "model-00001-of-00004.safetensors";
+  CHECK(refusal("{", "{") == "no error");
+  CHECK(refusal("\"model-00001", "\"../model-00001") ==
+        path +
+            ": weight_map: lm_head.weight: must be a file NAME.safetensors of this folder; got "
+            "\"../model-00001-of-00004.safetensors\"");
+  CHECK(refusal("model-00001", "model-00002") ==
+        path + ": weight_map: lm_head.weight is not in model-00002-of-00004.safetensors");
+  CHECK(refusal("\"lm_head.weight\": \"" + first + "\",", "") ==
+        folder.path() + "/" + first + ": lm_head.weight is not in the weight_map of " + path);
+  CHECK(refusal("lm_head.weight", "lm_head.bias") ==
+        path + ": weight_map: lm_head.bias is not in " + first);
+  CHECK(refusal("\"weight_map\"", "\"map\"") == path + ": has no \"weight_map\"");
+  CHECK(refusal(first, "other.safetensors") ==
+        "open " + folder.path() + "/other.safetensors: No such file or directory");
+}
+
+TEST_CASE("a folder that is no model, and an output that is there, are refused") {
+  const TemporaryFolder folder;
+  CHECK(message_of([&] {
+          import_mixtral({folder.path(), folder / "run"}, ignore);
+        }) ==
+        folder.path() + ": must be the folder of a Hugging Face model; it has no config.json");
+  overwrite(folder / "config.json", text_of(kModel + "/config.json"));
+  CHECK(message_of([&] {
+          import_mixtral({folder.path(), folder / "run"}, ignore);
+        }) == folder.path() +
+                  ": must hold model.safetensors or model.safetensors.index.json; other "
+                  "formats of weights are not read");
+  CHECK(message_of([&] {
+          import_mixtral({kModel, folder.path()}, ignore);
+        }) == folder.path() + ": exists; remove it or choose another name");
+  import_mixtral({kModel, folder / "run"}, ignore);
+  CHECK(message_of([&] {
+          export_mixtral({folder / "run", folder.path()}, ignore);
+        }) == folder.path() + ": exists; remove it or choose another name");
+}
+
+TEST_CASE("a run begins with the weights of train.init_from, and with a fresh optimizer") {
+  const TemporaryFolder folder;
+  const Config first = trained_run(folder);
+  Config second = first;
+  second.run.name = "second";
+  second.train.init_from = first.run.folder();
+  second.optim.lr = 1e-30;  // too small to move a weight
+  second.optim.weight_decay = 0;
+  second.model.rope_theta = 5000;
+  CHECK(Run(second).train() == 0);
+  CHECK(weights_of(second.run.folder()) == weights_of(first.run.folder()));
+  const std::string log = text_of(second.run.folder() + "/log.txt");
+  CHECK(log.find("weights from " + first.run.folder() + "/checkpoints/step-00000001\n") !=
+        std::string::npos);
+  CHECK(log.find("model.rope_theta=5000, it was trained with 10000\n") != std::string::npos);
+  CHECK(Run(second).train() == 0);  // goes on with its own checkpoint
+}
+
+TEST_CASE("weights of another shape or another tokenizer are refused as a beginning") {
+  const TemporaryFolder folder;
+  Config config = trained_run(folder);
+  const std::string run = config.run.folder();
+  config.run.name = "other";
+  config.train.init_from = run;
+  config.model.d_expert = 8;
+  CHECK(message_of([&] { Run{config}; }).find("this run wants model.layers.1") !=
+        std::string::npos);
+  config.model.d_expert = 20;
+  config.train.init_from = folder / "nothing";
+  CHECK(message_of([&] { Run{config}; }) ==
+        folder / "nothing" + ": must be the folder of a run, or of a checkpoint in one");
+  import_mixtral({kModel, folder / "imported"}, ignore);
+  config.model = load_config(folder / "imported/config.yaml").model;
+  config.model.vocab_size = 257;
+  config.train.init_from = folder / "imported";
+  CHECK(message_of([&] { Run{config}; })
+            .find("this run wants lm_head.weight (f32 [257, 40], not "
+                  "f32 [67, 40])") != std::string::npos);
+}
