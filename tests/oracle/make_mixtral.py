@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 def parse_arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("out")
+    p.add_argument("--model", help="folder of a model to take instead of a random one")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--vocab", type=int, default=61)
     p.add_argument("--layers", type=int, default=2)
@@ -51,7 +52,20 @@ def parse_arguments():
     return p.parse_args()
 
 
-def make_model(a):
+EAGER = {
+    "attn_implementation": "eager",
+    **({"experts_implementation": "eager"} if transformers.__version__ >= "5" else {}),
+}
+
+
+def load_model(a):
+    model = transformers.MixtralForCausalLM.from_pretrained(a.model, **EAGER).float().eval()
+    c = model.config
+    a.vocab, a.layers, a.top_k = c.vocab_size, c.num_hidden_layers, c.num_experts_per_tok
+    return model
+
+
+def make_random_model(a):
     config = transformers.MixtralConfig(
         vocab_size=a.vocab,
         hidden_size=a.width,
@@ -66,8 +80,7 @@ def make_model(a):
         max_position_embeddings=max(64, a.length),
         rope_theta=a.rope_theta,
         rms_norm_eps=1e-5,
-        attn_implementation="eager",
-        **({"experts_implementation": "eager"} if transformers.__version__ >= "5" else {}),
+        **EAGER,
     )
     model = transformers.MixtralForCausalLM(config).float().eval()
     # Weights large enough that every part of the model shows in the logits.
@@ -130,7 +143,7 @@ def main():
     a = parse_arguments()
     torch.manual_seed(a.seed)
     torch.set_num_threads(1)
-    model = make_model(a)
+    model = load_model(a) if a.model else make_random_model(a)
     model.save_pretrained(a.out, max_shard_size=a.shard)
     ids, least = draw_ids(model, a)
 

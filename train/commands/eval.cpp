@@ -34,7 +34,7 @@ TokenSet open_set(const Options& options, const LoadedModel& loaded) {
   SMOE_CHECK(kind_of(path) != PathKind::none, options.data.empty() ? options.path : "--data",
              ": there is no ", path, "; name a token set with --data");
   TokenSet set = TokenSet::open(path);
-  SMOE_CHECK(set.tokenizer()->digest() == loaded.tokenizer->digest(), path,
+  SMOE_CHECK(!loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(), path,
              ": was made with another tokenizer than the model's; prepare the text again with it");
   SMOE_CHECK(set.num_tokens(Split::validation) > 1, path, ": has no validation text");
   return set;

@@ -113,7 +113,7 @@ TEST_CASE("a file that is not as the format says is refused, with what is wrong"
   check(a + entry("F32", "[2]", 0, 8) + "}", 4,
         "a: data_offsets: must be an integer from 0 to 4; got 8");
   check(a + entry("F32", "[2]", 0, 8) + "}", 12,
-        "must end with its last tensor, at byte 71; it has 75");
+        "must end with its last tensor, at byte 77; it has 81");
   check(a + entry("F32", "[-1]", 0, 0) + "}", 0,
         "a: shape: must be an integer from 0 to 9223372036854775807; got -1");
   check(a + entry("F32", "[4611686018427387904, 4]", 0, 0) + "}", 0,
