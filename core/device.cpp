@@ -70,6 +70,7 @@ Device select_device(const std::string& name) {
 }
 
 std::string to_string(Device device) {
+  if (device.type == DeviceType::dry) return "dry run";
   return device.type == DeviceType::cpu ? "cpu" : concat("cuda:", device.index);
 }
 

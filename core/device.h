@@ -68,7 +68,7 @@ class StreamGuard {
 /// Throws: UsageError for another name, or for "cuda" where no GPU can be used; says why.
 Device select_device(const std::string& name);
 
-/// "cpu" or "cuda:0".
+/// "cpu", "cuda:0" or "dry run".
 std::string to_string(Device device);
 
 }  // namespace smoe

@@ -15,7 +15,7 @@ void read_pieces(
     const std::function<void(std::int64_t offset, const void* data, std::int64_t bytes)>& use);
 
 /// Calls fill(offset, data, bytes), which writes `data`, for the bytes of `tensor`, piece after
-/// piece; they become the tensor's.
+/// piece; they become the tensor's. That of a dry run takes none.
 void write_pieces(
     const Tensor& tensor,
     const std::function<void(std::int64_t offset, void* data, std::int64_t bytes)>& fill);

@@ -1,5 +1,7 @@
 #include "core/memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -104,6 +106,32 @@ struct Memory {
   Uses& uses_of(Device device) { return uses[{device.type, device.index}]; }
 };
 
+// Addresses for a dry run: nothing may be read or written there. Null when there are none left.
+void* reserve_addresses(std::int64_t bytes) {
+  void* const data =
+      ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return data == MAP_FAILED ? nullptr : data;
+}
+
+void* allocate(Memory& memory, std::int64_t bytes, const Stream& stream) {
+  switch (stream.device().type) {
+    case DeviceType::cpu:
+      return memory.host.take(bytes);
+    case DeviceType::cuda:
+      return gpu::allocate(bytes, stream.device().index, stream.launch().stream);
+    case DeviceType::dry:
+      return reserve_addresses(bytes);
+  }
+  return nullptr;
+}
+
+void poison(void* data, std::int64_t bytes, const Stream& stream) {
+  if (stream.device().type == DeviceType::cpu)
+    std::memset(data, 0xFF, bytes);
+  else if (stream.device().type == DeviceType::cuda)
+    gpu::set_bytes(data, 0xFF, bytes, stream.launch().stream);
+}
+
 [[noreturn]] void throw_out_of_memory(std::int64_t bytes, Category category, Device device,
                                       const Uses& uses) {
   std::string room;
@@ -147,9 +175,8 @@ void release_cached_memory() {
   Memory& memory = Memory::get();
   const std::lock_guard lock(memory.mutex);
   const Stream& stream = current_stream();
-  if (stream.device().type == DeviceType::cpu) {
-    memory.host.release();
-  } else {
+  if (stream.device().type == DeviceType::cpu) memory.host.release();
+  if (stream.device().type == DeviceType::cuda) {
     stream.synchronize();
     gpu::release_kept(stream.device().index);
   }
@@ -164,20 +191,13 @@ void set_poison_new_memory(bool on) {
 Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
     : bytes_(bytes), category_(category), stream_(stream) {
   if (bytes == 0) return;
-  const Device device = stream.device();
-  void* const queue = stream.launch().stream;
   Memory& memory = Memory::get();
   const std::lock_guard lock(memory.mutex);
-  data_ = device.type == DeviceType::cpu ? memory.host.take(bytes)
-                                         : gpu::allocate(bytes, device.index, queue);
-  Uses& uses = memory.uses_of(device);
-  if (!data_) throw_out_of_memory(bytes, category, device, uses);
+  data_ = allocate(memory, bytes, stream);
+  Uses& uses = memory.uses_of(stream.device());
+  if (!data_) throw_out_of_memory(bytes, category, stream.device(), uses);
   uses.count(category, bytes);
-  if (!memory.poison) return;
-  if (device.type == DeviceType::cpu)
-    std::memset(data_, 0xFF, bytes);
-  else
-    gpu::set_bytes(data_, 0xFF, bytes, queue);
+  if (memory.poison) poison(data_, bytes, stream);
 }
 
 Storage::~Storage() {
@@ -186,10 +206,16 @@ Storage::~Storage() {
   const std::lock_guard lock(memory.mutex);
   Uses& uses = memory.uses_of(device());
   uses.count(category_, -bytes_);
-  if (device().type == DeviceType::cpu)
-    memory.host.keep(data_, bytes_, uses.total.peak_bytes);
-  else
-    gpu::release(data_, stream_.launch().stream);
+  switch (device().type) {
+    case DeviceType::cpu:
+      memory.host.keep(data_, bytes_, uses.total.peak_bytes);
+      break;
+    case DeviceType::cuda:
+      gpu::release(data_, stream_.launch().stream);
+      break;
+    case DeviceType::dry:
+      ::munmap(data_, bytes_);
+  }
 }
 
 }  // namespace smoe

@@ -19,17 +19,19 @@
 #define SMOE_NO_CUDA(function) \
   throw ::smoe::UsageError(::smoe::concat(#function, ": has no CUDA form in this build of smoe"))
 
-#define SMOE_CPU_FUNCTION(Result, function, Args)                      \
+// `dry_result` is what a dry run gets: nothing of a kernel, and the CPU's sizes of workspace.
+#define SMOE_CPU_FUNCTION(Result, function, Args, dry_result)          \
   namespace cpu {                                                      \
   Result function(const Launch& launch, const Args& args);             \
   }                                                                    \
   Result function(const Launch& launch, const Args& args) {            \
+    if (launch.device.type == DeviceType::dry) return dry_result;      \
     if (launch.device.type != DeviceType::cpu) SMOE_NO_CUDA(function); \
     return cpu::function(launch, args);                                \
   }
 
 #ifdef SMOE_HAS_CUDA
-#define SMOE_FUNCTION(Result, function, Args)                                    \
+#define SMOE_FUNCTION(Result, function, Args, dry_result)                        \
   namespace cpu {                                                                \
   Result function(const Launch& launch, const Args& args);                       \
   }                                                                              \
@@ -37,6 +39,7 @@
   Result function(const Launch& launch, const Args& args);                       \
   }                                                                              \
   Result function(const Launch& launch, const Args& args) {                      \
+    if (launch.device.type == DeviceType::dry) return dry_result;                \
     return launch.device.type == DeviceType::cpu ? cpu::function(launch, args)   \
                                                  : cuda::function(launch, args); \
   }
@@ -44,16 +47,20 @@
 #define SMOE_FUNCTION SMOE_CPU_FUNCTION
 #endif
 
-#define SMOE_KERNEL(kernel, Args) SMOE_FUNCTION(void, kernel, Args)
+#define SMOE_WORKSPACE(FUNCTION, kernel, Args)           \
+  FUNCTION(std::int64_t, kernel##_workspace_bytes, Args, \
+           cpu::kernel##_workspace_bytes(launch, args))
+
+#define SMOE_KERNEL(kernel, Args) SMOE_FUNCTION(void, kernel, Args, )
 #define SMOE_KERNEL_WITH_WORKSPACE(kernel, Args) \
-  SMOE_FUNCTION(void, kernel, Args)              \
-  SMOE_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args)
+  SMOE_KERNEL(kernel, Args)                      \
+  SMOE_WORKSPACE(SMOE_FUNCTION, kernel, Args)
 
 // Kernels that only the CPU has so far.
-#define SMOE_CPU_KERNEL(kernel, Args) SMOE_CPU_FUNCTION(void, kernel, Args)
+#define SMOE_CPU_KERNEL(kernel, Args) SMOE_CPU_FUNCTION(void, kernel, Args, )
 #define SMOE_CPU_KERNEL_WITH_WORKSPACE(kernel, Args) \
-  SMOE_CPU_FUNCTION(void, kernel, Args)              \
-  SMOE_CPU_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args)
+  SMOE_CPU_KERNEL(kernel, Args)                      \
+  SMOE_WORKSPACE(SMOE_CPU_FUNCTION, kernel, Args)
 
 namespace smoe::kernels {
 

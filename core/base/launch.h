@@ -4,7 +4,11 @@
 
 namespace smoe {
 
-enum class DeviceType : std::uint8_t { cpu, cuda };
+enum class DeviceType : std::uint8_t {
+  cpu,
+  cuda,
+  dry,  ///< none: memory is counted and not allocated, kernels do nothing, values cannot be read
+};
 
 struct Device {
   DeviceType type = DeviceType::cpu;

@@ -1,0 +1,40 @@
+#include <doctest/doctest.h>
+
+#include "core/base/check.h"
+#include "core/device.h"
+#include "core/host_pieces.h"
+#include "core/tensor.h"
+
+using namespace smoe;
+
+TEST_CASE("a dry run counts memory that it does not allocate") {
+  const Stream stream(Device{DeviceType::dry, 0});
+  const StreamGuard guard(stream);
+  CHECK(to_string(current_stream().device()) == "dry run");
+  const std::int64_t before = memory_use().now_bytes;
+  {
+    // Four TiB: more than any machine that runs this.
+    const Tensor huge = Tensor::zeros({std::int64_t{1} << 40}, DType::f32, Category::optimizer);
+    CHECK(memory_use().now_bytes - before == std::int64_t{4} << 40);
+    CHECK(memory_use(Category::optimizer).now_bytes == std::int64_t{4} << 40);
+    CHECK(huge.data() != nullptr);
+    CHECK(huge.rows(1, 2).data() != huge.data());
+    const Tensor copy = huge.clone(Category::workspace);
+    CHECK(memory_use().now_bytes - before == std::int64_t{8} << 40);
+    release_cached_memory();
+  }
+  CHECK(memory_use().now_bytes == before);
+  CHECK(memory_use().peak_bytes - before == std::int64_t{8} << 40);
+}
+
+TEST_CASE("a dry run takes values and has none") {
+  const Stream stream(Device{DeviceType::dry, 0});
+  const StreamGuard guard(stream);
+  set_poison_new_memory(true);
+  const Tensor x = Tensor::from(std::vector<float>{1, 2, 3}, {3});
+  set_poison_new_memory(false);
+  write_pieces(x, [](std::int64_t, void*, std::int64_t) { FAIL("nothing may be written"); });
+  CHECK_THROWS_WITH_AS(x.to_vector<float>(), "tensor: a dry run computes no values to read",
+                       UsageError);
+  CHECK_THROWS_AS(x.rows(0, 1).item(), UsageError);
+}
