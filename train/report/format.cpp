@@ -3,6 +3,19 @@
 #include <fmt/format.h>
 
 namespace smoe {
+namespace {
+
+// Three digits in the unit that leaves no more than three in front of the point.
+std::string scaled(double number, std::initializer_list<const char*> units) {
+  const auto* unit = units.begin();
+  // 999.5 and not 1000, so that the number never needs a fourth digit.
+  for (; number >= 999.5 && unit + 1 != units.end(); ++unit) number /= 1e3;
+  const bool is_whole = unit == units.begin();
+  const int decimals = is_whole || number >= 99.95 ? 0 : number < 9.995 ? 2 : 1;
+  return fmt::format("{:.{}f}{}{}", number, decimals, **unit == 0 ? "" : " ", *unit);
+}
+
+}  // namespace
 
 std::string grouped(std::int64_t number) {
   std::string digits = std::to_string(number);
@@ -16,13 +29,11 @@ std::string counted(std::int64_t number, const std::string& noun) {
 }
 
 std::string short_count(double number) {
-  if (number < 999.5) return fmt::format("{:.0f}", number);
-  constexpr const char* kUnits[] = {"k", "M", "B", "T"};
-  int unit = 0;
-  // 999.5 and not 1000, so that the number never needs a fourth digit.
-  for (number /= 1e3; number >= 999.5 && unit < 3; ++unit) number /= 1e3;
-  const int decimals = number < 9.995 ? 2 : number < 99.95 ? 1 : 0;
-  return fmt::format("{:.{}f} {}", number, decimals, kUnits[unit]);
+  return scaled(number, {"", "k", "M", "B", "T"});
+}
+
+std::string short_flops(double number) {
+  return scaled(number, {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"});
 }
 
 }  // namespace smoe

@@ -14,4 +14,7 @@ std::string counted(std::int64_t number, const std::string& noun);
 /// Three digits and a unit: "873", "12.3 k", "3.48 M", "1.52 B".
 std::string short_count(double number);
 
+/// Operations in three digits and a decimal unit: "873 FLOP", "12.3 kFLOP", "8.97 TFLOP".
+std::string short_flops(double number);
+
 }  // namespace smoe

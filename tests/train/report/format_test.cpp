@@ -25,4 +25,7 @@ TEST_CASE("a short count has three digits and a unit") {
   CHECK(short_count(999'600) == "1.00 M");
   CHECK(short_count(1.517e9) == "1.52 B");
   CHECK(short_count(5e15) == "5000 T");
+  CHECK(short_flops(12) == "12 FLOP");
+  CHECK(short_flops(1.496e10) == "15.0 GFLOP");
+  CHECK(short_flops(9.75e23) == "975 ZFLOP");
 }

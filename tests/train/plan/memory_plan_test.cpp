@@ -1,0 +1,104 @@
+#include "train/plan/memory_plan.h"
+
+#include <doctest/doctest.h>
+
+#include "core/device.h"
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+#include "train/trainer.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+// What the accounting saw of a trainer that took `steps` real steps.
+MemoryPlan measured(const Config& config, const TokenSet& set, int steps) {
+  std::array<std::int64_t, kNumCategories> before{};
+  for (int i = 0; i < kNumCategories; ++i)
+    before[i] = memory_use(static_cast<Category>(i)).now_bytes;
+  const std::int64_t all_before = memory_use().now_bytes;
+  reset_peak_memory();
+  Trainer trainer(config, set);
+  MemoryPlan result{.resting_bytes = memory_use().now_bytes - all_before};
+  for (int i = 0; i < steps; ++i) trainer.step();
+  for (int i = 0; i < kNumCategories; ++i)
+    result.peak_bytes[i] = memory_use(static_cast<Category>(i)).peak_bytes - before[i];
+  result.total_peak_bytes = memory_use().peak_bytes - all_before;
+  return result;
+}
+
+void check_equal(const MemoryPlan& planned, const MemoryPlan& seen) {
+  for (int i = 0; i < kNumCategories; ++i) {
+    const std::string category = name_of(static_cast<Category>(i));
+    CAPTURE(category);
+    CHECK(planned.peak_bytes[i] == seen.peak_bytes[i]);
+  }
+  CHECK(planned.total_peak_bytes == seen.total_peak_bytes);
+  CHECK(planned.resting_bytes == seen.resting_bytes);
+}
+
+}  // namespace
+
+TEST_CASE("the plan is what the accounting sees of real steps, to the byte") {
+  const TemporaryFolder folder;
+  const Config small = small_config(folder.path());
+  write_small_token_set(small.data.path);
+  const TokenSet set = TokenSet::open(small.data.path);
+
+  Config wide = small;
+  wide.model.d_model = 40;
+  wide.model.num_shared_experts = 2;
+  wide.model.top_k = 3;
+  wide.model.tie_embeddings = true;
+  wide.train.micro_batch = wide.train.global_batch = 8;
+  Config deep = small;
+  deep.model.num_layers = 5;
+  deep.model.num_experts = 16;
+  deep.model.top_k = 1;
+  deep.model.activation = Activation::relu2;
+  deep.model.router.score = RouterScore::sigmoid;
+  deep.model.router.selection_bias_rate = 0.01;
+  deep.model.router.jitter = 0.01;
+  deep.train.seq_len = 150;
+
+  for (Config config : {small, wide, deep})
+    for (const DType precision : {DType::f32, DType::bf16, DType::f64})
+      for (const Recompute recompute : {Recompute::none, Recompute::experts, Recompute::block}) {
+        config.train.precision = precision;
+        config.train.recompute = recompute;
+        const std::string dtype = name_of(precision);
+        CAPTURE(dtype);
+        CAPTURE(static_cast<int>(recompute));
+        CAPTURE(config.model.d_model);
+        check_equal(plan_memory(config), measured(config, set, 2));
+      }
+}
+
+TEST_CASE("planning needs no memory of its own and leaves the device as it was") {
+  Config config = small_config("");
+  config.model = {.vocab_size = 32000,
+                  .num_layers = 16,
+                  .d_model = 1024,
+                  .num_heads = 8,
+                  .num_kv_heads = 2,
+                  .head_dim = 128,
+                  .d_expert = 3584,
+                  .num_experts = 8,
+                  .top_k = 2,
+                  .router = {}};
+  config.train.seq_len = 2048;
+  config.train.micro_batch = config.train.global_batch = 16;
+  config.train.precision = DType::bf16;
+  const std::int64_t before = memory_use().now_bytes;
+  reset_peak_memory();
+  const MemoryPlan plan = plan_memory(config);
+  CHECK(memory_use().peak_bytes == before);
+  CHECK(current_stream().device().type == DeviceType::cpu);
+  // 1.517 B parameters: masters, gradients and two moments in four bytes, compute weights in two.
+  CHECK(plan.of(Category::optimizer) > 8 * 1'516'900'000LL);
+  CHECK(plan.of(Category::parameters) + plan.of(Category::gradients) > 10 * 1'516'900'000LL);
+  CHECK(plan.resting_bytes < 18 * 1'517'000'000LL);
+  // It can be told twice.
+  CHECK(plan_memory(config).total_peak_bytes == plan.total_peak_bytes);
+}

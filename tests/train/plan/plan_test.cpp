@@ -1,0 +1,146 @@
+#include "train/plan/plan.h"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+// Nothing to warn of.
+Config healthy() {
+  Config c = small_config("/nowhere");
+  c.model = {.vocab_size = 512,
+             .num_layers = 1,
+             .d_model = 64,
+             .num_heads = 2,
+             .num_kv_heads = 2,
+             .head_dim = 32,
+             .d_expert = 128,
+             .num_experts = 4,
+             .top_k = 2,
+             .router = {}};
+  c.model.router.z_loss = 1e-3;
+  c.train.precision = DType::bf16;
+  c.train.seq_len = 64;
+  c.train.micro_batch = c.train.global_batch = 4;
+  c.train.steps = 100'000;
+  c.schedule.warmup_steps = 1000;
+  return c;
+}
+
+std::string warnings(const Config& config) {
+  std::string all;
+  for (const PlanWarning& warning : make_plan(config).warnings) {
+    CHECK(!warning.why.empty());
+    CHECK(!warning.change.empty());
+    all += warning.what + "\n";
+  }
+  return all;
+}
+
+struct Case {
+  std::function<void(Config&)> change;
+  std::string what;  // the only warning there is then
+};
+
+}  // namespace
+
+TEST_CASE("a healthy configuration has no warning, and each pathology its own") {
+  CHECK(warnings(healthy()) == "");
+  const std::vector<Case> cases = {
+      {[](Config& c) { c.model.top_k = 4; }, "model.top_k is model.num_experts, 4"},
+      {[](Config& c) { c.model.router.balance_loss = 0; }, "nothing balances the experts"},
+      {[](Config& c) { c.model.router.balance_loss = 0.5; }, "model.router.balance_loss is 0.5"},
+      {[](Config& c) {
+         c.model.router.score = RouterScore::sigmoid;
+         c.model.router.selection_bias_rate = 0.001;
+       },
+       "both a balance loss and a selection bias balance the experts"},
+      {[](Config& c) {
+         c.model.top_k = 1;
+         c.model.num_experts = 2;
+       },
+       "model.top_k is 1 with gates that sum to one"},
+      {[](Config& c) { c.model.router.z_loss = 0; }, "no router z-loss with bf16"},
+      {[](Config& c) { c.train.micro_batch = 1; }, "32 rows an expert and micro-batch"},
+      {[](Config& c) {
+         c.train.micro_batch = 1;
+         c.train.seq_len = 1;
+         c.train.steps *= 64;
+       },
+       "0.5 rows an expert and micro-batch"},
+      {[](Config& c) { c.model.vocab_size = 513; }, "model.vocab_size is 513, no multiple of 8"},
+      {[](Config& c) { c.model.d_expert = 132; },
+       "model.d_expert is 132, no multiple of 8\n"
+       "model.d_expert is 132"},
+      {[](Config& c) { c.model.d_expert = 136; }, "model.d_expert is 136"},
+      {[](Config& c) { c.model.head_dim = 48; }, "model.head_dim is 48"},
+      {[](Config& c) { c.train.steps = 1000; }, "2.6 training tokens an active parameter"},
+      {[](Config& c) { c.schedule.warmup_steps = 0; }, "no warm-up"},
+      {[](Config& c) { c.optim.clip_norm = 0; }, "gradients are not clipped"},
+  };
+  for (const Case& one : cases) {
+    Config config = healthy();
+    one.change(config);
+    CHECK(warnings(config) == one.what + "\n");
+  }
+  // In f32 rows need no such borders, and the router's logits are not rounded.
+  Config f32 = healthy();
+  f32.train.precision = DType::f32;
+  f32.model.vocab_size = 513;
+  f32.model.router.z_loss = 0;
+  CHECK(warnings(f32) == "");
+}
+
+TEST_CASE("a machine that is too small is the first warning") {
+  Plan plan = make_plan(healthy());
+  const auto all = warnings_of(plan, plan.memory.total_peak_bytes - 1);
+  REQUIRE(all.size() == 1);
+  CHECK(all[0].what.find("of memory at the peak") != std::string::npos);
+  CHECK(warnings_of(plan, plan.memory.total_peak_bytes).empty());
+}
+
+TEST_CASE("the vocabulary and the epochs come from the token set") {
+  const TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  config.model.vocab_size = 0;
+  CHECK(message_of([&] { make_plan(config); }) ==
+        "data.path: there is no " + config.data.path +
+            ", which model.vocab_size=0 takes the vocabulary from; make it with `smoe prepare`, or "
+            "give model.vocab_size");
+  write_small_token_set(config.data.path);
+  config.train.steps = 2000;
+  const Plan plan = make_plan(config);
+  CHECK(plan.config.model.vocab_size == 257);
+  CHECK(plan.tokens_per_micro_batch() == 2 * 17);
+  CHECK(plan.tokens() == 2000 * 4 * 17);
+  CHECK(plan.rows_per_expert() == 2 * 17 * 2 / 4.0);
+  CHECK(plan.epochs() ==
+        doctest::Approx(2000.0 * 4 * 17 / static_cast<double>(plan.data->training_tokens)));
+  CHECK(plan_text(plan).find("the run reads its text 5.9 times") != std::string::npos);
+}
+
+TEST_CASE("text and JSON tell the plan") {
+  const Plan plan = make_plan(healthy());
+  const std::string text = plan_text(plan);
+  CHECK(text.starts_with("small: 181 k parameters, 98.8 k of them active; 1 layer of width 64"));
+  for (const char* part : {"\n  experts                   98,304     54 %            49,152\n",
+                           "  training     ", "\n  an expert                128   rows of",
+                           "\nmemory            compute in bf16, train.recompute=none\n"})
+    CHECK_MESSAGE(text.find(part) != std::string::npos, text);
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
+    CHECK(text.find('\n', at) - at <= 110);
+  const auto json = nlohmann::json::parse(plan_json(plan));
+  CHECK(json["parameters"]["total"] == plan.size.total);
+  CHECK(json["parameters"]["groups"]["experts"]["active"] == 49152);
+  CHECK(json["flops_per_token"]["training"] == plan.flops.training());
+  CHECK(json["memory_bytes"]["peak"] == plan.memory.total_peak_bytes);
+  CHECK(json["memory_bytes"]["peak_by_category"].size() == kNumCategories);
+  CHECK(json["warnings"].empty());
+}

@@ -1,0 +1,48 @@
+#include "train/plan/plan.h"
+
+#include <unistd.h>
+
+#include "train/data/token_set.h"
+
+namespace smoe {
+namespace {
+
+std::optional<PlannedData> find_data(const Config& config) {
+  if (kind_of(config.data.path) == PathKind::none) return std::nullopt;
+  const TokenSet set = TokenSet::open(config.data.path);
+  return PlannedData{set.num_tokens(Split::train), set.vocab_size()};
+}
+
+std::int64_t machine_bytes() {
+  return std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace
+
+double Plan::rows_per_expert() const {
+  return static_cast<double>(tokens_per_micro_batch() * config.model.top_k) /
+         static_cast<double>(config.model.num_experts);
+}
+
+double Plan::epochs() const {
+  return data ? static_cast<double>(tokens()) / static_cast<double>(data->training_tokens) : 0;
+}
+
+Plan make_plan(const Config& config) {
+  Plan plan;
+  plan.config = config;
+  plan.data = find_data(config);
+  ModelConfig& model = plan.config.model;
+  SMOE_CHECK(model.vocab_size > 0 || plan.data, "data.path: there is no ", config.data.path,
+             ", which model.vocab_size=0 takes the vocabulary from; make it with `smoe prepare`, ",
+             "or give model.vocab_size");
+  if (model.vocab_size == 0) model.vocab_size = plan.data->vocab_size;
+  plan.groups = parameter_groups(model);
+  plan.size = model_size(model);
+  plan.flops = flops_per_token(model, config.train.seq_len, config.train.recompute);
+  plan.memory = plan_memory(plan.config);
+  plan.warnings = warnings_of(plan, machine_bytes());
+  return plan;
+}
+
+}  // namespace smoe

@@ -1,0 +1,186 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "train/plan/plan.h"
+#include "train/report/console_line.h"
+#include "train/report/format.h"
+
+namespace smoe {
+namespace {
+
+constexpr int kLabel = 16;  // columns of a row's name
+constexpr std::size_t kLine = 96;
+
+std::string percent(double part, double whole) {
+  const double share = whole == 0 ? 0 : 100 * part / whole;
+  return fmt::format("{:.{}f} %", share, share < 9.95 ? 1 : 0);
+}
+
+const char* name_of_precision(DType dtype) {
+  return dtype == DType::bf16 ? "bf16" : dtype == DType::f64 ? "fp64" : "fp32";
+}
+
+const char* name_of(Recompute recompute) {
+  constexpr const char* kNames[] = {"none", "experts", "block"};
+  return kNames[static_cast<int>(recompute)];
+}
+
+std::string row(std::string_view label, std::string_view text) {
+  return fmt::format("  {:<{}}{}\n", label, kLabel, text);
+}
+
+std::string headline(const Plan& plan) {
+  const ModelConfig& m = plan.config.model;
+  return fmt::format(
+      "{}: {} parameters, {} of them active; {} of width {}, {} of width {}, top "
+      "{}\n",
+      plan.config.run.name, short_count(static_cast<double>(plan.size.total)),
+      short_count(static_cast<double>(plan.size.active)), counted(m.num_layers, "layer"), m.d_model,
+      counted(m.num_experts, "expert"), m.d_expert, m.top_k);
+}
+
+std::string parameter_table(const Plan& plan) {
+  const auto line = [&](const char* name, const ModelSize& size) {
+    return row(name, fmt::format("{:>16}{:>9}{:>18}", grouped(size.total),
+                                 percent(static_cast<double>(size.total),
+                                         static_cast<double>(plan.size.total)),
+                                 grouped(size.active)));
+  };
+  std::string text =
+      fmt::format("parameters        {:>16}{:>9}{:>18}\n", "all", "share", "active in a token");
+  for (const ParameterGroup& group : plan.groups) text += line(name_of(group.part), group.size);
+  return text + line("all", plan.size);
+}
+
+std::string compute_table(const Plan& plan) {
+  const TokenFlops& flops = plan.flops;
+  const auto cell = [](double value) { return fmt::format("{:>12}", short_flops(value)); };
+  std::string text = "compute a token   2 FLOP a multiply-add; causal attention counted at half\n";
+  text += row("weights", cell(flops.weights));
+  text += row("attention", cell(flops.attention));
+  text += row("forward", cell(flops.forward()));
+  text += row("training", cell(flops.training()) + "   forward and backward: three times forward");
+  if (flops.recomputed > 0)
+    text += row("recomputed",
+                cell(flops.recomputed) + fmt::format("   on top, for train.recompute={}",
+                                                     name_of(plan.config.train.recompute)));
+  const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
+  text += row("a step", cell(step));
+  text += row("the run", cell(step * static_cast<double>(plan.config.train.steps)));
+  return text;
+}
+
+std::string token_table(const Plan& plan) {
+  const TrainConfig& t = plan.config.train;
+  const std::int64_t micro_batches = t.global_batch / t.micro_batch;
+  std::string text = "tokens\n";
+  text += row("a micro-batch",
+              fmt::format("{:>12}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
+                          counted(t.micro_batch, "sequence"), grouped(t.seq_len)));
+  text +=
+      row("a step", fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
+                                micro_batches == 1 ? "1 micro-batch"
+                                                   : grouped(micro_batches) + " micro-batches"));
+  text +=
+      row("the run", fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
+  const std::string& path = plan.config.data.path;
+  text += plan.data ? row("the text",
+                          fmt::format("{:>12}   in {}, read {:.2f} times",
+                                      grouped(plan.data->training_tokens), path, plan.epochs()))
+                    : row("the text", fmt::format("{:>12}   there is no {} yet", "?", path));
+  const double rows = plan.rows_per_expert();
+  text += row("an expert", fmt::format("{:>12.{}f}   rows of a micro-batch, at perfect balance",
+                                       rows, rows < 10 ? 1 : 0));
+  return text;
+}
+
+std::string memory_table(const Plan& plan) {
+  const TrainConfig& t = plan.config.train;
+  const MemoryPlan& memory = plan.memory;
+  std::string text = fmt::format("memory            compute in {}, train.recompute={}\n",
+                                 name_of_precision(t.precision), name_of(t.recompute));
+  for (int i = 0; i < kNumCategories; ++i)
+    text += row(name_of(static_cast<Category>(i)),
+                fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));
+  text += row("at rest", fmt::format("{:>12}   between steps", format_bytes(memory.resting_bytes)));
+  text += row("peak", fmt::format("{:>12}   held at once; categories peak at different times",
+                                  format_bytes(memory.total_peak_bytes)));
+  return text;
+}
+
+// Words of `text` in lines of kLine columns, each after `indent` spaces but the first, which
+// follows `start`.
+std::string wrapped(std::string start, std::string_view text, std::size_t indent) {
+  std::string out, line = std::move(start);
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    if (line.size() + 1 + end > kLine && line.size() > indent) {
+      out += line + "\n";
+      line.assign(indent - 1, ' ');
+    }
+    line += " ";
+    line += text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out + line + "\n";
+}
+
+std::string warning_text(const PlanWarning& warning) {
+  return wrapped("  !", warning.what, 4) + wrapped("    because", warning.why, 4) +
+         wrapped("    try", warning.change, 4);
+}
+
+}  // namespace
+
+std::string plan_text(const Plan& plan) {
+  std::string text = headline(plan);
+  for (const std::string& table :
+       {parameter_table(plan), compute_table(plan), token_table(plan), memory_table(plan)})
+    text.append("\n").append(table);
+  if (!plan.warnings.empty())
+    text +=
+        fmt::format("\n{}\n", counted(static_cast<std::int64_t>(plan.warnings.size()), "warning"));
+  for (const PlanWarning& warning : plan.warnings) text += warning_text(warning);
+  return text;
+}
+
+std::string plan_json(const Plan& plan) {
+  using nlohmann::ordered_json;
+  const auto size = [](const ModelSize& s) {
+    return ordered_json{{"total", s.total}, {"active", s.active}};
+  };
+  ordered_json parameters = size(plan.size), memory, warnings = ordered_json::array();
+  for (const ParameterGroup& group : plan.groups) {
+    std::string key = name_of(group.part);
+    std::replace(key.begin(), key.end(), ' ', '_');
+    parameters["groups"][key] = size(group.size);
+  }
+  for (int i = 0; i < kNumCategories; ++i)
+    memory["peak_by_category"][name_of(static_cast<Category>(i))] = plan.memory.peak_bytes[i];
+  memory["peak"] = plan.memory.total_peak_bytes;
+  memory["at_rest"] = plan.memory.resting_bytes;
+  for (const PlanWarning& w : plan.warnings)
+    warnings.push_back({{"what", w.what}, {"why", w.why}, {"change", w.change}});
+  const ordered_json json{
+      {"run", plan.config.run.name},
+      {"parameters", parameters},
+      {"flops_per_token",
+       {{"forward_weights", plan.flops.weights},
+        {"forward_attention", plan.flops.attention},
+        {"forward", plan.flops.forward()},
+        {"training", plan.flops.training()},
+        {"recomputed", plan.flops.recomputed}}},
+      {"tokens",
+       {{"per_micro_batch", plan.tokens_per_micro_batch()},
+        {"per_step", plan.tokens_per_step()},
+        {"run", plan.tokens()},
+        {"training_set", plan.data ? ordered_json(plan.data->training_tokens) : ordered_json()},
+        {"rows_per_expert", plan.rows_per_expert()}}},
+      {"memory_bytes", memory},
+      {"warnings", warnings}};
+  return json.dump(2) + "\n";
+}
+
+}  // namespace smoe
