@@ -3,6 +3,7 @@
 //   runs/NAME/config.yaml      the effective configuration
 //             tokenizer.json   or tokenizer.model: what turns its tokens into text
 //             metrics.jsonl    one line a report (metrics_file.h)
+//             report.html      the run at a glance (report_page.h)
 //             log.txt          what the console showed
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
 //             run.lock         held by the process that writes the folder
@@ -25,6 +26,7 @@ class RunPaths {
   /// Where the tokenizer's file is, under the name that its kind has.
   std::string tokenizer_path() const;
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+  std::string report_path() const { return path_ + "/report.html"; }
   std::string log_path() const { return path_ + "/log.txt"; }
   std::string checkpoints_path() const { return path_ + "/checkpoints"; }
 
