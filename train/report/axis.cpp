@@ -81,7 +81,7 @@ Axis axis_from(double low, double high, int max_ticks, bool is_whole) {
 
 Axis axis_around(double low, double high, int max_ticks, Unit unit) {
   // A figure that never changes gets room on both sides.
-  if (high - low < 1e-9 * std::abs(high)) {
+  if (high - low <= 1e-9 * std::abs(high)) {
     const double room = high == 0 ? 1 : 0.05 * std::abs(high);
     high += room;
     low = low >= 0 ? std::max(0.0, low - room) : low - room;
@@ -109,7 +109,7 @@ Axis log_axis_around(double low, double high) {
   axis.low = *begin;
   axis.high = *end;
   const auto many = static_cast<std::size_t>(end - begin + 1);
-  const std::size_t every = (many + 6) / 7;
+  const std::size_t every = (many + 7) / 8;
   for (auto value = begin; value <= end; ++value)
     if ((value - begin) % every == 0)
       axis.ticks.push_back({axis.place(*value), short_number(*value)});

@@ -68,7 +68,7 @@ void RunHistory::take(const StartReport& report) {
   earlier_s_ = trained_s();
   if (last_step_) last_step_->elapsed_s = 0;
   last_start_ = report;
-  if (report.step == 0) return;
+  if (report.step == 0 || (!restarts_.empty() && restarts_.back() == report.step)) return;
   restarts_.push_back(report.step);
   if (restarts_.size() > kMaxRestarts) restarts_.erase(restarts_.begin());
 }

@@ -40,7 +40,7 @@ LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
     File file = File::open_append(path);
     const std::int64_t kept = take_lines(file, [&](std::string_view line) {
       const std::int64_t step = step_of_metrics_line(line);
-      return step >= 0 && step <= resumed_step;
+      return resumed_step > 0 && step >= 0 && step <= resumed_step;
     });
     if (kept < file.size()) file.resize(kept);
     file.close();

@@ -29,8 +29,8 @@ void read_metrics(const std::string& path, const std::function<void(const Report
 /// about later steps are cut away first.
 class MetricsFile {
  public:
-  /// Opens or creates `path` for a run that has done `resumed_step` steps, 0 for a new one. Cuts
-  /// from the first line that is about a later step or is no line of this format.
+  /// Opens or creates `path` for a run that has done `resumed_step` steps. Cuts from the first line
+  /// that is about a later step or is no line of this format; everything when no step is done.
   /// Throws: SystemError.
   MetricsFile(const std::string& path, std::int64_t resumed_step);
 
