@@ -15,10 +15,10 @@ namespace smoe {
 struct StartReport {
   std::int64_t step = 0;  ///< steps done before it
   std::int64_t steps = 0;
-  std::string time;    ///< UTC: "2026-03-21T14:05:09Z"
-  std::string device;  ///< "cpu"
+  std::string time{};    ///< UTC: "2026-03-21T14:05:09Z"
+  std::string device{};  ///< "cpu"
   std::int64_t threads = 0;
-  std::string version;  ///< of the program
+  std::string version{};  ///< of the program
 };
 
 /// The routing of one layer in one step.

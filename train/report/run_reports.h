@@ -1,5 +1,5 @@
-// All that a run tells while it lasts, to everyone who listens: console, log.txt, metrics.jsonl and
-// report.html.
+// All that a run tells while it lasts, to everyone who listens: console, log.txt, metrics.jsonl,
+// report.html and, where log.tensorboard says so, TensorBoard.
 #pragma once
 #include <optional>
 #include <string>
@@ -7,6 +7,7 @@
 #include "train/report/metrics_file.h"
 #include "train/report/report_file.h"
 #include "train/report/run_folder.h"
+#include "train/report/tensorboard_file.h"
 
 namespace smoe {
 
@@ -40,6 +41,9 @@ class RunReports {
   LineWriter log_;
   ReportFile page_;
   std::optional<MetricsFile> metrics_;
+  bool has_tensorboard_;
+  std::optional<TensorboardFile> events_;  // made when there is something to write
+  std::int64_t begun_after_ = 0;           // step
   bool has_page_failed_ = false;
 };
 
