@@ -41,6 +41,7 @@ Run::Run(const Config& config)
           [this](const std::string& line) { say(line); }) {
   SMOE_CHECK(config_.train.eval_every == 0 || validation().num_tokens(Split::validation) > 1,
              "train.eval_every: ", validation().path(), " has no validation text; set it to 0");
+  check_same_config();
   describe();
   resume();
 }
@@ -73,7 +74,6 @@ void Run::check_same_config() const {
 }
 
 void Run::resume() {
-  check_same_config();
   const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
                                         [this](StateVisitor& v) { trainer_.visit_state(v); });
   if (step) trainer_.state_loaded();
@@ -81,6 +81,7 @@ void Run::resume() {
   saved_step_ = step.value_or(-1);
   folder_.write_config(to_yaml(config_));
   folder_.write_tokenizer(*training_.tokenizer());
+  folder_.write_readme();
   reports_.begin_after(trainer_.steps_done());
 }
 

@@ -16,6 +16,16 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+const TokenSet& checked(const TokenSet& training, const Config& config) {
+  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
+             ": its vocabulary of ", training.vocab_size(),
+             " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
+  const std::int64_t num_tokens = training.num_tokens(Split::train);
+  SMOE_CHECK(config.train.seq_len < num_tokens, "train.seq_len: must be below the ", num_tokens,
+             " training tokens of ", training.path(), "; got ", config.train.seq_len);
+  return training;
+}
+
 ParameterStore::Options store_options(const Config& config) {
   const DType compute = config.train.precision;
   return {accumulation_dtype(compute), compute, static_cast<std::uint64_t>(config.run.seed)};
@@ -25,16 +35,12 @@ ParameterStore::Options store_options(const Config& config) {
 
 Trainer::Trainer(const Config& config, const TokenSet& training)
     : config_(config),
-      training_(training),
+      training_(checked(training, config)),
       sampler_(config.run.seed, training.num_tokens(Split::train), config.train.seq_len,
                config.train.global_batch),
       model_(config.model),
       store_(model_.parameters(), store_options(config)),
-      optimizer_(store_, config.optim) {
-  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
-             ": its vocabulary of ", training.vocab_size(),
-             " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
-}
+      optimizer_(store_, config.optim) {}
 
 Trainer::Sums Trainer::forward_backward() {
   const std::vector<std::int64_t> positions = sampler_.batch(step_ + skipped_data_steps_);

@@ -38,13 +38,20 @@ double round_step(double wanted, Unit unit) {
   return 10 * power;
 }
 
+// "3e-4" for "3e-04".
+std::string short_exponent(std::string text) {
+  const std::size_t sign = text.find('e') + 1;
+  if (text[sign + 1] == '0') text.erase(sign + 1, 1);
+  return text;
+}
+
 // `value`, a multiple of `step` on an axis up to `high`, with as many digits as that needs.
 std::string tick_label(double value, double step, double high, Unit unit) {
   if (value == 0) return unit == Unit::bytes ? "0 B" : "0";
   if (unit == Unit::number && high < 0.01) {
     const double power = std::floor(std::log10(std::abs(value)));
     const bool is_whole = std::abs(std::remainder(value / std::pow(10, power), 1)) < 1e-6;
-    return fmt::format("{:.{}e}", value, is_whole ? 0 : 1);
+    return short_exponent(fmt::format("{:.{}e}", value, is_whole ? 0 : 1));
   }
   const Scale scale = scale_of(high, unit);
   int decimals = 0;
@@ -124,7 +131,7 @@ std::string short_number(double value) {
     const std::size_t e = text.find('e');
     std::size_t end = text.find_last_not_of('0', e - 1);
     if (text[end] == '.') --end;
-    return text.substr(0, end + 1) + text.substr(e);
+    return short_exponent(text.substr(0, end + 1) + text.substr(e));
   }
   const Scale scale = scale_of(size, Unit::number);
   std::string text = fmt::format("{:.4g}", value / scale.unit);

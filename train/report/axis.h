@@ -34,7 +34,7 @@ Axis axis_around(double low, double high, int max_ticks, Unit unit = Unit::numbe
 /// axis. `low` must be positive.
 Axis log_axis_around(double low, double high);
 
-/// Three or four digits and a unit: "2.346", "12.3k", "3.48M", "1.2e-05".
+/// Three or four digits and a unit: "2.346", "12.3k", "3.48M", "1.2e-5".
 std::string short_number(double value);
 
 }  // namespace smoe

@@ -169,9 +169,10 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-std::string card_head(const std::string& title, const std::string& note) {
-  return fmt::format("<figure class=\"card\"><figcaption><b>{}</b> <small>{}</small></figcaption>",
-                     escaped(title), escaped(note));
+std::string card_head(const std::string& title, const std::string& note, bool is_wide) {
+  return fmt::format(
+      "<figure class=\"card{}\"><figcaption><b>{}</b> <small>{}</small></figcaption>",
+      is_wide ? " wide" : "", escaped(title), escaped(note));
 }
 
 std::string step_labels(const Axis& x) {

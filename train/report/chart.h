@@ -43,7 +43,7 @@ std::string line_chart(const Chart& chart);
 std::string stacked_chart(const Chart& chart);
 
 /// The begin of a card with its heading; the caller ends it with "</figure>".
-std::string card_head(const std::string& title, const std::string& note);
+std::string card_head(const std::string& title, const std::string& note, bool is_wide = false);
 /// The labels of a plot's x axis.
 std::string step_labels(const Axis& x);
 

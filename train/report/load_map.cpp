@@ -19,9 +19,6 @@ constexpr std::size_t kMaxCells = 20000;  // keeps the page small
 // Loads in units of the balanced one. Level 0 is no row at all, then each level ends at its border.
 constexpr std::array kBorders = {0.25, 0.4, 0.6, 0.85, 1.18, 1.67, 2.5, 4.0};
 constexpr int kNumLevels = kBorders.size() + 2;
-constexpr std::array<const char*, kNumLevels> kLevelNames = {
-    "none", "below ¼", "", "", "", "balanced", "", "", "", "above 4×"};
-
 int level_of(double load) {
   if (load == 0) return 0;
   return 1 + static_cast<int>(std::upper_bound(kBorders.begin(), kBorders.end(), load) -
@@ -89,12 +86,17 @@ std::array<std::string, kNumLevels> paths_of(const std::vector<LoadBin>& columns
   return paths;
 }
 
+std::string swatches(int first, int last) {
+  std::string html;
+  for (int level = first; level <= last; ++level)
+    html += fmt::format("<i style=\"background:var(--load-{})\"></i>", level);
+  return html;
+}
+
 std::string legend() {
-  std::string html = "<div class=\"legend loads\">";
-  for (int level = 0; level < kNumLevels; ++level)
-    html += fmt::format("<span><i style=\"background:var(--load-{})\"></i>{}</span>", level,
-                        kLevelNames[level]);
-  return html + "</div>";
+  return "<div class=\"legend\"><span>" + swatches(0, 0) +
+         "no token at all</span><span class=\"scale\">a quarter" + swatches(1, kNumLevels - 1) +
+         "four times its share</span></div>";
 }
 
 // Names as many layers as have room.
@@ -128,9 +130,10 @@ std::string load_map(const std::vector<LoadBin>& loads, double last_step) {
   const std::string note =
       fmt::format("each layer's experts, top to bottom, over their balanced load{}",
                   group == 1 ? "" : fmt::format("; {} experts a row, the worst one shows", group));
-  std::string html = card_head("Expert load by layer", note) + legend();
+  std::string html = card_head("Expert load by layer", note, true) + legend();
   html += fmt::format(
-      "<div class=\"plot\" style=\"height:{:.0f}px\"><svg class=\"loads\" viewBox=\"0 0 {} {}\" "
+      "<div class=\"plot\" style=\"flex-basis:{:.0f}px\"><svg class=\"loads\" viewBox=\"0 0 {} "
+      "{}\" "
       "preserveAspectRatio=\"none\" aria-hidden=\"true\">",
       height, kWidth, num_rows);
   for (int level = 0; level < kNumLevels; ++level)

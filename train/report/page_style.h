@@ -41,12 +41,10 @@ progress { display: block; width: 100%; height: 6px; margin: 1rem 0; accent-colo
 .tile small { display: block; color: var(--dim); font-size: .8rem; }
 .tile b { display: block; font-size: 1.3rem; font-weight: 600; line-height: 1.3; white-space: nowrap; }
 .tile b.trouble { color: var(--trouble); }
-.charts {
-  display: grid; gap: .8rem; align-items: stretch;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
-}
-.wide { grid-column: 1 / -1; }
+.charts { display: flex; flex-wrap: wrap; gap: .8rem; }
 .card { display: flex; flex-direction: column; padding: .8rem 1rem .6rem; min-width: 0; }
+.charts > .card { flex: 1 1 min(100%, 23rem); }
+.charts > .wide { flex-basis: 100%; }
 figcaption b { font-weight: 600; }
 figcaption small { color: var(--dim); font-size: .8rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin-top: .3rem; font-size: .8rem;
@@ -54,10 +52,10 @@ figcaption small { color: var(--dim); font-size: .8rem; }
 .legend span { white-space: nowrap; }
 .legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
   margin-right: .35rem; vertical-align: -.05rem; }
-.legend.loads { gap: 0; }
-.legend.loads i { width: 1.3rem; border-radius: 0; margin: 0; }
-.legend.loads span:not(:empty) { padding-right: .4rem; }
-.plot { position: relative; height: 190px; margin: .7rem .4rem 1.5rem 3.6rem; }
+.legend .scale i { width: 1.2rem; border-radius: 0; margin: 0; }
+.legend .scale i:first-child { margin-left: .4rem; }
+.legend .scale i:last-child { margin-right: .4rem; }
+.plot { position: relative; flex: 1 0 190px; margin: .9rem .4rem 1.5rem 3.6rem; }
 .plot svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
 .plot path { fill: none; vector-effect: non-scaling-stroke; }
 .plot .grid { stroke: var(--rule); stroke-width: 1; }
@@ -85,7 +83,7 @@ th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid var(
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td.trouble { color: var(--trouble); font-weight: 600; }
-details { margin-top: .8rem; }
+details.card { margin-top: .8rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; margin: .6rem 0 0; font: 12.5px/1.5 ui-monospace, Menlo, Consolas,
   "Liberation Mono", monospace; }

@@ -7,17 +7,12 @@
 #include "layers/model_size.h"
 #include "train/report/chart.h"
 #include "train/report/console_line.h"
+#include "train/report/format.h"
 #include "train/report/load_map.h"
 #include "train/report/page_style.h"
 
 namespace smoe {
 namespace {
-
-std::string grouped(std::int64_t number) {
-  std::string digits = std::to_string(number);
-  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
-  return digits;
-}
 
 // ---- headline ----------------------------------------------------------------------------------
 
@@ -32,13 +27,12 @@ std::string tiles(const RunHistory& history) {
     html += tile("training loss", fmt::format("{:.4f}", step->loss), !std::isfinite(step->loss));
   }
   if (const auto& validation = history.last_validation()) {
-    html += tile(fmt::format("validation loss, step {}", validation->step),
-                 fmt::format("{:.4f}", validation->loss));
+    html += tile("validation loss", fmt::format("{:.4f}", validation->loss));
     html += tile("bits per byte", fmt::format("{:.4f}", validation->bits_per_byte));
   }
   if (const auto& step = history.last_step()) {
-    html += tile("tokens per second", short_number(step->tokens_per_s));
-    html += tile("tokens trained on", short_number(static_cast<double>(step->tokens)));
+    html += tile("tokens per second", short_count(step->tokens_per_s));
+    html += tile("tokens trained on", short_count(static_cast<double>(step->tokens)));
     html += tile("time trained", format_duration(history.trained_s()));
     if (step->step < step->steps)
       html += tile("time to go",
@@ -59,7 +53,7 @@ std::string headline(const RunHistory& history, const Config& config) {
   std::string html = fmt::format("<h1>{}</h1>", escaped(config.run.name));
   html += fmt::format(
       "<p>{} parameters, {} active · {} layers of width {} · {} experts of width {}, top {}</p>",
-      short_number(static_cast<double>(size.total)), short_number(static_cast<double>(size.active)),
+      short_count(static_cast<double>(size.total)), short_count(static_cast<double>(size.active)),
       m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k);
   html += fmt::format("<p>{} · {} tokens a step", escaped(config.data.path),
                       grouped(config.train.global_batch * config.train.seq_len));
@@ -198,7 +192,7 @@ std::string report_page(const RunHistory& history, const Config& config) {
   html += charts.of_steps(&StepBin::grad_norm, "Gradient norm", "before clipping", false,
                           spans_decades(history.steps()));
   html += "</div>\n<h2>Experts</h2><div class=\"charts\">";
-  html += "<div class=\"wide\">" + load_map(history.loads(), charts.last_step()) + "</div>";
+  html += load_map(history.loads(), charts.last_step());
   html += charts.of_steps(&StepBin::imbalance, "Imbalance",
                           "largest over mean load in the worst layer; 1 is balance");
   html += charts.of_steps(&StepBin::entropy, "Entropy of the load",
