@@ -46,6 +46,15 @@ std::string tiles(const RunHistory& history) {
   return html + "</div>";
 }
 
+// "10, 1,200"; of many the last few.
+std::string listed(const std::vector<std::int64_t>& steps) {
+  constexpr std::size_t kMost = 5;
+  std::string text = steps.size() > kMost ? "..., " : "";
+  for (std::size_t i = steps.size() - std::min(kMost, steps.size()); i < steps.size(); ++i)
+    text += grouped(steps[i]) + (i + 1 < steps.size() ? ", " : "");
+  return text;
+}
+
 std::string headline(const RunHistory& history, const Config& config) {
   const ModelConfig& m = config.model;
   const ModelSize size = model_size(m);
@@ -61,8 +70,13 @@ std::string headline(const RunHistory& history, const Config& config) {
     html += fmt::format(" · {}, {} threads · started {}", escaped(start->device), start->threads,
                         escaped(start->time));
   html += "</p>";
-  return html + fmt::format("<p>step {} of {}</p><progress value=\"{}\" max=\"{}\"></progress>",
-                            grouped(step), grouped(config.train.steps), step, config.train.steps);
+  const std::string restarts =
+      history.restarts().empty()
+          ? ""
+          : fmt::format(" · dashed lines: gone on after step {}", listed(history.restarts()));
+  return html + fmt::format("<p>step {} of {}{}</p><progress value=\"{}\" max=\"{}\"></progress>",
+                            grouped(step), grouped(config.train.steps), restarts, step,
+                            config.train.steps);
 }
 
 // ---- curves ------------------------------------------------------------------------------------
