@@ -1,15 +1,32 @@
 // Runs the program itself: exit codes, and where its output goes.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <filesystem>
 #include <string>
 
-#include "tests/train/run_smoe.h"
 #include "tests/train/temporary_folder.h"
 
-using namespace smoe::test;
-
 namespace {
+
+struct Outcome {
+  int exit_code;
+  std::string output;
+};
+
+/// What `smoe arguments` prints and returns; the program stands beside the one with the tests.
+Outcome run_smoe(const std::string& arguments) {
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
+  std::FILE* pipe = ::popen(('"' + program.string() + "\" " + arguments).c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::string output;
+  for (int c; (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);
+  const int status = ::pclose(pipe);
+  REQUIRE(WIFEXITED(status));
+  return {WEXITSTATUS(status), output};
+}
 
 void check_failure(const std::string& arguments, int exit_code, const std::string& message) {
   CAPTURE(arguments);
@@ -98,6 +115,25 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
                 folder.path() +
                     "/tiny: cannot go on with train.steps=600, it was trained with 4, "
                     "and 3 more keys; put it back, or choose another run.name");
+}
+
+TEST_CASE("a model of Hugging Face's becomes a run, and a run such a model") {
+  const smoe::TemporaryFolder folder;
+  const std::string run = folder / "run", model = folder / "model";
+  const Outcome imported = run_smoe("import tests/oracle/mixtral " + run + " 2>&1");
+  CHECK(imported.exit_code == 0);
+  CHECK(imported.output.starts_with(run + ": all 69 tensors, 289 KiB\n"));
+  const Outcome exported = run_smoe("export " + run + " " + model + " 2>&1");
+  CHECK(exported.exit_code == 0);
+  CHECK(exported.output.find("69 tensors, 289 KiB in 1 file\n") != std::string::npos);
+  check_failure("import tests/oracle/mixtral " + run, 2,
+                run + ": exists; remove it or choose another name");
+  check_failure("export " + run + " " + model + "2 --dtype f16", 2,
+                "smoe export: --dtype: f16 not in {fp32,bf16}; see smoe export --help");
+  check_failure("generate " + run, 2,
+                run +
+                    ": has no tokenizer to read and write text with; its model was imported "
+                    "without one");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <limits>
 #include <memory>
 
 #include "train/commands/commands.h"
@@ -61,7 +62,7 @@ Command add_export_command(CLI::App& app) {
   command
       ->add_option("--max-shard-bytes", options->max_shard_bytes,
                    "Weights of more bytes are split into several files")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()))
       ->type_name("BYTES")
       ->capture_default_str();
   command->footer(

@@ -57,8 +57,7 @@ struct CheckpointConfig {
 };
 
 struct LogConfig {
-  std::int64_t every = 10;   ///< steps between two lines
-  bool tensorboard = false;  ///< events in the run's folder
+  std::int64_t every = 10;  ///< steps between two lines
 };
 
 struct Config {

@@ -101,14 +101,13 @@ class SentencePieceTokenizer::CacheLease {
   std::unique_ptr<Cache> cache_;
 };
 
-SentencePieceTokenizer::SentencePieceTokenizer(std::string model, const std::string& path)
-    : model_(std::move(model)),
+SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const std::string& path)
+    : model_(as_lossless_model(model, path)),
       path_(path),
       processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-  const std::string lossless = as_lossless_model(model_, path);
   std::string trouble;
   try {
-    trouble = processor_->LoadFromSerializedProto(lossless).ToString();
+    trouble = processor_->LoadFromSerializedProto(model_).ToString();
   } catch (const std::exception& error) {
     trouble = error.what();
   }

@@ -21,7 +21,7 @@ class SentencePieceTokenizer : public Tokenizer {
  public:
   /// `model` is the content of a file of the library; `path` stands for it in messages.
   /// Throws: UsageError when it is none, damaged, or without byte fallback or end of sentence.
-  explicit SentencePieceTokenizer(std::string model, const std::string& path);
+  explicit SentencePieceTokenizer(const std::string& model, const std::string& path);
   ~SentencePieceTokenizer() override;
 
   std::int32_t vocab_size() const override { return static_cast<std::int32_t>(bytes_.size()); }
@@ -32,6 +32,7 @@ class SentencePieceTokenizer : public Tokenizer {
   const std::string& bytes_of(std::int32_t token) const override;
   std::string summary() const override;
   std::string file_name() const override { return "tokenizer.model"; }
+  /// The model without its rules of normalisation, so that others who load it lose no text either.
   const std::string& file_bytes() const override { return model_; }
   /// What the model calls a token: "</s>". Throws: as bytes_of.
   std::string piece_of(std::int32_t token) const;

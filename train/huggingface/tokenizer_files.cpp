@@ -4,7 +4,6 @@
 
 #include "core/base/check.h"
 #include "core/io.h"
-#include "train/data/sentencepiece_model.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 namespace smoe {
@@ -94,11 +93,13 @@ std::string byte_tokenizer_config(std::int64_t max_positions) {
                      {"eos_token", kEndOfText},
                      {"clean_up_tokenization_spaces", false},
                      {"split_special_tokens", true},  // text never becomes end of text
+                     {"model_input_names", {"input_ids", "attention_mask"}},
                      {"model_max_length", max_positions}};
   return json.dump(2) + "\n";
 }
 
-// The library's own file, with the settings under which LlamaTokenizer takes text as we do.
+// The settings under which LlamaTokenizer takes text as we do, whatever rules of normalisation the
+// library's file has: as it is, with nothing in front but end of text.
 std::string sentencepiece_config(const SentencePieceTokenizer& tokenizer,
                                  std::int64_t max_positions) {
   const std::string end = tokenizer.piece_of(tokenizer.end_of_text());
@@ -145,7 +146,7 @@ std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
     return {write(kJsonName, byte_tokenizer_text(*bytes)),
             write(kConfigName, byte_tokenizer_config(max_positions))};
   if (const auto* pieces = dynamic_cast<const SentencePieceTokenizer*>(&tokenizer))
-    return {write(kModelName, as_lossless_model(pieces->file_bytes(), kModelName)),
+    return {write(kModelName, pieces->file_bytes()),
             write(kConfigName, sentencepiece_config(*pieces, max_positions))};
   throw UsageError(tokenizer.summary() + ": this tokenizer has no form among Hugging Face's");
 }

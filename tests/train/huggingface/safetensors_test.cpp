@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/random.h"
 #include "tests/support/tensors.h"
 #include "tests/train/temporary_folder.h"
 
@@ -127,4 +128,42 @@ TEST_CASE("a file that is not as the format says is refused, with what is wrong"
   check(R"({"__metadata__": {"a": 1}})", 0, "__metadata__: a: must be text; got 1");
   check(a + R"({"dtype": "U8", "shape": [1], "data_offsets": [0, 1], "x": 1}})", 1,
         "a: must have 3 fields; got 4");
+}
+
+TEST_CASE("a header with changed bytes is refused or describes tensors inside of the file") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "f";
+  const std::string whole =
+      file_of(R"({"__metadata__": {"format": "pt"}, "a": )" + entry("F32", "[2, 3]", 0, 24) +
+                  R"(, "b": )" + entry("BF16", "[4]", 24, 32) + "}",
+              32);
+  const std::size_t header_end = whole.size() - 32;
+  RandomStream random(5, hash_name("damage"));
+  int num_refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string bytes = whole;
+    for (std::uint64_t changes = 1 + random.below(3); changes > 0; --changes) {
+      const bool is_character = random.below(2) == 0;
+      bytes[random.below(header_end)] =
+          static_cast<char>(is_character ? "0123456789[]{},:\"-e"[random.below(19)]
+                                         : static_cast<char>(random.below(256)));
+    }
+    if (random.below(10) == 0) bytes.resize(random.below(bytes.size()));
+    overwrite(path, bytes);
+    try {
+      const SafetensorsFile file(path);
+      for (const SafetensorsEntry& entry : file.entries()) {
+        REQUIRE(entry.offset >= 8);
+        REQUIRE(entry.bytes >= 0);
+        REQUIRE(entry.offset + entry.bytes <= static_cast<std::int64_t>(bytes.size()));
+        if (entry.dtype == "F32") file.read(entry, DType::f32);
+      }
+    } catch (const UsageError& error) {
+      const std::string message = error.what();
+      REQUIRE(message.starts_with(path));
+      REQUIRE(message.find('\n') == std::string::npos);
+      ++num_refused;
+    }
+  }
+  CHECK(num_refused > 2000);
 }
