@@ -72,4 +72,4 @@ print_curve
 say "What the model writes"
 "$smoe" generate "$run" --prompt "The function " --max-tokens 300 --temperature 0.8 --top-p 0.9
 
-say "Done. $run holds the run: its configuration, metrics and checkpoints; README.md goes on from here"
+say "Done. $run/report.html shows the run, $run/README.txt says what else is there; README.md goes on from here"

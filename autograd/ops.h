@@ -27,6 +27,9 @@ using kernels::RowLayout;
 /// a + b, same shape and dtype.
 Variable add(const Variable& a, const Variable& b);
 
+/// sum += x, same shape and dtype, for figures to watch. Not differentiable.
+void accumulate(const Variable& x, const Tensor& sum);
+
 /// x times uniform [1-epsilon, 1+epsilon), drawn from the stream (seed, a, b) and drawn again in
 /// backward rather than saved.
 Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint64_t a,

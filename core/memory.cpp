@@ -21,12 +21,20 @@ namespace {
 struct Uses {
   std::array<MemoryUse, kNumCategories> by_category;
   MemoryUse total;
+  std::array<std::int64_t, kNumCategories> at_peak{};  // of the total, by category
 
   void count(Category category, std::int64_t bytes) {
-    for (MemoryUse* use : {&by_category[static_cast<int>(category)], &total}) {
-      use->now_bytes += bytes;
-      if (use->now_bytes > use->peak_bytes) use->peak_bytes = use->now_bytes;
-    }
+    MemoryUse& own = by_category[static_cast<int>(category)];
+    own.now_bytes += bytes;
+    total.now_bytes += bytes;
+    own.peak_bytes = std::max(own.peak_bytes, own.now_bytes);
+    if (total.now_bytes <= total.peak_bytes) return;
+    total.peak_bytes = total.now_bytes;
+    note_peak();
+  }
+
+  void note_peak() {
+    for (int c = 0; c < kNumCategories; ++c) at_peak[c] = by_category[c].now_bytes;
   }
 
   // "activations 12 bytes, parameters 7 bytes": those in use, the largest first.
@@ -163,12 +171,19 @@ MemoryUse memory_use() {
   return memory.uses_of(current_stream().device()).total;
 }
 
+std::array<std::int64_t, kNumCategories> memory_at_peak() {
+  Memory& memory = Memory::get();
+  const std::lock_guard lock(memory.mutex);
+  return memory.uses_of(current_stream().device()).at_peak;
+}
+
 void reset_peak_memory() {
   Memory& memory = Memory::get();
   const std::lock_guard lock(memory.mutex);
   Uses& uses = memory.uses_of(current_stream().device());
   for (MemoryUse& use : uses.by_category) use.peak_bytes = use.now_bytes;
   uses.total.peak_bytes = uses.total.now_bytes;
+  uses.note_peak();
 }
 
 void release_cached_memory() {

@@ -2,6 +2,7 @@
 // Freed blocks are kept for later requests, since a training step asks for the same sizes over and
 // over; the accounting counts what tensors hold, to the byte, and not what is kept.
 #pragma once
+#include <array>
 #include <cstdint>
 
 #include "core/device.h"
@@ -25,6 +26,8 @@ struct MemoryUse {
 MemoryUse memory_use(Category category);
 /// The same over all categories; its peak is the peak of the sum, not the sum of the peaks.
 MemoryUse memory_use();
+/// What the sum's peak consisted of: bytes of each category at that moment, by Category.
+std::array<std::int64_t, kNumCategories> memory_at_peak();
 /// Makes the present use the peak, for every category and the sum.
 void reset_peak_memory();
 /// Gives blocks kept for reuse back to the system.

@@ -26,8 +26,15 @@ Routing Router::forward(const Variable& x, const ForwardContext& context, const 
   const Variable logits = logits_.forward(input);  // [T, E]
   if (earlier) return route_again(logits, *earlier, config_.score);
   Routing routing = route(logits, top_k_, config_.score, selection_bias_);
-  if (context.is_training) add_expert_load(routing.plan, load_);
+  if (context.is_training) count(routing);
   return routing;
+}
+
+void Router::count(const Routing& routing) {
+  if (!losses_.defined()) losses_ = Tensor::zeros({2}, routing.z_loss.dtype(), Category::workspace);
+  add_expert_load(routing.plan, load_);
+  accumulate(routing.balance_loss, losses_.view(0, {1}));
+  accumulate(routing.z_loss, losses_.view(1, {1}));
 }
 
 void Router::balance() {
@@ -37,6 +44,7 @@ void Router::balance() {
 
 void Router::clear_load() {
   load_.fill_zero();
+  if (losses_.defined()) losses_.fill_zero();
 }
 
 void Router::visit_state(StateVisitor& visitor) {

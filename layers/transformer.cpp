@@ -127,6 +127,12 @@ std::vector<Tensor> Transformer::expert_load() {
   return load;
 }
 
+std::vector<Tensor> Transformer::router_losses() {
+  std::vector<Tensor> losses;
+  for (const auto& layer : layers_) losses.push_back(layer->moe().router().losses());
+  return losses;
+}
+
 void Transformer::balance_experts() {
   for (const auto& layer : layers_) layer->moe().router().balance();
 }

@@ -78,8 +78,12 @@ class Transformer : public Module {
 
   /// Rows per expert of this step so far, i64 [E], layer after layer.
   std::vector<Tensor> expert_load();
+  /// Balance and z loss summed over this step's micro-batches so far, [2], layer after layer;
+  /// undefined before the first step.
+  std::vector<Tensor> router_losses();
   /// Moves the selection biases by the load: to be called once an optimizer step.
   void balance_experts();
+  /// Makes both zero, for the next step.
   void clear_expert_load();
   /// State that is no parameter: selection biases.
   void visit_state(StateVisitor& visitor);

@@ -1,14 +1,12 @@
 #include "train/run.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
-
-#include <iostream>
 
 #include "core/device.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
-#include "train/report/console_line.h"
 #include "train/report/format.h"
 
 namespace smoe {
@@ -36,28 +34,16 @@ Run::Run(const Config& config)
                           ? std::optional<TokenSet>()
                           : std::optional(open_token_set(config.data.validation))),
       folder_(config.run.folder(), config.checkpoint.resume),
-      log_(folder_.log_path()),
+      reports_(folder_, config_),
       trainer_(config_, training_),
       checkpoints_(
           {folder_.checkpoints_path(), config.checkpoint.keep, config.checkpoint.keep_every},
           [this](const std::string& line) { say(line); }) {
   SMOE_CHECK(config_.train.eval_every == 0 || validation().num_tokens(Split::validation) > 1,
              "train.eval_every: ", validation().path(), " has no validation text; set it to 0");
+  check_same_config();
   describe();
   resume();
-}
-
-void Run::say(const std::string& line) {
-  std::cout << line << std::endl;
-  log_.write(line);
-}
-
-// Colours on a terminal, plain text in the log.
-template <class Report>
-void Run::show(const Report& report) {
-  metrics_->write(report);
-  std::cout << console_line(report, console_style()) << std::endl;
-  log_.write(console_line(report));
 }
 
 void Run::describe() {
@@ -88,7 +74,6 @@ void Run::check_same_config() const {
 }
 
 void Run::resume() {
-  check_same_config();
   const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
                                         [this](StateVisitor& v) { trainer_.visit_state(v); });
   if (step) trainer_.state_loaded();
@@ -96,7 +81,8 @@ void Run::resume() {
   saved_step_ = step.value_or(-1);
   folder_.write_config(to_yaml(config_));
   folder_.write_tokenizer(*training_.tokenizer());
-  metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
+  folder_.write_readme();
+  reports_.begin_after(trainer_.steps_done());
 }
 
 // Weights mean nothing with another tokenizer. Other keys of the model than its sizes may change,
@@ -119,6 +105,7 @@ int Run::train() {
     return 0;
   }
   const StopSignals signals;
+  report_start();
   if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
@@ -128,12 +115,23 @@ int Run::train() {
       save();
       say(fmt::format("stopped by {} after step {}; the same command goes on from here",
                       signal_name(signal), trainer_.steps_done()));
+      reports_.finish();
       return exit_code_of_signal(signal);
     }
   }
   if (validation().num_tokens(Split::validation) > 1) validate();
   save();
+  reports_.finish();
   return 0;
+}
+
+void Run::report_start() {
+  reports_.add(StartReport{.step = trainer_.steps_done(),
+                           .steps = config_.train.steps,
+                           .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
+                           .device = to_string(current_stream().device()),
+                           .threads = kernels::cpu::num_threads(),
+                           .version = SMOE_VERSION});
 }
 
 bool Run::is_due(std::int64_t every) const {
@@ -152,7 +150,8 @@ void Run::train_step() {
     report.tokens_per_s = config_.train.global_batch * config_.train.seq_len / report.step_s;
     since_report_s_ = 0;
     steps_since_report_ = 0;
-    show(report);
+    trainer_.add_details(report);
+    reports_.add(report);
   }
   if (report.is_skipped) handle_nonfinite();
 }
@@ -183,7 +182,7 @@ void Run::roll_back() {
   SMOE_CHECK(step, "step ", failed, ": there is no checkpoint yet to roll back to");
   trainer_.state_loaded();
   trainer_.skip_data(failed - *step);
-  metrics_.emplace(folder_.metrics_path(), trainer_.steps_done());
+  reports_.begin_after(trainer_.steps_done());
   say(fmt::format("rolled back from step {} to step {}; the data between are left out", failed,
                   *step));
 }
@@ -192,12 +191,12 @@ void Run::validate() {
   if (validated_step_ == trainer_.steps_done()) return;
   const ValidationReport report = trainer_.validate(validation());
   validated_step_ = report.step;
-  show(report);
+  reports_.add(report);
 }
 
 void Run::save() {
   if (saved_step_ == trainer_.steps_done()) return;
-  metrics_->sync();
+  reports_.sync();
   checkpoints_.save(header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
   saved_step_ = trainer_.steps_done();
 }

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "train/checkpoint/checkpoint_store.h"
-#include "train/report/metrics_file.h"
 #include "train/report/run_folder.h"
+#include "train/report/run_reports.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -24,10 +24,9 @@ class Run {
   int train();
 
  private:
-  void say(const std::string& line);
-  template <class Report>
-  void show(const Report& report);
+  void say(const std::string& line) { reports_.say(line); }
   void describe();
+  void report_start();
   void check_same_config() const;
   void resume();
   void initialize();
@@ -44,10 +43,9 @@ class Run {
   Config config_;
   std::optional<TokenSet> own_validation_;
   RunFolder folder_;
-  LineWriter log_;
+  RunReports reports_;
   Trainer trainer_;
   CheckpointStore checkpoints_;
-  std::optional<MetricsFile> metrics_;
   std::int64_t validated_step_ = -1, saved_step_ = -1;
   std::int64_t rollbacks_ = 0;
   double trained_s_ = 0, since_report_s_ = 0;

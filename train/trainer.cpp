@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "layers/expert_load.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
 #include "train/evaluate.h"
@@ -17,34 +16,31 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+const TokenSet& checked(const TokenSet& training, const Config& config) {
+  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
+             ": its vocabulary of ", training.vocab_size(),
+             " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
+  const std::int64_t num_tokens = training.num_tokens(Split::train);
+  SMOE_CHECK(config.train.seq_len < num_tokens, "train.seq_len: must be below the ", num_tokens,
+             " training tokens of ", training.path(), "; got ", config.train.seq_len);
+  return training;
+}
+
 ParameterStore::Options store_options(const Config& config) {
   const DType compute = config.train.precision;
   return {accumulation_dtype(compute), compute, static_cast<std::uint64_t>(config.run.seed)};
-}
-
-// The worst layer's imbalance and all layers' dead experts.
-void report_load(const std::vector<Tensor>& load, StepReport& report) {
-  for (const Tensor& rows : load) {
-    const ExpertLoad layer = expert_load(rows.to_vector<std::int64_t>());
-    report.imbalance = std::max(report.imbalance, layer.imbalance);
-    report.dead_experts += layer.dead;
-  }
 }
 
 }  // namespace
 
 Trainer::Trainer(const Config& config, const TokenSet& training)
     : config_(config),
-      training_(training),
+      training_(checked(training, config)),
       sampler_(config.run.seed, training.num_tokens(Split::train), config.train.seq_len,
                config.train.global_batch),
       model_(config.model),
       store_(model_.parameters(), store_options(config)),
-      optimizer_(store_, config.optim) {
-  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
-             ": its vocabulary of ", training.vocab_size(),
-             " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
-}
+      optimizer_(store_, config.optim) {}
 
 Trainer::Sums Trainer::forward_backward() {
   const std::vector<std::int64_t> positions = sampler_.batch(step_ + skipped_data_steps_);
@@ -54,6 +50,7 @@ Trainer::Sums Trainer::forward_backward() {
   const TapeScope scope(tape_);
   Sums sums;
   store_.begin_step();
+  model_.clear_expert_load();
   for (std::int64_t j = 0; j < num_micro_batches; ++j) {
     const std::span own(positions.data() + j * micro_batch, micro_batch);
     const Batch batch = read_batch(training_, Split::train, own, config_.train.seq_len);
@@ -90,10 +87,8 @@ StepReport Trainer::step() {
   const Clock::time_point start = Clock::now();
   StepReport report;
   const Sums sums = forward_backward();
-  report_load(model_.expert_load(), report);
   const bool updated = update(sums.cross_entropy + sums.balance + sums.z, report);
   if (updated) model_.balance_experts();
-  model_.clear_expert_load();
   nonfinite_in_a_row_ = updated ? 0 : nonfinite_in_a_row_ + 1;
   ++step_;
 
@@ -106,9 +101,34 @@ StepReport Trainer::step() {
   report.z_loss = sums.z;
   report.step_s = seconds_since(start);
   report.tokens_per_s = tokens / report.step_s;
-  report.peak_bytes = memory_use().peak_bytes;
   report.is_skipped = !updated;
   return report;
+}
+
+std::vector<LayerReport> Trainer::layer_reports() {
+  const std::vector<Tensor> rows = model_.expert_load(), losses = model_.router_losses();
+  const auto num_micro_batches =
+      static_cast<double>(config_.train.global_batch / config_.train.micro_batch);
+  std::vector<LayerReport> layers;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    LayerReport layer{.expert_rows = rows[i].to_vector<std::int64_t>()};
+    layer.load = expert_load(layer.expert_rows);
+    layer.balance_loss = losses[i].view(0, {1}).item() / num_micro_batches;
+    layer.z_loss = losses[i].view(1, {1}).item() / num_micro_batches;
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+void Trainer::add_details(StepReport& report) {
+  report.layers = layer_reports();
+  for (const LayerReport& layer : report.layers) {
+    report.imbalance = std::max(report.imbalance, layer.load.imbalance);
+    report.dead_experts += layer.load.dead;
+  }
+  report.peak_bytes = memory_use().peak_bytes;
+  report.memory_bytes = memory_at_peak();
+  reset_peak_memory();
 }
 
 ValidationReport Trainer::validate(const TokenSet& set) {

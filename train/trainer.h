@@ -26,6 +26,10 @@ class Trainer {
   /// that the next one sees other data.
   StepReport step();
 
+  /// Adds to the report of the last step what only a shown one needs: each layer's routing, and the
+  /// memory since the last call. Waits for the device.
+  void add_details(StepReport& report);
+
   /// Mean loss over the validation split of `set`, or the part that train.eval_batches allows.
   ValidationReport validate(const TokenSet& set);
 
@@ -51,6 +55,7 @@ class Trainer {
   };
   Sums forward_backward();
   bool update(double loss, StepReport& report);
+  std::vector<LayerReport> layer_reports();
 
   Config config_;
   const TokenSet& training_;

@@ -19,6 +19,13 @@ Variable add(const Variable& a, const Variable& b) {
   });
 }
 
+void accumulate(const Variable& x, const Tensor& sum) {
+  SMOE_CHECK(x.shape() == sum.shape() && x.dtype() == sum.dtype(),
+             "accumulate: x and sum must have one shape and dtype; got ", x.shape(), " ",
+             name_of(x.dtype()), " and ", sum.shape(), " ", name_of(sum.dtype()));
+  kernels::add(launch(), {sum.data(), x.data().data(), sum.data(), sum.dtype(), sum.numel()});
+}
+
 Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint64_t a,
                 std::uint64_t b) {
   SMOE_CHECK(epsilon >= 0 && epsilon < 1, "jitter: epsilon must be in [0, 1); got ", epsilon);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 using namespace smoe;
 
@@ -67,6 +68,22 @@ TEST_CASE("memory is accounted by category, to the byte") {
   CHECK(memory_use(Category::workspace).peak_bytes >= before.now_bytes + 60);
   reset_peak_memory();
   CHECK(memory_use(Category::workspace).peak_bytes == before.now_bytes);
+}
+
+TEST_CASE("the peak of the sum is known by category") {
+  reset_peak_memory();
+  auto expected = memory_at_peak();
+  CHECK(std::accumulate(expected.begin(), expected.end(), std::int64_t{0}) ==
+        memory_use().peak_bytes);
+  {
+    const Tensor a = Tensor::empty({100}, DType::f32, Category::gradients);
+    const Tensor b = Tensor::empty({50}, DType::f32, Category::workspace);
+  }
+  // More workspace than before, but less of all: not the peak.
+  { const Tensor c = Tensor::empty({60}, DType::f32, Category::workspace); }
+  expected[static_cast<int>(Category::gradients)] += 400;
+  expected[static_cast<int>(Category::workspace)] += 200;
+  CHECK(memory_at_peak() == expected);
 }
 
 TEST_CASE("poisoned memory is NaN in every floating type") {

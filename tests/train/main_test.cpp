@@ -1,32 +1,15 @@
 // Runs the program itself: exit codes, and where its output goes.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <filesystem>
 #include <string>
 
+#include "tests/train/run_smoe.h"
 #include "tests/train/temporary_folder.h"
 
+using namespace smoe::test;
+
 namespace {
-
-struct Outcome {
-  int exit_code;
-  std::string output;
-};
-
-/// What `smoe arguments` prints and returns; the program stands beside the one with the tests.
-Outcome run_smoe(const std::string& arguments) {
-  const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
-  std::FILE* pipe = ::popen(('"' + program.string() + "\" " + arguments).c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::string output;
-  for (int c; (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);
-  const int status = ::pclose(pipe);
-  REQUIRE(WIFEXITED(status));
-  return {WEXITSTATUS(status), output};
-}
 
 void check_failure(const std::string& arguments, int exit_code, const std::string& message) {
   CAPTURE(arguments);

@@ -10,6 +10,7 @@
 #include "tests/train/small_run.h"
 #include "tests/train/temporary_folder.h"
 #include "train/load_model.h"
+#include "train/report/report_page.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -84,6 +85,49 @@ TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it s
     CHECK(load_model(paths.checkpoints_path() + "/step-00000040").step == 40);
     CHECK_THROWS_AS(load_model(setting.folder.path()), UsageError);
   }
+}
+
+TEST_CASE("a run's folder explains itself, and its page follows from its metrics and config") {
+  Setting setting;
+  setting.config.log.tensorboard = true;
+  const RunPaths paths(setting.config.run.folder());
+  const auto check_folder = [&](int num_events) {
+    const std::string readme = text_of(paths.path() + "/README.txt");
+    int events = 0;
+    for (const FolderEntry& entry : list_folder(paths.path())) {
+      CAPTURE(entry.name);
+      const bool is_events = entry.name.starts_with("events.out.tfevents.");
+      events += is_events;
+      const std::string name = is_events ? "events.out.*" : entry.name;
+      if (name != "README.txt") CHECK(readme.find("\n" + name) != std::string::npos);
+    }
+    CHECK(events == num_events);
+  };
+  const auto page = [&] {
+    RunHistory history;
+    read_metrics(paths.metrics_path(), [&](const Report& report) { history.add(report); });
+    return report_page(history, load_config(paths.config_path()));
+  };
+  CHECK(Run(setting.config).train() == 0);
+  check_folder(1);
+  CHECK(text_of(paths.report_path()) == page());
+  // The run goes on from an older checkpoint, and the page with it.
+  remove_folder(paths.checkpoints_path() + "/step-00000060");
+  CHECK(Run(setting.config).train() == 0);
+  check_folder(2);
+  CHECK(text_of(paths.report_path()) == page());
+  CHECK(page().find("class=\"mark\"") != std::string::npos);
+  // Nothing left to do: nothing new to tell.
+  CHECK(Run(setting.config).train() == 0);
+  check_folder(2);
+}
+
+TEST_CASE("a run goes on without a page that cannot be written, and says so once") {
+  const Setting setting;
+  const RunPaths paths(setting.config.run.folder());
+  make_folders(paths.report_path() + "/in the way");
+  CHECK(Run(setting.config).train() == 0);
+  CHECK(count_of(text_of(paths.log_path()), "report.html: going on without it: ") == 1);
 }
 
 TEST_CASE("a run that a signal stops saves, and ends with the bits of an undisturbed one") {

@@ -22,5 +22,6 @@ Command add_generate_command(CLI::App& app);
 Command add_plan_command(CLI::App& app);
 Command add_import_command(CLI::App& app);
 Command add_export_command(CLI::App& app);
+Command add_report_command(CLI::App& app);
 
 }  // namespace smoe

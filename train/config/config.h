@@ -57,7 +57,8 @@ struct CheckpointConfig {
 };
 
 struct LogConfig {
-  std::int64_t every = 10;  ///< steps between two lines
+  std::int64_t every = 10;   ///< steps between two lines
+  bool tensorboard = false;  ///< events in the run's folder
 };
 
 struct Config {

@@ -145,6 +145,7 @@ std::vector<Field> fields_of(Config& config) {
       {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest; none; a folder", kMayChange},
 
       {"log.every", &log.every, kSize, "steps", kMayChange},
+      {"log.tensorboard", &log.tensorboard, kAnything, "also write events for TensorBoard", kMayChange},
   };
   // clang-format on
 }

@@ -1,56 +1,99 @@
 #include "train/report/console_line.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
 namespace smoe {
 namespace {
+
+/// What is given up first where the terminal is narrow; kept stays whatever the width.
+enum class Rank : std::uint8_t { kept, pace, health, detail };
 
 /// Joins columns by two spaces and paints them where the style asks for it.
 class LineBuilder {
  public:
   explicit LineBuilder(LineStyle style) : style_(style) {}
 
-  void add(std::string_view label, std::string_view value) {
-    separate();
+  void add(std::string_view label, std::string_view value, Rank rank = Rank::kept) {
+    begin(rank);
     paint(kDim, label);
-    line_ += ' ';
-    line_ += value;
+    put(" ");
+    put(value);
   }
-  void add_with_unit(std::string_view value, std::string_view unit) {
-    separate();
-    line_ += value;
-    line_ += ' ';
+  /// As add, for the figure that the eye should find first.
+  void add_bold(std::string_view label, std::string_view value) {
+    begin(Rank::kept);
+    paint(kDim, label);
+    put(" ");
+    paint(kBold, value);
+  }
+  void add_with_unit(std::string_view value, std::string_view unit, Rank rank) {
+    begin(rank);
+    put(value);
+    put(" ");
     paint(kDim, unit);
   }
-  void add_plain(std::string_view value) {
-    separate();
-    line_ += value;
+  void add_plain(std::string_view value, Rank rank) {
+    begin(rank);
+    put(value);
   }
   void add_trouble(std::string_view text) {
-    separate();
+    begin(Rank::kept);
     paint(kYellow, text);
   }
-  std::string take() { return std::move(line_); }
+
+  /// The line in at most `width` characters, 0 for any number: whole columns are left out, those of
+  /// the last rank first.
+  std::string take(std::size_t width) {
+    for (const Rank rank : {Rank::detail, Rank::health, Rank::pace})
+      while (width > 0 && total_width() > width && drop_last(rank)) {
+      }
+    std::string line;
+    for (const Column& column : columns_) line += (line.empty() ? "" : "  ") + column.text;
+    return line;
+  }
 
  private:
-  static constexpr std::string_view kDim = "\x1b[2m", kYellow = "\x1b[33m", kPlain = "\x1b[0m";
+  struct Column {
+    Rank rank;
+    std::string text;
+    std::size_t width;  // of text, without its colours
+  };
+  static constexpr std::string_view kDim = "\x1b[2m", kBold = "\x1b[1m", kYellow = "\x1b[33m",
+                                    kPlain = "\x1b[0m";
 
-  void separate() {
-    if (!line_.empty()) line_ += "  ";
+  void begin(Rank rank) { columns_.push_back({rank, "", 0}); }
+  void put(std::string_view text) {
+    columns_.back().text += text;
+    columns_.back().width += text.size();
   }
   void paint(std::string_view colour, std::string_view text) {
-    if (style_ == LineStyle::terminal) line_ += colour;
-    line_ += text;
-    if (style_ == LineStyle::terminal) line_ += kPlain;
+    if (style_ == LineStyle::terminal) columns_.back().text += colour;
+    put(text);
+    if (style_ == LineStyle::terminal) columns_.back().text += kPlain;
+  }
+  std::size_t total_width() const {
+    std::size_t width = 0;
+    for (const Column& column : columns_) width += column.width + 2;
+    return width - 2;
+  }
+  bool drop_last(Rank rank) {
+    const auto last = std::find_if(columns_.rbegin(), columns_.rend(),
+                                   [=](const Column& column) { return column.rank == rank; });
+    if (last == columns_.rend()) return false;
+    columns_.erase(std::next(last).base());
+    return true;
   }
 
   LineStyle style_;
-  std::string line_;
+  std::vector<Column> columns_;
 };
 
 /// "  120/2000": as wide for the first step as for the last.
@@ -85,29 +128,34 @@ LineStyle console_style() {
                                                                : LineStyle::plain;
 }
 
-std::string console_line(const StepReport& report, LineStyle style) {
-  LineBuilder line(style);
-  line.add("step", progress(report.step, report.steps));
-  line.add("loss", fmt::format("{:>7.4f}", report.loss));
-  line.add("lr", fmt::format("{:.2e}", report.lr));
-  line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)));
-  line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s");
-  line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)));
-  line.add("imb", fmt::format("{:>5.2f}", report.imbalance));
-  const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;
-  line.add("eta", fmt::format("{:>6}", format_duration(remaining)));
-  if (report.dead_experts > 0) line.add_trouble(fmt::format("dead {}", report.dead_experts));
-  if (report.is_skipped) line.add_trouble("skipped: not finite");
-  return line.take();
+std::size_t console_width() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-std::string console_line(const ValidationReport& report, LineStyle style) {
+std::string console_line(const StepReport& report, LineStyle style, std::size_t width) {
   LineBuilder line(style);
   line.add("step", progress(report.step, report.steps));
-  line.add("validation loss", fmt::format("{:.4f}", report.loss));
-  line.add("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
-  line.add("in", format_duration(report.seconds));
-  return line.take();
+  line.add_bold("loss", fmt::format("{:>7.4f}", report.loss));
+  line.add("lr", fmt::format("{:.2e}", report.lr), Rank::detail);
+  line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)), Rank::health);
+  line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s", Rank::pace);
+  line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Rank::detail);
+  line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Rank::health);
+  const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;
+  line.add("eta", fmt::format("{:>6}", format_duration(remaining)), Rank::pace);
+  if (report.dead_experts > 0) line.add_trouble(fmt::format("dead {}", report.dead_experts));
+  if (report.is_skipped) line.add_trouble("skipped: not finite");
+  return line.take(width);
+}
+
+std::string console_line(const ValidationReport& report, LineStyle style, std::size_t width) {
+  LineBuilder line(style);
+  line.add("step", progress(report.step, report.steps));
+  line.add_bold("validation loss", fmt::format("{:.4f}", report.loss));
+  line.add_bold("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
+  line.add("in", format_duration(report.seconds), Rank::detail);
+  return line.take(width);
 }
 
 std::string format_duration(double seconds) {

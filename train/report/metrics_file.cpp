@@ -1,70 +1,36 @@
 #include "train/report/metrics_file.h"
 
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include "core/base/check.h"
 
 namespace smoe {
 namespace {
 
-using Json = nlohmann::ordered_json;
+/// More than any line of ours has: 500 experts in each of 1,000 layers.
+constexpr std::size_t kMaxLine = std::size_t{1} << 22;
 
-/// Collects the fields of one line; the last one names the numbers JSON cannot hold.
-class Line {
- public:
-  Line(const char* kind, std::int64_t step, std::int64_t steps)
-      : fields_{{"kind", kind}, {"step", step}, {"steps", steps}} {}
-
-  void add(const char* name, double value) {
-    fields_[name] = std::isfinite(value) ? Json(value) : Json(nullptr);
-    if (std::isnan(value)) nonfinite_[name] = "nan";
-    if (std::isinf(value)) nonfinite_[name] = value > 0 ? "inf" : "-inf";
-  }
-  void add(const char* name, std::int64_t value) { fields_[name] = value; }
-  void add(const char* name, bool value) { fields_[name] = value; }
-
-  std::string text() {
-    if (!nonfinite_.empty()) fields_["nonfinite"] = nonfinite_;
-    return fields_.dump();
-  }
-
- private:
-  Json fields_;
-  Json nonfinite_;
-};
-
-/// More than any line of ours has.
-constexpr std::size_t kMaxLine = std::size_t{1} << 16;
-
-/// Whether `line` is a line of ours about at most `last_step` steps.
-bool is_line_up_to(std::string_view line, std::int64_t last_step) {
-  if (line.size() > kMaxLine) return false;
-  const Json parsed = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return false;
-  const auto step = parsed.find("step");
-  return step != parsed.end() && step->is_number_integer() &&
-         step->get<std::int64_t>() <= last_step;
-}
-
-/// Bytes of the lines at the file's start that a run resumed at `last_step` keeps.
-std::int64_t kept_bytes(const File& file, std::int64_t last_step) {
-  std::string unread;  // from `kept` on
-  std::int64_t kept = 0;
+/// Calls take(line) for the file's lines, without their newlines, until it returns false, or a line
+/// is too long, or none that ends is left. Returns the bytes of the lines that were taken.
+template <class Take>
+std::int64_t take_lines(const File& file, Take&& take) {
+  std::string unread;  // from `taken` on
+  std::int64_t taken = 0;
   std::string block(std::size_t{1} << 20, '\0');
   for (std::int64_t offset = 0;;) {
     const std::int64_t got =
         file.read_some_at(offset, block.data(), static_cast<std::int64_t>(block.size()));
-    if (got == 0) return kept;
+    if (got == 0) return taken;
     offset += got;
     unread.append(block, 0, got);
     std::size_t begin = 0;
     for (std::size_t end; (end = unread.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      if (!is_line_up_to(std::string_view(unread).substr(begin, end - begin), last_step))
-        return kept;
-      kept += static_cast<std::int64_t>(end + 1 - begin);
+      const std::string_view line = std::string_view(unread).substr(begin, end - begin);
+      if (line.size() > kMaxLine || !take(line)) return taken;
+      taken += static_cast<std::int64_t>(end + 1 - begin);
     }
     unread.erase(0, begin);
-    if (unread.size() > kMaxLine) return kept;
+    if (unread.size() > kMaxLine) return taken;
   }
 }
 
@@ -72,7 +38,10 @@ std::int64_t kept_bytes(const File& file, std::int64_t last_step) {
 LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
   if (kind_of(path) != PathKind::none) {
     File file = File::open_append(path);
-    const std::int64_t kept = kept_bytes(file, resumed_step);
+    const std::int64_t kept = take_lines(file, [&](std::string_view line) {
+      const std::int64_t step = step_of_metrics_line(line);
+      return resumed_step > 0 && step >= 0 && step <= resumed_step;
+    });
     if (kept < file.size()) file.resize(kept);
     file.close();
   }
@@ -81,31 +50,18 @@ LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
 
 }  // namespace
 
-std::string metrics_line(const StepReport& report) {
-  Line line("step", report.step, report.steps);
-  line.add("tokens", report.tokens);
-  line.add("loss", report.loss);
-  line.add("balance_loss", report.balance_loss);
-  line.add("z_loss", report.z_loss);
-  line.add("lr", report.lr);
-  line.add("grad_norm", report.grad_norm);
-  line.add("tokens_per_s", report.tokens_per_s);
-  line.add("step_s", report.step_s);
-  line.add("elapsed_s", report.elapsed_s);
-  line.add("peak_bytes", report.peak_bytes);
-  line.add("imbalance", report.imbalance);
-  line.add("dead_experts", report.dead_experts);
-  line.add("skipped", report.is_skipped);
-  return line.text();
-}
-
-std::string metrics_line(const ValidationReport& report) {
-  Line line("validation", report.step, report.steps);
-  line.add("tokens", report.tokens);
-  line.add("loss", report.loss);
-  line.add("bits_per_byte", report.bits_per_byte);
-  line.add("seconds", report.seconds);
-  return line.text();
+void read_metrics(const std::string& path, const std::function<void(const Report&)>& take) {
+  const File file = File::open(path);
+  std::int64_t line_number = 0;
+  take_lines(file, [&](std::string_view line) {
+    ++line_number;
+    try {
+      take(parse_metrics_line(line));
+    } catch (const UsageError& error) {
+      throw UsageError(concat(path, ":", line_number, ": ", error.what()));
+    }
+    return true;
+  });
 }
 
 MetricsFile::MetricsFile(const std::string& path, std::int64_t resumed_step)

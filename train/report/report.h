@@ -1,9 +1,33 @@
 // What one step and one validation tell: plain numbers, filled by the trainer, written by
 // console_line.h for people and by metrics_file.h for programs.
 #pragma once
+#include <array>
 #include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "layers/expert_load.h"
 
 namespace smoe {
+
+/// A process begins to train, at first or to go on with the run.
+struct StartReport {
+  std::int64_t step = 0;  ///< steps done before it
+  std::int64_t steps = 0;
+  std::string time{};    ///< UTC: "2026-03-21T14:05:09Z"
+  std::string device{};  ///< "cpu"
+  std::int64_t threads = 0;
+  std::string version{};  ///< of the program
+};
+
+/// The routing of one layer in one step.
+struct LayerReport {
+  std::vector<std::int64_t> expert_rows;  ///< rows that each expert got
+  ExpertLoad load{};
+  double balance_loss = 0;  ///< 1.0 at perfect balance, without its coefficient
+  double z_loss = 0;        ///< without its coefficient
+};
 
 /// One optimizer step. Losses are means over the step's tokens, in nats.
 struct StepReport {
@@ -18,10 +42,12 @@ struct StepReport {
   double tokens_per_s = 0;
   double step_s = 0;            ///< wall time of a step, the mean since the last report
   double elapsed_s = 0;         ///< wall time since this process began to train
-  std::int64_t peak_bytes = 0;  ///< most memory that tensors held at once
-  double imbalance = 0;         ///< largest over mean expert load, in the worst layer; 1 is balance
-  std::int64_t dead_experts = 0;  ///< experts that no token of this step reached, over all layers
-  bool is_skipped = false;        ///< loss or norm was not finite, so the update was not applied
+  std::int64_t peak_bytes = 0;  ///< most memory that tensors held at once since the last report
+  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< what it consisted of, by Category
+  double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 is balance
+  std::int64_t dead_experts = 0;    ///< experts that no token of this step reached, over all layers
+  bool is_skipped = false;          ///< loss or norm was not finite, so the update was not applied
+  std::vector<LayerReport> layers;  ///< those with experts, in order
 };
 
 /// One pass over the validation set, or over the part of it that `train.eval_batches` allows.

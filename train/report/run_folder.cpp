@@ -15,9 +15,18 @@ RunFolder::RunFolder(const std::string& folder, const std::string& resume) : Run
   if (kind_of(path()) == PathKind::none) {
     make_folders(path());
     sync_folder(parent_of(path()));
+    is_to_remove_ = true;
   }
   claim();
   check_may_write(resume);
+}
+
+RunFolder::~RunFolder() {
+  if (!is_to_remove_) return;
+  try {
+    remove_folder(path());
+  } catch (const SystemError&) {  // an empty folder does no harm
+  }
 }
 
 void RunFolder::claim() {
@@ -47,8 +56,29 @@ bool RunFolder::holds_run() const {
   return kind_of(checkpoints_path()) != PathKind::none && !list_folder(checkpoints_path()).empty();
 }
 
-void RunFolder::write_config(std::string_view yaml) const {
+void RunFolder::write_config(std::string_view yaml) {
+  is_to_remove_ = false;
   write_file_atomically(config_path(), yaml);
+}
+
+void RunFolder::write_readme() const {
+  std::string text = "A training run of smoe.\n\n";
+  const auto add = [&](std::string name, const std::string& meaning) {
+    name.resize(18, ' ');
+    text += name + meaning + "\n";
+  };
+  add("report.html", "the run at a glance, kept up to date; a browser shows it");
+  add("log.txt", "what the console showed");
+  add("metrics.jsonl", "all figures, one JSON object a line");
+  add("events.out.*", "the same for TensorBoard, if log.tensorboard is true");
+  add("config.yaml", "every key of the configuration, its value and meaning");
+  add(name_of_path(tokenizer_path()), "what turns the model's tokens into text");
+  add("checkpoints/", "step-N/ holds all that is needed to go on after step N");
+  add("run.lock", "held by the process that writes here; of no use afterwards");
+  text += "\nFrom where the run was started:\n\n";
+  text += "  smoe train " + config_path() + "   # goes on, if steps are left\n";
+  text += "  smoe generate " + path() + " --prompt \"Once\"\n";
+  write_file_atomically(path() + "/README.txt", text);
 }
 
 void RunFolder::write_tokenizer(const Tokenizer& tokenizer) const {

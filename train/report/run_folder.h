@@ -1,8 +1,11 @@
 // The folder that a run writes to, and the rules of who may write there.
 //
-//   runs/NAME/config.yaml      the effective configuration
+//   runs/NAME/README.txt       what the rest is, for people
+//             config.yaml      the effective configuration
 //             tokenizer.json   or tokenizer.model: what turns its tokens into text
 //             metrics.jsonl    one line a report (metrics_file.h)
+//             report.html      the run at a glance (report_page.h)
+//             events.out.*     the metrics for TensorBoard (tensorboard_file.h)
 //             log.txt          what the console showed
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
 //             run.lock         held by the process that writes the folder
@@ -25,6 +28,7 @@ class RunPaths {
   /// Where the tokenizer's file is, under the name that its kind has.
   std::string tokenizer_path() const;
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+  std::string report_path() const { return path_ + "/report.html"; }
   std::string log_path() const { return path_ + "/log.txt"; }
   std::string checkpoints_path() const { return path_ + "/checkpoints"; }
 
@@ -41,18 +45,25 @@ class RunFolder : public RunPaths {
   /// Throws: UsageError, and the folder is as it was, when another process writes it or when the
   /// run in it would be overwritten; SystemError.
   RunFolder(const std::string& folder, const std::string& resume);
+  /// Removes the folder again if the constructor made it and no run began in it.
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
 
-  /// Stores the effective configuration. To be called once the run is known to go on with what is
-  /// here, so that a refused start does not change the copy.
-  void write_config(std::string_view yaml) const;
+  /// Stores the effective configuration, with which a run begins. To be called once the run is
+  /// known to go on with what is here, so that a refused start changes nothing.
+  void write_config(std::string_view yaml);
   /// Stores the tokenizer's file, so that the trained model needs no token set.
   void write_tokenizer(const Tokenizer& tokenizer) const;
+  /// Stores a README.txt that says what each file here is and how to use it.
+  void write_readme() const;
 
  private:
   void claim();
   void check_may_write(const std::string& resume) const;
   bool holds_run() const;
 
+  bool is_to_remove_ = false;  // by the destructor
   File lock_;
 };
 

@@ -31,6 +31,14 @@ TEST_CASE("add's and jitter's gradients agree with central differences") {
   }
 }
 
+TEST_CASE("accumulate adds to a part of a tensor and leaves the rest alone") {
+  const Tensor sums = tensor_of({1, 2, 3, 4}, {4}, DType::f32);
+  accumulate(tensor_of({10, 20}, {2}, DType::f32), sums.view(1, {2}));
+  CHECK(values_of(sums) == std::vector<double>{1, 12, 23, 4});
+  CHECK_THROWS_AS(accumulate(scalar(1), sums.view(0, {1})), UsageError);
+  CHECK_THROWS_AS(accumulate(scalar(1, DType::f32), sums), UsageError);
+}
+
 TEST_CASE("jitter multiplies by what its stream says, and leaves alone at epsilon zero") {
   const Tensor x = random_normal("x", {1000}, DType::f32);
   const auto before = values_of(x);

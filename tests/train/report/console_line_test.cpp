@@ -74,10 +74,32 @@ TEST_CASE("trouble is told at the line's end") {
 
 TEST_CASE("only the terminal's style has escape codes, and without them it reads the same") {
   std::string line = console_line(usual_step(), LineStyle::terminal);
-  CHECK(line.find("\x1b[2mloss\x1b[0m  2.3456") != std::string::npos);
+  CHECK(line.find("\x1b[2mloss\x1b[0m \x1b[1m 2.3456\x1b[0m") != std::string::npos);
   for (std::size_t at; (at = line.find('\x1b')) != std::string::npos;)
     line.erase(at, line.find('m', at) + 1 - at);
   CHECK(line == console_line(usual_step()));
+}
+
+TEST_CASE("a narrow terminal gets the columns that matter most, whole") {
+  const auto line = [](std::size_t width) {
+    return console_line(usual_step(), LineStyle::plain, width);
+  };
+  const std::string whole = console_line(usual_step());
+  CHECK(line(whole.size()) == whole);
+  CHECK(
+      line(whole.size() - 1) ==
+      "step  120/2000  loss  2.3456  lr 3.00e-04  norm 0.812   12.3k tok/s  imb  1.32  eta  1m42s");
+  CHECK(line(80) ==
+        "step  120/2000  loss  2.3456  norm 0.812   12.3k tok/s  imb  1.32  eta  1m42s");
+  CHECK(line(60) == "step  120/2000  loss  2.3456   12.3k tok/s  eta  1m42s");
+  CHECK(line(40) == "step  120/2000  loss  2.3456");
+  CHECK(line(1) == "step  120/2000  loss  2.3456");
+  for (std::size_t width = 30; width < 120; ++width) CHECK(line(width).size() <= width);
+  // Colours take no room.
+  std::string coloured = console_line(usual_step(), LineStyle::terminal, 80);
+  for (std::size_t at; (at = coloured.find('\x1b')) != std::string::npos;)
+    coloured.erase(at, coloured.find('m', at) + 1 - at);
+  CHECK(coloured == line(80));
 }
 
 TEST_CASE("a validation's line") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -63,6 +64,56 @@ TEST_CASE("numbers that JSON lacks are null and named") {
   CHECK(parsed.at("nonfinite").dump() == R"({"grad_norm":"-inf","loss":"nan"})");
 }
 
+TEST_CASE("what a line holds is read back, bit for bit") {
+  StepReport step = step_report(3);
+  step.loss = std::nan("");
+  step.grad_norm = -std::numeric_limits<double>::infinity();
+  step.lr = 0.1 + 0.2;
+  step.memory_bytes = {1, 2, 3, 4, 5};
+  step.is_skipped = true;
+  for (const std::int64_t rows : {7, 0}) {
+    LayerReport layer{.expert_rows = {rows, 9}};
+    layer.load = expert_load(layer.expert_rows);
+    layer.z_loss = std::numeric_limits<double>::infinity();
+    step.layers.push_back(layer);
+  }
+  ValidationReport validation{.step = 4, .steps = 9, .bits_per_byte = 1.0 / 3, .seconds = 2};
+  StartReport start{.step = 3, .time = "2026-03-21T14:05:09Z", .device = "cpu", .threads = 2};
+  for (const Report& report : {Report(start), Report(step), Report(validation)}) {
+    const std::string line = metrics_line(report);
+    const Report read = parse_metrics_line(line);
+    CHECK(read.index() == report.index());
+    CHECK(metrics_line(read) == line);
+    CHECK(step_of_metrics_line(line) == std::visit([](auto& r) { return r.step; }, report));
+  }
+  const auto json = nlohmann::json::parse(metrics_line(step));
+  CHECK(json.at("memory").at("optimizer") == 3);
+  CHECK(json.at("layers").at("expert_rows") == nlohmann::json::parse("[[7,9],[0,9]]"));
+  CHECK(json.at("layers").at("dead_experts") == nlohmann::json::parse("[0,1]"));
+  CHECK(json.at("nonfinite").at("layers.z_loss.1") == "inf");
+}
+
+TEST_CASE("a line of another kind, type or shape is refused") {
+  for (const std::string line :
+       {"", "{", "[]", R"({"step":1})", R"({"kind":"stop","step":1})",
+        R"({"kind":"step","step":"1"})", R"({"kind":"step","layers":{"z_loss":3}})",
+        R"({"kind":"step","layers":{"z_loss":[1],"imbalance":[1,2]}})",
+        R"({"kind":"step","layers":{"expert_rows":[["a"]]}})", R"({"kind":"step","layers":3})",
+        R"({"kind":"step","nonfinite":[],"loss":null})"}) {
+    CAPTURE(line);
+    CHECK_THROWS_AS(parse_metrics_line(line), UsageError);
+  }
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl", good = metrics_line(step_report(1)) + "\n";
+  overwrite(path, good + good + "{}\n" + good);
+  CHECK(message_of([&] { read_metrics(path, [](const Report&) {}); }) ==
+        path + ":3: must be a line of metrics as this program writes it");
+  overwrite(path, good + good + "{\"kind\":");
+  int lines = 0;
+  read_metrics(path, [&](const Report&) { ++lines; });
+  CHECK(lines == 2);
+}
+
 TEST_CASE("a validation's line") {
   ValidationReport report;
   report.step = 10;
@@ -104,7 +155,7 @@ TEST_CASE("what is no line of metrics ends the file that is kept") {
                              "{\"step\":2,",
                              std::string(5000, '\0'),
                              std::string(200'000, '[') + "\n",
-                             std::string(3 << 20, 'x')};
+                             std::string(5 << 20, 'x')};
   for (const std::string& tail : bad) {
     write_file_atomically(path, good + tail + good);
     MetricsFile(path, 50).write(step_report(2));

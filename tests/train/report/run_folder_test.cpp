@@ -20,7 +20,7 @@ std::string refusal(const std::string& path, const std::string& resume) {
 
 TEST_CASE("a new run makes its folder and those above it") {
   const TemporaryFolder folder;
-  const RunFolder run(folder / "runs/tiny", "auto");
+  RunFolder run(folder / "runs/tiny", "auto");
   CHECK(kind_of(folder / "runs/tiny") == PathKind::folder);
   CHECK(run.metrics_path() == folder / "runs/tiny/metrics.jsonl");
   run.write_config("a: 1\n");
@@ -31,7 +31,7 @@ TEST_CASE("a run is gone on with, and never overwritten") {
   const TemporaryFolder folder;
   const std::string path = folder / "tiny";
   for (const std::string trace : {"metrics.jsonl", "checkpoints/step-00000010"}) {
-    { RunFolder(path, "none"); }
+    RunFolder(path, "none").write_config("a: 1\n");
     CHECK(refusal(path, "none") == "no error");  // it holds nothing yet
     if (trace == "metrics.jsonl") {
       overwrite(path + "/" + trace, "{}\n");
@@ -48,6 +48,18 @@ TEST_CASE("a run is gone on with, and never overwritten") {
           std::string::npos);
     remove_folder(path);
   }
+}
+
+TEST_CASE("a folder in which no run began is removed again, and no other") {
+  const TemporaryFolder folder;
+  { const RunFolder run(folder / "runs/tiny", "auto"); }
+  CHECK(kind_of(folder / "runs/tiny") == PathKind::none);
+  make_folders(folder / "runs/own");
+  { const RunFolder run(folder / "runs/own", "auto"); }
+  CHECK(kind_of(folder / "runs/own") == PathKind::folder);
+  RunFolder(folder / "runs/tiny", "auto").write_config("a: 1\n");
+  { const RunFolder run(folder / "runs/tiny", "auto"); }
+  CHECK(kind_of(folder / "runs/tiny/config.yaml") == PathKind::file);
 }
 
 TEST_CASE("a new run may start from another run's checkpoint") {

@@ -1,0 +1,227 @@
+#include "train/report/tensorboard_file.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "tests/train/temporary_folder.h"
+#include "train/report/crc32c.h"
+
+using namespace smoe;
+
+namespace {
+
+// ---- a decoder that shares nothing with the writer
+// -----------------------------------------------
+
+// CRC-32C bit by bit, as the polynomial's division is defined, on reflected bits.
+std::uint32_t slow_crc32c(std::string_view bytes) {
+  std::uint32_t rest = 0xFFFFFFFFu;
+  for (const char c : bytes) {
+    for (int bit = 0; bit < 8; ++bit) {
+      const bool is_odd = ((rest ^ (static_cast<unsigned char>(c) >> bit)) & 1) != 0;
+      rest >>= 1;
+      if (is_odd) rest ^= 0x82F63B78u;
+    }
+  }
+  return rest ^ 0xFFFFFFFFu;
+}
+
+std::uint32_t unmasked(std::uint32_t masked) {
+  const std::uint32_t rotated = masked - 0xA282EAD8u;
+  return rotated >> 17 | rotated << 15;
+}
+
+template <class T>
+T take(std::string_view& bytes) {
+  T value;
+  REQUIRE(bytes.size() >= sizeof value);
+  std::memcpy(&value, bytes.data(), sizeof value);
+  bytes.remove_prefix(sizeof value);
+  return value;
+}
+
+std::string_view take(std::string_view& bytes, std::size_t size) {
+  REQUIRE(bytes.size() >= size);
+  const std::string_view part = bytes.substr(0, size);
+  bytes.remove_prefix(size);
+  return part;
+}
+
+std::vector<std::string_view> records_of(std::string_view file) {
+  std::vector<std::string_view> records;
+  while (!file.empty()) {
+    const std::string_view length_bytes = file.substr(0, 8);
+    const auto length = take<std::uint64_t>(file);
+    REQUIRE(unmasked(take<std::uint32_t>(file)) == slow_crc32c(length_bytes));
+    records.push_back(take(file, length));
+    REQUIRE(unmasked(take<std::uint32_t>(file)) == slow_crc32c(records.back()));
+  }
+  return records;
+}
+
+std::uint64_t take_varint(std::string_view& bytes) {
+  std::uint64_t value = 0;
+  for (int shift = 0;; shift += 7) {
+    REQUIRE(shift < 64);
+    const auto byte = static_cast<unsigned char>(take(bytes, 1)[0]);
+    value |= static_cast<std::uint64_t>(byte & 0x7F) << shift;
+    if (byte < 0x80) return value;
+  }
+}
+
+struct DecodedEvent {
+  double wall_time = 0;
+  std::int64_t step = 0;
+  std::string version;
+  int session_status = 0;
+  std::map<std::string, float> scalars;
+};
+
+void decode_value(std::string_view bytes, DecodedEvent& event) {
+  std::string tag;
+  std::optional<float> scalar;
+  while (!bytes.empty()) {
+    const std::uint64_t key = take_varint(bytes);
+    if (key == (1 << 3 | 2)) {
+      tag = take(bytes, take_varint(bytes));
+    } else {
+      REQUIRE(key == (2 << 3 | 5));
+      scalar = take<float>(bytes);
+    }
+  }
+  REQUIRE(scalar);
+  CHECK(event.scalars.emplace(tag, *scalar).second);
+}
+
+DecodedEvent decode(std::string_view bytes) {
+  DecodedEvent event;
+  while (!bytes.empty()) {
+    const std::uint64_t key = take_varint(bytes);
+    if (key == (1 << 3 | 1)) {
+      event.wall_time = take<double>(bytes);
+    } else if (key == (2 << 3 | 0)) {
+      event.step = static_cast<std::int64_t>(take_varint(bytes));
+    } else {
+      std::string_view part = take(bytes, take_varint(bytes));
+      if (key == (3 << 3 | 2)) {
+        event.version = part;
+      } else if (key == (7 << 3 | 2)) {
+        REQUIRE(take_varint(part) == (1 << 3 | 0));
+        event.session_status = static_cast<int>(take_varint(part));
+      } else {
+        REQUIRE(key == (5 << 3 | 2));
+        while (!part.empty()) {
+          REQUIRE(take_varint(part) == (1 << 3 | 2));
+          decode_value(take(part, take_varint(part)), event);
+        }
+      }
+    }
+  }
+  return event;
+}
+
+std::vector<DecodedEvent> events_in(const std::string& path) {
+  const std::string file = read_file(path, 1 << 20);
+  std::vector<DecodedEvent> events;
+  for (const std::string_view record : records_of(file)) events.push_back(decode(record));
+  return events;
+}
+
+StepReport step_at(std::int64_t step) {
+  StepReport report;
+  report.step = step;
+  report.loss = 2.5;
+  report.lr = 1e-3;
+  report.grad_norm = std::nan("");
+  report.memory_bytes = {1, 2, 3, 4, std::int64_t{1} << 40};
+  report.layers.resize(11);
+  report.layers[10].z_loss = 7;
+  return report;
+}
+
+}  // namespace
+
+TEST_CASE("CRC-32C of the vectors that RFC 3720 gives") {
+  std::string ascending, descending;
+  for (int i = 0; i < 32; ++i) {
+    ascending += static_cast<char>(i);
+    descending += static_cast<char>(31 - i);
+  }
+  CHECK(crc32c("") == 0);
+  CHECK(crc32c("123456789") == 0xE3069283u);
+  CHECK(crc32c(std::string(32, '\0')) == 0x8A9136AAu);
+  CHECK(crc32c(std::string(32, '\xFF')) == 0x62A8AB43u);
+  CHECK(crc32c(ascending) == 0x46DD794Eu);
+  CHECK(crc32c(descending) == 0x113FDB5Cu);
+}
+
+TEST_CASE("a record is framed as TensorFlow frames it") {
+  CHECK(tensorboard_record("") ==
+        std::string("\0\0\0\0\0\0\0\0\x29\x03\x98\x07\xd8\xea\x82\xa2", 16));
+  for (const std::size_t size : {1, 127, 128, 300, 70'000}) {
+    const std::string data(size, 'x');
+    const std::string record = tensorboard_record(data);
+    CHECK(record.size() == size + 16);
+    CHECK(records_of(record) == std::vector<std::string_view>{data});
+  }
+}
+
+TEST_CASE("an event holds time, step and scalars") {
+  for (const std::int64_t step : {0, 1, 127, 128, 1'000'000'000}) {
+    const DecodedEvent event =
+        decode(tensorboard_event(1.7e9 + 0.25, step, {{"a", 1.5}, {std::string(200, 'b'), -2}}));
+    CHECK(event.wall_time == 1.7e9 + 0.25);
+    CHECK(event.step == step);
+    CHECK(event.scalars ==
+          std::map<std::string, float>{{"a", 1.5F}, {std::string(200, 'b'), -2.F}});
+  }
+}
+
+TEST_CASE("a run's file says what its reports say") {
+  const TemporaryFolder folder;
+  {
+    TensorboardFile file(folder.path(), 0);
+    file.write(StartReport{});
+    file.write(ValidationReport{.loss = 5, .bits_per_byte = 8});
+    file.write(step_at(1));
+    file.write(step_at(300));
+  }
+  const auto files = list_folder(folder.path());
+  REQUIRE(files.size() == 1);
+  CHECK(files[0].name.starts_with("events.out.tfevents.1"));
+  const auto events = events_in(folder / files[0].name);
+  REQUIRE(events.size() == 5);
+  CHECK(events[0].version == "brain.Event:2");
+  CHECK(events[1].session_status == 1);
+  CHECK(events[1].step == 0);
+  CHECK(events[2].scalars ==
+        std::map<std::string, float>{{"validation/loss", 5.F}, {"validation/bits_per_byte", 8.F}});
+  CHECK(events[4].step == 300);
+  CHECK(events[4].wall_time >= events[3].wall_time);
+  CHECK(events[4].scalars.at("train/loss") == 2.5F);
+  CHECK(events[4].scalars.at("train/lr") == 1e-3F);
+  CHECK(std::isnan(events[4].scalars.at("train/grad_norm")));
+  CHECK(events[4].scalars.at("memory_bytes/workspace") == 0x1p40F);
+  CHECK(events[4].scalars.at("z_loss/layer_10") == 7.F);
+}
+
+TEST_CASE("a process that goes on writes a file that is read later and takes back later steps") {
+  const TemporaryFolder folder;
+  overwrite(folder / "events.out.tfevents.3000000000.other-host", "");
+  for (const std::int64_t step : {300, 200})
+    TensorboardFile(folder.path(), step).write(step_at(step));
+  const auto files = list_folder(folder.path());
+  REQUIRE(files.size() == 3);
+  const std::int64_t steps[] = {300, 200};
+  for (int i = 0; i < 2; ++i) {
+    const std::string& name = files[i + 1].name;
+    CHECK(name.starts_with("events.out.tfevents.300000000" + std::to_string(i + 1) + "."));
+    const auto events = events_in(folder / name);
+    CHECK(events.at(1).session_status == 1);
+    CHECK(events.at(1).step == steps[i] + 1);
+  }
+}

@@ -1,0 +1,53 @@
+// `smoe report RUN`: report.html of a run, made again from its metrics and configuration.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "core/base/check.h"
+#include "core/io.h"
+#include "train/commands/commands.h"
+#include "train/report/metrics_file.h"
+#include "train/report/report_page.h"
+#include "train/report/run_folder.h"
+
+namespace smoe {
+namespace {
+
+struct Options {
+  std::string run, output;
+};
+
+int run_report(const Options& options) {
+  const RunPaths paths(options.run);
+  for (const std::string& part : {paths.metrics_path(), paths.config_path()})
+    SMOE_CHECK(kind_of(part) == PathKind::file, options.run,
+               ": must be the folder of a run; got one without ", name_of_path(part));
+  const Config config = load_config(paths.config_path());
+  RunHistory history;
+  read_metrics(paths.metrics_path(), [&](const Report& report) { history.add(report); });
+  const std::string output = options.output.empty() ? paths.report_path() : options.output;
+  write_file_atomically(output, report_page(history, config));
+  std::cout << output << "\n";
+  return 0;
+}
+
+}  // namespace
+
+Command add_report_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("report", "Make a run's report.html from its metrics");
+  command->add_option("RUN", options->run, "Folder of a run, finished or not")->required();
+  command
+      ->add_option("--output", options->output,
+                   "Where the page goes, instead of report.html in the run's folder")
+      ->type_name("FILE");
+  command->footer(
+      "A run keeps its page up to date itself; this is for runs that were killed, and for copies.\n"
+      "\n"
+      "Examples:\n"
+      "  smoe report runs/tiny\n"
+      "  smoe report runs/tiny --output /tmp/tiny.html");
+  return {command, [options] { return run_report(*options); }};
+}
+
+}  // namespace smoe

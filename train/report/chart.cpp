@@ -1,0 +1,229 @@
+#include "train/report/chart.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+namespace smoe {
+namespace {
+
+// The coordinates of a plot's SVG, whatever its size on the page.
+constexpr double kWidth = 1000, kHeight = 300;
+constexpr int kStepTicks = 5, kValueTicks = 5;
+
+/// Text that grows.
+class Html {
+ public:
+  template <class... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+  }
+  void add_text(std::string_view text) { text_.append(text.data(), text.data() + text.size()); }
+  std::string take() const { return fmt::to_string(text_); }
+
+ private:
+  fmt::memory_buffer text_;
+};
+
+/// Where the points of a chart are in its SVG.
+struct Plot {
+  Axis x, y;
+
+  double left(double step) const { return kWidth * x.place(step); }
+  double top(double value) const { return kHeight * (1 - y.place(value)); }
+};
+
+std::string value_label(double value, Unit unit) {
+  if (unit == Unit::number) return short_number(value);
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int power = 0;
+  for (; value >= 999.5 && power < 4; ++power) value /= 1024;
+  return fmt::format("{:.3g} {}", value, kUnits[power]);
+}
+
+Axis value_axis(const Chart& chart, double low, double high) {
+  if (chart.is_log && low > 0) return log_axis_around(low, high);
+  return axis_around(chart.is_from_zero ? std::min(low, 0.0) : low, high, kValueTicks, chart.unit);
+}
+
+void add_legend(Html& html, const Chart& chart) {
+  if (chart.curves.size() < 2) return;
+  html.add_text("<div class=\"legend\">");
+  for (const Curve& curve : chart.curves)
+    html.add("<span><i style=\"background:var({})\"></i>{}</span>", curve.colour,
+             escaped(curve.name));
+  html.add_text("</div>");
+}
+
+// What the pointer shows, for the script of the page: names, then one group a step.
+void add_values(Html& html, const Chart& chart) {
+  html.add_text(" data-names=\"");
+  for (const Curve& curve : chart.curves) html.add("{}|", escaped(curve.name));
+  html.add_text("\" data-points=\"");
+  std::vector<std::size_t> next(chart.curves.size(), 0);
+  const auto step_at = [&](std::size_t c) {
+    const auto& points = chart.curves[c].points;
+    return next[c] < points.size() ? points[next[c]].step : INFINITY;
+  };
+  for (;;) {
+    double step = INFINITY;
+    for (std::size_t c = 0; c < next.size(); ++c) step = std::min(step, step_at(c));
+    if (std::isinf(step)) break;
+    html.add("{:.0f}", step);
+    for (std::size_t c = 0; c < next.size(); ++c) {
+      const bool has_value = step_at(c) == step;
+      html.add("|{}",
+               has_value ? value_label(chart.curves[c].points[next[c]].value, chart.unit) : "");
+      next[c] += has_value;
+    }
+    html.add_text(";");
+  }
+  html.add_text("\"");
+}
+
+// The card of a chart around the shapes that `add_shapes(html, plot)` draws.
+template <class AddShapes>
+std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
+  Html html;
+  html.add_text(card_head(chart.title, chart.note));
+  add_legend(html, chart);
+  html.add("<div class=\"plot\" data-last=\"{:.0f}\"", plot.x.high);
+  add_values(html, chart);
+  html.add("><svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">", kWidth,
+           kHeight);
+  for (const Tick& tick : plot.y.ticks)
+    html.add("<path class=\"grid\" d=\"M0 {:.1f}h{}\"/>", kHeight * (1 - tick.at), kWidth);
+  for (const std::int64_t step : chart.marks)
+    html.add("<path class=\"mark\" d=\"M{:.1f} 0v{}\"/>", plot.left(static_cast<double>(step)),
+             kHeight);
+  add_shapes(html, plot);
+  html.add_text("</svg>");
+  for (const Tick& tick : plot.y.ticks)
+    html.add("<span class=\"y\" style=\"top:{:.2f}%\">{}</span>", 100 * (1 - tick.at), tick.label);
+  html.add_text(step_labels(plot.x));
+  html.add_text("</div></figure>");
+  return html.take();
+}
+
+// "M x y L x y ..." through `points`, `get(point)` their values; or on from where the path is.
+template <class Points, class Get>
+void add_line(Html& html, const Plot& plot, const Points& points, Get get, char command = 'M') {
+  for (const Point& point : points) {
+    html.add("{}{:.1f} {:.1f}", command, plot.left(point.step), plot.top(get(point)));
+    command = 'L';
+  }
+}
+
+std::vector<Point> reversed(const std::vector<Point>& points) {
+  return {points.rbegin(), points.rend()};
+}
+
+void add_curve(Html& html, const Plot& plot, const Curve& curve) {
+  const bool has_band = std::any_of(curve.points.begin(), curve.points.end(),
+                                    [](const Point& p) { return p.high > p.low; });
+  if (has_band) {
+    html.add("<path class=\"band\" style=\"fill:var({})\" d=\"", curve.colour);
+    add_line(html, plot, curve.points, [](const Point& p) { return p.high; });
+    add_line(
+        html, plot, reversed(curve.points), [](const Point& p) { return p.low; }, 'L');
+    html.add_text("Z\"/>");
+  }
+  html.add("<path class=\"line\" style=\"stroke:var({})\" d=\"", curve.colour);
+  add_line(html, plot, curve.points, [](const Point& p) { return p.value; });
+  html.add_text("\"/>");
+  if (!curve.has_dots && curve.points.size() > 1) return;
+  // A line of no length with round ends is a dot that keeps its shape however the plot stretches.
+  html.add("<path class=\"dots\" style=\"stroke:var({})\" d=\"", curve.colour);
+  for (const Point& p : curve.points)
+    html.add("M{:.1f} {:.1f}h0", plot.left(p.step), plot.top(p.value));
+  html.add_text("\"/>");
+}
+
+}  // namespace
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string card_head(const std::string& title, const std::string& note, bool is_wide) {
+  return fmt::format(
+      "<figure class=\"card{}\"><figcaption><b>{}</b> <small>{}</small></figcaption>",
+      is_wide ? " wide" : "", escaped(title), escaped(note));
+}
+
+std::string step_labels(const Axis& x) {
+  std::string html;
+  for (const Tick& tick : x.ticks)
+    html += fmt::format("<span class=\"x\" style=\"left:{:.2f}%\">{}</span>", 100 * tick.at,
+                        tick.label);
+  return html;
+}
+
+std::string line_chart(const Chart& chart) {
+  double low = INFINITY, high = -INFINITY;
+  for (const Curve& curve : chart.curves) {
+    for (const Point& p : curve.points) {
+      low = std::min(low, p.low);
+      high = std::max(high, p.high);
+    }
+  }
+  if (low > high) return "";
+  const Plot plot{axis_from(0, chart.last_step, kStepTicks, true), value_axis(chart, low, high)};
+  return card(chart, plot, [&](Html& html, const Plot& p) {
+    for (const Curve& curve : chart.curves) add_curve(html, p, curve);
+  });
+}
+
+std::string stacked_chart(const Chart& chart) {
+  if (chart.curves.empty() || chart.curves[0].points.empty()) return "";
+  const std::size_t num_points = chart.curves[0].points.size();
+  // borders[i] has curve i - 1's upper edge, which is curve i's lower one.
+  std::vector<std::vector<Point>> borders{chart.curves[0].points};
+  for (Point& p : borders[0]) p.value = 0;
+  double high = 0;
+  for (const Curve& curve : chart.curves) {
+    std::vector<Point> edge = borders.back();
+    for (std::size_t i = 0; i < num_points; ++i) {
+      edge[i].value += curve.points[i].value;
+      high = std::max(high, edge[i].value);
+    }
+    borders.push_back(std::move(edge));
+  }
+  const Plot plot{axis_from(0, chart.last_step, kStepTicks, true),
+                  axis_around(0, high, kValueTicks, chart.unit)};
+  return card(chart, plot, [&](Html& html, const Plot& p) {
+    const auto value = [](const Point& point) { return point.value; };
+    for (std::size_t c = 0; c < chart.curves.size(); ++c) {
+      html.add("<path class=\"area\" style=\"fill:var({})\" d=\"", chart.curves[c].colour);
+      add_line(html, p, borders[c + 1], value);
+      add_line(html, p, reversed(borders[c]), value, 'L');
+      html.add_text("Z\"/>");
+    }
+  });
+}
+
+}  // namespace smoe

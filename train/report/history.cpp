@@ -1,0 +1,106 @@
+#include "train/report/history.h"
+
+#include <cmath>
+
+namespace smoe {
+namespace {
+
+constexpr std::size_t kMaxRestarts = 50;
+
+Spread spread_of(double value) {
+  Spread spread;
+  spread.add(value);
+  return spread;
+}
+
+bool is_same_shape(const LoadBin& a, const LoadBin& b) {
+  return std::equal(a.rows.begin(), a.rows.end(), b.rows.begin(), b.rows.end(),
+                    [](const auto& x, const auto& y) { return x.size() == y.size(); });
+}
+
+}  // namespace
+
+void Spread::add(double value) {
+  if (!std::isfinite(value)) return;
+  ++count;
+  sum += value;
+  least = std::min(least, value);
+  largest = std::max(largest, value);
+}
+
+void Spread::merge(const Spread& other) {
+  count += other.count;
+  sum += other.sum;
+  least = std::min(least, other.least);
+  largest = std::max(largest, other.largest);
+}
+
+void StepBin::merge(const StepBin& other) {
+  for (Spread StepBin::*figure :
+       {&StepBin::step, &StepBin::loss, &StepBin::lr, &StepBin::grad_norm, &StepBin::tokens_per_s,
+        &StepBin::imbalance, &StepBin::dead_experts, &StepBin::entropy, &StepBin::balance_loss,
+        &StepBin::z_loss})
+    (this->*figure).merge(other.*figure);
+  if (other.peak_bytes <= peak_bytes) return;
+  peak_bytes = other.peak_bytes;
+  memory_bytes = other.memory_bytes;
+}
+
+// Rows of another shape, which only an edited file can hold, are left out.
+void LoadBin::merge(const LoadBin& other) {
+  step.merge(other.step);
+  if (!is_same_shape(*this, other)) return;
+  for (std::size_t l = 0; l < rows.size(); ++l)
+    for (std::size_t e = 0; e < rows[l].size(); ++e) rows[l][e] += other.rows[l][e];
+}
+
+void ValidationBin::merge(const ValidationBin& other) {
+  step.merge(other.step);
+  loss.merge(other.loss);
+  bits_per_byte.merge(other.bits_per_byte);
+}
+
+void RunHistory::add(const Report& report) {
+  std::visit([this](const auto& r) { take(r); }, report);
+}
+
+void RunHistory::take(const StartReport& report) {
+  earlier_s_ = trained_s();
+  if (last_step_) last_step_->elapsed_s = 0;
+  last_start_ = report;
+  if (report.step == 0 || (!restarts_.empty() && restarts_.back() == report.step)) return;
+  restarts_.push_back(report.step);
+  if (restarts_.size() > kMaxRestarts) restarts_.erase(restarts_.begin());
+}
+
+void RunHistory::take(const StepReport& report) {
+  StepBin bin{.loss = spread_of(report.loss),
+              .lr = spread_of(report.lr),
+              .grad_norm = spread_of(report.grad_norm),
+              .tokens_per_s = spread_of(report.tokens_per_s),
+              .imbalance = spread_of(report.imbalance),
+              .dead_experts = spread_of(static_cast<double>(report.dead_experts)),
+              .peak_bytes = report.peak_bytes,
+              .memory_bytes = report.memory_bytes};
+  LoadBin load;
+  for (const LayerReport& layer : report.layers) {
+    bin.entropy.add(layer.load.entropy);
+    bin.balance_loss.add(layer.balance_loss);
+    bin.z_loss.add(layer.z_loss);
+    load.rows.push_back(layer.expert_rows);
+  }
+  const bool fits = loads_.empty() || is_same_shape(loads_.bins().back(), load);
+  if (!load.rows.empty() && fits) loads_.add(report.step, std::move(load));
+  steps_.add(report.step, std::move(bin));
+  last_step_ = report;
+  peak_bytes_ = std::max(peak_bytes_, report.peak_bytes);
+  num_skipped_ += report.is_skipped;
+}
+
+void RunHistory::take(const ValidationReport& report) {
+  validations_.add(report.step, {.loss = spread_of(report.loss),
+                                 .bits_per_byte = spread_of(report.bits_per_byte)});
+  last_validation_ = report;
+}
+
+}  // namespace smoe

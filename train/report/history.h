@@ -1,0 +1,126 @@
+// What a run told so far, in bounded memory: the reports of neighbouring steps fall into bins, and
+// where there would be too many bins every two of them become one.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "train/report/metrics_line.h"
+
+namespace smoe {
+
+/// Least, mean and largest of the finite numbers among those added.
+struct Spread {
+  std::int64_t count = 0;
+  double sum = 0;
+  double least = std::numeric_limits<double>::infinity();
+  double largest = -std::numeric_limits<double>::infinity();
+
+  void add(double value);
+  void merge(const Spread& other);
+  bool empty() const { return count == 0; }
+  double mean() const { return sum / static_cast<double>(count); }
+};
+
+/// Bins over steps, in order. A Bin has a Spread `step` and `merge(const Bin&)`.
+template <class Bin>
+class Binned {
+ public:
+  explicit Binned(std::size_t max_bins) : max_bins_(max_bins) {}
+
+  /// `one` is what happened at `step`, which is none before the last one added.
+  void add(std::int64_t step, Bin one) {
+    one.step.add(static_cast<double>(step));
+    place(step / width_, std::move(one));
+    while (bins_.size() > max_bins_) halve();
+  }
+  const std::vector<Bin>& bins() const { return bins_; }
+  bool empty() const { return bins_.empty(); }
+
+ private:
+  void place(std::int64_t index, Bin bin) {
+    if (!bins_.empty() && indices_.back() == index) {
+      bins_.back().merge(bin);
+    } else {
+      bins_.push_back(std::move(bin));
+      indices_.push_back(index);
+    }
+  }
+  void halve() {
+    width_ *= 2;
+    const std::vector<Bin> bins = std::exchange(bins_, {});
+    const std::vector<std::int64_t> indices = std::exchange(indices_, {});
+    for (std::size_t i = 0; i < bins.size(); ++i) place(indices[i] / 2, bins[i]);
+  }
+
+  std::size_t max_bins_;
+  std::int64_t width_ = 1;  // steps of a bin
+  std::vector<Bin> bins_;
+  std::vector<std::int64_t> indices_;  // step / width_ of each bin
+};
+
+/// Steps of training.
+struct StepBin {
+  Spread step{}, loss{}, lr{}, grad_norm{}, tokens_per_s{}, imbalance{}, dead_experts{};
+  Spread entropy{}, balance_loss{}, z_loss{};  ///< over steps and layers
+  std::int64_t peak_bytes = 0;
+  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< of that peak
+
+  void merge(const StepBin& other);
+};
+
+/// Rows of each expert, layer after layer, summed over steps.
+struct LoadBin {
+  Spread step{};
+  std::vector<std::vector<std::int64_t>> rows{};  ///< [L][E]
+
+  void merge(const LoadBin& other);
+};
+
+struct ValidationBin {
+  Spread step{}, loss{}, bits_per_byte{};
+
+  void merge(const ValidationBin& other);
+};
+
+class RunHistory {
+ public:
+  /// Reports come in the order of the metrics file; the same reports in the same order make the
+  /// same history.
+  void add(const Report& report);
+
+  const std::vector<StepBin>& steps() const { return steps_.bins(); }
+  const std::vector<LoadBin>& loads() const { return loads_.bins(); }
+  const std::vector<ValidationBin>& validations() const { return validations_.bins(); }
+
+  const std::optional<StartReport>& last_start() const { return last_start_; }
+  const std::optional<StepReport>& last_step() const { return last_step_; }
+  const std::optional<ValidationReport>& last_validation() const { return last_validation_; }
+  /// Steps after which a process went on with the run, the last few.
+  const std::vector<std::int64_t>& restarts() const { return restarts_; }
+
+  double trained_s() const { return earlier_s_ + (last_step_ ? last_step_->elapsed_s : 0); }
+  std::int64_t peak_bytes() const { return peak_bytes_; }
+  std::int64_t num_skipped() const { return num_skipped_; }
+
+ private:
+  void take(const StartReport& report);
+  void take(const StepReport& report);
+  void take(const ValidationReport& report);
+
+  Binned<StepBin> steps_{500};
+  Binned<LoadBin> loads_{120};
+  Binned<ValidationBin> validations_{250};
+  std::optional<StartReport> last_start_;
+  std::optional<StepReport> last_step_;
+  std::optional<ValidationReport> last_validation_;
+  std::vector<std::int64_t> restarts_;
+  double earlier_s_ = 0;  // trained by earlier processes
+  std::int64_t peak_bytes_ = 0;
+  std::int64_t num_skipped_ = 0;
+};
+
+}  // namespace smoe

@@ -1,0 +1,232 @@
+#include "train/report/metrics_line.h"
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Collects the fields of one line; the last one names the numbers JSON cannot hold.
+class Writer {
+ public:
+  explicit Writer(const char* kind) : fields_{{"kind", kind}} {}
+
+  template <class T>
+  void value(const char* name, const T& value) {
+    fields_[name] = json_of(name, value);
+  }
+  template <class T>
+  void value_of(const char* section, const char* name, const T& value) {
+    fields_[section][name] = json_of(concat(section, ".", name), value);
+  }
+  /// A list of one member of each layer.
+  template <class Get>
+  void column(const std::vector<LayerReport>& layers, const char* name, Get get) {
+    Json list = Json::array();
+    for (const LayerReport& layer : layers)
+      list.push_back(json_of(concat("layers.", name, ".", list.size()), get(layer)));
+    fields_["layers"][name] = std::move(list);
+  }
+
+  std::string text() {
+    if (!nonfinite_.empty()) fields_["nonfinite"] = nonfinite_;
+    return fields_.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+
+ private:
+  template <class T>
+  Json json_of(const std::string&, const T& value) {
+    return value;
+  }
+  Json json_of(const std::string& path, double value) {
+    if (std::isfinite(value)) return value;
+    nonfinite_[path] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+    return nullptr;
+  }
+
+  Json fields_;
+  Json nonfinite_;
+};
+
+/// The other way; what the line lacks stays as it was.
+class Reader {
+ public:
+  explicit Reader(const Json& fields) : fields_(fields) {
+    const auto named = fields.find("nonfinite");
+    if (named != fields.end()) nonfinite_ = *named;
+  }
+
+  template <class T>
+  void value(const char* name, T& value) {
+    read(fields_, name, name, value);
+  }
+  template <class T>
+  void value_of(const char* section, const char* name, T& value) {
+    if (const Json* fields = section_of(section))
+      read(*fields, name, concat(section, ".", name), value);
+  }
+  template <class Get>
+  void column(std::vector<LayerReport>& layers, const char* name, Get get) {
+    const Json* section = section_of("layers");
+    if (!section || !section->contains(name)) return;
+    const Json& list = section->at(name);
+    if (layers.empty()) layers.resize(list.size());
+    SMOE_CHECK(list.is_array() && list.size() == layers.size(),
+               "the lists of \"layers\" must be equally long");
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      convert(list[i], concat("layers.", name, ".", i), get(layers[i]));
+  }
+
+ private:
+  // Null where the line has no such section.
+  const Json* section_of(const char* name) const {
+    const auto found = fields_.find(name);
+    if (found == fields_.end()) return nullptr;
+    SMOE_CHECK(found->is_object(), "\"", name, "\" must be an object");
+    return &*found;
+  }
+  template <class T>
+  void read(const Json& fields, const char* name, const std::string& path, T& value) {
+    const auto found = fields.find(name);
+    if (found != fields.end()) convert(*found, path, value);
+  }
+  template <class T>
+  void convert(const Json& json, const std::string&, T& value) {
+    json.get_to(value);
+  }
+  void convert(const Json& json, const std::string& path, double& value) {
+    if (!json.is_null()) {
+      json.get_to(value);
+      return;
+    }
+    const std::string which = nonfinite_.value(path, "nan");
+    const double infinity = std::numeric_limits<double>::infinity();
+    value = which == "inf" ? infinity : which == "-inf" ? -infinity : std::nan("");
+  }
+
+  const Json& fields_;
+  Json nonfinite_ = Json::object();
+};
+
+// The fields of each kind of report, once for writing and reading: `Report` is const or not.
+
+template <class Archive, class Report>
+void start_fields(Archive& a, Report& r) {
+  a.value("step", r.step);
+  a.value("steps", r.steps);
+  a.value("time", r.time);
+  a.value("device", r.device);
+  a.value("threads", r.threads);
+  a.value("version", r.version);
+}
+
+template <class Archive, class Layers>
+void layer_fields(Archive& a, Layers& layers) {
+  a.column(
+      layers, "imbalance", [](auto& l) -> auto& { return l.load.imbalance; });
+  a.column(
+      layers, "entropy", [](auto& l) -> auto& { return l.load.entropy; });
+  a.column(
+      layers, "dead_experts", [](auto& l) -> auto& { return l.load.dead; });
+  a.column(
+      layers, "balance_loss", [](auto& l) -> auto& { return l.balance_loss; });
+  a.column(
+      layers, "z_loss", [](auto& l) -> auto& { return l.z_loss; });
+  a.column(
+      layers, "expert_rows", [](auto& l) -> auto& { return l.expert_rows; });
+}
+
+template <class Archive, class Report>
+void step_fields(Archive& a, Report& r) {
+  a.value("step", r.step);
+  a.value("steps", r.steps);
+  a.value("tokens", r.tokens);
+  a.value("loss", r.loss);
+  a.value("balance_loss", r.balance_loss);
+  a.value("z_loss", r.z_loss);
+  a.value("lr", r.lr);
+  a.value("grad_norm", r.grad_norm);
+  a.value("tokens_per_s", r.tokens_per_s);
+  a.value("step_s", r.step_s);
+  a.value("elapsed_s", r.elapsed_s);
+  a.value("peak_bytes", r.peak_bytes);
+  a.value("imbalance", r.imbalance);
+  a.value("dead_experts", r.dead_experts);
+  a.value("skipped", r.is_skipped);
+  for (int c = 0; c < kNumCategories; ++c)
+    a.value_of("memory", name_of(static_cast<Category>(c)), r.memory_bytes[c]);
+  layer_fields(a, r.layers);
+}
+
+template <class Archive, class Report>
+void validation_fields(Archive& a, Report& r) {
+  a.value("step", r.step);
+  a.value("steps", r.steps);
+  a.value("tokens", r.tokens);
+  a.value("loss", r.loss);
+  a.value("bits_per_byte", r.bits_per_byte);
+  a.value("seconds", r.seconds);
+}
+
+template <class Report, class Fields>
+Report read_as(const Json& json, Fields fields) {
+  Report report;
+  Reader reader(json);
+  fields(reader, report);
+  return report;
+}
+
+Report report_of(const Json& json) {
+  const std::string kind = json.at("kind");
+  if (kind == "start")
+    return read_as<StartReport>(json, [](auto& a, auto& r) { start_fields(a, r); });
+  if (kind == "step") return read_as<StepReport>(json, [](auto& a, auto& r) { step_fields(a, r); });
+  SMOE_CHECK(kind == "validation", "\"kind\" must be start, step or validation");
+  return read_as<ValidationReport>(json, [](auto& a, auto& r) { validation_fields(a, r); });
+}
+
+std::string line_of(const StartReport& report) {
+  Writer writer("start");
+  start_fields(writer, report);
+  return writer.text();
+}
+
+std::string line_of(const StepReport& report) {
+  Writer writer("step");
+  step_fields(writer, report);
+  return writer.text();
+}
+
+std::string line_of(const ValidationReport& report) {
+  Writer writer("validation");
+  validation_fields(writer, report);
+  return writer.text();
+}
+
+}  // namespace
+
+std::string metrics_line(const Report& report) {
+  return std::visit([](const auto& r) { return line_of(r); }, report);
+}
+
+Report parse_metrics_line(std::string_view line) {
+  try {
+    return report_of(Json::parse(line));
+  } catch (const Json::exception&) {
+    throw UsageError("must be a line of metrics as this program writes it");
+  }
+}
+
+std::int64_t step_of_metrics_line(std::string_view line) {
+  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return -1;
+  const auto step = json.find("step");
+  return step != json.end() && step->is_number_integer() ? step->get<std::int64_t>() : -1;
+}
+
+}  // namespace smoe

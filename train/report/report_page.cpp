@@ -1,0 +1,226 @@
+#include "train/report/report_page.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "layers/model_size.h"
+#include "train/report/chart.h"
+#include "train/report/console_line.h"
+#include "train/report/format.h"
+#include "train/report/load_map.h"
+#include "train/report/page_style.h"
+
+namespace smoe {
+namespace {
+
+// ---- headline ----------------------------------------------------------------------------------
+
+std::string tile(const std::string& name, const std::string& value, bool is_trouble = false) {
+  return fmt::format("<div class=\"tile\"><small>{}</small><b{}>{}</b></div>", name,
+                     is_trouble ? " class=\"trouble\"" : "", escaped(value));
+}
+
+std::string tiles(const RunHistory& history) {
+  std::string html = "<div class=\"tiles\">";
+  if (const auto& step = history.last_step()) {
+    html += tile("training loss", fmt::format("{:.4f}", step->loss), !std::isfinite(step->loss));
+  }
+  if (const auto& validation = history.last_validation()) {
+    html += tile("validation loss", fmt::format("{:.4f}", validation->loss));
+    html += tile("bits per byte", fmt::format("{:.4f}", validation->bits_per_byte));
+  }
+  if (const auto& step = history.last_step()) {
+    html += tile("tokens per second", short_count(step->tokens_per_s));
+    html += tile("tokens trained on", short_count(static_cast<double>(step->tokens)));
+    html += tile("time trained", format_duration(history.trained_s()));
+    if (step->step < step->steps)
+      html += tile("time to go",
+                   format_duration(static_cast<double>(step->steps - step->step) * step->step_s));
+    html += tile("peak memory", format_bytes(history.peak_bytes()));
+    html += tile("expert imbalance", fmt::format("{:.2f}", step->imbalance));
+    html += tile("dead experts", std::to_string(step->dead_experts), step->dead_experts > 0);
+  }
+  if (history.num_skipped() > 0)
+    html += tile("steps skipped", std::to_string(history.num_skipped()), true);
+  return html + "</div>";
+}
+
+// "10, 1,200"; of many the last few.
+std::string listed(const std::vector<std::int64_t>& steps) {
+  constexpr std::size_t kMost = 5;
+  std::string text = steps.size() > kMost ? "..., " : "";
+  for (std::size_t i = steps.size() - std::min(kMost, steps.size()); i < steps.size(); ++i)
+    text += grouped(steps[i]) + (i + 1 < steps.size() ? ", " : "");
+  return text;
+}
+
+std::string headline(const RunHistory& history, const Config& config) {
+  const ModelConfig& m = config.model;
+  const ModelSize size = model_size(m);
+  const std::int64_t step = history.last_step() ? history.last_step()->step : 0;
+  std::string html = fmt::format("<h1>{}</h1>", escaped(config.run.name));
+  html += fmt::format(
+      "<p>{} parameters, {} active · {} layers of width {} · {} experts of width {}, top {}</p>",
+      short_count(static_cast<double>(size.total)), short_count(static_cast<double>(size.active)),
+      m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k);
+  html += fmt::format("<p>{} · {} tokens a step", escaped(config.data.path),
+                      grouped(config.train.global_batch * config.train.seq_len));
+  if (const auto& start = history.last_start())
+    html += fmt::format(" · {}, {} threads · started {}", escaped(start->device), start->threads,
+                        escaped(start->time));
+  html += "</p>";
+  const std::string restarts =
+      history.restarts().empty()
+          ? ""
+          : fmt::format(" · dashed lines: gone on after step {}", listed(history.restarts()));
+  return html + fmt::format("<p>step {} of {}{}</p><progress value=\"{}\" max=\"{}\"></progress>",
+                            grouped(step), grouped(config.train.steps), restarts, step,
+                            config.train.steps);
+}
+
+// ---- curves ------------------------------------------------------------------------------------
+
+// The curve of one figure; bins without a finite value are left out.
+template <class Bin>
+Curve curve_of(const std::vector<Bin>& bins, Spread Bin::*figure, const std::string& name,
+               const std::string& colour) {
+  Curve curve{.name = name, .colour = colour, .points = {}};
+  for (const Bin& bin : bins) {
+    const Spread& spread = bin.*figure;
+    if (!spread.empty())
+      curve.points.push_back({bin.step.mean(), spread.mean(), spread.least, spread.largest});
+  }
+  return curve;
+}
+
+class Charts {
+ public:
+  explicit Charts(const RunHistory& history) : history_(history) {
+    if (history.last_step()) last_step_ = static_cast<double>(history.last_step()->step);
+    if (const auto& validation = history.last_validation())
+      last_step_ = std::max(last_step_, static_cast<double>(validation->step));
+  }
+
+  double last_step() const { return last_step_; }
+
+  std::string loss() const {
+    Chart chart = titled("Loss", "cross-entropy, nats a token");
+    chart.curves.push_back(step_curve(&StepBin::loss, "training"));
+    Curve validation =
+        curve_of(history_.validations(), &ValidationBin::loss, "validation", "--series-2");
+    validation.has_dots = validation.points.size() <= 60;
+    chart.curves.push_back(std::move(validation));
+    return line_chart(chart);
+  }
+
+  std::string bits_per_byte() const {
+    Chart chart = titled("Validation", "bits per byte; 8 is knowing nothing");
+    chart.curves.push_back(curve_of(history_.validations(), &ValidationBin::bits_per_byte,
+                                    "bits per byte", "--series-2"));
+    chart.curves[0].has_dots = chart.curves[0].points.size() <= 60;
+    return line_chart(chart);
+  }
+
+  std::string of_steps(Spread StepBin::*figure, const std::string& title, const std::string& note,
+                       bool is_from_zero = false, bool is_log = false) const {
+    Chart chart = titled(title, note);
+    chart.is_from_zero = is_from_zero;
+    chart.is_log = is_log;
+    chart.curves.push_back(step_curve(figure, title));
+    return line_chart(chart);
+  }
+
+  std::string memory() const {
+    Chart chart = titled("Memory", "held by tensors at the peak, by what it is for");
+    chart.unit = Unit::bytes;
+    for (int c = 0; c < kNumCategories; ++c) {
+      Curve curve{.name = name_of(static_cast<Category>(c)),
+                  .colour = fmt::format("--series-{}", c + 1),
+                  .points = {}};
+      for (const StepBin& bin : history_.steps())
+        curve.points.push_back(
+            {.step = bin.step.mean(), .value = static_cast<double>(bin.memory_bytes[c])});
+      chart.curves.push_back(std::move(curve));
+    }
+    return stacked_chart(chart);
+  }
+
+ private:
+  Chart titled(const std::string& title, const std::string& note) const {
+    return {.title = title, .note = note, .last_step = last_step_, .marks = history_.restarts()};
+  }
+  Curve step_curve(Spread StepBin::*figure, const std::string& name) const {
+    return curve_of(history_.steps(), figure, name, "--series-1");
+  }
+
+  const RunHistory& history_;
+  double last_step_ = 1;
+};
+
+// Whether the gradient norm needs a logarithmic axis.
+bool spans_decades(const std::vector<StepBin>& bins) {
+  Spread all;
+  for (const StepBin& bin : bins) all.merge(bin.grad_norm);
+  return !all.empty() && all.least > 0 && all.largest > 30 * all.least;
+}
+
+// ---- layers ------------------------------------------------------------------------------------
+
+std::string layer_table(const StepReport& step) {
+  std::string html = fmt::format(
+      "<div class=\"card wide\"><figcaption><b>Layers at step {}</b></figcaption><div "
+      "class=\"table\">"
+      "<table><tr><th>layer</th><th>largest over mean load</th><th>entropy</th><th>dead "
+      "experts</th><th>balance loss</th><th>z loss</th></tr>",
+      step.step);
+  for (std::size_t l = 0; l < step.layers.size(); ++l) {
+    const LayerReport& layer = step.layers[l];
+    html += fmt::format(
+        "<tr><td>{}</td><td>{:.2f}</td><td>{:.3f}</td><td{}>{}</td><td>{:.4f}</td><td>{:.4f}</td>"
+        "</tr>",
+        l, layer.load.imbalance, layer.load.entropy,
+        layer.load.dead > 0 ? " class=\"trouble\"" : "", layer.load.dead, layer.balance_loss,
+        layer.z_loss);
+  }
+  return html + "</table></div></div>";
+}
+
+}  // namespace
+
+std::string report_page(const RunHistory& history, const Config& config) {
+  const Charts charts(history);
+  std::string html = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+      "<title>{} · smoe</title><style>{}</style></head><body>\n",
+      escaped(config.run.name), kPageStyle);
+  html += "<header>" + headline(history, config) + "</header>" + tiles(history);
+
+  html += "\n<h2>Training</h2><div class=\"charts\">";
+  html += charts.loss();
+  html += charts.bits_per_byte();
+  html += charts.of_steps(&StepBin::tokens_per_s, "Throughput", "tokens a second", true);
+  html += charts.memory();
+  html += charts.of_steps(&StepBin::lr, "Learning rate", "", true);
+  html += charts.of_steps(&StepBin::grad_norm, "Gradient norm", "before clipping", false,
+                          spans_decades(history.steps()));
+  html += "</div>\n<h2>Experts</h2><div class=\"charts\">";
+  html += load_map(history.loads(), charts.last_step());
+  html += charts.of_steps(&StepBin::imbalance, "Imbalance",
+                          "largest over mean load in the worst layer; 1 is balance");
+  html += charts.of_steps(&StepBin::entropy, "Entropy of the load",
+                          "mean and range of the layers; 1 is balance");
+  html += charts.of_steps(&StepBin::balance_loss, "Balance loss",
+                          "mean and range of the layers; 1 is balance");
+  html += charts.of_steps(&StepBin::z_loss, "Router z loss", "mean and range of the layers");
+  html += charts.of_steps(&StepBin::dead_experts, "Dead experts",
+                          "that no token of a step reached, all layers", true);
+  if (const auto& step = history.last_step(); step && !step->layers.empty())
+    html += layer_table(*step);
+  html += "</div>\n<details class=\"card\"><summary>Configuration</summary><pre>" +
+          escaped(to_yaml(config)) + "</pre></details>\n";
+  return html + "<script>" + kPageScript + "</script></body></html>\n";
+}
+
+}  // namespace smoe

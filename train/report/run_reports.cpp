@@ -1,0 +1,69 @@
+#include "train/report/run_reports.h"
+
+#include <iostream>
+
+#include "core/base/check.h"
+#include "train/report/console_line.h"
+
+namespace smoe {
+
+RunReports::RunReports(const RunPaths& paths, const Config& config)
+    : paths_(paths),
+      log_(paths.log_path()),
+      page_(paths.report_path(), config),
+      has_tensorboard_(config.log.tensorboard) {}
+
+RunReports::~RunReports() {
+  try {
+    finish();
+  } catch (const std::exception&) {  // the error that is on its way says more
+  }
+}
+
+void RunReports::begin_after(std::int64_t step) {
+  metrics_.emplace(paths_.metrics_path(), step);
+  page_.restart(paths_.metrics_path());
+  events_.reset();
+  begun_after_ = step;
+}
+
+void RunReports::say(const std::string& line) {
+  std::cout << line << std::endl;
+  log_.write(line);
+}
+
+void RunReports::add(const Report& report) {
+  metrics_->write(report);
+  if (has_tensorboard_) {
+    if (!events_) events_.emplace(paths_.path(), begun_after_);
+    events_->write(report);
+  }
+  page_.add(report);
+  // Colours on a terminal, plain text in the log. A start has no line of its own.
+  std::visit(
+      [this](const auto& r) {
+        if constexpr (!std::is_same_v<std::decay_t<decltype(r)>, StartReport>) {
+          std::cout << console_line(r, console_style(), console_width()) << std::endl;
+          log_.write(console_line(r));
+        }
+      },
+      report);
+  write_page([this] { page_.write_if_due(); });
+}
+
+void RunReports::finish() {
+  write_page([this] { page_.write(); });
+}
+
+// The page is not worth a run: when it cannot be written, that is said once.
+template <class Write>
+void RunReports::write_page(Write&& write) {
+  try {
+    write();
+  } catch (const SystemError& error) {
+    if (!std::exchange(has_page_failed_, true))
+      say(concat("report.html: going on without it: ", error.what()));
+  }
+}
+
+}  // namespace smoe
