@@ -59,6 +59,7 @@ print_curve() {
 }
 
 install_packages "${build_packages[@]}"
+fetch_cudnn_frontend
 build release smoe
 fetch_text
 prepare_tokens

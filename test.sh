@@ -62,6 +62,7 @@ thread_sanitized_suite() {
 }
 
 install_packages "${build_packages[@]}" clang-format
+fetch_cudnn_frontend
 
 if [ "$mode" = --quick ]; then
   stage "Release suite, no slow tests" release_suite -LE 'lint|bench|slow'

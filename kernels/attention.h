@@ -55,4 +55,8 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args);
 
+/// Whether attention on a GPU may be cuDNN's; it may until told otherwise. For tests and benchmarks
+/// of the kernels that run without it.
+void allow_cudnn_attention(bool on);
+
 }  // namespace smoe::kernels

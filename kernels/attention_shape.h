@@ -13,9 +13,11 @@ struct AttentionShape {
   std::int64_t num_kv_heads;  // Hkv
   std::int64_t head_dim;      // C
 
-  std::int64_t num_tokens() const { return batch * seq_len; }
-  std::int64_t packed_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
-  std::int64_t output_width() const { return num_heads * head_dim; }
+  constexpr std::int64_t num_tokens() const { return batch * seq_len; }
+  constexpr std::int64_t packed_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+  constexpr std::int64_t output_width() const { return num_heads * head_dim; }
+
+  friend bool operator==(const AttentionShape&, const AttentionShape&) = default;
 };
 
 }  // namespace smoe::kernels

@@ -68,21 +68,21 @@ SMOE_KERNEL(add, AddArgs)
 SMOE_KERNEL(scale, ScaleArgs)
 SMOE_KERNEL(fill, FillArgs)
 SMOE_KERNEL(jitter, JitterArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(gemm, GemmArgs)
-SMOE_CPU_KERNEL(embedding, EmbeddingArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(embedding_backward, EmbeddingBackwardArgs)
-SMOE_CPU_KERNEL(rms_norm, RmsNormArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(rms_norm_backward, RmsNormBackwardArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(rotary, RotaryArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(attention, AttentionArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(cached_attention, CachedAttentionArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(attention_backward, AttentionBackwardArgs)
-SMOE_CPU_KERNEL(cross_entropy, CrossEntropyArgs)
-SMOE_CPU_KERNEL(sum_losses, SumLossesArgs)
-SMOE_CPU_KERNEL(adamw, AdamwArgs)
-SMOE_CPU_KERNEL_WITH_WORKSPACE(sum_of_squares, SumOfSquaresArgs)
-SMOE_CPU_KERNEL(clip_coefficient, ClipCoefficientArgs)
-SMOE_CPU_KERNEL(update_selection_bias, SelectionBiasArgs)
+SMOE_KERNEL_WITH_WORKSPACE(gemm, GemmArgs)
+SMOE_KERNEL(embedding, EmbeddingArgs)
+SMOE_KERNEL_WITH_WORKSPACE(embedding_backward, EmbeddingBackwardArgs)
+SMOE_KERNEL(rms_norm, RmsNormArgs)
+SMOE_KERNEL_WITH_WORKSPACE(rms_norm_backward, RmsNormBackwardArgs)
+SMOE_KERNEL_WITH_WORKSPACE(rotary, RotaryArgs)
+SMOE_KERNEL_WITH_WORKSPACE(attention, AttentionArgs)
+SMOE_KERNEL_WITH_WORKSPACE(cached_attention, CachedAttentionArgs)
+SMOE_KERNEL_WITH_WORKSPACE(attention_backward, AttentionBackwardArgs)
+SMOE_KERNEL(cross_entropy, CrossEntropyArgs)
+SMOE_KERNEL(sum_losses, SumLossesArgs)
+SMOE_KERNEL(adamw, AdamwArgs)
+SMOE_KERNEL_WITH_WORKSPACE(sum_of_squares, SumOfSquaresArgs)
+SMOE_KERNEL(clip_coefficient, ClipCoefficientArgs)
+SMOE_KERNEL(update_selection_bias, SelectionBiasArgs)
 
 SMOE_CPU_KERNEL_WITH_WORKSPACE(router_forward, RouterForwardArgs)
 SMOE_CPU_KERNEL(router_losses, RouterLossesArgs)
@@ -98,5 +98,16 @@ SMOE_CPU_KERNEL(activation_forward, ActivationArgs)
 SMOE_CPU_KERNEL(activation_backward, ActivationBackwardArgs)
 SMOE_CPU_KERNEL(combine, CombineArgs)
 SMOE_CPU_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
+
+#ifdef SMOE_HAS_CUDA
+namespace cuda {
+void allow_cudnn_attention(bool on);
+}
+void allow_cudnn_attention(bool on) {
+  cuda::allow_cudnn_attention(on);
+}
+#else
+void allow_cudnn_attention(bool) {}
+#endif
 
 }  // namespace smoe::kernels

@@ -13,7 +13,8 @@ struct EmbeddingArgs {
 };
 void embedding(const Launch& launch, const EmbeddingArgs& args);
 
-/// dtable = beta dtable + sum over tokens of doutput[t] in row token_ids[t], added in token order.
+/// dtable = beta dtable + sum over tokens of doutput[t] in row token_ids[t], added in an order that
+/// the ids alone decide.
 struct EmbeddingBackwardArgs {
   ConstMatrix doutput;            ///< [T, D]
   const std::int32_t* token_ids;  ///< [T]

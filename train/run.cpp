@@ -203,6 +203,7 @@ void Run::save() {
 
 CheckpointHeader Run::header() const {
   return {.step = trainer_.steps_done(),
+          .device = current_stream().device().type == DeviceType::cpu ? "cpu" : "cuda",
           .config = Digest::from_hex(config_digest(config_)),
           .data = training_.digest()};
 }

@@ -48,7 +48,7 @@ Trainer::Sums Trainer::forward_backward() {
   const auto num_micro_batches = static_cast<std::int64_t>(positions.size()) / micro_batch;
   const double loss_scale = 1.0 / (positions.size() * config_.train.seq_len);
   const TapeScope scope(tape_);
-  Sums sums;
+  std::vector<ModelLosses> micro_losses;  // read when all is queued, so that nothing waits before
   store_.begin_step();
   model_.clear_expert_load();
   for (std::int64_t j = 0; j < num_micro_batches; ++j) {
@@ -65,11 +65,15 @@ Trainer::Sums Trainer::forward_backward() {
                        .micro_batch = j,
                        .recompute = config_.train.recompute});
     tape_.backward(losses.total);
+    micro_losses.push_back(losses);
+  }
+  store_.finish_gradients();
+  Sums sums;
+  for (const ModelLosses& losses : micro_losses) {
     sums.cross_entropy += losses.cross_entropy.data().item();
     sums.balance += losses.balance.data().item() / num_micro_batches;
     sums.z += losses.z.data().item() / num_micro_batches;
   }
-  store_.finish_gradients();
   return sums;
 }
 

@@ -61,6 +61,16 @@ inline bool fits_width(const ConstMatrix& m) {
   return is_aligned(m.data) && (!m.data || (m.cols % kWidth == 0 && m.stride % kWidth == 0));
 }
 
+/// Row i of a matrix, in device code.
+template <class T>
+__device__ const T* row_of(const ConstMatrix& m, std::int64_t i) {
+  return static_cast<const T*>(m.data) + i * m.stride;
+}
+template <class T>
+__device__ T* row_of(const Matrix& m, std::int64_t i) {
+  return static_cast<T*>(m.data) + i * m.stride;
+}
+
 __device__ inline float to_f32(float x) {
   return x;
 }

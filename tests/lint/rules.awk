@@ -4,6 +4,7 @@
 BEGIN {
   # Libraries from outside: the name used below, then the headers that belong to it.
   library("cuda", "cuda*.h cublas*.h cub/** nvtx3/** cooperative_groups.h cooperative_groups/**")
+  library("cudnn", "cudnn.h cudnn_frontend.h")
   library("nccl", "nccl.h")
   library("gloo", "gloo/**")
   library("blas", "cblas.h")
@@ -24,7 +25,7 @@ BEGIN {
   # free to all.
   may_include("core/base", "cuda core/base/*.h")
   may_include("core", "posix cuda nccl gloo xxhash core/**")
-  may_include("kernels", "posix cuda blas core/base/*.h kernels/**")
+  may_include("kernels", "posix cuda cudnn blas core/base/*.h kernels/**")
   may_include("autograd", "core/** kernels/*.h autograd/**")
   may_include("layers", "core/** autograd/** layers/**")
   may_include("optim", "core/** kernels/*.h autograd/parameter*.h optim/**")

@@ -44,6 +44,33 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}"
 }
 
+# fetch_cudnn_frontend: puts the C++ headers of cuDNN, which NVIDIA ships in a Python package, into
+# external/cudnn-frontend, where CUDA, cuDNN and pip are installed. Builds without them run smoe's
+# own attention kernels.
+fetch_cudnn_frontend() {
+  local folder=external/cudnn-frontend
+  local wheel=nvidia_cudnn_frontend-1.32.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl
+  local sha256=c6006556017a4d1c914c52a556c71b1267f2d6a0500f742e7b4edef539878df0
+  [ ! -d "$folder" ] || return 0
+  PATH=$PATH:/usr/local/cuda/bin command -v nvcc >/dev/null || return 0
+  [ -n "$(find -L /usr/include /usr/local/cuda/include -name cudnn.h -print -quit 2>/dev/null)" ] ||
+    return 0
+  python3 -m pip --version >/dev/null 2>&1 || return 0
+  say "cuDNN: fetching the headers of cudnn-frontend into $folder"
+  rm -rf "$folder.new"
+  mkdir -p "$folder.new"
+  if ! python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
+    --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 -d "$folder.new" \
+    nvidia-cudnn-frontend==1.32.0; then
+    echo "not reachable; attention will run on smoe's own kernels"
+    return 0
+  fi
+  echo "$sha256  $folder.new/$wheel" | sha256sum --quiet -c -
+  python3 -m zipfile -e "$folder.new/$wheel" "$folder.new"
+  rm "$folder.new/$wheel"
+  mv "$folder.new" "$folder"
+}
+
 # build PRESET TARGET...: configures build/PRESET and brings the targets up to date.
 build() {
   local preset=$1

@@ -1,0 +1,129 @@
+// A block takes a row of logits. The first pass keeps a maximum and the sum of exponentials below
+// it in each thread and then joins them; the second reads the row from cache and writes the
+// gradient.
+#include "kernels/cross_entropy.h"
+#include "kernels/cuda/common.cuh"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+
+// sum of exp(x - maximum) over some of a row's logits.
+struct Exponentials {
+  float maximum;
+  float sum;
+};
+
+// Where both are empty the maximum is -infinity, which must not be subtracted from itself.
+struct Join {
+  __device__ static float shrink(float from, float to) {
+    return from == to ? 1.0f : expf(from - to);
+  }
+  __device__ Exponentials operator()(Exponentials a, Exponentials b) const {
+    const float maximum = Maximum{}(a.maximum, b.maximum);
+    return {maximum, a.sum * shrink(a.maximum, maximum) + b.sum * shrink(b.maximum, maximum)};
+  }
+};
+
+__device__ Exponentials join_warp(Exponentials x) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const Exponentials other{__shfl_xor_sync(0xffffffffu, x.maximum, distance),
+                             __shfl_xor_sync(0xffffffffu, x.sum, distance)};
+    x = Join{}(x, other);
+  }
+  return x;
+}
+
+// Exponentials of the bf16 case are rounded to 8 bits afterwards, so the fast form will do.
+template <class T>
+__device__ float exponential(float x) {
+  return sizeof(T) == 2 ? __expf(x) : expf(x);
+}
+
+template <int N, class T>
+__device__ Exponentials exponentials_of(const T* row, std::int64_t n) {
+  __shared__ Exponentials scratch[kThreads / kWarp];
+  Exponentials all{-INFINITY, 0};
+  for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N) {
+    float x[N];
+    load(row + j, x);
+    float maximum = x[0];
+#pragma unroll
+    for (int i = 1; i < N; ++i) maximum = Maximum{}(maximum, x[i]);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += exponential<T>(x[i] - maximum);
+    all = Join{}(all, {maximum, sum});
+  }
+  all = join_warp(all);
+  if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = all;
+  __syncthreads();
+  all = scratch[0];
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) all = Join{}(all, scratch[warp]);
+  return all;
+}
+
+template <int N, class T>
+__global__ void __launch_bounds__(kThreads) differentiate(CrossEntropyArgs args) {
+  const std::int64_t t = blockIdx.x, n = args.logits.cols;
+  T* row = row_of<T>(args.logits, t);
+  float* losses = static_cast<float*>(args.losses);
+  const std::int32_t target = args.targets[t];
+  if (target < 0) {
+    if (threadIdx.x == 0) losses[t] = 0;
+    for (std::int64_t j = threadIdx.x * N; args.write_gradient && j < n; j += kThreads * N)
+      store<N>(row + j, {});
+    return;
+  }
+  const float at_target = to_f32(row[target]);  // read by all before the barrier in the next call
+  const Exponentials all = exponentials_of<N>(row, n);
+  const float log_sum = logf(all.sum);
+  if (threadIdx.x == 0) losses[t] = log_sum + (all.maximum - at_target);
+  if (!args.write_gradient) return;
+  const float logsumexp = all.maximum + log_sum, scale = static_cast<float>(args.scale);
+  for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N) {
+    float x[N];
+    load(row + j, x);
+#pragma unroll
+    for (int i = 0; i < N; ++i)
+      x[i] =
+          scale * (j + i == target ? expm1f(x[i] - logsumexp) : exponential<T>(x[i] - logsumexp));
+    store(row + j, x);
+  }
+}
+
+// Thread i adds losses i, i + kSumThreads, ...; a tree joins the sums.
+constexpr int kSumThreads = 1024;
+__global__ void __launch_bounds__(kSumThreads) add_losses(SumLossesArgs args) {
+  __shared__ double scratch[kSumThreads / kWarp];
+  const float* losses = static_cast<const float*>(args.losses);
+  double sum = 0;
+  for (std::int64_t t = threadIdx.x; t < args.numel; t += kSumThreads) sum += double(losses[t]);
+  sum = reduce_block<kSumThreads>(sum, Sum{}, scratch);
+  if (threadIdx.x == 0) *static_cast<float*>(args.total) = static_cast<float>(args.scale * sum);
+}
+
+}  // namespace
+
+void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
+  dispatch_storage("cross_entropy", args.logits.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (args.logits.rows == 0) return;
+    dispatch_width(fits_width(args.logits), [&](auto width) {
+      differentiate<width, T>
+          <<<static_cast<unsigned>(args.logits.rows), kThreads, 0, stream_of(launch)>>>(args);
+      check_launch("cross_entropy");
+    });
+  });
+}
+
+void sum_losses(const Launch& launch, const SumLossesArgs& args) {
+  SMOE_CHECK(args.dtype == DType::f32, "sum_losses: dtype must be f32 on a GPU; got ",
+             name_of(args.dtype));
+  add_losses<<<1, kSumThreads, 0, stream_of(launch)>>>(args);
+  check_launch("sum_losses");
+}
+
+}  // namespace smoe::kernels::cuda

@@ -1,0 +1,269 @@
+// The only file that includes cudnn-frontend's headers, which take a minute to compile. A graph is
+// planned once for each shape and device and kept.
+#include "kernels/cuda/cudnn_attention.h"
+
+#define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
+#include <cudnn_frontend.h>
+#include <dlfcn.h>
+
+#include <cmath>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/check.h"
+
+namespace cudnn_frontend {
+void* cudnn_dlhandle = nullptr;
+}
+
+namespace smoe::kernels::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+using fe::graph::Graph;
+using fe::graph::Tensor_attributes;
+using TensorPointer = std::shared_ptr<Tensor_attributes>;
+
+enum Id : std::int64_t { kQ = 1, kK, kV, kOutput, kStats, kDOutput, kDQ, kDK, kDV };
+
+// Error codes of the front end as exceptions.
+void check(fe::error_t error) {
+  if (error.is_bad()) throw SystemError(concat("attention: cuDNN: ", error.get_message()));
+}
+void check(cudnnStatus_t status) {
+  if (status != CUDNN_STATUS_SUCCESS)
+    throw SystemError(concat("attention: cuDNN: ", fe::detail::get_error_string(status)));
+}
+
+struct Plan {
+  Graph graph;
+  std::int64_t workspace_bytes = 0;
+
+  void finish(cudnnHandle_t handle) {
+    check(graph.build(handle, {fe::HeurMode_t::A}));
+    check(graph.get_workspace_size(workspace_bytes));
+  }
+  void run(cudnnHandle_t handle, std::unordered_map<std::int64_t, void*> tensors, void* workspace) {
+    check(graph.execute(handle, tensors, workspace));
+  }
+};
+
+// Heads first: [B, H, S, C] lies in rows of tokens.
+Tensor_attributes heads(const char* name, Id id, const AttentionShape& shape, std::int64_t count,
+                        std::int64_t stride) {
+  return Tensor_attributes()
+      .set_name(name)
+      .set_uid(id)
+      .set_dim({shape.batch, count, shape.seq_len, shape.head_dim})
+      .set_stride({shape.seq_len * stride, shape.head_dim, stride, 1});
+}
+
+Tensor_attributes numbers(const AttentionShape& shape) {
+  return Tensor_attributes()
+      .set_name("logsumexp")
+      .set_uid(kStats)
+      .set_dim({shape.batch, shape.num_heads, shape.seq_len, 1})
+      .set_stride({shape.num_heads * shape.seq_len, shape.seq_len, 1, 1})
+      .set_data_type(fe::DataType_t::FLOAT);
+}
+
+void write(const TensorPointer& output, const Tensor_attributes& like) {
+  output->set_output(true)
+      .set_uid(like.get_uid())
+      .set_dim(like.get_dim())
+      .set_stride(like.get_stride())
+      .set_data_type(like.get_data_type());
+}
+
+float score_scale(const AttentionShape& shape) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+}
+
+void set_types(Graph& graph) {
+  graph.set_io_data_type(fe::DataType_t::BFLOAT16)
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+}
+
+// Forward and backward of one shape.
+struct Plans {
+  CudnnAttentionSizes sizes;
+  Plan forward, backward;
+
+  Plans(cudnnHandle_t handle, const CudnnAttentionSizes& sizes) : sizes(sizes) {
+    plan_forward(handle);
+    plan_backward(handle);
+  }
+
+ private:
+  struct Packed {
+    TensorPointer q, k, v;
+  };
+  Packed packed(Graph& graph) const {
+    const AttentionShape& s = sizes.shape;
+    return {graph.tensor(heads("q", kQ, s, s.num_heads, sizes.qkv_stride)),
+            graph.tensor(heads("k", kK, s, s.num_kv_heads, sizes.qkv_stride)),
+            graph.tensor(heads("v", kV, s, s.num_kv_heads, sizes.qkv_stride))};
+  }
+  Tensor_attributes output(const char* name, Id id) const {
+    return heads(name, id, sizes.shape, sizes.shape.num_heads, sizes.output_stride);
+  }
+
+  void plan_forward(cudnnHandle_t handle) {
+    Graph& graph = forward.graph;
+    set_types(graph);
+    const auto [q, k, v] = packed(graph);
+    auto [o, stats] = graph.sdpa(q, k, v,
+                                 fe::graph::SDPA_attributes()
+                                     .set_name("attention")
+                                     .set_generate_stats(true)
+                                     .set_causal_mask(true)
+                                     .set_attn_scale(score_scale(sizes.shape)));
+    write(o, output("output", kOutput).set_data_type(fe::DataType_t::BFLOAT16));
+    write(stats, numbers(sizes.shape));
+    forward.finish(handle);
+  }
+
+  void plan_backward(cudnnHandle_t handle) {
+    Graph& graph = backward.graph;
+    set_types(graph);
+    const AttentionShape& s = sizes.shape;
+    const auto [q, k, v] = packed(graph);
+    const TensorPointer o = graph.tensor(output("output", kOutput));
+    const TensorPointer doutput = graph.tensor(output("doutput", kDOutput));
+    const TensorPointer stats = graph.tensor(numbers(s));
+    auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, o, doutput, stats,
+                                            fe::graph::SDPA_backward_attributes()
+                                                .set_name("attention_backward")
+                                                .set_causal_mask(true)
+                                                .set_attn_scale(score_scale(s))
+                                                .set_deterministic_algorithm(true));
+    const auto bf16 = fe::DataType_t::BFLOAT16;
+    write(dq, heads("dq", kDQ, s, s.num_heads, sizes.qkv_stride).set_data_type(bf16));
+    write(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
+    write(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
+    backward.finish(handle);
+  }
+};
+
+// One device's handle, and the plans made so far; none for a shape that cuDNN refuses.
+class Cudnn {
+ public:
+  // Null where there is no cuDNN.
+  static Cudnn* of_device(int device) {
+    static std::mutex& mutex = *new std::mutex;
+    static auto& all = *new std::unordered_map<int, std::unique_ptr<Cudnn>>;
+    const std::lock_guard lock(mutex);
+    const auto [entry, is_new] = all.try_emplace(device);
+    if (is_new) {
+      if (!fe::cudnn_dlhandle) fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW);
+      if (fe::cudnn_dlhandle) entry->second.reset(new Cudnn);
+    }
+    return entry->second.get();
+  }
+
+  Plans* find(const CudnnAttentionSizes& sizes) {
+    const std::lock_guard lock(mutex_);
+    for (const Entry& entry : entries_)
+      if (entry.sizes == sizes) return entry.plans.get();
+    Entry entry{sizes, nullptr};
+    try {
+      entry.plans = std::make_unique<Plans>(handle_, sizes);
+    } catch (const std::exception&) {
+      // A shape it has no kernels for: whoever asks runs others.
+    }
+    entries_.push_back(std::move(entry));
+    return entries_.back().plans.get();
+  }
+
+  void run(Plan& plan, std::unordered_map<std::int64_t, void*> tensors, void* workspace,
+           void* stream) {
+    const std::lock_guard lock(mutex_);
+    check(fe::detail::set_stream(handle_, static_cast<cudaStream_t>(stream)));
+    plan.run(handle_, std::move(tensors), workspace);
+  }
+
+ private:
+  struct Entry {
+    CudnnAttentionSizes sizes;
+    std::unique_ptr<Plans> plans;
+  };
+
+  Cudnn() { check(fe::detail::create_handle(&handle_)); }
+
+  std::mutex mutex_;
+  cudnnHandle_t handle_ = nullptr;
+  std::vector<Entry> entries_;
+};
+
+Plans* plans_of(const Launch& launch, const CudnnAttentionSizes& sizes) {
+  Cudnn* const cudnn = Cudnn::of_device(launch.device.index);
+  return cudnn ? cudnn->find(sizes) : nullptr;
+}
+
+template <class Args>
+Plans& plans_of(const Launch& launch, const Args& args) {
+  return *plans_of(launch, CudnnAttentionSizes{args.shape, args.qkv.stride, args.output.stride});
+}
+
+// The first elements of a packed projection's three parts.
+struct Parts {
+  void *q, *k, *v;
+
+  Parts(const void* data, const AttentionShape& shape) {
+    const std::int64_t element = size_of(DType::bf16);
+    auto* first = static_cast<std::byte*>(const_cast<void*>(data));
+    q = first;
+    k = first + shape.output_width() * element;
+    v = first + (shape.output_width() + shape.num_kv_heads * shape.head_dim) * element;
+  }
+};
+
+}  // namespace
+
+bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes) {
+  return sizes.shape.num_tokens() > 0 && sizes.shape.head_dim % 8 == 0 &&
+         plans_of(launch, sizes) != nullptr;
+}
+
+void cudnn_attention(const Launch& launch, const AttentionArgs& args) {
+  const Parts parts(args.qkv.data, args.shape);
+  Cudnn::of_device(launch.device.index)
+      ->run(plans_of(launch, args).forward,
+            {{kQ, parts.q},
+             {kK, parts.k},
+             {kV, parts.v},
+             {kOutput, args.output.data},
+             {kStats, args.logsumexp}},
+            args.workspace, launch.stream);
+}
+
+std::int64_t cudnn_attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
+  return plans_of(launch, args).forward.workspace_bytes;
+}
+
+void cudnn_attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
+  const Parts parts(args.qkv.data, args.shape), gradients(args.dqkv.data, args.shape);
+  Cudnn::of_device(launch.device.index)
+      ->run(plans_of(launch, args).backward,
+            {{kQ, parts.q},
+             {kK, parts.k},
+             {kV, parts.v},
+             {kOutput, const_cast<void*>(args.output.data)},
+             {kDOutput, const_cast<void*>(args.doutput.data)},
+             {kStats, const_cast<void*>(args.logsumexp)},
+             {kDQ, gradients.q},
+             {kDK, gradients.k},
+             {kDV, gradients.v}},
+            args.workspace, launch.stream);
+}
+
+std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,
+                                                      const AttentionBackwardArgs& args) {
+  return plans_of(launch, args).backward.workspace_bytes;
+}
+
+}  // namespace smoe::kernels::cuda

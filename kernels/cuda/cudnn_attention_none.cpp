@@ -1,0 +1,30 @@
+// A build without cuDNN or its C++ headers: the kernels of attention.cu run.
+#include "core/base/check.h"
+#include "kernels/cuda/cudnn_attention.h"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+[[noreturn]] void fail() {
+  throw InternalError("attention: this build has no cuDNN");
+}
+
+}  // namespace
+
+bool cudnn_supports(const Launch&, const CudnnAttentionSizes&) {
+  return false;
+}
+void cudnn_attention(const Launch&, const AttentionArgs&) {
+  fail();
+}
+std::int64_t cudnn_attention_workspace_bytes(const Launch&, const AttentionArgs&) {
+  fail();
+}
+void cudnn_attention_backward(const Launch&, const AttentionBackwardArgs&) {
+  fail();
+}
+std::int64_t cudnn_attention_backward_workspace_bytes(const Launch&, const AttentionBackwardArgs&) {
+  fail();
+}
+
+}  // namespace smoe::kernels::cuda

@@ -1,0 +1,211 @@
+// Flat loops at memory speed. Tables of ranges travel as kernel arguments, kMostRanges at a time.
+#include <cmath>
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/optimizer.h"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kBlock = kThreads * kWidth;  // elements of a block of adamw
+
+void check_master(const char* op, DType dtype) {
+  SMOE_CHECK(dtype == DType::f32, op, ": dtype must be f32 on a GPU; got ", name_of(dtype));
+}
+
+// The formula's factors that all ranges share, combined in double and rounded once.
+struct Factors {
+  float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_factor, epsilon;
+
+  explicit Factors(const AdamwArgs& args)
+      : beta1(static_cast<float>(args.beta1)),
+        one_minus_beta1(static_cast<float>(1 - args.beta1)),
+        beta2(static_cast<float>(args.beta2)),
+        one_minus_beta2(static_cast<float>(1 - args.beta2)),
+        step_size(static_cast<float>(args.lr / correction(args.beta1, args.step))),
+        root_factor(static_cast<float>(1 / std::sqrt(correction(args.beta2, args.step)))),
+        epsilon(static_cast<float>(args.epsilon)) {}
+
+  static double correction(double beta, std::int64_t step) {
+    return 1 - std::pow(beta, static_cast<double>(step));
+  }
+};
+
+constexpr int kMostRanges = 64;
+struct Ranges {
+  int count = 0;
+  std::int64_t first_block[kMostRanges];
+  std::int64_t offset[kMostRanges];
+  std::int64_t numel[kMostRanges];
+  float keep[kMostRanges];  // 1 - lr * weight_decay
+};
+
+struct Arenas {
+  float* master;
+  const float* gradient;
+  float *m, *v;
+  __nv_bfloat16* compute;
+  const double* gradient_scale;
+};
+
+template <int N>
+__device__ void update(const Arenas& arenas, const Factors& f, float scale, float keep,
+                       std::int64_t i) {
+  float w[N], g[N], m[N], v[N];
+  load(arenas.master + i, w);
+  load(arenas.gradient + i, g);
+  load(arenas.m + i, m);
+  load(arenas.v + i, v);
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    g[j] *= scale;
+    m[j] = f.beta1 * m[j] + f.one_minus_beta1 * g[j];
+    v[j] = f.beta2 * v[j] + f.one_minus_beta2 * g[j] * g[j];
+    w[j] = keep * w[j] - f.step_size * m[j] / (sqrtf(v[j]) * f.root_factor + f.epsilon);
+  }
+  store(arenas.m + i, m);
+  store(arenas.v + i, v);
+  store(arenas.master + i, w);
+  if (arenas.compute) store(arenas.compute + i, w);
+}
+
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    adamw_step(__grid_constant__ const Ranges ranges, Arenas arenas, Factors factors) {
+  const double scale = arenas.gradient_scale ? *arenas.gradient_scale : 1.0;
+  if (!isfinite(scale)) return;
+  int r = 0;
+  while (r + 1 < ranges.count && ranges.first_block[r + 1] <= blockIdx.x) ++r;
+  const std::int64_t begin = (blockIdx.x - ranges.first_block[r]) * kBlock;
+  const std::int64_t numel = ranges.numel[r];
+  for (std::int64_t i = begin + threadIdx.x * N; i < min(begin + kBlock, numel);
+       i += kThreads * N) {
+    if (i + N <= numel) {
+      update<N>(arenas, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + i);
+    } else {
+      for (std::int64_t j = i; j < numel; ++j)
+        update<1>(arenas, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + j);
+    }
+  }
+}
+
+constexpr std::int64_t kSumBlock = 1 << 14;  // elements of a partial sum of squares
+
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    sum_block_of_squares(const float* x, std::int64_t numel, double* sums) {
+  __shared__ double scratch[kThreads / kWarp];
+  const std::int64_t begin = blockIdx.x * kSumBlock, end = min(begin + kSumBlock, numel);
+  double sum = 0;
+#pragma unroll 2
+  for (std::int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
+    float values[N] = {};
+    if (i + N <= end)
+      load(x + i, values);
+    else
+      for (int j = 0; i + j < end; ++j) values[j] = x[i + j];
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum += double(values[j]) * double(values[j]);
+  }
+  sum = reduce_block<kThreads>(sum, Sum{}, scratch);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+constexpr int kSumThreads = 1024;
+__global__ void __launch_bounds__(kSumThreads)
+    add_sums(const double* sums, std::int64_t count, double* result) {
+  __shared__ double scratch[kSumThreads / kWarp];
+  double sum = 0;
+  for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += sums[i];
+  sum = reduce_block<kSumThreads>(sum, Sum{}, scratch);
+  if (threadIdx.x == 0) *result = sum;
+}
+
+__global__ void compute_clip_coefficient(ClipCoefficientArgs args) {
+  const double norm = sqrt(*args.sum_of_squares);
+  *args.norm = norm;
+  if (!isfinite(norm))
+    *args.coefficient = nan("");
+  else
+    *args.coefficient = args.max_norm > 0 && norm > args.max_norm ? args.max_norm / norm : 1.0;
+}
+
+__global__ void __launch_bounds__(kThreads) move_bias(SelectionBiasArgs args) {
+  __shared__ std::int64_t scratch[kThreads / kWarp];
+  std::int64_t total = 0;
+  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) total += args.load[e];
+  total = reduce_block<kThreads>(total, Sum{}, scratch);
+  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) {
+    // The mean's comparison in integers: a perfectly balanced expert stays exactly where it is.
+    const std::int64_t above_mean = args.load[e] * args.num_experts - total;
+    const int sign = (above_mean < 0) - (above_mean > 0);
+    args.bias[e] += static_cast<float>(args.rate * sign);
+  }
+}
+
+}  // namespace
+
+void adamw(const Launch& launch, const AdamwArgs& args) {
+  check_master("adamw", args.dtype);
+  const Arenas arenas{static_cast<float*>(args.master),
+                      static_cast<const float*>(args.gradient),
+                      static_cast<float*>(args.m),
+                      static_cast<float*>(args.v),
+                      static_cast<__nv_bfloat16*>(args.compute_bf16),
+                      args.gradient_scale};
+  const Factors factors(args);
+  bool fits = is_aligned(args.master) && is_aligned(args.gradient) && is_aligned(args.m) &&
+              is_aligned(args.v) && is_aligned(args.compute_bf16);
+  for (const AdamwRange& range : args.ranges) fits = fits && range.offset % kWidth == 0;
+  for (std::size_t done = 0; done < args.ranges.size(); done += kMostRanges) {
+    Ranges ranges;
+    std::int64_t num_blocks = 0;
+    for (const AdamwRange& range :
+         args.ranges.subspan(done, std::min<std::size_t>(kMostRanges, args.ranges.size() - done))) {
+      ranges.first_block[ranges.count] = num_blocks;
+      ranges.offset[ranges.count] = range.offset;
+      ranges.numel[ranges.count] = range.numel;
+      ranges.keep[ranges.count] = static_cast<float>(1 - args.lr * range.weight_decay);
+      num_blocks += ceil_div(range.numel, kBlock);
+      ++ranges.count;
+    }
+    if (num_blocks == 0) continue;
+    dispatch_width(fits, [&](auto width) {
+      adamw_step<width><<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+          ranges, arenas, factors);
+      check_launch("adamw");
+    });
+  }
+}
+
+std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {
+  return ceil_div(args.numel, kSumBlock) * std::int64_t{sizeof(double)};
+}
+
+void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
+  check_master("sum_of_squares", args.dtype);
+  double* const sums = static_cast<double*>(args.workspace);
+  const std::int64_t num_blocks = ceil_div(args.numel, kSumBlock);
+  if (num_blocks > 0)
+    dispatch_width(is_aligned(args.x), [&](auto width) {
+      sum_block_of_squares<width>
+          <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+              static_cast<const float*>(args.x), args.numel, sums);
+      check_launch("sum_of_squares");
+    });
+  add_sums<<<1, kSumThreads, 0, stream_of(launch)>>>(sums, num_blocks, args.result);
+  check_launch("sum_of_squares");
+}
+
+void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args) {
+  compute_clip_coefficient<<<1, 1, 0, stream_of(launch)>>>(args);
+  check_launch("clip_coefficient");
+}
+
+void update_selection_bias(const Launch& launch, const SelectionBiasArgs& args) {
+  move_bias<<<1, kThreads, 0, stream_of(launch)>>>(args);
+  check_launch("update_selection_bias");
+}
+
+}  // namespace smoe::kernels::cuda

@@ -1,0 +1,71 @@
+#include "kernels/attention.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/cuda.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+using kernels::AttentionShape;
+
+// One of everything, tails of a tile of queries or keys, grouped and single heads, no sequence.
+const std::vector<AttentionShape>& shapes() {
+  static const std::vector<AttentionShape> all = {
+      {1, 1, 1, 1, 1},    {2, 3, 2, 1, 2},     {0, 5, 2, 1, 8},
+      {1, 32, 1, 1, 16},  {2, 33, 4, 2, 24},   {1, 65, 6, 3, 64},
+      {1, 130, 4, 1, 72}, {2, 257, 8, 2, 128}, {1, 40, 2, 2, 256}};
+  return all;
+}
+
+// In bf16 both backends round probabilities and their gradients in front of the products, to either
+// neighbour: each may err by up to 2^-8 of the largest element, as this length says.
+Closeness closeness(DType dtype, std::int64_t sum_length) {
+  if (dtype == DType::bf16) return {.sum_length = std::int64_t{1} << 32, .factor = 2};
+  return {.sum_length = sum_length};
+}
+
+std::vector<Result> run(const AttentionShape& shape, DType dtype, bool in_place) {
+  const std::int64_t tokens = shape.num_tokens(), width = shape.packed_width();
+  const Tensor qkv = random_normal("qkv", {tokens, width}, dtype);
+  const Tensor output = Tensor::empty({tokens, shape.output_width()}, dtype);
+  const Tensor logsumexp = Tensor::empty({shape.batch, shape.num_heads, shape.seq_len}, DType::f32);
+  kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), shape,
+                                 nullptr};
+  const Tensor scratch =
+      Tensor::empty({kernels::attention_workspace_bytes(launch(), forward)}, DType::u8);
+  forward.workspace = scratch.data();
+  kernels::attention(launch(), forward);
+  const Tensor doutput = random_normal("doutput", output.shape(), dtype);
+  const Tensor dqkv = in_place ? qkv : Tensor::empty_like(qkv);
+  kernels::AttentionBackwardArgs backward{matrix_of(qkv),   matrix_of(output), matrix_of(doutput),
+                                          logsumexp.data(), matrix_of(dqkv),   shape,
+                                          nullptr};
+  const Tensor backward_scratch =
+      Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), backward)}, DType::u8);
+  backward.workspace = backward_scratch.data();
+  kernels::attention_backward(launch(), backward);
+  return {
+      {"output", output, closeness(dtype, shape.seq_len)},
+      {"logsumexp", logsumexp, {.sum_length = shape.head_dim + shape.seq_len}},
+      {"dqkv", dqkv,
+       closeness(dtype, shape.seq_len * shape.num_heads / shape.num_kv_heads + shape.head_dim)}};
+}
+
+}  // namespace
+
+TEST_CASE("attention and its backward on the GPU agree with the CPU's") {
+  for (const bool with_cudnn : {true, false}) {
+    kernels::allow_cudnn_attention(with_cudnn);
+    for (const AttentionShape& shape : shapes())
+      for (const DType dtype : {DType::f32, DType::bf16})
+        for (const bool in_place : {false, true})
+          check_on_gpu(concat("attention B ", shape.batch, " S ", shape.seq_len, " H ",
+                              shape.num_heads, "/", shape.num_kv_heads, " C ", shape.head_dim, " ",
+                              name_of(dtype), " in place ", in_place, " cuDNN ", with_cudnn),
+                       [&] { return run(shape, dtype, in_place); });
+  }
+  kernels::allow_cudnn_attention(true);
+}

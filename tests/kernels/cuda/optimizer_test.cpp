@@ -1,0 +1,112 @@
+#include "kernels/optimizer.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/cuda.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+Tensor uniform_squares(const Shape& shape) {
+  const Tensor x = random_normal("v", shape, DType::f32);
+  std::vector<double> values = values_of(x);
+  for (double& value : values) value *= value;
+  return tensor_of(values, shape, DType::f32);
+}
+
+std::vector<Result> step(const std::vector<kernels::AdamwRange>& ranges, std::int64_t size,
+                         bool with_compute, double gradient_scale) {
+  const Tensor master = random_normal("w", {size}, DType::f32);
+  const Tensor gradient = random_normal("g", {size}, DType::f32);
+  const Tensor m = random_normal("m", {size}, DType::f32), v = uniform_squares({size});
+  const Tensor compute = tensor_of(std::vector<double>(size, 7), {size}, DType::bf16);
+  const Tensor scale = tensor_of({gradient_scale}, {1}, DType::f64);
+  kernels::adamw(launch(), {.master = master.data(),
+                            .gradient = gradient.data(),
+                            .m = m.data(),
+                            .v = v.data(),
+                            .dtype = DType::f32,
+                            .compute_bf16 = with_compute ? compute.data() : nullptr,
+                            .ranges = ranges,
+                            .lr = 1e-2,
+                            .beta1 = 0.9,
+                            .beta2 = 0.95,
+                            .epsilon = 1e-8,
+                            .step = 3,
+                            .gradient_scale = scale.data_as<double>()});
+  return {{"master", master, {.sum_length = 4}},
+          {"m", m},
+          {"v", v},
+          {"compute", compute, {.sum_length = 4}}};
+}
+
+}  // namespace
+
+TEST_CASE("adamw on the GPU agrees with the CPU's and leaves what is in no range alone") {
+  check_on_gpu("no range", [] { return step({}, 5, true, 1); });
+  check_on_gpu("one element", [] { return step({{0, 1, 0.1}}, 1, true, 0.5); });
+  check_on_gpu("tails and gaps", [] {
+    return step({{0, 3, 0.1}, {64, 2048, 0}, {2112, 2049, 0.3}, {4992, 8, 0.2}}, 5002, true, 0.5);
+  });
+  check_on_gpu("no even address", [] {
+    return step({{1, 999, 0.1}, {1003, 4000, 0}}, 5010, false, 2);
+  });
+  check_on_gpu("many ranges", [] {
+    std::vector<kernels::AdamwRange> ranges;
+    for (int i = 0; i < 200; ++i) ranges.push_back({i * 64, 1 + i % 64, 0.01 * i});
+    return step(ranges, 200 * 64, true, 1);
+  });
+}
+
+TEST_CASE("a gradient that overflowed changes no weight on the GPU") {
+  const StreamGuard guard(gpu_stream());
+  for (const double scale : {double(NAN), double(INFINITY)}) {
+    const auto results = step({{0, 3000, 0.1}}, 3000, true, scale);
+    check_same_bits("master", results[0].tensor, random_normal("w", {3000}, DType::f32));
+    check_same_bits("m", results[1].tensor, random_normal("m", {3000}, DType::f32));
+  }
+}
+
+TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
+  for (const std::int64_t n : {0, 1, 3, 16384, 16385, 3000000})
+    for (const double max_norm : {0.0, 1.0, 1e9})
+      check_on_gpu(concat("sum_of_squares of ", n, " max norm ", max_norm), [&] {
+        const Tensor x = random_normal("x", {n}, DType::f32, n == 3 ? 1e30 : 1);
+        const Tensor sum = Tensor::empty({1}, DType::f64), norm = Tensor::empty({1}, DType::f64);
+        const Tensor coefficient = Tensor::empty({1}, DType::f64);
+        kernels::SumOfSquaresArgs args{
+            .x = x.data(), .dtype = DType::f32, .numel = n, .result = sum.data_as<double>()};
+        const Tensor workspace =
+            Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8);
+        args.workspace = workspace.data();
+        kernels::sum_of_squares(launch(), args);
+        kernels::clip_coefficient(launch(),
+                                  {sum.data_as<double>(), max_norm, norm.data_as<double>(),
+                                   coefficient.data_as<double>()});
+        const Closeness closeness{.sum_length = n + 1};
+        return std::vector<Result>{{"sum", sum, closeness},
+                                   {"norm", norm, closeness},
+                                   {"coefficient", coefficient, closeness}};
+      });
+  const StreamGuard guard(gpu_stream());
+  const Tensor infinite = tensor_of({INFINITY}, {1}, DType::f64);
+  const Tensor norm = Tensor::empty({1}, DType::f64), coefficient = Tensor::empty({1}, DType::f64);
+  kernels::clip_coefficient(launch(), {infinite.data_as<double>(), 1, norm.data_as<double>(),
+                                       coefficient.data_as<double>()});
+  CHECK(std::isnan(coefficient.item()));
+}
+
+TEST_CASE("the selection bias on the GPU moves as the CPU's") {
+  for (const std::int64_t experts : {1, 5, 8, 300})
+    check_on_gpu(concat("E ", experts), [&] {
+      std::vector<std::int64_t> rows(experts);
+      for (std::int64_t e = 0; e < experts; ++e) rows[e] = e % 3 == 0 ? 100 : 50 * e;
+      const Tensor load = Tensor::from(rows, {experts});
+      const Tensor bias = random_normal("bias", {experts}, DType::f32);
+      kernels::update_selection_bias(
+          launch(), {bias.data_as<float>(), load.data_as<std::int64_t>(), experts, 0.001});
+      return std::vector<Result>{{"bias", bias}};
+    });
+}

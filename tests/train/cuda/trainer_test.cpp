@@ -1,0 +1,97 @@
+#include "train/trainer.h"
+
+#include <doctest/doctest.h>
+
+#include "core/host_pieces.h"
+#include "tests/support/cuda.h"
+#include "tests/train/small_run.h"
+#include "tests/train/temporary_folder.h"
+#include "train/checkpoint/checkpoint.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  TokenSet set = [this] {
+    write_small_token_set(config.data.path);
+    return TokenSet::open(config.data.path);
+  }();
+};
+
+// Everything that visit_state shows, as bytes.
+std::string state_of(Trainer& trainer) {
+  struct Collect : StateVisitor {
+    std::string bytes;
+    void put(const void* data, std::int64_t size) {
+      bytes.append(static_cast<const char*>(data), static_cast<std::size_t>(size));
+    }
+    void tensor(std::string_view, Tensor& value) override {
+      read_pieces(value,
+                  [&](std::int64_t, const void* data, std::int64_t size) { put(data, size); });
+    }
+    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
+    void real(std::string_view, double& value) override { put(&value, sizeof value); }
+  } collect;
+  trainer.visit_state(collect);
+  return collect.bytes;
+}
+
+std::vector<double> losses_of(Trainer& trainer, std::int64_t until) {
+  std::vector<double> losses;
+  while (trainer.steps_done() < until) losses.push_back(trainer.step().loss);
+  return losses;
+}
+
+}  // namespace
+
+TEST_CASE("100 steps of configs/tiny.yaml in f32 follow the CPU's to 1e-3") {
+  const Setting setting;
+  const Config config = load_config(
+      "configs/tiny.yaml",
+      {"data.path=" + setting.config.data.path, "train.seq_len=64", "model.vocab_size=257"});
+  Trainer on_cpu(config, setting.set);
+  const std::vector<double> wanted = losses_of(on_cpu, 100);
+  const StreamGuard guard(gpu_stream());
+  Trainer on_gpu(config, setting.set);
+  const std::vector<double> got = losses_of(on_gpu, 100);
+  for (std::size_t step = 0; step < wanted.size(); ++step) {
+    CAPTURE(step);
+    CHECK(got[step] == doctest::Approx(wanted[step]).epsilon(1e-3));
+  }
+}
+
+TEST_CASE("two runs on the GPU, one of them resumed, end with the same bits") {
+  const Setting setting;
+  const StreamGuard guard(gpu_stream());
+  for (const DType precision : {DType::f32, DType::bf16}) {
+    Config config = setting.config;
+    config.train.precision = precision;
+    config.model.head_dim = 16;
+    config.model.router.score = RouterScore::sigmoid;
+    config.model.router.selection_bias_rate = 0.01;
+    config.model.router.jitter = 0.01;
+    config.model.num_shared_experts = 1;
+    Trainer undisturbed(config, setting.set);
+    losses_of(undisturbed, 5);
+    const std::string path = setting.folder.path() + "/" + name_of(precision);
+    write_checkpoint(path, {.step = 5}, [&](StateVisitor& v) { undisturbed.visit_state(v); });
+    losses_of(undisturbed, 12);
+    const std::string wanted = state_of(undisturbed);
+
+    const PoisonGuard poison;
+    Trainer again(config, setting.set);
+    losses_of(again, 12);
+    CHECK(state_of(again) == wanted);
+
+    Trainer resumed(config, setting.set);
+    losses_of(resumed, 2);
+    Checkpoint(path).load([&](StateVisitor& v) { resumed.visit_state(v); });
+    resumed.state_loaded();
+    losses_of(resumed, 12);
+    CHECK(state_of(resumed) == wanted);
+  }
+}
