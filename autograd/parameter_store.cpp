@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <thread>
 
 #include "core/device.h"
 #include "core/host_pieces.h"
@@ -20,15 +21,33 @@ std::int64_t aligned(std::int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+// Calls task(begin, end) for equal parts of [0, n), each of an even size but the last, on all
+// cores.
+template <class F>
+void on_all_cores(std::int64_t n, F&& task) {
+  constexpr std::int64_t kFewest = 1 << 14;  // below that a thread costs more than it saves
+  const std::int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::int64_t part = std::max(kFewest, (n / cores + 2) / 2 * 2);
+  std::vector<std::thread> threads;
+  for (std::int64_t begin = part; begin < n; begin += part)
+    threads.emplace_back([&task, begin, end = std::min(begin + part, n)] { task(begin, end); });
+  task(0, std::min(part, n));
+  for (std::thread& thread : threads) thread.join();
+}
+
 // Fills a tensor with std times the stream's normals, drawn on the host: the same weights on any
 // device.
-void draw_normals(const Tensor& weights, double std, RandomStream stream) {
+void draw_normals(const Tensor& weights, double std, const RandomStream& stream) {
   dispatch_floating(weights.dtype(), [&](auto type) {
     using T = decltype(type);
-    write_pieces(weights, [&](std::int64_t, void* data, std::int64_t bytes) {
-      T* values = static_cast<T*>(data);
-      for (std::int64_t i = 0; i < bytes / std::int64_t{sizeof(T)}; ++i)
-        values[i] = T(std * stream.normal());
+    constexpr std::int64_t kSize = sizeof(T);
+    write_pieces(weights, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+      T* const values = static_cast<T*>(data);
+      on_all_cores(bytes / kSize, [&](std::int64_t begin, std::int64_t end) {
+        RandomStream own = stream;
+        own.skip_to_normal(offset / kSize + begin);
+        for (std::int64_t i = begin; i < end; ++i) values[i] = T(std * own.normal());
+      });
     });
   });
 }

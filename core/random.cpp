@@ -54,4 +54,11 @@ double RandomStream::normal() {
   return radius * std::cos(angle);
 }
 
+void RandomStream::skip_to_normal(std::uint64_t count) {
+  SMOE_CHECK(count % 2 == 0, "random: skip_to_normal(count) wants an even count; got ", count);
+  block_ = count / 2;  // two uniforms of two words each make a pair
+  used_ = 4;
+  has_spare_ = false;
+}
+
 }  // namespace smoe

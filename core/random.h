@@ -28,6 +28,9 @@ class RandomStream {
   std::uint64_t below(std::uint64_t n);
   /// Standard normal (Box-Muller, in double, on the host).
   double normal();
+  /// Goes to where a new stream is after `count` calls of normal(), so that threads can share its
+  /// work. Throws: UsageError unless count is even: normals are drawn in pairs.
+  void skip_to_normal(std::uint64_t count);
 
  private:
   PhiloxStream stream_;

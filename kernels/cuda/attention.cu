@@ -4,10 +4,11 @@
 // the forward and for dQ, keys of all query heads that read them for dK and dV.
 //
 // For bf16 cuDNN's kernels run instead where it has deterministic ones.
+#include "kernels/attention.h"
+
 #include <atomic>
 #include <cmath>
 
-#include "kernels/attention.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/cudnn_attention.h"
 

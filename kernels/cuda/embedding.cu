@@ -1,10 +1,11 @@
 // The backward sorts token positions by id, stably, and gives each row of the table to a block,
 // which adds the row's tokens up in an order that their ids alone decide.
+#include "kernels/embedding.h"
+
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 
 #include "kernels/cuda/common.cuh"
-#include "kernels/embedding.h"
 
 namespace smoe::kernels::cuda {
 namespace {

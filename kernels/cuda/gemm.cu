@@ -1,6 +1,8 @@
 // Dense products by cuBLASLt. It knows columns first, so it is asked for c^T = op(b)^T op(a)^T.
 // Two bf16 operands go in as they are; any other pair is computed in f32 (never TF32), from copies
-// where an operand or c is bf16. Algorithms whose sums depend on timing are ruled out.
+// of what is bf16. Algorithms whose sums depend on timing are ruled out.
+#include "kernels/gemm.h"
+
 #include <cublasLt.h>
 
 #include <array>
@@ -8,7 +10,6 @@
 #include <mutex>
 
 #include "kernels/cuda/common.cuh"
-#include "kernels/gemm.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -139,10 +140,10 @@ class Library {
     if (const auto chosen = chosen_.find(key); chosen != chosen_.end()) return chosen->second;
     Preference preference;
     preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kLibraryBytes});
-    // Not in place: there the parts of a long sum are added in the order in which they finish.
+    // The parts of a long sum are added in f32, and not in place, where the order may be that in
+    // which they finish.
     preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
-                                 CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
+                   std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, Product::alignment(product.b));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, Product::alignment(product.a));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, Product::alignment(product.c));
@@ -190,31 +191,35 @@ void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matri
   });
 }
 
-bool is_native(const GemmArgs& args) {
-  const bool is_bf16 = args.a.dtype == DType::bf16 && args.b.dtype == DType::bf16;
-  const bool is_f32 = args.a.dtype == DType::f32 && args.b.dtype == DType::f32;
-  return is_bf16 || (is_f32 && args.c.dtype == DType::f32);
-}
+// The dtypes that the library computes with. It may round a product to c's dtype before it adds
+// beta c; so where that is bf16, c is f32 to it.
+struct Dtypes {
+  DType operands, c;
 
-// The workspace: the library's, then copies in f32 of what is bf16 where the product is in f32.
+  explicit Dtypes(const GemmArgs& args)
+      : operands(args.a.dtype == DType::bf16 && args.b.dtype == DType::bf16 ? DType::bf16
+                                                                            : DType::f32),
+        c(operands == DType::bf16 && args.beta == 0 ? args.c.dtype : DType::f32) {}
+};
+
+// The workspace: the library's, then copies of what has another dtype than the library wants.
 struct Copies {
   Matrix a, b, c;
   std::int64_t bytes = kLibraryBytes;
 
   explicit Copies(const GemmArgs& args) {
-    if (is_native(args)) return;
-    a = take(args, args.a);
-    b = take(args, args.b);
-    c = take(args, args.c);
+    const Dtypes dtypes(args);
+    a = take(args, args.a, dtypes.operands);
+    b = take(args, args.b, dtypes.operands);
+    c = take(args, args.c, dtypes.c);
   }
 
  private:
-  Matrix take(const GemmArgs& args, const ConstMatrix& m) {
-    if (m.dtype == DType::f32)
-      return {const_cast<void*>(m.data), m.dtype, m.rows, m.cols, m.stride};
+  Matrix take(const GemmArgs& args, const ConstMatrix& m, DType dtype) {
+    if (m.dtype == dtype) return {const_cast<void*>(m.data), m.dtype, m.rows, m.cols, m.stride};
     void* const memory = static_cast<std::byte*>(args.workspace) + bytes;
-    bytes += ceil_div(m.rows * m.cols * 4, 256) * 256;
-    return {memory, DType::f32, m.rows, m.cols, m.cols};
+    bytes += ceil_div(m.rows * m.cols * size_of(dtype), 256) * 256;
+    return {memory, dtype, m.rows, m.cols, m.cols};
   }
 };
 
@@ -248,20 +253,16 @@ void gemm(const Launch& launch, const GemmArgs& args) {
   check_args(args);
   if (args.c.rows == 0 || args.c.cols == 0) return;
   if (args.a.rows == 0 || args.a.cols == 0) return scale_c(launch, args);
-  const float beta = static_cast<float>(args.beta);
-  if (is_native(args)) {
-    Library::get().run(launch, {args.a, args.b, args.transpose_a, args.transpose_b, args.c, beta},
-                       args.workspace);
-    return;
-  }
   const Copies copies(args);
-  if (args.a.dtype != DType::f32) convert_matrix(launch, args.a, copies.a);
-  if (args.b.dtype != DType::f32) convert_matrix(launch, args.b, copies.b);
-  if (args.c.dtype != DType::f32 && beta != 0) convert_matrix(launch, args.c, copies.c);
+  const bool converts_c = copies.c.dtype != args.c.dtype;
+  if (copies.a.dtype != args.a.dtype) convert_matrix(launch, args.a, copies.a);
+  if (copies.b.dtype != args.b.dtype) convert_matrix(launch, args.b, copies.b);
+  if (converts_c && args.beta != 0) convert_matrix(launch, args.c, copies.c);
   Library::get().run(launch,
-                     {copies.a, copies.b, args.transpose_a, args.transpose_b, copies.c, beta},
+                     {copies.a, copies.b, args.transpose_a, args.transpose_b, copies.c,
+                      static_cast<float>(args.beta)},
                      args.workspace);
-  if (args.c.dtype != DType::f32) convert_matrix(launch, copies.c, args.c);
+  if (converts_c) convert_matrix(launch, copies.c, args.c);
 }
 
 }  // namespace smoe::kernels::cuda

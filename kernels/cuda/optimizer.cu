@@ -1,8 +1,9 @@
 // Flat loops at memory speed. Tables of ranges travel as kernel arguments, kMostRanges at a time.
+#include "kernels/optimizer.h"
+
 #include <cmath>
 
 #include "kernels/cuda/common.cuh"
-#include "kernels/optimizer.h"
 
 namespace smoe::kernels::cuda {
 namespace {

@@ -44,3 +44,16 @@ TEST_CASE("uniform, below and normal have their distribution's mean and variance
   CHECK(std::abs(normal_squares / n - 1) < 5 * std::sqrt(2.0 / n));
   for (const int count : counts) CHECK(std::abs(count - n / 7.0) < 5 * std::sqrt(n / 7.0));
 }
+
+TEST_CASE("a stream can be entered at any pair of its normals") {
+  RandomStream stream(3, 4, 5);
+  std::vector<double> all(100);
+  for (double& value : all) value = stream.normal();
+  for (const std::uint64_t start : {0, 2, 38, 98}) {
+    RandomStream entered(3, 4, 5);
+    entered.normal();
+    entered.skip_to_normal(start);
+    for (std::uint64_t i = start; i < all.size(); ++i) CHECK(entered.normal() == all[i]);
+  }
+  CHECK_THROWS_AS(stream.skip_to_normal(7), UsageError);
+}

@@ -1,0 +1,240 @@
+// How fast everything around the experts is on this GPU, at the sizes of configs/smoe-1.5b.yaml
+// with 32,768 tokens a micro-batch: each kernel's time, and its share of what the GPU copies or of
+// what cuBLAS multiplies in the same run. Random data; means over many calls after a warm-up.
+// usage: smoe_bench_dense [name of a kernel]
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/device.h"
+#include "core/random.h"
+#include "core/tensor.h"
+#include "kernels/attention.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/gemm.h"
+#include "kernels/norm.h"
+#include "kernels/optimizer.h"
+#include "kernels/rotary.h"
+#include "tests/support/tensors.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 1024;
+constexpr kernels::AttentionShape kHeads{16, 2048, 8, 2, 128};
+constexpr std::int64_t kParameters = 1517000704;
+
+// Uniform in [0, 2) less 1: neither zeros nor all alike, which run faster than data does.
+Tensor random(const Shape& shape, DType dtype) {
+  const Tensor x = Tensor::empty(shape, dtype), minus_one = Tensor::empty(shape, dtype);
+  kernels::fill(launch(), {x.data(), dtype, x.numel(), 1});
+  kernels::fill(launch(), {minus_one.data(), dtype, x.numel(), -1});
+  kernels::jitter(launch(), {x.data(), x.data(), dtype, x.numel(), 1, 1, 2, 3});
+  kernels::add(launch(), {x.data(), minus_one.data(), x.data(), dtype, x.numel()});
+  return x;
+}
+
+Tensor random_ids(std::int64_t n) {
+  RandomStream stream(1, 2);
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto most = stream.below(kVocab) + 1;  // low ids come often, as in text
+    ids.push_back(static_cast<std::int32_t>(stream.below(stream.below(most) + 1)));
+  }
+  return Tensor::from(ids, {n});
+}
+
+double milliseconds_of(const std::function<void()>& run) {
+  for (int i = 0; i < 3; ++i) run();
+  const Event start(current_stream());
+  run();
+  const Event once(current_stream());
+  const int times = std::max(5, std::min(200, static_cast<int>(200 / once.ms_since(start))));
+  const Event begin(current_stream());
+  for (int i = 0; i < times; ++i) run();
+  return Event(current_stream()).ms_since(begin) / times;
+}
+
+struct Bench {
+  std::string only;
+  double copy_rate = 0;     // bytes/s
+  double product_rate = 0;  // FLOP/s
+
+  bool wants(const std::string& name) const { return only.empty() || name == only; }
+
+  void of_memory(const std::string& name, double bytes, const std::function<void()>& run) {
+    if (!wants(name)) return;
+    const double ms = milliseconds_of(run), rate = bytes / ms * 1e3;
+    std::printf("%-28s %9.3f ms  %6.2f TB/s    %5.1f %% of copying\n", name.c_str(), ms,
+                rate * 1e-12, 100 * rate / copy_rate);
+  }
+  void of_products(const std::string& name, double flops, const std::function<void()>& run) {
+    if (!wants(name)) return;
+    const double ms = milliseconds_of(run), rate = flops / ms * 1e3;
+    std::printf("%-28s %9.3f ms  %6.0f TFLOP/s %5.1f %% of 8192^3\n", name.c_str(), ms,
+                rate * 1e-12, 100 * rate / product_rate);
+  }
+};
+
+std::function<void()> product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
+                              const Tensor& c, double beta = 0) {
+  kernels::GemmArgs args{matrix_of(a), transpose_a, matrix_of(b), transpose_b, matrix_of(c), beta};
+  const Tensor scratch = Tensor::empty({kernels::gemm_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = scratch.data();
+  return [args, kept = std::vector{a, b, c, scratch}] { kernels::gemm(launch(), args); };
+}
+
+void measure_ceilings(Bench& bench) {
+  const Tensor x = random({std::int64_t{1} << 31}, DType::bf16), y = Tensor::empty_like(x);
+  const double ms = milliseconds_of([&] { y.copy_from(x); });
+  bench.copy_rate = 2.0 * x.bytes() / ms * 1e3;
+  std::printf("copy: %.2f TB/s\n", bench.copy_rate * 1e-12);
+  const Tensor a = random({8192, 8192}, DType::bf16), c = Tensor::empty_like(a);
+  bench.product_rate =
+      2 * 8192.0 * 8192 * 8192 / milliseconds_of(product(a, false, a, true, c)) * 1e3;
+  std::printf("bf16 product 8192^3: %.0f TFLOP/s\n", bench.product_rate * 1e-12);
+}
+
+void measure_norms(Bench& bench) {
+  const Tensor x = random({kTokens, kWidth}, DType::bf16), delta = random(x.shape(), DType::bf16);
+  const Tensor sum = Tensor::empty_like(x), y = Tensor::empty_like(x);
+  const Tensor weight = random({kWidth}, DType::f32), dweight = Tensor::empty_like(weight);
+  const Tensor inverse_rms = Tensor::empty({kTokens}, DType::f32);
+  bench.of_memory("add_rms_norm", 4.0 * x.bytes(), [&] {
+    kernels::rms_norm(launch(), {matrix_of(x), matrix_of(delta), matrix_of(sum), weight.data(),
+                                 matrix_of(y), inverse_rms.data(), 1e-5});
+  });
+  kernels::RmsNormBackwardArgs args{
+      matrix_of(x),   inverse_rms.data(), weight.data(),  matrix_of(delta),
+      matrix_of(sum), matrix_of(y),       dweight.data(), 0,
+      nullptr};
+  const Tensor scratch =
+      Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = scratch.data();
+  bench.of_memory("rms_norm_backward", 4.0 * x.bytes(),
+                  [&] { kernels::rms_norm_backward(launch(), args); });
+}
+
+void measure_attention(Bench& bench) {
+  const Tensor qkv = random({kTokens, kHeads.packed_width()}, DType::bf16);
+  kernels::RotaryArgs rotary{matrix_of(qkv), matrix_of(qkv), kHeads, 10000, false, nullptr};
+  const Tensor table =
+      Tensor::empty({kernels::rotary_workspace_bytes(launch(), rotary)}, DType::u8);
+  rotary.workspace = table.data();
+  bench.of_memory("rotary", 2.0 * qkv.bytes() * 10 / 12,
+                  [&] { kernels::rotary(launch(), rotary); });
+
+  const Tensor output = Tensor::empty({kTokens, kHeads.output_width()}, DType::bf16);
+  const Tensor doutput = random(output.shape(), DType::bf16), dqkv = Tensor::empty_like(qkv);
+  const Tensor logsumexp =
+      Tensor::empty({kHeads.batch, kHeads.num_heads, kHeads.seq_len}, DType::f32);
+  const double flops = 2.0 * kTokens * kHeads.seq_len * kHeads.output_width();  // causal
+  for (const bool with_cudnn : {true, false}) {
+    kernels::allow_cudnn_attention(with_cudnn);
+    const std::string suffix = with_cudnn ? "" : ", own";
+    kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), kHeads,
+                                   nullptr};
+    const Tensor scratch =
+        Tensor::empty({kernels::attention_workspace_bytes(launch(), forward)}, DType::u8);
+    forward.workspace = scratch.data();
+    bench.of_products("attention" + suffix, flops, [&] { kernels::attention(launch(), forward); });
+    kernels::AttentionBackwardArgs backward{matrix_of(qkv),   matrix_of(output), matrix_of(doutput),
+                                            logsumexp.data(), matrix_of(dqkv),   kHeads,
+                                            nullptr};
+    const Tensor backward_scratch =
+        Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), backward)}, DType::u8);
+    backward.workspace = backward_scratch.data();
+    bench.of_products("attention_backward" + suffix, 2.5 * flops,
+                      [&] { kernels::attention_backward(launch(), backward); });
+  }
+  kernels::allow_cudnn_attention(true);
+}
+
+void measure_products(Bench& bench) {
+  const Tensor x = random({kTokens, kWidth}, DType::bf16);
+  for (const auto& [name, d_out] :
+       {std::pair{"qkv", kHeads.packed_width()}, {"projection", kWidth}}) {
+    const Tensor w = random({d_out, kWidth}, DType::bf16),
+                 y = random({kTokens, d_out}, DType::bf16);
+    const Tensor dw = random({d_out, kWidth}, DType::f32), dx = Tensor::empty_like(x);
+    const double flops = 2.0 * kTokens * kWidth * d_out;
+    bench.of_products(name, flops, product(x, false, w, true, y));
+    bench.of_products(concat(name, " dx"), flops, product(y, false, w, false, dx));
+    bench.of_products(concat(name, " dw f32 +="), flops, product(y, true, x, false, dw, 1));
+  }
+  const Tensor chunk = random({kChunk, kWidth}, DType::bf16),
+               w = random({kVocab, kWidth}, DType::bf16);
+  const Tensor logits = random({kChunk, kVocab}, DType::bf16), dx = Tensor::empty_like(chunk);
+  const Tensor dw = random({kVocab, kWidth}, DType::f32);
+  const double flops = 2.0 * kChunk * kWidth * kVocab;
+  bench.of_products("lm head chunk", flops, product(chunk, false, w, true, logits));
+  bench.of_products("lm head chunk dx", flops, product(logits, false, w, false, dx));
+  bench.of_products("lm head chunk dw f32 +=", flops, product(logits, true, chunk, false, dw, 1));
+  const Tensor router = random({8, kWidth}, DType::f32), scores = random({kTokens, 8}, DType::f32);
+  bench.of_memory("router logits", x.bytes(), product(x, false, router, true, scores));
+  const Tensor full_dx = Tensor::empty_like(x), drouter = Tensor::empty_like(router);
+  bench.of_memory("router dx", x.bytes(), product(scores, false, router, false, full_dx));
+  bench.of_memory("router dw", x.bytes(), product(scores, true, x, false, drouter));
+}
+
+void measure_vocabulary(Bench& bench) {
+  const Tensor ids = random_ids(kTokens), table = random({kVocab, kWidth}, DType::bf16);
+  const Tensor x = random({kTokens, kWidth}, DType::bf16);
+  const Tensor dtable = random({kVocab, kWidth}, DType::f32);
+  bench.of_memory("embedding", 2.0 * x.bytes(), [&] {
+    kernels::embedding(launch(), {matrix_of(table), ids.data_as<std::int32_t>(), matrix_of(x)});
+  });
+  kernels::EmbeddingBackwardArgs args{matrix_of(x), ids.data_as<std::int32_t>(), matrix_of(dtable),
+                                      1, nullptr};
+  const Tensor scratch =
+      Tensor::empty({kernels::embedding_backward_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = scratch.data();
+  bench.of_memory("embedding_backward", x.bytes(),
+                  [&] { kernels::embedding_backward(launch(), args); });
+  const Tensor logits = random({kChunk, kVocab}, DType::bf16), targets = random_ids(kChunk);
+  const Tensor losses = Tensor::empty({kChunk}, DType::f32);
+  bench.of_memory("cross_entropy chunk", 2.0 * logits.bytes(), [&] {
+    kernels::cross_entropy(
+        launch(), {matrix_of(logits), targets.data_as<std::int32_t>(), losses.data(), true, 1.0});
+  });
+}
+
+void measure_optimizer(Bench& bench) {
+  const Tensor master = random({kParameters}, DType::f32),
+               gradient = random({kParameters}, DType::f32);
+  const Tensor m = Tensor::zeros({kParameters}, DType::f32),
+               v = Tensor::zeros({kParameters}, DType::f32);
+  const Tensor compute = Tensor::empty({kParameters}, DType::bf16);
+  const std::vector<kernels::AdamwRange> ranges{{0, kParameters, 0.1}};
+  bench.of_memory("adamw", 30.0 * kParameters, [&] {
+    kernels::adamw(launch(), {master.data(), gradient.data(), m.data(), v.data(), DType::f32,
+                              compute.data(), ranges, 1e-3, 0.9, 0.95, 1e-8, 1, nullptr});
+  });
+  const Tensor result = Tensor::empty({1}, DType::f64);
+  kernels::SumOfSquaresArgs args{gradient.data(), DType::f32, kParameters,
+                                 result.data_as<double>()};
+  const Tensor scratch =
+      Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8);
+  args.workspace = scratch.data();
+  bench.of_memory("sum_of_squares", 4.0 * kParameters,
+                  [&] { kernels::sum_of_squares(launch(), args); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const Stream stream(select_device("cuda"));
+  const StreamGuard guard(stream);
+  Bench bench{argc > 1 ? argv[1] : ""};
+  for (const auto measure : {measure_ceilings, measure_norms, measure_attention, measure_products,
+                             measure_vocabulary, measure_optimizer})
+    measure(bench);
+} catch (const UsageError& error) {
+  std::printf("skipped: no GPU (%s)\n", error.what());
+  return 77;
+}
