@@ -128,7 +128,7 @@ struct ForwardArgs {
 
 // The output and logsumexp of one tile of queries of one head.
 template <class T>
-__global__ void __launch_bounds__(kThreads) attend(ForwardArgs args) {
+__global__ void __launch_bounds__(kThreads, 1) attend(ForwardArgs args) {
   extern __shared__ float shared[];
   __shared__ float probabilities[kTile][kTile + 1];
   const AttentionShape& shape = args.shape;

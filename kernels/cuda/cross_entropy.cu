@@ -2,6 +2,7 @@
 // it in each thread and then joins them; the second reads the row from cache and writes the
 // gradient.
 #include "kernels/cross_entropy.h"
+
 #include "kernels/cuda/common.cuh"
 
 namespace smoe::kernels::cuda {

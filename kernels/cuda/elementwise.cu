@@ -1,7 +1,8 @@
 // Flat loops: a thread takes kWidth elements, the last ones one by one.
+#include "kernels/elementwise.h"
+
 #include "core/base/philox.h"
 #include "kernels/cuda/common.cuh"
-#include "kernels/elementwise.h"
 
 namespace smoe::kernels::cuda {
 namespace {

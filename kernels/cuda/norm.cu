@@ -1,8 +1,9 @@
 // RMSNorm: a block takes a row, reads it from memory once and again from cache. With
 // r = inverse_rms and g = dy * weight, dx = r (g - x r^2 mean(g x)) and
 // dweight = sum over rows of dy x r.
-#include "kernels/cuda/common.cuh"
 #include "kernels/norm.h"
+
+#include "kernels/cuda/common.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

@@ -1,7 +1,8 @@
 // One kernel computes the sines, in double and then rounded; the other turns: a thread takes kWidth
 // pairs of one head, or copies as many elements of a value head.
-#include "kernels/cuda/common.cuh"
 #include "kernels/rotary.h"
+
+#include "kernels/cuda/common.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
