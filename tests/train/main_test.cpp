@@ -40,6 +40,27 @@ TEST_CASE("wrong usage and configuration are one line and exit code 2") {
                 "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?");
 }
 
+TEST_CASE("plan and inspect say what they can and refuse the rest") {
+  const Outcome plan = run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none 2>&1");
+  CHECK(plan.exit_code == 0);
+  CHECK(plan.output.starts_with("tiny: 3.48 M parameters, 1.09 M of them active; 4 layers of"));
+  const Outcome json =
+      run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none --json 2>&1");
+  CHECK(json.exit_code == 0);
+  CHECK(json.output.starts_with("{\n  \"run\": \"tiny\",\n"));
+  check_failure("plan configs/tiny.yaml data.path=none", 2,
+                "data.path: there is no none, which model.vocab_size=0 takes the vocabulary from; "
+                "make it with `smoe prepare`, or give model.vocab_size");
+  check_failure("inspect no/such.h5", 1, "open no/such.h5: No such file or directory");
+  const Outcome config = run_smoe("inspect configs/tiny.yaml 2>&1");
+  CHECK(config.exit_code == 0);
+  CHECK(config.output.starts_with("configs/tiny.yaml: the configuration of run tiny\n"));
+  check_failure("inspect README.md", 2,
+                "README.md: no file that smoe knows; it knows configurations (*.yaml), token sets "
+                "(*.h5), checkpoints (manifest.json or their folder), *.safetensors, and "
+                "tokenizers (*.model, tokenizer.json)");
+}
+
 TEST_CASE("what the system refuses is one line and exit code 1") {
   check_failure("train no/such.yaml --print-config", 1,
                 "open no/such.yaml: No such file or directory");
@@ -92,6 +113,11 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
                 "--data: there is no no.h5; name a token set with --data");
   check_failure("eval " + folder.path() + "/tiny --batches=-1", 2,
                 "--batches: must be 0 or more; got -1");
+  const Outcome run = run_smoe("inspect " + set + " " + folder.path() + "/tiny --verify 2>&1");
+  CHECK(run.exit_code == 0);
+  CHECK(run.output.starts_with(set + ": token set, "));
+  CHECK(run.output.find("\n\n" + folder.path() + "/tiny: the folder of run tiny\n") !=
+        std::string::npos);
   check_failure("generate " + folder.path(), 2,
                 folder.path() + ": must be the folder of a run, or of a checkpoint in one");
   check_failure("train configs/tiny.yaml data.path=" + set + in_folder + " optim.lr=1", 2,

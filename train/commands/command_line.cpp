@@ -27,7 +27,7 @@ int run_command_line(int argc, const char* const* argv) {
   const std::vector<Command> commands = {
       add_prepare_command(app), add_plan_command(app),     add_train_command(app),
       add_eval_command(app),    add_generate_command(app), add_report_command(app),
-      add_import_command(app),  add_export_command(app),
+      add_inspect_command(app), add_import_command(app),   add_export_command(app),
   };
 
   try {

@@ -23,5 +23,6 @@ Command add_plan_command(CLI::App& app);
 Command add_import_command(CLI::App& app);
 Command add_export_command(CLI::App& app);
 Command add_report_command(CLI::App& app);
+Command add_inspect_command(CLI::App& app);
 
 }  // namespace smoe

@@ -10,7 +10,6 @@
 namespace smoe {
 namespace {
 
-constexpr int kLabel = 16;  // columns of a row's name
 constexpr std::size_t kLine = 96;
 
 std::string percent(double part, double whole) {
@@ -27,10 +26,6 @@ const char* name_of(Recompute recompute) {
   return kNames[static_cast<int>(recompute)];
 }
 
-std::string row(std::string_view label, std::string_view text) {
-  return fmt::format("  {:<{}}{}\n", label, kLabel, text);
-}
-
 std::string headline(const Plan& plan) {
   const ModelConfig& m = plan.config.model;
   return fmt::format(
@@ -43,10 +38,10 @@ std::string headline(const Plan& plan) {
 
 std::string parameter_table(const Plan& plan) {
   const auto line = [&](const char* name, const ModelSize& size) {
-    return row(name, fmt::format("{:>16}{:>9}{:>18}", grouped(size.total),
-                                 percent(static_cast<double>(size.total),
-                                         static_cast<double>(plan.size.total)),
-                                 grouped(size.active)));
+    return labelled(name, fmt::format("{:>16}{:>9}{:>18}", grouped(size.total),
+                                      percent(static_cast<double>(size.total),
+                                              static_cast<double>(plan.size.total)),
+                                      grouped(size.active)));
   };
   std::string text =
       fmt::format("parameters        {:>16}{:>9}{:>18}\n", "all", "share", "active in a token");
@@ -58,17 +53,18 @@ std::string compute_table(const Plan& plan) {
   const TokenFlops& flops = plan.flops;
   const auto cell = [](double value) { return fmt::format("{:>12}", short_flops(value)); };
   std::string text = "compute a token   2 FLOP a multiply-add; causal attention counted at half\n";
-  text += row("weights", cell(flops.weights));
-  text += row("attention", cell(flops.attention));
-  text += row("forward", cell(flops.forward()));
-  text += row("training", cell(flops.training()) + "   forward and backward: three times forward");
+  text += labelled("weights", cell(flops.weights));
+  text += labelled("attention", cell(flops.attention));
+  text += labelled("forward", cell(flops.forward()));
+  text +=
+      labelled("training", cell(flops.training()) + "   forward and backward: three times forward");
   if (flops.recomputed > 0)
-    text += row("recomputed",
-                cell(flops.recomputed) + fmt::format("   on top, for train.recompute={}",
-                                                     name_of(plan.config.train.recompute)));
+    text += labelled("recomputed",
+                     cell(flops.recomputed) + fmt::format("   on top, for train.recompute={}",
+                                                          name_of(plan.config.train.recompute)));
   const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
-  text += row("a step", cell(step));
-  text += row("the run", cell(step * static_cast<double>(plan.config.train.steps)));
+  text += labelled("a step", cell(step));
+  text += labelled("the run", cell(step * static_cast<double>(plan.config.train.steps)));
   return text;
 }
 
@@ -76,23 +72,24 @@ std::string token_table(const Plan& plan) {
   const TrainConfig& t = plan.config.train;
   const std::int64_t micro_batches = t.global_batch / t.micro_batch;
   std::string text = "tokens\n";
-  text += row("a micro-batch",
-              fmt::format("{:>12}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
-                          counted(t.micro_batch, "sequence"), grouped(t.seq_len)));
-  text +=
-      row("a step", fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
-                                micro_batches == 1 ? "1 micro-batch"
-                                                   : grouped(micro_batches) + " micro-batches"));
-  text +=
-      row("the run", fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
+  text += labelled("a micro-batch",
+                   fmt::format("{:>12}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
+                               counted(t.micro_batch, "sequence"), grouped(t.seq_len)));
+  text += labelled("a step",
+                   fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
+                               micro_batches == 1 ? "1 micro-batch"
+                                                  : grouped(micro_batches) + " micro-batches"));
+  text += labelled("the run",
+                   fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
   const std::string& path = plan.config.data.path;
-  text += plan.data ? row("the text",
-                          fmt::format("{:>12}   in {}, read {:.2f} times",
-                                      grouped(plan.data->training_tokens), path, plan.epochs()))
-                    : row("the text", fmt::format("{:>12}   there is no {} yet", "?", path));
+  text += plan.data ? labelled("the text", fmt::format("{:>12}   in {}, read {:.2f} times",
+                                                       grouped(plan.data->training_tokens), path,
+                                                       plan.epochs()))
+                    : labelled("the text", fmt::format("{:>12}   there is no {} yet", "?", path));
   const double rows = plan.rows_per_expert();
-  text += row("an expert", fmt::format("{:>12.{}f}   rows of a micro-batch, at perfect balance",
-                                       rows, rows < 10 ? 1 : 0));
+  text +=
+      labelled("an expert", fmt::format("{:>12.{}f}   rows of a micro-batch, at perfect balance",
+                                        rows, rows < 10 ? 1 : 0));
   return text;
 }
 
@@ -102,11 +99,12 @@ std::string memory_table(const Plan& plan) {
   std::string text = fmt::format("memory            compute in {}, train.recompute={}\n",
                                  name_of_precision(t.precision), name_of(t.recompute));
   for (int i = 0; i < kNumCategories; ++i)
-    text += row(name_of(static_cast<Category>(i)),
-                fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));
-  text += row("at rest", fmt::format("{:>12}   between steps", format_bytes(memory.resting_bytes)));
-  text += row("peak", fmt::format("{:>12}   held at once; categories peak at different times",
-                                  format_bytes(memory.total_peak_bytes)));
+    text += labelled(name_of(static_cast<Category>(i)),
+                     fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));
+  text += labelled("at rest",
+                   fmt::format("{:>12}   between steps", format_bytes(memory.resting_bytes)));
+  text += labelled("peak", fmt::format("{:>12}   held at once; categories peak at different times",
+                                       format_bytes(memory.total_peak_bytes)));
   return text;
 }
 

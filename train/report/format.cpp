@@ -32,6 +32,10 @@ std::string short_count(double number) {
   return scaled(number, {"", "k", "M", "B", "T"});
 }
 
+std::string labelled(std::string_view label, std::string_view text) {
+  return fmt::format("  {:<16}{}\n", label, text);
+}
+
 std::string short_flops(double number) {
   return scaled(number, {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"});
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace smoe {
 
@@ -16,5 +17,8 @@ std::string short_count(double number);
 
 /// Operations in three digits and a decimal unit: "873 FLOP", "12.3 kFLOP", "8.97 TFLOP".
 std::string short_flops(double number);
+
+/// A line of a table for people: two spaces, the label in a column of 16, the text, a line break.
+std::string labelled(std::string_view label, std::string_view text);
 
 }  // namespace smoe

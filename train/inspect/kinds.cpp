@@ -1,0 +1,239 @@
+#include "train/inspect/kinds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "layers/model_size.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/config/config.h"
+#include "train/data/token_set.h"
+#include "train/huggingface/safetensors.h"
+#include "train/inspect/tensor_table.h"
+#include "train/report/console_line.h"
+#include "train/report/format.h"
+#include "train/report/run_folder.h"
+
+namespace smoe {
+namespace {
+
+// Text in one line of at most `most` bytes, with escapes for what would leave it.
+std::string quoted(std::string_view text, std::size_t most) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (out.size() >= most) return out + "...\"";
+    if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
+      out += concat("\\x", "0123456789abcdef"[c >> 4 & 15], "0123456789abcdef"[c & 15]);
+    else
+      out += c;
+  }
+  return out + "\"";
+}
+
+std::string model_lines(const ModelConfig& m) {
+  std::string text =
+      labelled("model", fmt::format("{} of width {}, {} query and {} key heads of {}",
+                                    counted(m.num_layers, "layer"), m.d_model, m.num_heads,
+                                    m.num_kv_heads, m.head_dim));
+  text += labelled(
+      "experts",
+      fmt::format(
+          "{} of width {} in each layer, top {}{}", m.num_experts, m.d_expert, m.top_k,
+          m.num_shared_experts == 0 ? "" : fmt::format(", {} shared", m.num_shared_experts)));
+  if (m.vocab_size == 0)
+    return text + labelled("vocabulary", "as the token set says") +
+           labelled("parameters", "known with the vocabulary; `smoe plan` counts them");
+  const ModelSize size = model_size(m);
+  return text + labelled("vocabulary", grouped(m.vocab_size)) +
+         labelled("parameters",
+                  fmt::format("{}, {} of them active", grouped(size.total), grouped(size.active)));
+}
+
+std::string config_lines(const Config& c) {
+  const TrainConfig& t = c.train;
+  std::string text = model_lines(c.model);
+  text += labelled("data", c.data.path);
+  text += labelled("training",
+                   fmt::format("{} of {} sequences of {} tokens, in micro-batches of {}",
+                               counted(t.steps, "step"), t.global_batch, t.seq_len, t.micro_batch));
+  text += labelled("learning rate", fmt::format("{} at its peak", c.optim.lr));
+  return text;
+}
+
+// First tokens of a split and the text they stand for.
+std::string sample_line(const TokenSet& set, const Tokenizer& tokenizer, Split split) {
+  std::vector<std::int32_t> tokens(std::min<std::int64_t>(set.num_tokens(split), 64));
+  set.read(split, 0, static_cast<std::int64_t>(tokens.size()), tokens.data());
+  TextDecoder decoder(tokenizer);
+  std::string ids, text;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (i < 10) ids += fmt::format("{} ", tokens[i]);
+    text += decoder.push(tokens[i]);
+  }
+  text += decoder.finish();
+  return labelled("", fmt::format("{}{}", ids, tokens.size() > 10 ? "..." : "")) +
+         labelled("", quoted(text, 76));
+}
+
+void read_all(const TokenSet& set) {
+  constexpr std::int64_t kAtOnce = 1 << 20;
+  std::vector<std::int32_t> tokens(kAtOnce);
+  for (const Split split : {Split::train, Split::validation}) {
+    for (std::int64_t begin = 0; begin < set.num_tokens(split); begin += kAtOnce)
+      set.read(split, begin, std::min(kAtOnce, set.num_tokens(split) - begin), tokens.data());
+    set.document_starts(split);
+  }
+}
+
+// "step 40, updates 40".
+std::string numbers_of(const Manifest& manifest) {
+  std::string text;
+  for (const auto& [name, value] : manifest.integers)
+    text += concat(text.empty() ? "" : ", ", name, " ", grouped(value));
+  for (const auto& [name, value] : manifest.reals)
+    text += concat(text.empty() ? "" : ", ", name, " ", value);
+  return text;
+}
+
+std::string checkpoint_line(const std::string& path) {
+  try {
+    const Checkpoint checkpoint(path);
+    return fmt::format("step {:>8}  {:>9}", grouped(checkpoint.manifest().step),
+                       format_bytes(checkpoint.bytes()));
+  } catch (const UsageError& error) {
+    return concat("damaged: ", error.what());
+  }
+}
+
+std::string last_lines_of(const std::string& path, int count) {
+  constexpr std::int64_t kMost = 4096;
+  const File file = File::open(path);
+  const std::int64_t begin = std::max<std::int64_t>(file.size() - kMost, 0);
+  std::string tail(file.size() - begin, '\0');
+  tail.resize(file.read_some_at(begin, tail.data(), static_cast<std::int64_t>(tail.size())));
+  std::size_t at = tail.size();
+  for (int i = 0; i <= count && at != std::string::npos && at > 0; ++i)
+    at = tail.rfind('\n', at - 1);
+  return at == std::string::npos || at == 0 ? tail : tail.substr(at + 1);
+}
+
+}  // namespace
+
+std::string inspect_config(const std::string& path) {
+  const Config config = load_config(path);
+  return fmt::format("{}: the configuration of run {}\n", path, config.run.name) +
+         config_lines(config) + labelled("digest", config_digest(config));
+}
+
+std::string inspect_token_set(const std::string& path, const InspectOptions& options) {
+  const TokenSet set = TokenSet::open(path);
+  const auto tokenizer = set.tokenizer();
+  std::string text =
+      fmt::format("{}: token set, {}\n", path, format_bytes(File::open(path).size()));
+  text += labelled("tokenizer", tokenizer->summary());
+  text += labelled("stored as", token_bytes(set.vocab_size()) == 2 ? "u16" : "u32");
+  for (const Split split : {Split::train, Split::validation}) {
+    const auto num_tokens = static_cast<double>(set.num_tokens(split));
+    text += labelled(
+        name_of(split),
+        fmt::format(
+            "{} in {}, {} of text{}", counted(set.num_tokens(split), "token"),
+            counted(set.num_documents(split), "document"), format_bytes(set.num_bytes(split)),
+            num_tokens == 0 ? ""
+                            : fmt::format(", {:.2f} bytes a token",
+                                          static_cast<double>(set.num_bytes(split)) / num_tokens)));
+    if (num_tokens > 0) text += sample_line(set, *tokenizer, split);
+  }
+  text += labelled("digest", set.digest().hex());
+  if (options.is_verified) read_all(set);
+  return text + labelled("verified", options.is_verified
+                                         ? "all digests match"
+                                         : "header and metadata; --verify reads the tokens too");
+}
+
+std::string inspect_checkpoint(const std::string& folder, const InspectOptions& options) {
+  const Checkpoint checkpoint(folder);
+  const Manifest& manifest = checkpoint.manifest();
+  std::vector<TensorRow> rows;
+  for (const ManifestShard& shard : manifest.shards)
+    for (const ManifestTensor& tensor : shard.tensors)
+      rows.push_back({tensor.name, name_of(tensor.dtype), tensor.shape, tensor.bytes});
+  std::string text =
+      fmt::format("{}: checkpoint after {}, {} in {}\n", folder, counted(manifest.step, "step"),
+                  format_bytes(checkpoint.bytes()),
+                  counted(static_cast<std::int64_t>(manifest.shards.size()), "shard"));
+  text += labelled("written by", fmt::format("{}, on {}", manifest.build, manifest.device));
+  text += labelled("config digest", manifest.config_digest.hex());
+  text += labelled("data digest", manifest.data_digest.hex());
+  text += labelled("numbers", numbers_of(manifest));
+  if (options.is_verified) checkpoint.verify();
+  text += labelled("verified", options.is_verified
+                                   ? "all digests match"
+                                   : "manifest and sizes; --verify reads the tensors too");
+  return concat(text, "\n", tensor_table(rows, options.is_each));
+}
+
+std::string inspect_run(const std::string& folder, const InspectOptions& options) {
+  const RunPaths run(folder);
+  const Config config = load_config(run.config_path());
+  std::string text = fmt::format("{}: the folder of run {}\n", folder, config.run.name);
+  text += config_lines(config);
+  const bool has_tokenizer = kind_of(run.tokenizer_path()) == PathKind::file;
+  text += labelled("tokenizer",
+                   has_tokenizer ? load_tokenizer(run.tokenizer_path())->summary() : "none");
+  std::string label = "checkpoints";
+  if (kind_of(run.checkpoints_path()) == PathKind::folder) {
+    for (const FolderEntry& entry : list_folder(run.checkpoints_path())) {
+      const std::string path = run.checkpoints_path() + "/" + entry.name;
+      if (entry.kind != PathKind::folder || !entry.name.starts_with("step-")) continue;
+      text += labelled(label, fmt::format("{}  {}", entry.name, checkpoint_line(path)));
+      label.clear();
+      if (options.is_verified) Checkpoint(path).verify();
+    }
+  }
+  if (!label.empty()) text += labelled(label, "none yet");
+  if (label.empty() && options.is_verified)
+    text += labelled("verified", "all digests of the checkpoints match");
+  if (kind_of(run.log_path()) == PathKind::file)
+    text.append("\n").append(last_lines_of(run.log_path(), 4));
+  return text;
+}
+
+std::string inspect_safetensors(const std::string& path, const InspectOptions& options) {
+  const SafetensorsFile file(path);
+  std::vector<TensorRow> rows;
+  for (const SafetensorsEntry& entry : file.entries())
+    rows.push_back({entry.name, entry.dtype, entry.shape, entry.bytes});
+  std::string text =
+      fmt::format("{}: safetensors, {}\n", path, format_bytes(File::open(path).size()));
+  for (const auto& [name, value] : file.metadata()) text += labelled(name, quoted(value, 76));
+  if (options.is_verified)
+    text += labelled("verified", "header and extents; the format has no digests");
+  return concat(text, "\n", tensor_table(rows, options.is_each));
+}
+
+std::string inspect_tokenizer(const std::string& path) {
+  const auto tokenizer = load_tokenizer(path);
+  std::string text =
+      fmt::format("{}: tokenizer, {}\n", path, format_bytes(File::open(path).size()));
+  text += labelled("kind", tokenizer->summary());
+  text += labelled("end of text", grouped(tokenizer->end_of_text()));
+  text += labelled("digest", tokenizer->digest().hex());
+  // Every token or, of many, the first after the bytes and some spread over the rest.
+  const std::int32_t size = tokenizer->vocab_size(), first = std::min(260, size);
+  const std::int32_t stride = std::max((size - first) / 24, 1);
+  std::string pieces;
+  for (std::int32_t id = size > 512 ? first : 65; id < std::min(size, 100'000'000); id += stride) {
+    pieces += fmt::format("{} {}  ", id, quoted(tokenizer->bytes_of(id), 24));
+    if (pieces.size() > 70) break;
+  }
+  return text + labelled("some tokens", pieces);
+}
+
+}  // namespace smoe
