@@ -51,6 +51,17 @@ const Rule kFolderName{"a folder's name without '/'", [](const Slot& slot) {
 const Rule kSize{"from 1 to 10^9", from_to(1, 1'000'000'000).holds};
 const Rule kSizeOrZero{"from 0 to 10^9", from_to(0, 1'000'000'000).holds};
 
+/// In all layers: each has an object of its own long before it has memory.
+constexpr std::int64_t kMostExperts = 1'000'000;
+
+/// About how many there are; model_size knows to the last one, but would overflow.
+double parameters_of(const ModelConfig& m) {
+  const auto product = [](auto... sizes) { return (1.0 * ... * static_cast<double>(sizes)); };
+  return product(m.vocab_size, m.d_model) +
+         product(m.num_layers, 4, m.d_model, m.num_heads, m.head_dim) +
+         product(m.num_layers, 3, m.d_model, m.d_expert, m.num_experts + m.num_shared_experts);
+}
+
 /// The multiples of `unit` next to `value`, for messages: "6 or 9".
 std::string nearest_multiples(std::int64_t value, std::int64_t unit) {
   const std::int64_t below = value / unit * unit;
@@ -156,6 +167,10 @@ std::vector<Relation> relations_of(const Config& c) {
   const auto steps = static_cast<double>(t.steps);
   const auto steps_after_warmup = static_cast<double>(t.steps - c.schedule.warmup_steps);
   return {
+      {"model.num_experts", m.num_experts <= kMostExperts / m.num_layers,
+       concat("at most ", kMostExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
+      {"model.d_model", parameters_of(m) <= 1e15,
+       "small enough for a model of at most 10^15 parameters"},
       {"model.num_heads", m.num_heads % m.num_kv_heads == 0,
        concat("a multiple of model.num_kv_heads=", m.num_kv_heads)},
       {"model.head_dim", m.head_dim % 2 == 0, "even, for rotary embeddings"},

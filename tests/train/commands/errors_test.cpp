@@ -103,6 +103,54 @@ const Row kRows[] = {
     {"train @/run.yaml run.name=x model.d_model=1000000000", 1,
      "memory: no room for * bytes of parameters*"},
 
+    // ---- plan ----
+    {"plan", 2, "smoe plan: CONFIG is required; see smoe plan --help"},
+    {"plan @/none.yaml", 1, "open @/none.yaml: No such file or directory"},
+    {"plan @/runs", 1, "open @/runs: is a folder, not a file"},
+    {"plan @/huge", 2, "@/huge: at most 1048576 bytes are read; got 3298534883328"},
+    {"plan @/run.yaml data.path=@/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
+    {"plan @/run.yaml data.path=@/none.h5", 2, "data.path: there is no @/none.h5, *"},
+    {"plan @/run.yaml model.num_experts=1000000000", 2,
+     "override 'model.num_experts=1000000000': model.num_experts: must be at most 1000000, *"},
+    {"plan @/run.yaml model.d_model=1000000000 model.d_expert=1000000000", 2,
+     "override 'model.d_model=1000000000': model.d_model: must be small enough for a model of at "
+     "most 10^15 parameters; got 1000000000"},
+
+    // ---- eval ----
+    {"eval", 2, "smoe eval: RUN is required; see smoe eval --help"},
+    {"eval @/none", 2, "@/none: must be the folder of a run, or of a checkpoint in one"},
+    {"eval @/runs/damaged", 2, "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; *"},
+    {"eval @/runs/r --data @/none.h5", 2,
+     "--data: there is no @/none.h5; name a token set with --data"},
+    {"eval @/runs/r --data @/runs", 1, "open @/runs: is a folder, not a file"},
+    {"eval @/runs/r --data @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
+    {"eval @/runs/r --data @/huge", 2, "@/huge: no token set; `smoe prepare` makes one from text"},
+    {"eval @/runs/r --batches -1", 2, "--batches: must be 0 or more; got -1"},
+
+    // ---- export ----
+    {"export @/runs/r", 2, "smoe export: FOLDER is required; see smoe export --help"},
+    {"export @/none @/o", 2, "@/none: must be the folder of a run, or of a checkpoint in one"},
+    {"export @/runs/damaged @/o", 2,
+     "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; *"},
+    {"export @/runs/r @/hf", 2, "@/hf: exists; remove it or choose another name"},
+    {"export @/runs/r @/text.txt", 2, "@/text.txt: exists; remove it or choose another name"},
+    {"export @/runs/r /proc/o", 1, "make folder /proc/*: No such file or directory"},
+
+    // ---- import ----
+    {"import", 2, "smoe import: FOLDER is required; see smoe import --help"},
+    {"import @/none @/o", 2,
+     "@/none: must be the folder of a Hugging Face model; it has no config.json"},
+    {"import @/text.txt @/o", 2,
+     "@/text.txt: must be the folder of a Hugging Face model; it has no config.json"},
+    {"import @/hf @/runs/r", 2, "@/runs/r: exists; remove it or choose another name"},
+    {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: is no safetensors file: *"},
+    {"import @/hf-long @/o", 2,
+     "@/hf-long/model.safetensors: must end with its last tensor, at byte *; it has 3298534883328"},
+    {"import @/hf-json @/o", 2, "@/hf-json/config.json: is no JSON at byte 3"},
+    {"import @/hf-huge @/o", 2,
+     "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
+    {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},
+
     // ---- generate ----
     {"generate", 2, "smoe generate: RUN is required; see smoe generate --help"},
     {"generate @/none", 2, "@/none: must be the folder of a run, or of a checkpoint in one"},
@@ -182,6 +230,18 @@ void fill_folder(const TemporaryFolder& folder) {
   overwrite(damaged + "metrics.jsonl", metrics.substr(0, metrics.find('\n') + 1) + "{}\n");
 }
 
+// Exports of the run, one as it should be and others each with one thing wrong.
+void fill_exports(const TemporaryFolder& folder) {
+  constexpr std::int64_t kHuge = std::int64_t{3} << 40;
+  for (const char* name : {"hf", "hf-cut", "hf-long", "hf-json", "hf-huge", "hf-none"})
+    REQUIRE(run_smoe("export " + (folder / "runs/r ") + (folder / name)).exit_code == 0);
+  cut(folder / "hf/model.safetensors", folder / "hf-cut/model.safetensors", 300);
+  File::open_append(folder / "hf-long/model.safetensors").resize(kHuge);
+  overwrite(folder / "hf-json/config.json", "{\n");
+  File::open_append(folder / "hf-huge/config.json").resize(kHuge);
+  remove_file(folder / "hf-none/model.safetensors");
+}
+
 // What is in a folder and those in it, by path. Who held a lock last does not matter.
 void add_files(const std::string& folder, std::map<std::string, std::string>& files) {
   for (const FolderEntry& entry : list_folder(folder)) {
@@ -221,6 +281,7 @@ std::string difference(const std::map<std::string, std::string>& a,
 TEST_CASE("every command refuses bad input in one line, with its exit code, and changes nothing") {
   const TemporaryFolder folder;
   fill_folder(folder);
+  fill_exports(folder);
   auto before = files_in(folder.path());
   for (const Row& row : kRows) {
     const std::string arguments = row.arguments;

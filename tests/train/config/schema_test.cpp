@@ -67,6 +67,9 @@ const Broken kBrokenRules[] = {
 
 /// One broken example for each relation; the last override is the key that is named.
 const Broken kBrokenRelations[] = {
+    {{"model.num_experts=500001"}, "at most 500000, with model.num_layers=2; got 500001"},
+    {{"model.d_expert=1000000000", "model.d_model=1000000000"},
+     "small enough for a model of at most 10^15 parameters; got 1000000000"},
     {{"model.num_heads=3"}, "a multiple of model.num_kv_heads=2; got 3"},
     {{"model.head_dim=5"}, "even, for rotary embeddings; got 5"},
     {{"model.top_k=5"}, "at most model.num_experts=4; got 5"},
