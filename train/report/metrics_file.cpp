@@ -34,13 +34,20 @@ std::int64_t take_lines(const File& file, Take&& take) {
   }
 }
 
+bool is_report_up_to(std::string_view line, std::int64_t last_step) {
+  try {
+    return step_of(parse_metrics_line(line)) <= last_step;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
+
 /// Opens the file after cutting what a resumed run tells anew.
 LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
   if (kind_of(path) != PathKind::none) {
     File file = File::open_append(path);
     const std::int64_t kept = take_lines(file, [&](std::string_view line) {
-      const std::int64_t step = step_of_metrics_line(line);
-      return resumed_step > 0 && step >= 0 && step <= resumed_step;
+      return resumed_step > 0 && is_report_up_to(line, resumed_step);
     });
     if (kept < file.size()) file.resize(kept);
     file.close();

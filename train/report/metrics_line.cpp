@@ -222,11 +222,8 @@ Report parse_metrics_line(std::string_view line) {
   }
 }
 
-std::int64_t step_of_metrics_line(std::string_view line) {
-  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return -1;
-  const auto step = json.find("step");
-  return step != json.end() && step->is_number_integer() ? step->get<std::int64_t>() : -1;
+std::int64_t step_of(const Report& report) {
+  return std::visit([](const auto& r) { return r.step; }, report);
 }
 
 }  // namespace smoe

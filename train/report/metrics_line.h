@@ -17,7 +17,7 @@ std::string metrics_line(const Report& report);
 /// Throws: UsageError, without the line's place, when it is no such line.
 Report parse_metrics_line(std::string_view line);
 
-/// The step of a line, -1 when it is none of ours. Cheaper than the whole report.
-std::int64_t step_of_metrics_line(std::string_view line);
+/// The step that any report is about.
+std::int64_t step_of(const Report& report);
 
 }  // namespace smoe

@@ -169,8 +169,8 @@ TensorboardFile::TensorboardFile(const std::string& folder, std::int64_t step)
 void TensorboardFile::write(const Report& report) {
   const Scalars scalars = scalars_of(report);
   if (scalars.empty()) return;
-  const std::int64_t step = std::visit([](const auto& r) { return r.step; }, report);
-  file_.append(tensorboard_record(tensorboard_event(seconds_since_1970(), step, scalars)));
+  file_.append(
+      tensorboard_record(tensorboard_event(seconds_since_1970(), step_of(report), scalars)));
 }
 
 }  // namespace smoe
