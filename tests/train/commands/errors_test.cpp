@@ -165,6 +165,16 @@ const Row kRows[] = {
     {"generate @/runs/r --max-tokens x", 2,
      "smoe generate: Could not convert: --max-tokens = x; see smoe generate --help"},
 
+    // ---- inspect ----
+    {"inspect", 2, "smoe inspect: PATH is required; see smoe inspect --help"},
+    {"inspect @/none", 1, "open @/none: No such file or directory"},
+    {"inspect @/text.txt", 2, "@/text.txt: no file that smoe knows; it knows *"},
+    {"inspect @/empty", 2, "@/empty: no file that smoe knows; it knows *"},
+    {"inspect @/huge", 2, "@/huge: no file that smoe knows; it knows *"},
+    {"inspect @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
+    {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: is no safetensors file: *"},
+    {"inspect /dev/null", 1, "open /dev/null: is no regular file"},
+
     // ---- report ----
     {"report", 2, "smoe report: RUN is required; see smoe report --help"},
     {"report @/none", 2, "@/none: must be the folder of a run; got one without metrics.jsonl"},
