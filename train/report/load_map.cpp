@@ -95,8 +95,8 @@ std::string swatches(int first, int last) {
 
 std::string legend() {
   return "<div class=\"legend\"><span>" + swatches(0, 0) +
-         "no token at all</span><span class=\"scale\">a quarter" + swatches(1, kNumLevels - 1) +
-         "four times its share</span></div>";
+         "no token at all</span><span class=\"scale\">¼" + swatches(1, kNumLevels - 1) +
+         "4 times its share</span></div>";
 }
 
 // Names as many layers as have room.
