@@ -1,6 +1,7 @@
 #include "train/plan/memory_plan.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
@@ -23,10 +24,19 @@ class DryTrainer {
         optimizer_(store_, config.optim) {}
 
   void step() {
+    forward_backward();
+    const GradientClip clip = clip_gradient(store_, config_.optim.clip_norm);
+    optimizer_.step(config_.optim.lr, 1, clip.coefficient);
+    model_.balance_experts();
+  }
+
+ private:
+  void forward_backward() {
     const TapeScope scope(tape_);
     const std::int64_t num_micro_batches = config_.train.global_batch / config_.train.micro_batch;
+    std::vector<ModelLosses> kept;
     store_.begin_step();
-    // All micro-batches after the first are alike.
+    // All after the second are like it, but for the few bytes of losses that each leaves.
     for (std::int64_t j = 0; j < std::min<std::int64_t>(num_micro_batches, 2); ++j) {
       const ForwardContext context{.batch = config_.train.micro_batch,
                                    .seq_len = config_.train.seq_len,
@@ -37,14 +47,11 @@ class DryTrainer {
       const Tensor targets = Tensor::empty({context.num_tokens()}, DType::i32);
       const ModelLosses losses = model_.losses(ids, targets, 1, 1, context);
       tape_.backward(losses.total);
+      kept.push_back(losses);
     }
     store_.finish_gradients();
-    const GradientClip clip = clip_gradient(store_, config_.optim.clip_norm);
-    optimizer_.step(config_.optim.lr, 1, clip.coefficient);
-    model_.balance_experts();
   }
 
- private:
   const Config& config_;
   Transformer model_;
   ParameterStore store_;
