@@ -135,10 +135,6 @@ TEST_CASE("a model of Hugging Face's becomes a run, and a run such a model") {
   const Outcome exported = run_smoe("export " + run + " " + model + " 2>&1");
   CHECK(exported.exit_code == 0);
   CHECK(exported.output.find("69 tensors, 289 KiB in 1 file\n") != std::string::npos);
-  check_failure("import tests/oracle/mixtral " + run, 2,
-                run + ": exists; remove it or choose another name");
-  check_failure("export " + run + " " + model + "2 --dtype f16", 2,
-                "smoe export: --dtype: f16 not in {fp32,bf16}; see smoe export --help");
   check_failure("generate " + run, 2,
                 run +
                     ": has no tokenizer to read and write text with; its model was imported "

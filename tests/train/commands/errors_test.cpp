@@ -151,6 +151,14 @@ const Row kRows[] = {
      "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
     {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},
 
+    // ---- train: weights to begin with ----
+    {"train @/run.yaml run.name=x train.init_from=@/none", 2,
+     "@/none: must be the folder of a run, or of a checkpoint in one"},
+    {"train @/run.yaml run.name=x train.init_from=@/runs/damaged", 2,
+     "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; *"},
+    {"train @/run.yaml run.name=x train.init_from=@/runs/r model.d_expert=4", 2,
+     "@/runs/r/checkpoints/step-00000002: must hold this run's state exactly; this run wants *"},
+
     // ---- generate ----
     {"generate", 2, "smoe generate: RUN is required; see smoe generate --help"},
     {"generate @/none", 2, "@/none: must be the folder of a run, or of a checkpoint in one"},
