@@ -90,9 +90,12 @@ int run_eval(Options options) {
              evaluate.micro_batch);
   SMOE_CHECK(evaluate.seq_len >= 0, "--seq-len: must be 0 or more; got ", evaluate.seq_len);
   LoadedModel loaded = load_model(options.path);
+  const TokenSet set = open_set(options, loaded);
+  const std::int64_t num_tokens = set.num_tokens(Split::validation);
+  SMOE_CHECK(evaluate.seq_len < num_tokens, "--seq-len: must be below the ", num_tokens,
+             " validation tokens of ", set.path(), "; got ", evaluate.seq_len);
   if (evaluate.micro_batch == 0) evaluate.micro_batch = loaded.config.train.micro_batch;
   if (evaluate.seq_len == 0) evaluate.seq_len = loaded.config.train.seq_len;
-  const TokenSet set = open_set(options, loaded);
   const Evaluation evaluation = run_evaluation(loaded, set, evaluate);
   (options.is_json ? print_json : print_lines)(options, loaded, set, evaluation);
   return 0;

@@ -105,6 +105,7 @@ Command add_generate_command(CLI::App& app) {
       ->type_name("P")
       ->capture_default_str();
   command->add_option("--seed", generate.seed, "The same seed writes the same text")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->capture_default_str();
   command

@@ -49,7 +49,8 @@ std::string hint_for(const std::vector<Field>& fields, std::string_view unknown)
 
   const Path wrong = split(unknown);
   constexpr std::size_t kLongestName = 64;  // no key of ours is near that long
-  if (wrong.name.size() > kLongestName) return "";
+  const std::string no_hint = "; `smoe train CONFIG --print-config` lists all keys";
+  if (wrong.name.size() > kLongestName) return no_hint;
   const std::size_t most_edits = std::max<std::size_t>(1, wrong.name.size() / 3);
   std::pair<std::size_t, std::size_t> least_edits{most_edits + 1, 0};
   std::string_view nearest;
@@ -61,7 +62,7 @@ std::string hint_for(const std::vector<Field>& fields, std::string_view unknown)
     least_edits = edits;
     nearest = path;
   }
-  return nearest.empty() ? "" : concat("; did you mean ", nearest, "?");
+  return nearest.empty() ? no_hint : concat("; did you mean ", nearest, "?");
 }
 
 }  // namespace smoe

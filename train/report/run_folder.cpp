@@ -12,9 +12,12 @@ std::string RunPaths::tokenizer_path() const {
 }
 
 RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
+  const std::string parent = parent_of(path());
+  SMOE_CHECK(kind_of(parent) != PathKind::file, "run.dir: must name a folder; ", parent,
+             " is a file");
   if (kind_of(path()) == PathKind::none) {
     make_folders(path());
-    sync_folder(parent_of(path()));
+    sync_folder(parent);
     is_to_remove_ = true;
   }
   claim();

@@ -86,7 +86,8 @@ const Row kRows[] = {
      "train.seq_len: must be below the * training tokens of @/set.h5; got 1000000"},
 
     // ---- train: the run's folder, checkpoints, memory ----
-    {"train @/run.yaml run.name=x run.dir=@/text.txt", 1, "make folder @/text.txt: *"},
+    {"train @/run.yaml run.name=x run.dir=@/text.txt", 2,
+     "run.dir: must name a folder; @/text.txt is a file"},
     {"train @/run.yaml run.name=x run.dir=/proc", 1,
      "make folder /proc/x: No such file or directory"},
     {"train @/run.yaml checkpoint.resume=none", 2,
@@ -126,6 +127,8 @@ const Row kRows[] = {
     {"eval @/runs/r --data @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
     {"eval @/runs/r --data @/huge", 2, "@/huge: no token set; `smoe prepare` makes one from text"},
     {"eval @/runs/r --batches -1", 2, "--batches: must be 0 or more; got -1"},
+    {"eval @/runs/r --seq-len 99999999999", 2,
+     "--seq-len: must be below the * validation tokens of @/set.h5; got 99999999999"},
 
     // ---- export ----
     {"export @/runs/r", 2, "smoe export: FOLDER is required; see smoe export --help"},
@@ -169,6 +172,7 @@ const Row kRows[] = {
      "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; to start anew, give the run "
      "another name"},
     {"generate @/runs/r --temperature -1", 2, "--temperature: must be 0 or more; got -1"},
+    {"generate @/runs/r --seed -1", 2, "smoe generate: --seed: *; see smoe generate --help"},
     {"generate @/runs/r --top-p 2", 2, "--top-p: must be above 0 and at most 1; got 2"},
     {"generate @/runs/r --max-tokens x", 2,
      "smoe generate: Could not convert: --max-tokens = x; see smoe generate --help"},
