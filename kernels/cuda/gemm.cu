@@ -163,16 +163,18 @@ class Library {
   std::map<Product::Key, cublasLtMatmulAlgo_t> chosen_;
 };
 
-// target = factor * source; a null source is zero.
-template <class S, class T>
+// target = factor * source; a null source is zero. A thread converts N elements of a row.
+template <int N, class S, class T>
 __global__ void __launch_bounds__(kThreads)
-    convert(const S* source, std::int64_t source_stride, T* target, std::int64_t target_stride,
-            std::int64_t rows, std::int64_t cols, float factor) {
+    convert(ConstMatrix source, Matrix target, std::int64_t pieces_of_row, float factor) {
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (at >= rows * cols) return;
-  const std::int64_t i = at / cols, j = at % cols;
-  const float x = source ? factor * to_f32(source[i * source_stride + j]) : 0.0f;
-  target[i * target_stride + j] = from_f32<T>(x);
+  if (at >= target.rows * pieces_of_row) return;
+  const std::int64_t i = at / pieces_of_row, j = at % pieces_of_row * N;
+  float x[N] = {};
+  if (source.data) load(row_of<S>(source, i) + j, x);
+#pragma unroll
+  for (int k = 0; k < N; ++k) x[k] *= factor;
+  store(row_of<T>(target, i) + j, x);
 }
 
 void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matrix& target,
@@ -182,11 +184,12 @@ void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matri
     dispatch_storage("gemm", target.dtype, [&](auto target_type) {
       using S = decltype(source_type);
       using T = decltype(target_type);
-      convert<<<static_cast<unsigned>(ceil_div(target.rows * target.cols, kThreads)), kThreads, 0,
-                stream_of(launch)>>>(static_cast<const S*>(source.data), source.stride,
-                                     static_cast<T*>(target.data), target.stride, target.rows,
-                                     target.cols, factor);
-      check_launch("gemm");
+      dispatch_width(fits_width(source) && fits_width(target), [&](auto width) {
+        const std::int64_t pieces = target.cols / width;
+        convert<width, S, T><<<static_cast<unsigned>(ceil_div(target.rows * pieces, kThreads)),
+                               kThreads, 0, stream_of(launch)>>>(source, target, pieces, factor);
+        check_launch("gemm");
+      });
     });
   });
 }
