@@ -1,0 +1,434 @@
+// Routing on a GPU: a warp a token, lanes take every 32nd expert. Sums over tokens are those of
+// fixed blocks, added up in order; the counting sort counts with integers alone. No launch waits
+// for, or depends on, what an earlier one found.
+#include "kernels/routing.h"
+
+#include "kernels/cuda/common.cuh"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+constexpr int kMaxWarps = 8;             // of a block
+constexpr int kTokens = 64;              // of a block of router work
+constexpr int kRowsOfWarp = 256;         // of the counting sort
+constexpr int kSharedBytes = 48 * 1024;  // every device grants them
+
+/// Warps of a block whose every warp has `bytes` of shared memory.
+int warps_for(const char* op, std::int64_t bytes, std::int64_t num_experts) {
+  SMOE_CHECK(bytes <= kSharedBytes, op, ": too many experts for a GPU's shared memory; got ",
+             num_experts);
+  return static_cast<int>(
+      std::min<std::int64_t>(kMaxWarps, kSharedBytes / std::max<std::int64_t>(bytes, 1)));
+}
+
+template <class F>
+void dispatch_logits(DType dtype, F&& f) {
+  SMOE_CHECK(dtype == DType::f32 || dtype == DType::f64, "routing: logits must be f32 or f64; got ",
+             name_of(dtype));
+  dtype == DType::f32 ? f(float{}) : f(double{});
+}
+
+__host__ __device__ constexpr bool gates_are_renormalised(RouterScore score) {
+  return score != RouterScore::softmax_topk;
+}
+
+__device__ int lane_id() {
+  return threadIdx.x % kWarp;
+}
+
+/// NaNs do not count.
+struct LargestNumber {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return b > a ? b : a;
+  }
+};
+
+template <class T>
+__device__ T sigmoid_of(T x) {
+  return 1 / (1 + exp(-x));
+}
+
+/// Positive numbers in proportion to exp(z): exp(logit - maximum), or for the sigmoid score
+/// sigmoid(logit) exp(-m) = 1 / (exp(m) + exp(m - logit)) with m = min(maximum, 0), so that the
+/// largest is at least 1/2 wherever the logits lie. A NaN makes itself and the sum a NaN.
+template <class T>
+struct Weights {
+  RouterScore score;
+  T maximum;
+  T sum = 0;
+
+  /// Over the `size` numbers logit(i), by all lanes together.
+  template <class Logit>
+  __device__ Weights(RouterScore score, int size, const Logit& logit)
+      : score(score), maximum(-INFINITY) {
+    for (int i = lane_id(); i < size; i += kWarp) maximum = LargestNumber{}(maximum, logit(i));
+    maximum = reduce_warp(maximum, LargestNumber{});
+    for (int i = lane_id(); i < size; i += kWarp) sum += (*this)(logit(i));
+    sum = reduce_warp(sum, Sum{});
+  }
+
+  __device__ T operator()(T logit) const {
+    if (score != RouterScore::sigmoid) return exp(logit - maximum);
+    const T shift = maximum < 0 ? maximum : T(0);
+    return 1 / (exp(shift) + exp(shift - logit));
+  }
+};
+
+/// log sum exp, from Weights that are a softmax's.
+template <class T>
+__device__ T log_sum_exp(const Weights<T>& weights) {
+  return weights.maximum + log(weights.sum);
+}
+
+/// An expert and what it is chosen by.
+template <class T>
+struct Choice {
+  T key;
+  int expert;
+
+  /// Falling keys, a NaN below every number, the lower expert at a tie.
+  __device__ bool comes_before(const Choice& other) const {
+    const bool beats = key > other.key || (isnan(other.key) && !isnan(key));
+    const bool is_beaten = other.key > key || (isnan(key) && !isnan(other.key));
+    return beats || (!is_beaten && expert < other.expert);
+  }
+};
+
+/// Writes the `top_k` experts of largest key(e) in falling order: in each round the first of those
+/// that come after the last one.
+template <class T, class Key>
+__device__ void choose(const Key& key, int num_experts, int top_k, std::int32_t* ids) {
+  Choice<T> last{};
+  for (int j = 0; j < top_k; ++j) {
+    constexpr int kNone = 0x7fffffff;
+    Choice<T> best{T(NAN), kNone};  // after every expert
+    for (int e = lane_id(); e < num_experts; e += kWarp) {
+      const Choice<T> candidate{key(e), e};
+      if ((j == 0 || last.comes_before(candidate)) && candidate.comes_before(best))
+        best = candidate;
+    }
+#pragma unroll
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+      const Choice<T> other{__shfl_xor_sync(~0u, best.key, distance),
+                            __shfl_xor_sync(~0u, best.expert, distance)};
+      if (other.comes_before(best)) best = other;
+    }
+    last = best;
+    if (lane_id() == 0) ids[j] = best.expert;
+  }
+  __syncwarp();
+}
+
+template <class T>
+__global__ void router_forward_kernel(RouterForwardArgs args) {
+  extern __shared__ double shared_sums[];  // [warps, E + 1]
+  const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
+  const int warps = blockDim.x / kWarp, size = num_experts + 1;
+  const bool is_sigmoid = args.score == RouterScore::sigmoid;
+  double* const sums = shared_sums + threadIdx.x / kWarp * size;
+  for (int e = lane_id(); e < size; e += kWarp) sums[e] = 0;
+  __syncwarp();
+
+  const std::int64_t begin = std::int64_t{blockIdx.x} * kTokens;
+  const std::int64_t end = std::min(begin + kTokens, args.logits.rows);
+  for (std::int64_t t = begin + threadIdx.x / kWarp; t < end; t += warps) {
+    const T* const logits = static_cast<const T*>(args.logits.data) + t * args.logits.stride;
+    T* const gates = static_cast<T*>(args.gates) + t * top_k;
+    std::int32_t* const ids = args.expert_ids + t * top_k;
+    const auto key = [&](int e) {
+      if (!is_sigmoid) return logits[e];
+      return sigmoid_of(logits[e]) + (args.selection_bias ? T(args.selection_bias[e]) : T(0));
+    };
+    choose<T>(key, num_experts, top_k, ids);
+
+    const auto logit = [&](int e) { return logits[e]; };
+    const auto chosen_logit = [&](int j) { return logits[ids[j]]; };
+    const Weights<T> all(args.score, num_experts, logit);
+    if (gates_are_renormalised(args.score)) {
+      const Weights<T> chosen(args.score, top_k, chosen_logit);
+      for (int j = lane_id(); j < top_k; j += kWarp)
+        gates[j] = chosen(chosen_logit(j)) / chosen.sum;
+    } else {
+      for (int j = lane_id(); j < top_k; j += kWarp) gates[j] = all(chosen_logit(j)) / all.sum;
+    }
+    for (int e = lane_id(); e < num_experts; e += kWarp) sums[e] += all(logits[e]) / all.sum;
+    const double lse = is_sigmoid
+                           ? log_sum_exp(Weights<T>(RouterScore::softmax_topk, num_experts, logit))
+                           : log_sum_exp(all);
+    if (lane_id() == 0) sums[num_experts] += lse * lse;
+  }
+  __syncthreads();
+  double* const block_sums = static_cast<double*>(args.workspace) + std::int64_t{blockIdx.x} * size;
+  for (int e = threadIdx.x; e < size; e += blockDim.x) {
+    double sum = 0;
+    for (int warp = 0; warp < warps; ++warp) sum += shared_sums[warp * size + e];
+    block_sums[e] = sum;
+  }
+}
+
+/// A warp adds up one column of the blocks' sums, in an order that the number of blocks fixes.
+__global__ void __launch_bounds__(kWarp)
+    add_block_sums_kernel(const double* block_sums, std::int64_t num_blocks, double* sums) {
+  double sum = 0;
+  for (std::int64_t block = lane_id(); block < num_blocks; block += kWarp)
+    sum += block_sums[block * gridDim.x + blockIdx.x];
+  sum = reduce_warp(sum, Sum{});
+  if (lane_id() == 0) sums[blockIdx.x] = sum;
+}
+
+__global__ void count_kernel(GroupByExpertArgs args) {
+  extern __shared__ std::int32_t shared_counts[];  // [E]
+  const auto num_experts = static_cast<int>(args.num_experts);
+  for (int e = threadIdx.x; e < num_experts; e += blockDim.x) shared_counts[e] = 0;
+  __syncthreads();
+  const std::int64_t rows = std::int64_t{blockDim.x} / kWarp * kRowsOfWarp;
+  const std::int64_t begin = blockIdx.x * rows;
+  const std::int64_t end = std::min(begin + rows, args.num_rows);
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+    atomicAdd(&shared_counts[args.expert_ids[i]], 1);
+  __syncthreads();
+  auto* const counts = static_cast<std::int32_t*>(args.workspace) + blockIdx.x * num_experts;
+  for (int e = threadIdx.x; e < num_experts; e += blockDim.x) counts[e] = shared_counts[e];
+}
+
+/// x's sum over this lane and those before it.
+__device__ std::int32_t scan_warp(std::int32_t x) {
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const std::int32_t before = __shfl_up_sync(~0u, x, distance);
+    if (lane_id() >= distance) x += before;
+  }
+  return x;
+}
+
+/// A warp turns one expert's counts of all blocks into its rows before each block; their sum goes
+/// where the next expert's offset will be.
+__global__ void __launch_bounds__(kWarp)
+    scan_blocks_kernel(GroupByExpertArgs args, int num_blocks) {
+  auto* const counts = static_cast<std::int32_t*>(args.workspace) + blockIdx.x;
+  std::int32_t before = 0;
+  for (int first = 0; first < num_blocks; first += kWarp) {
+    const int block = first + lane_id();
+    const std::int64_t at = block * args.num_experts;
+    const std::int32_t count = block < num_blocks ? counts[at] : 0;
+    const std::int32_t sum = scan_warp(count);
+    if (block < num_blocks) counts[at] = before + sum - count;
+    before += __shfl_sync(~0u, sum, kWarp - 1);
+  }
+  if (lane_id() == 0) args.expert_offsets[blockIdx.x + 1] = before;
+}
+
+/// Experts' rows to offsets, by one warp.
+__global__ void __launch_bounds__(kWarp)
+    scan_experts_kernel(std::int32_t* expert_offsets, int num_experts) {
+  std::int32_t before = 0;
+  for (int first = 0; first < num_experts; first += kWarp) {
+    const int e = first + lane_id();
+    const std::int32_t sum = scan_warp(e < num_experts ? expert_offsets[e + 1] : 0);
+    if (e < num_experts) expert_offsets[e + 1] = before + sum;
+    before += __shfl_sync(~0u, sum, kWarp - 1);
+  }
+  if (lane_id() == 0) expert_offsets[0] = 0;
+}
+
+/// Each warp counts its rows of each expert, learns where they begin, and places them 32 at a time:
+/// a row behind those of its expert on lower lanes, so that the sort is stable.
+__global__ void place_kernel(GroupByExpertArgs args) {
+  extern __shared__ std::int32_t next_rows[];  // [warps, E]
+  const auto num_experts = static_cast<int>(args.num_experts);
+  const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp;
+  std::int32_t* const next = next_rows + warp * num_experts;
+  for (int e = lane_id(); e < num_experts; e += kWarp) next[e] = 0;
+  __syncwarp();
+  const std::int64_t begin = (std::int64_t{blockIdx.x} * warps + warp) * kRowsOfWarp;
+  const std::int64_t end = std::min(begin + kRowsOfWarp, args.num_rows);
+  for (std::int64_t i = begin + lane_id(); i < end; i += kWarp)
+    atomicAdd(&next[args.expert_ids[i]], 1);
+  __syncthreads();
+  const auto* const rows_before =
+      static_cast<const std::int32_t*>(args.workspace) + blockIdx.x * num_experts;
+  for (int e = threadIdx.x; e < num_experts; e += blockDim.x) {
+    std::int32_t row = args.expert_offsets[e] + rows_before[e];
+    for (int w = 0; w < warps; ++w) {
+      const std::int32_t count = next_rows[w * num_experts + e];
+      next_rows[w * num_experts + e] = row;
+      row += count;
+    }
+  }
+  __syncthreads();
+  for (std::int64_t first = begin; first < end; first += kWarp) {
+    const std::int64_t i = first + lane_id();
+    const unsigned active = __ballot_sync(~0u, i < end);
+    if (i < end) {
+      const std::int32_t expert = args.expert_ids[i];
+      const unsigned same = __match_any_sync(active, expert);
+      const int rank = __popc(same & ((1u << lane_id()) - 1));
+      const std::int32_t row = next[expert] + rank;
+      __syncwarp(active);
+      if (rank == 0) next[expert] += __popc(same);
+      args.sorted_expert_ids[row] = expert;
+      args.sorted_scattered_ids[row] = static_cast<std::int32_t>(i);
+      args.grouped_rows[i] = row;
+    }
+    __syncwarp();
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kWarp) router_losses_kernel(RouterLossesArgs args) {
+  const auto num_experts = static_cast<int>(args.num_experts);
+  const auto tokens = static_cast<double>(args.num_tokens);
+  double balance = 0, z = 0;
+  if (args.num_tokens > 0) {
+    const double rows = args.expert_offsets[num_experts];
+    for (int e = lane_id(); e < num_experts; e += kWarp)
+      balance += (args.expert_offsets[e + 1] - args.expert_offsets[e]) / rows * args.sums[e];
+    balance = reduce_warp(balance, Sum{}) * num_experts / tokens;
+    z = args.sums[num_experts] / tokens;
+  }
+  if (lane_id() > 0) return;
+  *static_cast<T*>(args.balance_loss) = T(balance);
+  *static_cast<T*>(args.z_loss) = T(z);
+}
+
+template <class T>
+__device__ double value_or_zero(const void* scalar) {
+  return scalar ? static_cast<double>(*static_cast<const T*>(scalar)) : 0.0;
+}
+
+/// A warp a token; the same sums as on the CPU (kernels/cpu/routing.cpp says why).
+template <class T>
+__global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
+    router_backward_kernel(RouterBackwardArgs args) {
+  const std::int64_t t = std::int64_t{blockIdx.x} * kMaxWarps + threadIdx.x / kWarp;
+  const auto num_tokens = static_cast<double>(args.logits.rows);
+  if (t >= args.logits.rows) return;
+  const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
+  const double num_rows = num_tokens * top_k;
+  const T balance_scale =
+      T(value_or_zero<T>(args.dbalance_loss) * num_experts / (num_rows * num_tokens));
+  const T z_scale = T(2 * value_or_zero<T>(args.dz_loss) / num_tokens);
+
+  const T* const logits = static_cast<const T*>(args.logits.data) + t * args.logits.stride;
+  const std::int32_t* const ids = args.expert_ids + t * top_k;
+  const T* const gates = static_cast<const T*>(args.gates) + t * top_k;
+  const T* const dgates = args.dgates ? static_cast<const T*>(args.dgates) + t * top_k : nullptr;
+  T* const dlogits = static_cast<T*>(args.dlogits.data) + t * args.dlogits.stride;
+  const bool is_sigmoid = args.score == RouterScore::sigmoid;
+
+  const auto logit = [&](int e) { return logits[e]; };
+  const auto dq = [&](int e) {
+    return balance_scale * T(args.expert_offsets[e + 1] - args.expert_offsets[e]);
+  };
+  const Weights<T> all(args.score, num_experts, logit);
+  const T inverse = 1 / all.sum;
+  T balance_dot = 0, gate_dot = 0;
+  for (int e = lane_id(); e < num_experts; e += kWarp)
+    balance_dot += all(logits[e]) * inverse * dq(e);
+  balance_dot = reduce_warp(balance_dot, Sum{});
+  if (dgates)
+    for (int j = lane_id(); j < top_k; j += kWarp) gate_dot += gates[j] * dgates[j];
+  gate_dot = reduce_warp(gate_dot, Sum{});
+  const bool renormalised = gates_are_renormalised(args.score);
+  const T dot_of_all = renormalised ? balance_dot : balance_dot + gate_dot;
+  const T dot_of_chosen = renormalised ? gate_dot : T(0);
+  const Weights<T> softmax =
+      is_sigmoid ? Weights<T>(RouterScore::softmax_topk, num_experts, logit) : all;
+  const T z_factor = z_scale * log_sum_exp(softmax);
+  const T z_share = z_factor / softmax.sum;
+
+  const T z_of_all = is_sigmoid ? T(0) : z_factor;
+  for (int e = lane_id(); e < num_experts; e += kWarp) {
+    const T q = all(logits[e]) * inverse;
+    T dz = q * (dq(e) - dot_of_all + z_of_all);
+    if (dgates)
+      for (int j = 0; j < top_k; ++j)
+        if (ids[j] == e) dz += gates[j] * (dgates[j] - dot_of_chosen);
+    if (is_sigmoid) {
+      dz *= sigmoid_of(-logits[e]);
+      if (z_scale != 0) dz += z_share * exp(logits[e] - softmax.maximum);
+    }
+    dlogits[e] = dz;
+  }
+}
+
+__global__ void __launch_bounds__(256) add_expert_load_kernel(AddExpertLoadArgs args) {
+  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += blockDim.x)
+    args.load[e] += args.expert_offsets[e + 1] - args.expert_offsets[e];
+}
+
+int forward_warps(std::int64_t num_experts) {
+  return warps_for("router_forward", (num_experts + 1) * std::int64_t{sizeof(double)}, num_experts);
+}
+
+int sort_warps(std::int64_t num_experts) {
+  return warps_for("group_by_expert", num_experts * std::int64_t{sizeof(std::int32_t)},
+                   num_experts);
+}
+
+std::int64_t sort_blocks(const GroupByExpertArgs& args) {
+  return ceil_div(args.num_rows, sort_warps(args.num_experts) * kRowsOfWarp);
+}
+
+}  // namespace
+
+std::int64_t router_forward_workspace_bytes(const Launch&, const RouterForwardArgs& args) {
+  return ceil_div(args.logits.rows, kTokens) * (args.logits.cols + 1) *
+         std::int64_t{sizeof(double)};
+}
+
+void router_forward(const Launch& launch, const RouterForwardArgs& args) {
+  const std::int64_t blocks = ceil_div(args.logits.rows, kTokens), size = args.logits.cols + 1;
+  const int warps = forward_warps(args.logits.cols);
+  dispatch_logits(args.logits.dtype, [&](auto type) {
+    if (blocks == 0) return;
+    router_forward_kernel<decltype(type)>
+        <<<static_cast<unsigned>(blocks), warps * kWarp, warps * size * sizeof(double),
+           stream_of(launch)>>>(args);
+  });
+  add_block_sums_kernel<<<static_cast<unsigned>(size), kWarp, 0, stream_of(launch)>>>(
+      static_cast<const double*>(args.workspace), blocks, args.sums);
+  check_launch("router_forward");
+}
+
+std::int64_t group_by_expert_workspace_bytes(const Launch&, const GroupByExpertArgs& args) {
+  return sort_blocks(args) * args.num_experts * std::int64_t{sizeof(std::int32_t)};
+}
+
+void group_by_expert(const Launch& launch, const GroupByExpertArgs& args) {
+  const auto blocks = static_cast<unsigned>(sort_blocks(args));
+  const auto num_experts = static_cast<unsigned>(args.num_experts);
+  const int warps = sort_warps(args.num_experts);
+  const std::size_t counts_bytes = args.num_experts * sizeof(std::int32_t);
+  const cudaStream_t stream = stream_of(launch);
+  if (blocks > 0) count_kernel<<<blocks, warps * kWarp, counts_bytes, stream>>>(args);
+  scan_blocks_kernel<<<num_experts, kWarp, 0, stream>>>(args, static_cast<int>(blocks));
+  scan_experts_kernel<<<1, kWarp, 0, stream>>>(args.expert_offsets, static_cast<int>(num_experts));
+  if (blocks > 0) place_kernel<<<blocks, warps * kWarp, warps * counts_bytes, stream>>>(args);
+  check_launch("group_by_expert");
+}
+
+void router_losses(const Launch& launch, const RouterLossesArgs& args) {
+  dispatch_logits(args.dtype, [&](auto type) {
+    router_losses_kernel<decltype(type)><<<1, kWarp, 0, stream_of(launch)>>>(args);
+  });
+  check_launch("router_losses");
+}
+
+void router_backward(const Launch& launch, const RouterBackwardArgs& args) {
+  if (args.logits.rows == 0) return;
+  dispatch_logits(args.logits.dtype, [&](auto type) {
+    router_backward_kernel<decltype(type)>
+        <<<static_cast<unsigned>(ceil_div(args.logits.rows, kMaxWarps)), kMaxWarps * kWarp, 0,
+           stream_of(launch)>>>(args);
+  });
+  check_launch("router_backward");
+}
+
+void add_expert_load(const Launch& launch, const AddExpertLoadArgs& args) {
+  add_expert_load_kernel<<<1, 256, 0, stream_of(launch)>>>(args);
+  check_launch("add_expert_load");
+}
+
+}  // namespace smoe::kernels::cuda

@@ -1,0 +1,43 @@
+// The sizes and routings the expert kernels are tested at on a GPU.
+#pragma once
+#include <vector>
+
+#include "tests/support/cuda.h"
+#include "tests/support/kernel_calls.h"
+#include "tests/support/moe_cases.h"
+
+namespace smoe::test {
+
+/// Sizes that tensor cores take, all multiples of 8: one of everything, no token, fewer rows or
+/// columns than a tile and more, tails of every kind, more steps of the sum than stages, empty and
+/// crowded experts.
+inline const std::vector<MoeCase>& aligned_moe_cases() {
+  using enum Spread;
+  static const std::vector<MoeCase> cases = {
+      {1, 1, 1, 8, 8},
+      {0, 2, 4, 8, 16},
+      {5, 2, 4, 8, 16},
+      {7, 3, 8, 24, 40, ends_empty},
+      {64, 1, 1, 64, 128},
+      {65, 2, 2, 128, 64},
+      {128, 1, 1, 128, 256},
+      {129, 2, 3, 72, 136},
+      {300, 2, 4, 200, 264, middle_empty},
+      {257, 4, 16, 136, 72, ends_empty},
+      {500, 2, 8, 320, 520, one_expert},
+      {1100, 1, 3, 392, 200},
+      {1500, 2, 8, 256, 640},
+  };
+  return cases;
+}
+
+/// f(case, dtype) for aligned sizes in bf16 and f32 and for the others, which no tile fits.
+template <class F>
+void for_gpu_moe_cases(F&& f) {
+  for (const DType dtype : {DType::bf16, DType::f32}) {
+    for (const MoeCase& test : aligned_moe_cases()) f(test, dtype);
+    for (const MoeCase& test : moe_cases()) f(test, dtype);
+  }
+}
+
+}  // namespace smoe::test
