@@ -15,52 +15,37 @@
 #include "kernels/rotary.h"
 #include "kernels/routing.h"
 
-// What a build without CUDA, or a kernel without a CUDA form, answers on a GPU.
-#define SMOE_NO_CUDA(function) \
-  throw ::smoe::UsageError(::smoe::concat(#function, ": has no CUDA form in this build of smoe"))
+#ifdef SMOE_HAS_CUDA
+#define SMOE_ON_CUDA(Result, function, Args)               \
+  namespace cuda {                                         \
+  Result function(const Launch& launch, const Args& args); \
+  }
+#else
+#define SMOE_ON_CUDA(Result, function, Args)                                        \
+  namespace cuda {                                                                  \
+  Result function(const Launch&, const Args&) {                                     \
+    throw ::smoe::UsageError(#function ": this build of smoe has no CUDA backend"); \
+  }                                                                                 \
+  }
+#endif
 
 // `dry_result` is what a dry run gets: nothing of a kernel, and the CPU's sizes of workspace.
-#define SMOE_CPU_FUNCTION(Result, function, Args, dry_result)          \
-  namespace cpu {                                                      \
-  Result function(const Launch& launch, const Args& args);             \
-  }                                                                    \
-  Result function(const Launch& launch, const Args& args) {            \
-    if (launch.device.type == DeviceType::dry) return dry_result;      \
-    if (launch.device.type != DeviceType::cpu) SMOE_NO_CUDA(function); \
-    return cpu::function(launch, args);                                \
-  }
-
-#ifdef SMOE_HAS_CUDA
 #define SMOE_FUNCTION(Result, function, Args, dry_result)                        \
   namespace cpu {                                                                \
   Result function(const Launch& launch, const Args& args);                       \
   }                                                                              \
-  namespace cuda {                                                               \
-  Result function(const Launch& launch, const Args& args);                       \
-  }                                                                              \
+  SMOE_ON_CUDA(Result, function, Args)                                           \
   Result function(const Launch& launch, const Args& args) {                      \
     if (launch.device.type == DeviceType::dry) return dry_result;                \
     return launch.device.type == DeviceType::cpu ? cpu::function(launch, args)   \
                                                  : cuda::function(launch, args); \
   }
-#else
-#define SMOE_FUNCTION SMOE_CPU_FUNCTION
-#endif
-
-#define SMOE_WORKSPACE(FUNCTION, kernel, Args)           \
-  FUNCTION(std::int64_t, kernel##_workspace_bytes, Args, \
-           cpu::kernel##_workspace_bytes(launch, args))
 
 #define SMOE_KERNEL(kernel, Args) SMOE_FUNCTION(void, kernel, Args, )
-#define SMOE_KERNEL_WITH_WORKSPACE(kernel, Args) \
-  SMOE_KERNEL(kernel, Args)                      \
-  SMOE_WORKSPACE(SMOE_FUNCTION, kernel, Args)
-
-// Kernels that only the CPU has so far.
-#define SMOE_CPU_KERNEL(kernel, Args) SMOE_CPU_FUNCTION(void, kernel, Args, )
-#define SMOE_CPU_KERNEL_WITH_WORKSPACE(kernel, Args) \
-  SMOE_CPU_KERNEL(kernel, Args)                      \
-  SMOE_WORKSPACE(SMOE_CPU_FUNCTION, kernel, Args)
+#define SMOE_KERNEL_WITH_WORKSPACE(kernel, Args)              \
+  SMOE_KERNEL(kernel, Args)                                   \
+  SMOE_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args, \
+                cpu::kernel##_workspace_bytes(launch, args))
 
 namespace smoe::kernels {
 

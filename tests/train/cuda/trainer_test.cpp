@@ -48,11 +48,14 @@ std::vector<double> losses_of(Trainer& trainer, std::int64_t until) {
 
 }  // namespace
 
+// At the learning rate of configs/tiny.yaml, after some 30 steps rounding alone sends a few tokens
+// to other experts and the curves part: f32 and f64 on the CPU do so too. A tenth of it keeps them
+// together.
 TEST_CASE("100 steps of configs/tiny.yaml in f32 follow the CPU's to 1e-3") {
   const Setting setting;
-  const Config config = load_config(
-      "configs/tiny.yaml",
-      {"data.path=" + setting.config.data.path, "train.seq_len=64", "model.vocab_size=257"});
+  const Config config =
+      load_config("configs/tiny.yaml", {"data.path=" + setting.config.data.path, "optim.lr=3e-4",
+                                        "train.seq_len=64", "model.vocab_size=257"});
   Trainer on_cpu(config, setting.set);
   const std::vector<double> wanted = losses_of(on_cpu, 100);
   const StreamGuard guard(gpu_stream());
