@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/base/check.h"
+
 using namespace smoe;
 
 TEST_CASE("philox4x32-10 gives the known answers of the Random123 distribution") {
