@@ -18,6 +18,14 @@ double Evaluation::bits_per_byte() const {
   return nats / std::numbers::ln2 / bytes;
 }
 
+Evaluation& Evaluation::operator+=(const Evaluation& other) {
+  tokens += other.tokens;
+  bytes += other.bytes;
+  nats += other.nats;
+  seconds += other.seconds;
+  return *this;
+}
+
 Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptions& options,
                     const OnEvaluated& on_evaluated) {
   using Clock = std::chrono::steady_clock;

@@ -22,6 +22,8 @@ struct Evaluation {
   double loss() const { return nats / static_cast<double>(tokens); }  ///< nats a token
   double perplexity() const;
   double bits_per_byte() const;
+  /// Adds another set's: the means become those over both texts.
+  Evaluation& operator+=(const Evaluation& other);
 };
 
 /// Called now and then with the tokens predicted and those to be predicted.

@@ -12,15 +12,15 @@
 namespace smoe {
 namespace {
 
-TokenSet open_token_set(const std::string& path) {
-  if (kind_of(path) == PathKind::none)
-    throw UsageError(concat("data.path: there is no ", path, "; make it with `smoe prepare`"));
-  return TokenSet::open(path);
+std::int64_t num_tokens(const std::vector<ValidationSet>& sets) {
+  std::int64_t sum = 0;
+  for (const ValidationSet& validation : sets) sum += validation.set.num_tokens(Split::validation);
+  return sum;
 }
 
 // The vocabulary's size is part of what a checkpoint must match, so it is filled in before all
 // else.
-Config resolved(Config config, const TokenSet& training) {
+Config resolved(Config config, const TrainingData& training) {
   if (config.model.vocab_size == 0) config.model.vocab_size = training.vocab_size();
   return config;
 }
@@ -28,19 +28,18 @@ Config resolved(Config config, const TokenSet& training) {
 }  // namespace
 
 Run::Run(const Config& config)
-    : training_(open_token_set(config.data.path)),
+    : training_(TrainingData::open(config.data)),
       config_(resolved(config, training_)),
-      own_validation_(config.data.validation.empty()
-                          ? std::optional<TokenSet>()
-                          : std::optional(open_token_set(config.data.validation))),
+      validation_(open_validation_sets(config.data)),
       folder_(config.run.folder(), config.checkpoint.resume),
       reports_(folder_, config_),
       trainer_(config_, training_),
       checkpoints_(
           {folder_.checkpoints_path(), config.checkpoint.keep, config.checkpoint.keep_every},
           [this](const std::string& line) { say(line); }) {
-  SMOE_CHECK(config_.train.eval_every == 0 || validation().num_tokens(Split::validation) > 1,
-             "train.eval_every: ", validation().path(), " has no validation text; set it to 0");
+  SMOE_CHECK(config_.train.eval_every == 0 || !validation_.empty(), "train.eval_every: ",
+             config.data.validation.empty() ? training_.summary() : config.data.validation,
+             " has no validation text; set it to 0");
   check_same_config();
   describe();
   resume();
@@ -54,8 +53,8 @@ void Run::describe() {
       config_.run.name, short_count(size.total), short_count(size.active), m.num_layers, m.d_model,
       m.num_experts, m.d_expert, m.top_k));
   say(fmt::format("data    {}: {} training tokens, {} for validation, vocabulary {}",
-                  training_.path(), short_count(training_.num_tokens(Split::train)),
-                  short_count(validation().num_tokens(Split::validation)), m.vocab_size));
+                  training_.summary(), short_count(training_.num_tokens(Split::train)),
+                  short_count(num_tokens(validation_)), m.vocab_size));
   say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
                   to_string(current_stream().device()), kernels::cpu::num_threads(),
                   config_.train.steps, config_.train.global_batch * config_.train.seq_len));
@@ -90,7 +89,7 @@ void Run::resume() {
 void Run::initialize() {
   const StoredModel from = open_model(config_.train.init_from);
   SMOE_CHECK(!from.tokenizer || from.tokenizer->digest() == training_.tokenizer()->digest(),
-             "train.init_from: ", training_.path(), " must be made with the tokenizer of ",
+             "train.init_from: ", training_.summary(), " must be made with the tokenizer of ",
              config_.train.init_from, "; it is of another");
   from.checkpoint.load_part([this](StateVisitor& v) { trainer_.visit_model(v); });
   trainer_.state_loaded();
@@ -119,7 +118,7 @@ int Run::train() {
       return exit_code_of_signal(signal);
     }
   }
-  if (validation().num_tokens(Split::validation) > 1) validate();
+  if (!validation_.empty()) validate();
   save();
   reports_.finish();
   return 0;
@@ -189,7 +188,7 @@ void Run::roll_back() {
 
 void Run::validate() {
   if (validated_step_ == trainer_.steps_done()) return;
-  const ValidationReport report = trainer_.validate(validation());
+  const ValidationReport report = trainer_.validate(validation_);
   validated_step_ = report.step;
   reports_.add(report);
 }

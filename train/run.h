@@ -36,12 +36,11 @@ class Run {
   void validate();
   void save();
   CheckpointHeader header() const;
-  const TokenSet& validation() const { return own_validation_ ? *own_validation_ : training_; }
   bool is_due(std::int64_t every) const;
 
-  TokenSet training_;
+  TrainingData training_;
   Config config_;
-  std::optional<TokenSet> own_validation_;
+  std::vector<ValidationSet> validation_;
   RunFolder folder_;
   RunReports reports_;
   Trainer trainer_;

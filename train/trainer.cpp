@@ -16,13 +16,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-const TokenSet& checked(const TokenSet& training, const Config& config) {
-  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.path(),
+const TrainingData& checked(const TrainingData& training, const Config& config) {
+  SMOE_CHECK(config.model.vocab_size >= training.vocab_size(), training.summary(),
              ": its vocabulary of ", training.vocab_size(),
              " tokens does not fit model.vocab_size; got ", config.model.vocab_size);
-  const std::int64_t num_tokens = training.num_tokens(Split::train);
-  SMOE_CHECK(config.train.seq_len < num_tokens, "train.seq_len: must be below the ", num_tokens,
-             " training tokens of ", training.path(), "; got ", config.train.seq_len);
   return training;
 }
 
@@ -33,27 +30,26 @@ ParameterStore::Options store_options(const Config& config) {
 
 }  // namespace
 
-Trainer::Trainer(const Config& config, const TokenSet& training)
+Trainer::Trainer(const Config& config, const TrainingData& training)
     : config_(config),
-      training_(checked(training, config)),
-      sampler_(config.run.seed, training.num_tokens(Split::train), config.train.seq_len,
+      sampler_(checked(training, config), config.run.seed, config.train.seq_len,
                config.train.global_batch),
       model_(config.model),
       store_(model_.parameters(), store_options(config)),
       optimizer_(store_, config.optim) {}
 
 Trainer::Sums Trainer::forward_backward() {
-  const std::vector<std::int64_t> positions = sampler_.batch(step_ + skipped_data_steps_);
+  const std::vector<Sequence> sequences = sampler_.batch(step_ + skipped_data_steps_);
   const std::int64_t micro_batch = config_.train.micro_batch;
-  const auto num_micro_batches = static_cast<std::int64_t>(positions.size()) / micro_batch;
-  const double loss_scale = 1.0 / (positions.size() * config_.train.seq_len);
+  const auto num_micro_batches = static_cast<std::int64_t>(sequences.size()) / micro_batch;
+  const double loss_scale = 1.0 / (sequences.size() * config_.train.seq_len);
   const TapeScope scope(tape_);
   std::vector<ModelLosses> micro_losses;  // read when all is queued, so that nothing waits before
   store_.begin_step();
   model_.clear_expert_load();
   for (std::int64_t j = 0; j < num_micro_batches; ++j) {
-    const std::span own(positions.data() + j * micro_batch, micro_batch);
-    const Batch batch = read_batch(training_, Split::train, own, config_.train.seq_len);
+    const std::span own(sequences.data() + j * micro_batch, micro_batch);
+    const Batch batch = read_batch(own, Split::train, config_.train.seq_len);
     store_.set_last_micro_batch(j + 1 == num_micro_batches);
     const ModelLosses losses =
         model_.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / num_micro_batches,
@@ -135,16 +131,22 @@ void Trainer::add_details(StepReport& report) {
   reset_peak_memory();
 }
 
-ValidationReport Trainer::validate(const TokenSet& set) {
+ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
   const TrainConfig& train = config_.train;
-  const Evaluation evaluation =
-      evaluate(model_, set, {train.seq_len, train.micro_batch, train.eval_batches});
-  return {.step = step_,
-          .steps = train.steps,
-          .tokens = evaluation.tokens,
-          .loss = evaluation.loss(),
-          .bits_per_byte = evaluation.bits_per_byte(),
-          .seconds = evaluation.seconds};
+  ValidationReport report{.step = step_, .steps = train.steps};
+  Evaluation sum;
+  for (const auto& [name, set] : sets) {
+    const Evaluation part =
+        evaluate(model_, set, {train.seq_len, train.micro_batch, train.eval_batches});
+    sum += part;
+    if (!name.empty())
+      report.sources.push_back({name, part.tokens, part.loss(), part.bits_per_byte()});
+  }
+  report.tokens = sum.tokens;
+  report.loss = sum.loss();
+  report.bits_per_byte = sum.bits_per_byte();
+  report.seconds = sum.seconds;
+  return report;
 }
 
 void Trainer::visit_state(StateVisitor& visitor) {

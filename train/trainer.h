@@ -9,8 +9,8 @@
 #include "layers/transformer.h"
 #include "optim/adamw.h"
 #include "train/config/config.h"
-#include "train/data/batch.h"
-#include "train/data/sampler.h"
+#include "train/data/training_data.h"
+#include "train/data/validation_sets.h"
 #include "train/report/report.h"
 
 namespace smoe {
@@ -18,8 +18,8 @@ namespace smoe {
 class Trainer {
  public:
   /// A model with fresh weights. `training` must outlive the trainer.
-  /// Throws: UsageError when the set's vocabulary or size does not fit the config.
-  Trainer(const Config& config, const TokenSet& training);
+  /// Throws: UsageError when its vocabulary or size does not fit the config.
+  Trainer(const Config& config, const TrainingData& training);
 
   /// Trains one step. A step whose loss or gradient norm is not finite leaves weights, moments and
   /// balancing state as they were and is reported as skipped; it counts as a step all the same, so
@@ -30,8 +30,9 @@ class Trainer {
   /// memory since the last call. Waits for the device.
   void add_details(StepReport& report);
 
-  /// Mean loss over the validation split of `set`, or the part that train.eval_batches allows.
-  ValidationReport validate(const TokenSet& set);
+  /// Mean loss over the validation splits of `sets`, or the part of each that train.eval_batches
+  /// allows; of each set, too, when there are several.
+  ValidationReport validate(const std::vector<ValidationSet>& sets);
 
   std::int64_t steps_done() const { return step_; }
   /// Skipped steps in a row, up to now.
@@ -58,8 +59,7 @@ class Trainer {
   std::vector<LayerReport> layer_reports();
 
   Config config_;
-  const TokenSet& training_;
-  Sampler sampler_;
+  TrainingSampler sampler_;
   Transformer model_;
   ParameterStore store_;
   AdamW optimizer_;

@@ -3,11 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "autograd/parameter_store.h"
+#include "tests/train/data/small_model.h"
 #include "tests/train/small_run.h"
 #include "tests/train/temporary_folder.h"
+#include "train/data/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -78,4 +81,39 @@ TEST_CASE("a part of the split stands for its share of the bytes") {
   CHECK(e.bytes == doctest::Approx(static_cast<double>(s.set.num_bytes(Split::validation)) *
                                    static_cast<double>(e.tokens) /
                                    static_cast<double>(s.set.num_tokens(Split::validation) - 1)));
+}
+
+TEST_CASE("bits per byte count the same text's bytes, whatever its tokens") {
+  // A model that knows nothing predicts each of V tokens with probability 1/V: log2(V) bits a
+  // token.
+  const std::string text = "between the layers\nHello\xFF world";
+  const TemporaryFolder folder;
+  const ByteTokenizer bytes;
+  const SentencePieceTokenizer pieces(test::small_model(), "small.model");
+  for (const Tokenizer* tokenizer :
+       {static_cast<const Tokenizer*>(&bytes), static_cast<const Tokenizer*>(&pieces)}) {
+    TokenSetWriter writer(folder / "a.h5", *tokenizer);
+    for (const Split split : {Split::train, Split::validation}) {
+      writer.begin_document(split);
+      writer.append(text);
+    }
+    writer.finish();
+    const TokenSet set = TokenSet::open(folder / "a.h5");
+    Config config = small_config(folder.path());
+    config.model.vocab_size = tokenizer->vocab_size();
+    Transformer model(config.model);
+    const ParameterStore store(model.parameters(), {DType::f64, DType::f64, 1});
+    for (const Parameter* parameter : store.parameters())
+      std::memset(parameter->value().data(), 0, parameter->value().bytes());
+    std::vector<std::int32_t> tokens;
+    tokenizer->encode(text, tokens);
+    const double bits = static_cast<double>(tokens.size()) * std::log2(tokenizer->vocab_size());
+    const Evaluation e = evaluate(model, set, {7, 2, 0});
+    CHECK(e.tokens == static_cast<std::int64_t>(tokens.size()));
+    CHECK(e.bytes == doctest::Approx(static_cast<double>(text.size())));
+    CHECK(e.bits_per_byte() ==
+          doctest::Approx(bits / static_cast<double>(text.size())).epsilon(1e-12));
+  }
+  // The bytes of the sum above, by hand.
+  CHECK(text.size() == 31);
 }

@@ -30,8 +30,8 @@ TEST_CASE("fifty steps follow the golden loss curve to 1e-4") {
   config.train.steps = 50;
   config.schedule.warmup_steps = 5;
   write_small_token_set(config.data.path);
-  const TokenSet set = TokenSet::open(config.data.path);
-  Trainer trainer(config, set);
+  const TrainingData data = TrainingData::open(config.data);
+  Trainer trainer(config, data);
   for (int step = 0; step < 50; ++step) {
     const double loss = trainer.step().loss;
     CAPTURE(step);

@@ -110,7 +110,7 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
   CHECK(json.output.find("\"bits_per_byte\":" + first.output.substr(at + 14, 4)) !=
         std::string::npos);
   check_failure("eval " + folder.path() + "/tiny --data no.h5", 2,
-                "--data: there is no no.h5; name a token set with --data");
+                "--data: there is no no.h5; make it with `smoe prepare`");
   check_failure("eval " + folder.path() + "/tiny --batches=-1", 2,
                 "--batches: must be 0 or more; got -1");
   const Outcome run = run_smoe("inspect " + set + " " + folder.path() + "/tiny --verify 2>&1");

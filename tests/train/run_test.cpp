@@ -224,3 +224,49 @@ TEST_CASE("a missing token set is named, with what to do") {
   CHECK(message_of([&] { Run run(config); }) ==
         "data.path: there is no " + config.data.path + "; make it with `smoe prepare`");
 }
+
+TEST_CASE(
+    "a blend is validated source by source, and goes on where it was, but not on other data") {
+  Setting setting;
+  const std::string web = setting.folder / "web.h5", code = setting.folder / "code.h5";
+  const auto write = [](const std::string& path, const std::string& word) {
+    const ByteTokenizer tokenizer;
+    TokenSetWriter writer(path, tokenizer);
+    for (const Split split : {Split::train, Split::validation}) {
+      writer.begin_document(split);
+      for (int i = 0; i < (split == Split::train ? 300 : 20); ++i)
+        writer.append(word + std::to_string(i * i % 97));
+    }
+    writer.finish();
+  };
+  write(web, " word");
+  write(code, ";\n");
+  setting.config.data = {"", {{"web", web, 0.7}, {"code", code, 0.3}}, ""};
+  setting.config.train.eval_every = 20;
+  const Config whole = setting.named("whole"), parts = setting.named("parts");
+  CHECK(Run(whole).train() == 0);
+  const std::string metrics = text_of(RunPaths(whole.run.folder()).metrics_path());
+  CHECK(count_of(metrics, "\"sources\":{\"name\":[\"web\",\"code\"],\"tokens\":[") == 4);
+  const std::string log = text_of(RunPaths(whole.run.folder()).log_path());
+  CHECK(count_of(log, "data    2 sets: web 70%, code 30%") == 1);
+  CHECK(count_of(log, "  web ") == 4);
+
+  Config stopped = parts;
+  stopped.log.every = 1;
+  {
+    Run run(stopped);
+    std::thread sender(raise_while_training, stopped, SIGTERM);
+    CHECK(run.train() == 128 + SIGTERM);
+    sender.join();
+  }
+  CHECK(Run(stopped).train() == 0);
+  CHECK(state_at(parts, "step-00000060") == state_at(whole, "step-00000060"));
+
+  Config longer = whole;
+  longer.data.sources[0].weight = 0.6;
+  CHECK(message_of([&] { Run run(longer); }).find("data.sources.web.weight=0.6") !=
+        std::string::npos);
+  write(code, ";\t");
+  CHECK(message_of([&] { Run run(whole); }).find("data") != std::string::npos);
+  CHECK(message_of([&] { Run run(whole); }) != "no error");
+}

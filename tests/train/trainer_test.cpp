@@ -22,9 +22,9 @@ namespace {
 struct Setting {
   TemporaryFolder folder;
   Config config = small_config(folder.path());
-  TokenSet set = [this] {
+  TrainingData data = [this] {
     write_small_token_set(config.data.path);
-    return TokenSet::open(config.data.path);
+    return TrainingData::open(config.data);
   }();
 };
 
@@ -87,7 +87,7 @@ TEST_CASE("training is the same with one, two and three threads, bit for bit") {
     std::vector<char> first;
     for (const int threads : {1, 2, 2, 3}) {
       kernels::cpu::set_num_threads(threads);
-      Trainer trainer(config, setting.set);
+      Trainer trainer(config, setting.data);
       train(trainer, 6);
       const std::vector<char> state = state_of(trainer);
       if (first.empty()) first = state;
@@ -104,7 +104,7 @@ TEST_CASE(
     const Config config = with_all_state(setting.config, precision);
     Config other = config;
     other.run.seed += 1;
-    Trainer undisturbed(config, setting.set);
+    Trainer undisturbed(config, setting.data);
     std::vector<std::string> checkpoints(11);
     for (std::int64_t s = 1; s <= 10; ++s) {
       train(undisturbed, s);
@@ -119,7 +119,7 @@ TEST_CASE(
       CAPTURE(dtype);
       CAPTURE(s);
       set_poison_new_memory(true);
-      Trainer resumed(config, setting.set);
+      Trainer resumed(config, setting.data);
       fill_with_garbage(resumed);
       Checkpoint(checkpoints[s]).load([&](StateVisitor& v) { resumed.visit_state(v); });
       resumed.state_loaded();
@@ -139,7 +139,7 @@ TEST_CASE("micro-batches add up to the global batch") {
   std::vector<double> first;
   for (const std::int64_t micro_batch : {4, 2, 1}) {
     config.train.micro_batch = micro_batch;
-    Trainer trainer(config, setting.set);
+    Trainer trainer(config, setting.data);
     train(trainer, 3);
     const auto weights = trainer.store().master().to_vector<double>();
     if (first.empty()) first = weights;
@@ -157,7 +157,7 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
   config.train.steps = 200;
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    Trainer trainer(config, setting.set);
+    Trainer trainer(config, setting.data);
     int skipped = 0;
     train(trainer, 2);
     // One bad weight, in turn in each parameter, as a flipped bit may leave it.
@@ -187,9 +187,9 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
 
 TEST_CASE("validation counts every token once and gives bits per byte") {
   Setting setting;
-  Trainer trainer(setting.config, setting.set);
-  const ValidationReport report = trainer.validate(setting.set);
-  CHECK(report.tokens == setting.set.num_tokens(Split::validation) - 1);
+  Trainer trainer(setting.config, setting.data);
+  const ValidationReport report = trainer.validate(open_validation_sets(setting.config.data));
+  CHECK(report.tokens == setting.data.num_tokens(Split::validation) - 1);
   // A fresh model spreads its bets evenly over 257 tokens: 8 bits a byte.
   CHECK(report.bits_per_byte == doctest::Approx(8.0).epsilon(0.02));
   CHECK(report.loss == doctest::Approx(std::log(257)).epsilon(0.02));
@@ -198,14 +198,14 @@ TEST_CASE("validation counts every token once and gives bits per byte") {
 TEST_CASE("a token set with a larger vocabulary than the model is refused") {
   Setting setting;
   setting.config.model.vocab_size = 256;
-  CHECK_THROWS_AS(Trainer(setting.config, setting.set), UsageError);
+  CHECK_THROWS_AS(Trainer(setting.config, setting.data), UsageError);
 }
 
 TEST_CASE("train.recompute changes the memory of a step and none of its state") {
   Setting none, block;
   block.config.train.recompute = Recompute::block;
   const auto trained = [](Setting& setting, std::int64_t& peak_bytes) {
-    Trainer trainer(setting.config, setting.set);
+    Trainer trainer(setting.config, setting.data);
     reset_peak_memory();
     train(trainer, 2);
     peak_bytes = memory_use(Category::activations).peak_bytes;

@@ -7,9 +7,12 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "core/device.h"
 #include "train/commands/commands.h"
+#include "train/data/training_data.h"
+#include "train/data/validation_sets.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
 #include "train/report/console_line.h"
@@ -25,19 +28,29 @@ struct Options {
   bool is_json = false;
 };
 
-// The token set that is asked for, or else the one that the run was validated on.
-TokenSet open_set(const Options& options, const LoadedModel& loaded) {
-  const DataConfig& data = loaded.config.data;
-  const std::string& path = !options.data.empty()      ? options.data
-                            : !data.validation.empty() ? data.validation
-                                                       : data.path;
-  SMOE_CHECK(kind_of(path) != PathKind::none, options.data.empty() ? options.path : "--data",
-             ": there is no ", path, "; name a token set with --data");
-  TokenSet set = TokenSet::open(path);
-  SMOE_CHECK(!loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(), path,
-             ": was made with another tokenizer than the model's; prepare the text again with it");
-  SMOE_CHECK(set.num_tokens(Split::validation) > 1, path, ": has no validation text");
-  return set;
+using Sets = std::span<const ValidationSet>;
+
+// The token set that is asked for, or else those that the run was validated on.
+std::vector<ValidationSet> open_sets(const Options& options, const LoadedModel& loaded) {
+  std::vector<ValidationSet> sets;
+  if (options.data.empty()) {
+    try {
+      sets = open_validation_sets(loaded.config.data);
+    } catch (const UsageError& error) {
+      throw UsageError(
+          concat(options.path, ": ", error.what(), "; or name a token set with --data"));
+    }
+  } else {
+    sets.push_back({"", open_token_set("--data", options.data)});
+  }
+  SMOE_CHECK(!sets.empty() && sets.front().set.num_tokens(Split::validation) > 1,
+             options.data.empty() ? options.path : options.data,
+             ": has no validation text; name a token set that has with --data");
+  for (const auto& [name, set] : sets)
+    SMOE_CHECK(
+        !loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(), set.path(),
+        ": was made with another tokenizer than the model's; prepare the text again with it");
+  return sets;
 }
 
 Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
@@ -53,31 +66,37 @@ Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
   });
 }
 
-void print_json(const Options& options, const LoadedModel& loaded, const TokenSet& set,
-                const Evaluation& e) {
-  const nlohmann::ordered_json json{{"model", options.path},
-                                    {"step", loaded.step},
-                                    {"data", set.path()},
-                                    {"data_digest", set.digest().hex()},
-                                    {"seq_len", options.evaluate.seq_len},
-                                    {"tokens", e.tokens},
-                                    {"bytes", std::llround(e.bytes)},
-                                    {"loss", e.loss()},
-                                    {"perplexity", e.perplexity()},
-                                    {"bits_per_byte", e.bits_per_byte()},
-                                    {"seconds", e.seconds}};
+void print_json(const Options& options, const LoadedModel& loaded, Sets sets, const Evaluation& e) {
+  nlohmann::ordered_json json{{"model", options.path}, {"step", loaded.step}};
+  for (const auto& [name, set] : sets) {
+    json["data"].push_back(set.path());
+    json["data_digest"].push_back(set.digest().hex());
+  }
+  if (sets.size() == 1)  // a list only where there are several
+    for (const char* key : {"data", "data_digest"}) json[key] = json[key].front();
+  json.update({{"seq_len", options.evaluate.seq_len},
+               {"tokens", e.tokens},
+               {"bytes", std::llround(e.bytes)},
+               {"loss", e.loss()},
+               {"perplexity", e.perplexity()},
+               {"bits_per_byte", e.bits_per_byte()},
+               {"seconds", e.seconds}});
   std::cout << json.dump() << "\n";
 }
 
-void print_lines(const Options& options, const LoadedModel& loaded, const TokenSet& set,
+void print_lines(const Options& options, const LoadedModel& loaded, Sets sets,
                  const Evaluation& e) {
-  const bool is_all = e.tokens == set.num_tokens(Split::validation) - 1;
+  std::int64_t all_tokens = 0;
+  for (const auto& [name, set] : sets) all_tokens += set.num_tokens(Split::validation) - 1;
+  const std::string& path = sets.front().set.path();
   std::cout << fmt::format(
       "{}, step {}, on {} of {}: {} for {}\n"
       "loss {:.4f}  perplexity {:.3f}  bits per byte {:.4f}  in {}, {} tokens/s\n",
-      options.path, loaded.step, is_all ? "all validation text" : "a part of the validation text",
-      set.path(), counted(e.tokens, "token"), counted(std::llround(e.bytes), "byte"), e.loss(),
-      e.perplexity(), e.bits_per_byte(), format_duration(e.seconds),
+      options.path, loaded.step,
+      e.tokens == all_tokens ? "all validation text" : "a part of the validation text",
+      sets.size() == 1 ? path : fmt::format("these {} sets", sets.size()),
+      counted(e.tokens, "token"), counted(std::llround(e.bytes), "byte"), e.loss(), e.perplexity(),
+      e.bits_per_byte(), format_duration(e.seconds),
       short_count(static_cast<double>(e.tokens) / e.seconds));
 }
 
@@ -90,14 +109,22 @@ int run_eval(Options options) {
              evaluate.micro_batch);
   SMOE_CHECK(evaluate.seq_len >= 0, "--seq-len: must be 0 or more; got ", evaluate.seq_len);
   LoadedModel loaded = load_model(options.path);
-  const TokenSet set = open_set(options, loaded);
-  const std::int64_t num_tokens = set.num_tokens(Split::validation);
-  SMOE_CHECK(evaluate.seq_len < num_tokens, "--seq-len: must be below the ", num_tokens,
-             " validation tokens of ", set.path(), "; got ", evaluate.seq_len);
+  const std::vector<ValidationSet> sets = open_sets(options, loaded);
+  for (const auto& [name, set] : sets) {
+    const std::int64_t num_tokens = set.num_tokens(Split::validation);
+    SMOE_CHECK(evaluate.seq_len < num_tokens, "--seq-len: must be below the ", num_tokens,
+               " validation tokens of ", set.path(), "; got ", evaluate.seq_len);
+  }
   if (evaluate.micro_batch == 0) evaluate.micro_batch = loaded.config.train.micro_batch;
   if (evaluate.seq_len == 0) evaluate.seq_len = loaded.config.train.seq_len;
-  const Evaluation evaluation = run_evaluation(loaded, set, evaluate);
-  (options.is_json ? print_json : print_lines)(options, loaded, set, evaluation);
+  const auto print = options.is_json ? print_json : print_lines;
+  Evaluation sum;
+  for (const ValidationSet& validation : sets) {
+    const Evaluation part = run_evaluation(loaded, validation.set, evaluate);
+    print(options, loaded, Sets(&validation, 1), part);
+    sum += part;
+  }
+  if (sets.size() > 1) print(options, loaded, sets, sum);
   return 0;
 }
 
@@ -114,7 +141,7 @@ Command add_eval_command(CLI::App& app) {
       ->type_name("PATH");
   command
       ->add_option("--data", options->data,
-                   "Token set whose validation split is predicted; by default the run's own")
+                   "Token set whose validation split is predicted; by default those of the run")
       ->type_name("FILE");
   command
       ->add_option("--batches", evaluate.max_batches,
@@ -129,7 +156,7 @@ Command add_eval_command(CLI::App& app) {
   command->add_option("--seq-len", evaluate.seq_len, "Tokens of a sequence; 0: train.seq_len")
       ->type_name("N")
       ->capture_default_str();
-  command->add_flag("--json", options->is_json, "Print one JSON object instead of two lines");
+  command->add_flag("--json", options->is_json, "Print a JSON object instead of two lines");
   command->footer(
       "Loss is in nats a token, perplexity its exponential; bits per byte count the text's bytes, "
       "so\n"

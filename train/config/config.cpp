@@ -27,8 +27,14 @@ class ConfigBuilder {
 
   void apply(const Setting& setting) {
     const auto& [place, key, kind, value] = setting;
+    if (key == kSourcesSection && kind != Setting::Kind::section)
+      fail(place, key,
+           concat("must be a section with a section for each source; got ",
+                  kind == Setting::Kind::nothing ? "nothing" : shown(value)));
+    add_source(setting);
     if (const Field* field = find(key)) return apply(*field, setting);
-    if (!is_section(fields_, key)) fail(place, key, "unknown key" + hint_for(fields_, key));
+    if (key != kSourcesSection && !is_section(fields_, key))
+      fail(place, key, "unknown key" + hint_for(fields_, key));
     if (kind == Setting::Kind::scalar) fail(place, key, "must be a section; got " + shown(value));
   }
 
@@ -48,6 +54,13 @@ class ConfigBuilder {
     const auto field =
         std::find_if(fields_.begin(), fields_.end(), [&](const Field& f) { return f.key == key; });
     return field == fields_.end() ? nullptr : &*field;
+  }
+
+  void add_source(const Setting& setting) {
+    const std::size_t num_sources = config_.data.sources.size();
+    const std::string trouble = add_source_of(setting.key, config_);
+    if (!trouble.empty()) fail(setting.place, setting.key, "must be " + trouble);
+    if (config_.data.sources.size() != num_sources) fields_ = fields_of(config_);
   }
 
   void apply(const Field& field, const Setting& setting) {
@@ -70,7 +83,7 @@ class ConfigBuilder {
   std::string name_;
   Config config_;
   std::vector<Field> fields_ = fields_of(config_);
-  std::map<std::string_view, std::string> places_;
+  std::map<std::string, std::string, std::less<>> places_;
 };
 
 /// The last part of a key or section, indented by the depth of its section.
@@ -128,12 +141,21 @@ std::string config_digest(const Config& config) {
 std::vector<std::string> resume_differences(const Config& trained, const Config& now) {
   Config before = trained, after = now;
   const std::vector<Field> old_fields = fields_of(before), new_fields = fields_of(after);
+  // Sources may be there in one of them only.
+  const auto value_in = [](const std::vector<Field>& fields, const std::string& key) {
+    const auto field =
+        std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.key == key; });
+    return field == fields.end() ? "nothing" : to_yaml(field->slot);
+  };
   std::vector<std::string> differences;
-  for (std::size_t i = 0; i < old_fields.size(); ++i) {
-    const std::string had = to_yaml(old_fields[i].slot), has = to_yaml(new_fields[i].slot);
-    if (old_fields[i].resume == Resume::must_match && had != has)
-      differences.push_back(concat(old_fields[i].key, "=", has, ", it was trained with ", had));
-  }
+  const auto compare = [&](const Field& field) {
+    const std::string had = value_in(old_fields, field.key), has = value_in(new_fields, field.key);
+    if (field.resume == Resume::must_match && had != has)
+      differences.push_back(concat(field.key, "=", has, ", it was trained with ", had));
+  };
+  for (const Field& field : new_fields) compare(field);
+  for (const Field& field : old_fields)
+    if (value_in(new_fields, field.key) == "nothing") compare(field);
   return differences;
 }
 

@@ -23,9 +23,17 @@ struct RunConfig {
   std::string folder() const { return dir + "/" + name; }
 };
 
-struct DataConfig {
+/// One of several token sets that are trained on together.
+struct DataSource {
+  std::string name;
   std::string path;
-  std::string validation;  ///< empty: the validation split of `path`
+  double weight = 0;  ///< its share of the samples is weight over the sum of all weights
+};
+
+struct DataConfig {
+  std::string path;                 ///< the only token set; empty: `sources`
+  std::vector<DataSource> sources;  ///< in the order they were given
+  std::string validation;           ///< empty: the validation splits of the sets to train on
 };
 
 /// What happens when a loss or gradient norm is not finite; its update is never applied.

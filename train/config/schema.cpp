@@ -1,6 +1,7 @@
 #include "train/config/schema.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace smoe {
 namespace {
@@ -88,6 +89,21 @@ const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
                                         {"linear", ScheduleKind::linear},
                                         {"constant", ScheduleKind::constant}};
 
+constexpr std::size_t kMaxSources = 64;
+
+/// The sources stand behind the keys of data.
+void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fields) {
+  auto place = std::find_if(fields.begin(), fields.end(),
+                            [](const Field& field) { return field.key == "data.validation"; });
+  for (DataSource& source : sources) {
+    const std::string section = concat(kSourcesSection, ".", source.name);
+    place = fields.insert(
+        place + 1, {section + ".path", &source.path, kNotEmpty, "token set", Resume::may_change});
+    place = fields.insert(place + 1, {section + ".weight", &source.weight, above(0),
+                                      "share of samples, relative to the others"});
+  }
+}
+
 }  // namespace
 
 std::vector<Field> fields_of(Config& config) {
@@ -95,7 +111,7 @@ std::vector<Field> fields_of(Config& config) {
   auto& [run, model, data, train, optim, schedule, checkpoint, log] = config;
   RouterConfig& router = model.router;
   // clang-format off
-  return {
+  std::vector<Field> fields = {
       {"run.name", &run.name, kFolderName, "the run writes to the folder dir/name", kMayChange},
       {"run.dir", &run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
       {"run.seed", &run.seed, at_least(0), "of all random numbers"},
@@ -123,8 +139,8 @@ std::vector<Field> fields_of(Config& config) {
       {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on its input"},
       {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "step of the bias"},
 
-      {"data.path", &data.path, kNotEmpty, "token set", kMayChange},
-      {"data.validation", &data.validation, kAnything, "empty: data.path's own split", kMayChange},
+      {"data.path", &data.path, kAnything, "token set; empty: data.sources", kMayChange},
+      {"data.validation", &data.validation, kAnything, "empty: own split of each set", kMayChange},
 
       {"train.steps", &train.steps, kSize, "optimizer steps of the whole run"},
       {"train.seq_len", &train.seq_len, kSize, "tokens of a sequence"},
@@ -159,6 +175,27 @@ std::vector<Field> fields_of(Config& config) {
       {"log.tensorboard", &log.tensorboard, kAnything, "also write events for TensorBoard", kMayChange},
   };
   // clang-format on
+  add_source_fields(data.sources, fields);
+  return fields;
+}
+
+std::string add_source_of(std::string_view key, Config& config) {
+  const std::string prefix = concat(kSourcesSection, ".");
+  if (!key.starts_with(prefix)) return "";
+  const std::string_view rest = key.substr(prefix.size());
+  const std::string_view name = rest.substr(0, rest.find('.'));
+  const bool is_name = !name.empty() && name.size() <= 64 &&
+                       std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                         return std::isalnum(c) || c == '_' || c == '-';
+                       });
+  if (!is_name) return "a name of letters, digits, - and _, at most 64 of them";
+  std::vector<DataSource>& sources = config.data.sources;
+  const bool is_there = std::any_of(sources.begin(), sources.end(),
+                                    [&](const DataSource& source) { return source.name == name; });
+  if (is_there) return "";
+  if (sources.size() == kMaxSources) return concat("one of at most ", kMaxSources, " sources");
+  sources.push_back({std::string(name), "", 0});
+  return "";
 }
 
 std::vector<Relation> relations_of(const Config& c) {
@@ -166,11 +203,15 @@ std::vector<Relation> relations_of(const Config& c) {
   const TrainConfig& t = c.train;
   const auto steps = static_cast<double>(t.steps);
   const auto steps_after_warmup = static_cast<double>(t.steps - c.schedule.warmup_steps);
+  const bool has_sources = !c.data.sources.empty();
   return {
       {"model.num_experts", m.num_experts <= kMostExperts / m.num_layers,
        concat("at most ", kMostExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
       {"model.d_model", parameters_of(m) <= 1e15,
        "small enough for a model of at most 10^15 parameters"},
+      {"data.path", c.data.path.empty() == has_sources,
+       has_sources ? "empty, since data.sources names the token sets"
+                   : "the path of a token set, unless data.sources names several"},
       {"model.num_heads", m.num_heads % m.num_kv_heads == 0,
        concat("a multiple of model.num_kv_heads=", m.num_kv_heads)},
       {"model.head_dim", m.head_dim % 2 == 0, "even, for rotary embeddings"},

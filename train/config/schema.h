@@ -22,7 +22,7 @@ enum class Resume : bool { must_match, may_change };
 
 /// One key. A key whose default breaks its own rule is one that every file must give.
 struct Field {
-  std::string_view key;  ///< "optim.lr"
+  std::string key;  ///< "optim.lr"
   Slot slot;
   Rule rule;
   std::string_view meaning;
@@ -31,6 +31,14 @@ struct Field {
 
 /// All keys in the order of printing, bound to the members of `config`.
 std::vector<Field> fields_of(Config& config);
+
+/// The section whose own sections have names of the user's choice: each is one of data.sources.
+inline constexpr std::string_view kSourcesSection = "data.sources";
+
+/// Adds the source that `key` names or lies in to `config` if it is not there, so that it has
+/// fields: those from an earlier fields_of are no longer bound. Returns what the name must be when
+/// it cannot be one; empty otherwise, also for keys outside of data.sources.
+std::string add_source_of(std::string_view key, Config& config);
 
 /// A rule that ties `key` to other keys.
 struct Relation {

@@ -16,6 +16,16 @@ struct Batch {
   std::int64_t num_tokens() const { return num_sequences * seq_len; }
 };
 
+/// A sequence by its place: where it begins in a split of `set`, which must outlive it.
+struct Sequence {
+  const TokenSet* set = nullptr;
+  std::int64_t position = 0;
+};
+
+/// Reads sequences of `seq_len` tokens, of one set or several.
+/// Throws: what TokenSet::read throws.
+Batch read_batch(std::span<const Sequence> sequences, Split split, std::int64_t seq_len);
+
 /// Reads the sequences of `seq_len` tokens that begin at `positions` of a split.
 /// Throws: what TokenSet::read throws.
 Batch read_batch(const TokenSet& set, Split split, std::span<const std::int64_t> positions,

@@ -12,10 +12,10 @@ namespace {
 // One epoch's offset and order. Cheap to make: nothing is stored per window.
 class EpochOrder {
  public:
-  EpochOrder(std::uint64_t seed, std::int64_t epoch, std::int64_t num_windows,
+  EpochOrder(std::uint64_t seed, std::uint64_t name, std::int64_t epoch, std::int64_t num_windows,
              std::int64_t num_offsets)
       : num_windows_(static_cast<std::uint64_t>(num_windows)) {
-    RandomStream random(seed, hash_name("sampler"), static_cast<std::uint64_t>(epoch));
+    RandomStream random(seed, name, static_cast<std::uint64_t>(epoch));
     offset_ = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(num_offsets)));
     key_ = {random.next_u32(), random.next_u32()};
     half_bits_ = std::max(1, (static_cast<int>(std::bit_width(num_windows_ - 1)) + 1) / 2);
@@ -56,8 +56,12 @@ class EpochOrder {
 }  // namespace
 
 Sampler::Sampler(std::uint64_t seed, std::int64_t num_tokens, std::int64_t seq_len,
-                 std::int64_t global_batch)
-    : seed_(seed), num_tokens_(num_tokens), seq_len_(seq_len), global_batch_(global_batch) {
+                 std::int64_t global_batch, std::string_view name)
+    : seed_(seed),
+      name_(hash_name(name.empty() ? "sampler" : concat("sampler/", name))),
+      num_tokens_(num_tokens),
+      seq_len_(seq_len),
+      global_batch_(global_batch) {
   SMOE_CHECK(seq_len > 0 && global_batch > 0,
              "sampler: sequence length and global batch must be positive; got ", seq_len, " and ",
              global_batch);
@@ -68,18 +72,19 @@ Sampler::Sampler(std::uint64_t seed, std::int64_t num_tokens, std::int64_t seq_l
 }
 
 std::vector<std::int64_t> Sampler::batch(std::int64_t step) const {
+  return positions(step * global_batch_, global_batch_);
+}
+
+std::vector<std::int64_t> Sampler::positions(std::int64_t first, std::int64_t count) const {
   const std::int64_t spare = num_tokens_ - 1 - num_windows_ * seq_len_;
   const std::int64_t num_offsets = std::min(spare + 1, seq_len_);
   std::vector<std::int64_t> positions;
-  positions.reserve(static_cast<std::size_t>(global_batch_));
-  while (static_cast<std::int64_t>(positions.size()) < global_batch_) {
-    const std::int64_t sample = step * global_batch_ + static_cast<std::int64_t>(positions.size());
-    const EpochOrder order(seed_, sample / num_windows_, num_windows_, num_offsets);
-    const std::int64_t first = sample % num_windows_;
-    const std::int64_t count =
-        std::min(num_windows_ - first, global_batch_ - static_cast<std::int64_t>(positions.size()));
-    for (std::int64_t i = first; i < first + count; ++i)
-      positions.push_back(order.offset() + order.window(i) * seq_len_);
+  positions.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t sample = first; sample < first + count;) {
+    const EpochOrder order(seed_, name_, sample / num_windows_, num_windows_, num_offsets);
+    const std::int64_t epoch_end = (sample / num_windows_ + 1) * num_windows_;
+    for (; sample < std::min(epoch_end, first + count); ++sample)
+      positions.push_back(order.offset() + order.window(sample % num_windows_) * seq_len_);
   }
   return positions;
 }

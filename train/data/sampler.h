@@ -4,6 +4,7 @@
 // pseudo-random order, a Feistel permutation (Black and Rogaway, CT-RSA 2002) that needs no memory.
 #pragma once
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace smoe {
@@ -12,14 +13,17 @@ namespace smoe {
 class Sampler {
  public:
   /// `num_tokens` of the training stream, `seq_len` = S targets a sequence, `global_batch`
-  /// sequences a step. Throws: UsageError unless the stream holds one sequence, S + 1 tokens.
+  /// sequences a step. Streams of other names have other orders.
+  /// Throws: UsageError unless the stream holds one sequence, S + 1 tokens.
   Sampler(std::uint64_t seed, std::int64_t num_tokens, std::int64_t seq_len,
-          std::int64_t global_batch);
+          std::int64_t global_batch, std::string_view name = "");
 
   /// Positions of the first tokens of the sequences of a step (from 0), [global_batch]: sequence i
   /// has inputs [p_i, p_i + S) and targets [p_i + 1, p_i + S + 1). Micro-batch j of a step is its
   /// sequences [j * micro_batch, (j + 1) * micro_batch). A step may span epochs.
   std::vector<std::int64_t> batch(std::int64_t step) const;
+  /// The positions of the sequences [first, first + count), counted from the first step's first.
+  std::vector<std::int64_t> positions(std::int64_t first, std::int64_t count) const;
 
   /// Sequences of one epoch; the same in each.
   std::int64_t num_windows() const { return num_windows_; }
@@ -28,6 +32,7 @@ class Sampler {
 
  private:
   std::uint64_t seed_;
+  std::uint64_t name_;  // its hash
   std::int64_t num_tokens_;
   std::int64_t seq_len_;
   std::int64_t global_batch_;

@@ -150,9 +150,9 @@ void check_rules(const ModelConfig& model, const std::string& path) {
   Config config;
   config.model = model;
   config.train.micro_batch = 1;  // which a rule divides by
-  std::map<std::string_view, std::string> values;
+  std::map<std::string, std::string, std::less<>> values;
   const auto check = [&](std::string_view key, bool holds, const std::string& rule) {
-    SMOE_CHECK(holds, path, ": ", key, ": must be ", rule, "; got ", values.at(key));
+    SMOE_CHECK(holds, path, ": ", key, ": must be ", rule, "; got ", values.find(key)->second);
   };
   for (const Field& field : fields_of(config)) {
     if (!field.key.starts_with("model.")) continue;

@@ -2,15 +2,15 @@
 
 #include <unistd.h>
 
-#include "train/data/token_set.h"
+#include "train/data/training_data.h"
 
 namespace smoe {
 namespace {
 
 std::optional<PlannedData> find_data(const Config& config) {
-  if (kind_of(config.data.path) == PathKind::none) return std::nullopt;
-  const TokenSet set = TokenSet::open(config.data.path);
-  return PlannedData{set.num_tokens(Split::train), set.vocab_size()};
+  if (!missing_set(config.data).empty()) return std::nullopt;
+  const TrainingData data = TrainingData::open(config.data);
+  return PlannedData{data.num_tokens(Split::train), data.vocab_size()};
 }
 
 std::int64_t machine_bytes() {
@@ -33,7 +33,9 @@ Plan make_plan(const Config& config) {
   plan.config = config;
   plan.data = find_data(config);
   ModelConfig& model = plan.config.model;
-  SMOE_CHECK(model.vocab_size > 0 || plan.data, "data.path: there is no ", config.data.path,
+  SMOE_CHECK(model.vocab_size > 0 || plan.data,
+             config.data.sources.empty() ? "data.path" : "data.sources", ": there is no ",
+             missing_set(config.data),
              ", which model.vocab_size=0 takes the vocabulary from; make it with `smoe prepare`, ",
              "or give model.vocab_size");
   if (model.vocab_size == 0) model.vocab_size = plan.data->vocab_size;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "train/data/training_data.h"
 #include "train/plan/plan.h"
 #include "train/report/console_line.h"
 #include "train/report/format.h"
@@ -81,7 +82,11 @@ std::string token_table(const Plan& plan) {
                                                   : grouped(micro_batches) + " micro-batches"));
   text += labelled("the run",
                    fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
-  const std::string& path = plan.config.data.path;
+  const DataConfig& data = plan.config.data;
+  const std::string path =
+      !plan.data             ? missing_set(data)
+      : data.sources.empty() ? data.path
+                             : counted(static_cast<std::int64_t>(data.sources.size()), "token set");
   text += plan.data ? labelled("the text", fmt::format("{:>12}   in {}, read {:.2f} times",
                                                        grouped(plan.data->training_tokens), path,
                                                        plan.epochs()))

@@ -154,6 +154,8 @@ std::string console_line(const ValidationReport& report, LineStyle style, std::s
   line.add("step", progress(report.step, report.steps));
   line.add_bold("validation loss", fmt::format("{:.4f}", report.loss));
   line.add_bold("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
+  for (const SourceReport& source : report.sources)
+    line.add(source.name, fmt::format("{:.4f}", source.bits_per_byte), Rank::detail);
   line.add("in", format_duration(report.seconds), Rank::detail);
   return line.take(width);
 }

@@ -24,13 +24,14 @@ class Writer {
   void value_of(const char* section, const char* name, const T& value) {
     fields_[section][name] = json_of(concat(section, ".", name), value);
   }
-  /// A list of one member of each layer.
-  template <class Get>
-  void column(const std::vector<LayerReport>& layers, const char* name, Get get) {
+  /// A list of one member of each item; nothing where there are none.
+  template <class Item, class Get>
+  void column(const char* section, const std::vector<Item>& items, const char* name, Get get) {
+    if (items.empty()) return;
     Json list = Json::array();
-    for (const LayerReport& layer : layers)
-      list.push_back(json_of(concat("layers.", name, ".", list.size()), get(layer)));
-    fields_["layers"][name] = std::move(list);
+    for (const Item& item : items)
+      list.push_back(json_of(concat(section, ".", name, ".", list.size()), get(item)));
+    fields_[section][name] = std::move(list);
   }
 
   std::string text() {
@@ -70,16 +71,16 @@ class Reader {
     if (const Json* fields = section_of(section))
       read(*fields, name, concat(section, ".", name), value);
   }
-  template <class Get>
-  void column(std::vector<LayerReport>& layers, const char* name, Get get) {
-    const Json* section = section_of("layers");
+  template <class Item, class Get>
+  void column(const char* section_name, std::vector<Item>& items, const char* name, Get get) {
+    const Json* section = section_of(section_name);
     if (!section || !section->contains(name)) return;
     const Json& list = section->at(name);
-    if (layers.empty()) layers.resize(list.size());
-    SMOE_CHECK(list.is_array() && list.size() == layers.size(),
-               "the lists of \"layers\" must be equally long");
-    for (std::size_t i = 0; i < layers.size(); ++i)
-      convert(list[i], concat("layers.", name, ".", i), get(layers[i]));
+    if (items.empty()) items.resize(list.size());
+    SMOE_CHECK(list.is_array() && list.size() == items.size(), "the lists of \"", section_name,
+               "\" must be equally long");
+    for (std::size_t i = 0; i < items.size(); ++i)
+      convert(list[i], concat(section_name, ".", name, ".", i), get(items[i]));
   }
 
  private:
@@ -128,17 +129,17 @@ void start_fields(Archive& a, Report& r) {
 template <class Archive, class Layers>
 void layer_fields(Archive& a, Layers& layers) {
   a.column(
-      layers, "imbalance", [](auto& l) -> auto& { return l.load.imbalance; });
+      "layers", layers, "imbalance", [](auto& l) -> auto& { return l.load.imbalance; });
   a.column(
-      layers, "entropy", [](auto& l) -> auto& { return l.load.entropy; });
+      "layers", layers, "entropy", [](auto& l) -> auto& { return l.load.entropy; });
   a.column(
-      layers, "dead_experts", [](auto& l) -> auto& { return l.load.dead; });
+      "layers", layers, "dead_experts", [](auto& l) -> auto& { return l.load.dead; });
   a.column(
-      layers, "balance_loss", [](auto& l) -> auto& { return l.balance_loss; });
+      "layers", layers, "balance_loss", [](auto& l) -> auto& { return l.balance_loss; });
   a.column(
-      layers, "z_loss", [](auto& l) -> auto& { return l.z_loss; });
+      "layers", layers, "z_loss", [](auto& l) -> auto& { return l.z_loss; });
   a.column(
-      layers, "expert_rows", [](auto& l) -> auto& { return l.expert_rows; });
+      "layers", layers, "expert_rows", [](auto& l) -> auto& { return l.expert_rows; });
 }
 
 template <class Archive, class Report>
@@ -163,6 +164,18 @@ void step_fields(Archive& a, Report& r) {
   layer_fields(a, r.layers);
 }
 
+template <class Archive, class Sources>
+void source_fields(Archive& a, Sources& sources) {
+  a.column(
+      "sources", sources, "name", [](auto& s) -> auto& { return s.name; });
+  a.column(
+      "sources", sources, "tokens", [](auto& s) -> auto& { return s.tokens; });
+  a.column(
+      "sources", sources, "loss", [](auto& s) -> auto& { return s.loss; });
+  a.column(
+      "sources", sources, "bits_per_byte", [](auto& s) -> auto& { return s.bits_per_byte; });
+}
+
 template <class Archive, class Report>
 void validation_fields(Archive& a, Report& r) {
   a.value("step", r.step);
@@ -171,6 +184,7 @@ void validation_fields(Archive& a, Report& r) {
   a.value("loss", r.loss);
   a.value("bits_per_byte", r.bits_per_byte);
   a.value("seconds", r.seconds);
+  source_fields(a, r.sources);
 }
 
 template <class Report, class Fields>

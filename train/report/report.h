@@ -50,7 +50,15 @@ struct StepReport {
   std::vector<LayerReport> layers;  ///< those with experts, in order
 };
 
-/// One pass over the validation set, or over the part of it that `train.eval_batches` allows.
+/// The part of a validation that is one source's text.
+struct SourceReport {
+  std::string name;  ///< as in data.sources
+  std::int64_t tokens = 0;
+  double loss = 0;
+  double bits_per_byte = 0;
+};
+
+/// One pass over the validation text, or over the part of it that `train.eval_batches` allows.
 struct ValidationReport {
   std::int64_t step = 0;  ///< steps done before it
   std::int64_t steps = 0;
@@ -58,6 +66,7 @@ struct ValidationReport {
   double loss = 0;           ///< cross-entropy, nats a token
   double bits_per_byte = 0;  ///< total nats / ln 2 / bytes of the text
   double seconds = 0;
+  std::vector<SourceReport> sources{};  ///< when there are several
 };
 
 }  // namespace smoe

@@ -122,7 +122,7 @@ const Row kRows[] = {
     {"eval @/none", 2, "@/none: must be the folder of a run, or of a checkpoint in one"},
     {"eval @/runs/damaged", 2, "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; *"},
     {"eval @/runs/r --data @/none.h5", 2,
-     "--data: there is no @/none.h5; name a token set with --data"},
+     "--data: there is no @/none.h5; make it with `smoe prepare`"},
     {"eval @/runs/r --data @/runs", 1, "open @/runs: is a folder, not a file"},
     {"eval @/runs/r --data @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
     {"eval @/runs/r --data @/huge", 2, "@/huge: no token set; `smoe prepare` makes one from text"},

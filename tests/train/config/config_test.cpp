@@ -74,7 +74,9 @@ TEST_CASE("keys without a default are required") {
     CHECK(message.ends_with(concat(".", name, ": required; must be from 1 to 10^9")));
     CHECK(message.starts_with("a.yaml: "));
   }
-  CHECK(error_with({}, without("path")) == "a.yaml: data.path: required; must be non-empty text");
+  CHECK(error_with({}, without("path")) ==
+        "a.yaml: data.path: must be the path of a token set, unless data.sources names several; "
+        "got \"\"");
   CHECK(error_with({}, "") == "a.yaml: run.name: required; must be a folder's name without '/'");
 }
 

@@ -41,7 +41,8 @@ const Broken kBrokenRules[] = {
     {{"model.router.z_loss=-1e-3"}, "at least 0; got -1e-3"},
     {{"model.router.jitter=1"}, "at least 0 and below 1; got 1"},
     {{"model.router.selection_bias_rate=-1"}, "at least 0; got -1"},
-    {{"data.path="}, "non-empty text; got \"\""},
+    {{"data.sources.web.path="}, "non-empty text; got \"\""},
+    {{"data.sources.web.weight=0"}, "above 0; got 0"},
     {{"train.steps=0"}, "from 1 to 10^9; got 0"},
     {{"train.seq_len=0"}, "from 1 to 10^9; got 0"},
     {{"train.micro_batch=0"}, "from 1 to 10^9; got 0"},
@@ -70,6 +71,9 @@ const Broken kBrokenRelations[] = {
     {{"model.num_experts=500001"}, "at most 500000, with model.num_layers=2; got 500001"},
     {{"model.d_expert=1000000000", "model.d_model=1000000000"},
      "small enough for a model of at most 10^15 parameters; got 1000000000"},
+    {{"data.path="}, "the path of a token set, unless data.sources names several; got \"\""},
+    {{"data.sources.web.path=a", "data.sources.web.weight=1", "data.path=b"},
+     "empty, since data.sources names the token sets; got \"b\""},
     {{"model.num_heads=3"}, "a multiple of model.num_kv_heads=2; got 3"},
     {{"model.head_dim=5"}, "even, for rotary embeddings; got 5"},
     {{"model.top_k=5"}, "at most model.num_experts=4; got 5"},
@@ -103,9 +107,16 @@ std::set<std::string> checked_keys(const Broken (&table)[N]) {
   return keys;
 }
 
+// One whose fields are all that there are.
+Config config_with_source() {
+  Config config;
+  config.data.sources = {{"web", "", 0}};
+  return config;
+}
+
 TEST_CASE("every rule of a key has a broken example") {
   std::set<std::string> ruled;
-  Config config;
+  Config config = config_with_source();
   for (const Field& field : fields_of(config))
     if (!field.rule.text.empty()) ruled.insert(std::string(field.key));
   CHECK(checked_keys(kBrokenRules) == ruled);
@@ -132,7 +143,7 @@ TEST_CASE("values at the edge of a rule are legal") {
 }
 
 TEST_CASE("every key refuses a value of another type, a section and nothing") {
-  Config config;
+  Config config = config_with_source();
   for (const Field& field : fields_of(config)) {
     const std::string key(field.key);
     const std::string type = type_of(field.slot);
@@ -160,14 +171,14 @@ TEST_CASE("every key refuses a value of another type, a section and nothing") {
 }
 
 TEST_CASE("keys are unique and each stands with its section") {
-  Config config;
-  std::set<std::string_view> keys, sections;
-  std::string_view previous;
+  Config config = config_with_source();
+  std::set<std::string> keys, sections;
+  std::string previous;
   for (const Field& field : fields_of(config)) {
     CAPTURE(field.key);
     CHECK(keys.insert(field.key).second);
     CHECK_FALSE(field.meaning.empty());
-    const std::string_view section = field.key.substr(0, field.key.rfind('.'));
+    const std::string section = field.key.substr(0, field.key.rfind('.'));
     if (section != previous) CHECK(sections.insert(section).second);
     previous = section;
   }

@@ -16,9 +16,9 @@ namespace {
 struct Setting {
   TemporaryFolder folder;
   Config config = small_config(folder.path());
-  TokenSet set = [this] {
+  TrainingData data = [this] {
     write_small_token_set(config.data.path);
-    return TokenSet::open(config.data.path);
+    return TrainingData::open(config.data);
   }();
 };
 
@@ -56,10 +56,10 @@ TEST_CASE("100 steps of configs/tiny.yaml in f32 follow the CPU's to 1e-3") {
   const Config config =
       load_config("configs/tiny.yaml", {"data.path=" + setting.config.data.path, "optim.lr=3e-4",
                                         "train.seq_len=64", "model.vocab_size=257"});
-  Trainer on_cpu(config, setting.set);
+  Trainer on_cpu(config, setting.data);
   const std::vector<double> wanted = losses_of(on_cpu, 100);
   const StreamGuard guard(gpu_stream());
-  Trainer on_gpu(config, setting.set);
+  Trainer on_gpu(config, setting.data);
   const std::vector<double> got = losses_of(on_gpu, 100);
   for (std::size_t step = 0; step < wanted.size(); ++step) {
     CAPTURE(step);
@@ -78,7 +78,7 @@ TEST_CASE("two runs on the GPU, one of them resumed, end with the same bits") {
     config.model.router.selection_bias_rate = 0.01;
     config.model.router.jitter = 0.01;
     config.model.num_shared_experts = 1;
-    Trainer undisturbed(config, setting.set);
+    Trainer undisturbed(config, setting.data);
     losses_of(undisturbed, 5);
     const std::string path = setting.folder.path() + "/" + name_of(precision);
     write_checkpoint(path, {.step = 5}, [&](StateVisitor& v) { undisturbed.visit_state(v); });
@@ -86,11 +86,11 @@ TEST_CASE("two runs on the GPU, one of them resumed, end with the same bits") {
     const std::string wanted = state_of(undisturbed);
 
     const PoisonGuard poison;
-    Trainer again(config, setting.set);
+    Trainer again(config, setting.data);
     losses_of(again, 12);
     CHECK(state_of(again) == wanted);
 
-    Trainer resumed(config, setting.set);
+    Trainer resumed(config, setting.data);
     losses_of(resumed, 2);
     Checkpoint(path).load([&](StateVisitor& v) { resumed.visit_state(v); });
     resumed.state_loaded();

@@ -68,6 +68,8 @@ TEST_CASE("a step's batch depends on nothing but seed and step") {
   CHECK(sampler.batch(10) == tenth);
   CHECK(Sampler(5, 10'000, 32, 6).batch(10) == tenth);
   CHECK(Sampler(6, 10'000, 32, 6).batch(10) != tenth);
+  CHECK(Sampler(5, 10'000, 32, 6, "web").batch(10) != tenth);
+  CHECK(sampler.positions(60, 6) == tenth);
   // The stream of samples is one for all batch sizes.
   const auto wide = Sampler(5, 10'000, 32, 12).batch(5);
   CHECK(std::equal(tenth.begin(), tenth.end(), wide.begin()));

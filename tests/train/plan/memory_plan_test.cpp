@@ -13,7 +13,7 @@ using namespace smoe::test;
 namespace {
 
 // What the accounting saw of a trainer that took `steps` real steps.
-MemoryPlan measured(const Config& config, const TokenSet& set, int steps) {
+MemoryPlan measured(const Config& config, const TrainingData& set, int steps) {
   std::array<std::int64_t, kNumCategories> before{};
   for (int i = 0; i < kNumCategories; ++i)
     before[i] = memory_use(static_cast<Category>(i)).now_bytes;
@@ -44,7 +44,7 @@ TEST_CASE("the plan is what the accounting sees of real steps, to the byte") {
   const TemporaryFolder folder;
   const Config small = small_config(folder.path());
   write_small_token_set(small.data.path);
-  const TokenSet set = TokenSet::open(small.data.path);
+  const TrainingData set = TrainingData::open(small.data);
 
   Config wide = small;
   wide.model.d_model = 40;
