@@ -63,6 +63,9 @@ class RendezvousStore {
   /// Adds to the number under the key, 0 before the first, and returns the sum.
   std::int64_t add(std::string_view key, std::int64_t increment, const Deadline& deadline);
 
+  /// The address of this machine by which it reaches the server.
+  std::string local_host() const { return local_host_; }
+
  private:
   void connect(const Deadline& deadline);
   RendezvousReply ask(const RendezvousRequest& request, const Deadline& deadline);
@@ -71,6 +74,7 @@ class RendezvousStore {
   std::string name() const;
 
   Options options_;
+  std::string local_host_;
   Socket socket_;
   RendezvousFrames frames_{kMaxRendezvousBody};
 };

@@ -15,6 +15,7 @@ std::string RendezvousStore::name() const {
 void RendezvousStore::connect(const Deadline& deadline) {
   frames_ = RendezvousFrames(kMaxRendezvousBody);
   socket_ = Socket::connect(options_.endpoint.host, options_.endpoint.port, deadline);
+  local_host_ = socket_.local_host();
   const RendezvousReply reply =
       exchange({RendezvousOp::hello, std::string(kRendezvousProtocol), options_.job_id}, deadline);
   if (reply.status == RendezvousStatus::ok) return;

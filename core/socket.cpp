@@ -30,6 +30,20 @@ std::string shown(const std::string& host, int port) {
   return concat(host, ":", port);
 }
 
+std::string shown(const in_addr& address) {
+  char text[INET_ADDRSTRLEN] = {};
+  ::inet_ntop(AF_INET, &address, text, sizeof text);
+  return text;
+}
+
+sockaddr_in local_address(const Socket& socket) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    throw SystemError(concat("getsockname: ", reason(errno)));
+  return address;
+}
+
 sockaddr_in resolve(const std::string& host, int port) {
   SMOE_CHECK(port >= 0 && port <= 65535, "socket: a port is 0 to 65535; got ", port);
   addrinfo hints{};
@@ -75,10 +89,8 @@ int try_connect(const Socket& socket, const sockaddr_in& address, const Deadline
 /// Whether a connection to a port of this machine on which nobody listens got that very port for
 /// its own end, and so reached itself.
 bool reached_itself(const Socket& socket, const sockaddr_in& address) {
-  sockaddr_in own{};
-  socklen_t size = sizeof own;
-  return ::getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
-         own.sin_port == address.sin_port && own.sin_addr.s_addr == address.sin_addr.s_addr;
+  const sockaddr_in own = local_address(socket);
+  return own.sin_port == address.sin_port && own.sin_addr.s_addr == address.sin_addr.s_addr;
 }
 
 }  // namespace
@@ -124,21 +136,11 @@ Socket Socket::connect(const std::string& host, int port, const Deadline& deadli
 }
 
 int Socket::port() const {
-  sockaddr_in address{};
-  socklen_t size = sizeof address;
-  if (::getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size) != 0)
-    throw SystemError(concat("getsockname: ", reason(errno)));
-  return ntohs(address.sin_port);
+  return ntohs(local_address(*this).sin_port);
 }
 
-std::string Socket::peer() const {
-  sockaddr_in address{};
-  socklen_t size = sizeof address;
-  char text[INET_ADDRSTRLEN] = {};
-  if (::getpeername(descriptor_, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
-      !::inet_ntop(AF_INET, &address.sin_addr, text, sizeof text))
-    return "a closed connection";
-  return shown(text, ntohs(address.sin_port));
+std::string Socket::local_host() const {
+  return shown(local_address(*this).sin_addr);
 }
 
 Socket Socket::accept() const {

@@ -27,10 +27,9 @@ class Socket {
 
   bool is_open() const { return descriptor_ >= 0; }
   int descriptor() const { return descriptor_; }
-  /// The port this end has.
+  /// The port and the address ("127.0.0.1") that this end has.
   int port() const;
-  /// "127.0.0.1:41234", the other end.
-  std::string peer() const;
+  std::string local_host() const;
 
   /// The next waiting connection; a closed socket when there is none or it is gone already.
   Socket accept() const;

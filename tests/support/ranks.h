@@ -1,0 +1,35 @@
+// Several ranks in one process, a thread each, that meet at a store of their own.
+#pragma once
+#include <exception>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "core/communicator.h"
+
+namespace smoe::test {
+
+/// Runs body(communicator, store) on `world_size` ranks and passes on what the first of them that
+/// failed threw.
+inline void on_ranks(int world_size,
+                     const std::function<void(Communicator&, RendezvousStore&)>& body,
+                     double timeout_s = 10) {
+  const RendezvousServer server({.job_id = "test"});
+  std::vector<std::exception_ptr> errors(world_size);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < world_size; ++rank)
+    ranks.emplace_back([&, rank] {
+      try {
+        RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(timeout_s));
+        const auto communicator = gloo_communicator(rank, world_size, store, timeout_s);
+        body(*communicator, store);
+      } catch (...) {
+        errors[rank] = std::current_exception();
+      }
+    });
+  for (std::thread& rank : ranks) rank.join();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace smoe::test
