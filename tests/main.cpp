@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <string>
 
+#include "core/confined_task.h"
+
 #ifdef SMOE_NEEDS_GPU
 #include "core/base/check.h"
 #include "core/device.h"
@@ -52,6 +54,7 @@ REGISTER_LISTENER("count_selected", 1, CountSelected);
 }  // namespace
 
 int main(int argc, char** argv) {
+  smoe::serve_confined_task(argc, argv);
   if (const std::string reason = reason_to_skip(); !reason.empty()) {
     std::puts(reason.c_str());
     return kSkipped;

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/base/check.h"
+#include "core/confined_task.h"
 #include "train/commands/command_line.h"
 
 namespace {
@@ -17,6 +18,7 @@ int report(const char* message, int exit_code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  smoe::serve_confined_task(argc, argv);
   try {
     return smoe::run_command_line(argc, argv);
   } catch (const smoe::UsageError& error) {

@@ -1,7 +1,6 @@
 #include "train/data/hdf5.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/base/check.h"
 #include "train/data/hdf5_image.h"
@@ -11,33 +10,6 @@ namespace {
 
 // Space kept for metadata in one piece, so that all of it precedes the data sets.
 constexpr hsize_t kMetadataBlockBytes = 16 << 10;
-constexpr int kMaxDepth = 4;
-constexpr std::size_t kMaxDatasets = 4096;
-
-hid_t element_type(const Hdf5Dataset& dataset) {
-  const auto choose = [&](hid_t one, hid_t two, hid_t four, hid_t eight) {
-    switch (dataset.element_bytes) {
-      case 1:
-        return one;
-      case 2:
-        return two;
-      case 4:
-        return four;
-      case 8:
-        return eight;
-    }
-    return hid_t{-1};
-  };
-  switch (dataset.kind) {
-    case 'u':
-      return choose(H5T_STD_U8LE, H5T_STD_U16LE, H5T_STD_U32LE, H5T_STD_U64LE);
-    case 'i':
-      return choose(H5T_STD_I8LE, H5T_STD_I16LE, H5T_STD_I32LE, H5T_STD_I64LE);
-    case 'f':
-      return choose(-1, -1, H5T_IEEE_F32LE, H5T_IEEE_F64LE);
-  }
-  return -1;
-}
 
 // Creates the groups that the data set is to lie in. Not left to H5Dcreate2, which would note the
 // time in each: the same input must give the same bytes.
@@ -66,129 +38,14 @@ void create_dataset(hid_t file, Hdf5Dataset& dataset) {
                  H5Pset_obj_track_times(creation, false) >= 0,
              what);
   create_groups(file, dataset.name, what);
-  Hdf5Handle created(H5Dcreate2(file, dataset.name.c_str(), element_type(dataset), space,
-                                H5P_DEFAULT, creation, H5P_DEFAULT),
-                     H5Dclose, what);
+  Hdf5Handle created(
+      H5Dcreate2(file, dataset.name.c_str(), element_type(dataset.kind, dataset.element_bytes),
+                 space, H5P_DEFAULT, creation, H5P_DEFAULT),
+      H5Dclose, what);
   dataset.bytes = dataset.element_bytes;
   for (const std::int64_t dim : dataset.shape) dataset.bytes *= dim;
   dataset.offset = dataset.bytes == 0 ? 0 : static_cast<std::int64_t>(H5Dget_offset(created));
   created.close(what);
-}
-
-// Reads a file's table. Every message begins with the file's path.
-class Parser {
- public:
-  Parser(hid_t file, const std::string& path) : file_(file), path_(path) {}
-
-  // Adds the data sets of a group, "" for the root, and of the groups in it.
-  void parse_group(const std::string& name, int depth);
-  std::vector<Hdf5Dataset> take() { return std::move(datasets_); }
-
- private:
-  std::string cannot_read(const std::string& name) const {
-    return concat(path_, ": /", name, ": HDF5 cannot read it");
-  }
-  void parse_dataset(hid_t object, const std::string& name);
-  void parse_type(hid_t object, Hdf5Dataset& dataset) const;
-  void parse_shape(hid_t object, Hdf5Dataset& dataset) const;
-
-  hid_t file_;
-  const std::string& path_;
-  std::vector<Hdf5Dataset> datasets_;
-};
-
-struct Link {
-  std::string name;
-  bool is_hard;
-};
-
-herr_t collect_link(hid_t, const char* name, const H5L_info_t* info, void* links) noexcept {
-  static_cast<std::vector<Link>*>(links)->push_back({name, info->type == H5L_TYPE_HARD});
-  return static_cast<std::vector<Link>*>(links)->size() > kMaxDatasets ? -1 : 0;
-}
-
-void Parser::parse_group(const std::string& name, int depth) {
-  SMOE_CHECK(depth <= kMaxDepth, path_, ": /", name, ": groups nest deeper than ", kMaxDepth);
-  const Hdf5Handle group(H5Gopen2(file_, ("/" + name).c_str(), H5P_DEFAULT), H5Gclose,
-                         cannot_read(name));
-  std::vector<Link> links;
-  SMOE_CHECK(H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect_link, &links) >= 0,
-             cannot_read(name));
-  for (const Link& link : links) {
-    const std::string inner = name.empty() ? link.name : name + "/" + link.name;
-    SMOE_CHECK(link.is_hard, path_, ": /", inner, ": only hard links are accepted");
-    const Hdf5Handle object(H5Oopen(group, link.name.c_str(), H5P_DEFAULT), H5Oclose,
-                            cannot_read(inner));
-    const H5I_type_t kind = H5Iget_type(object);
-    SMOE_CHECK(kind == H5I_GROUP || kind == H5I_DATASET, path_, ": /", inner,
-               ": neither a group nor a data set");
-    if (kind == H5I_GROUP) {
-      parse_group(inner, depth + 1);
-    } else {
-      parse_dataset(object, inner);
-    }
-  }
-}
-
-void Parser::parse_type(hid_t object, Hdf5Dataset& dataset) const {
-  const Hdf5Handle type(H5Dget_type(object), H5Tclose, cannot_read(dataset.name));
-  const H5T_class_t type_class = H5Tget_class(type);
-  dataset.element_bytes = static_cast<int>(std::min<std::size_t>(H5Tget_size(type), 255));
-  dataset.kind = type_class == H5T_FLOAT                                          ? 'f'
-                 : type_class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_NONE ? 'u'
-                                                                                  : 'i';
-  const hid_t wanted = element_type(dataset);
-  SMOE_CHECK(wanted >= 0 && H5Tequal(type, wanted) > 0, path_, ": /", dataset.name,
-             ": elements must be little-endian integers or floats of 1, 2, 4 or 8 bytes");
-}
-
-void Parser::parse_shape(hid_t object, Hdf5Dataset& dataset) const {
-  const Hdf5Handle space(H5Dget_space(object), H5Sclose, cannot_read(dataset.name));
-  const int rank = H5Sget_simple_extent_ndims(space);
-  SMOE_CHECK(rank >= 0 && rank <= 8 && H5Sget_simple_extent_type(space) != H5S_NULL, path_, ": /",
-             dataset.name, ": must have at most 8 dimensions; got ", rank);
-  std::vector<hsize_t> dims(rank);
-  H5Sget_simple_extent_dims(space, dims.data(), nullptr);
-  dataset.bytes = dataset.element_bytes;
-  for (const hsize_t dim : dims) {
-    constexpr hsize_t kMax = std::numeric_limits<std::int64_t>::max();
-    SMOE_CHECK(dim == 0 || static_cast<hsize_t>(dataset.bytes) <= kMax / dim, path_, ": /",
-               dataset.name, ": its size overflows 64 bits");
-    dataset.shape.push_back(static_cast<std::int64_t>(dim));
-    dataset.bytes *= static_cast<std::int64_t>(dim);
-  }
-}
-
-void Parser::parse_dataset(hid_t object, const std::string& name) {
-  SMOE_CHECK(datasets_.size() < kMaxDatasets, path_, ": more than ", kMaxDatasets, " data sets");
-  Hdf5Dataset dataset;
-  dataset.name = name;
-  const Hdf5Handle creation(H5Dget_create_plist(object), H5Pclose, cannot_read(name));
-  SMOE_CHECK(H5Pget_layout(creation) == H5D_CONTIGUOUS && H5Pget_nfilters(creation) == 0 &&
-                 H5Pget_external_count(creation) == 0,
-             path_, ": /", name, ": must be contiguous, unfiltered and inside the file");
-  parse_type(object, dataset);
-  parse_shape(object, dataset);
-  if (dataset.bytes > 0) {
-    const haddr_t offset = H5Dget_offset(object);
-    SMOE_CHECK(offset != HADDR_UNDEF && offset <= haddr_t{1} << 62, path_, ": /", name,
-               ": has no place in the file");
-    dataset.offset = static_cast<std::int64_t>(offset);
-  }
-  datasets_.push_back(std::move(dataset));
-}
-
-void check_extents(std::vector<Hdf5Dataset> datasets, std::int64_t begin, std::int64_t end,
-                   const std::string& path) {
-  std::sort(datasets.begin(), datasets.end(),
-            [](const Hdf5Dataset& a, const Hdf5Dataset& b) { return a.offset < b.offset; });
-  for (const Hdf5Dataset& dataset : datasets) {
-    if (dataset.bytes == 0) continue;
-    SMOE_CHECK(dataset.offset >= begin && dataset.bytes <= end - dataset.offset, path, ": /",
-               dataset.name, ": lies outside of the file or over other data: ", dataset.bytes,
-               " bytes at byte ", dataset.offset);
-    begin = dataset.offset + dataset.bytes;
-  }
 }
 
 }  // namespace
@@ -224,19 +81,6 @@ Hdf5Layout layout_hdf5(std::vector<Hdf5Dataset> datasets, std::int64_t user_bloc
                       ", its data at ", end);
   image.bytes.resize(static_cast<std::size_t>(begin));
   return {std::move(image.bytes), std::move(datasets), end};
-}
-
-std::vector<Hdf5Dataset> parse_hdf5(std::string_view metadata, std::int64_t file_bytes,
-                                    const std::string& path) {
-  Hdf5Image image{std::string(metadata), file_bytes};
-  const Hdf5Handle access = image_access(image);
-  const Hdf5Handle file(H5Fopen("image", H5F_ACC_RDONLY, access), H5Fclose,
-                        path + ": its HDF5 metadata cannot be read");
-  Parser parser(file, path);
-  parser.parse_group("", 0);
-  std::vector<Hdf5Dataset> datasets = parser.take();
-  check_extents(datasets, static_cast<std::int64_t>(metadata.size()), file_bytes, path);
-  return datasets;
 }
 
 }  // namespace smoe

@@ -1,7 +1,8 @@
 // HDF5 for files whose data sets lie in one piece each: libhdf5 handles the metadata in memory and
 // never touches a file. Writing: it lays the data sets out and gives the bytes that go in front of
-// them. Reading: it turns those bytes into a table of the data sets, which is checked before anyone
-// uses it. The elements themselves are written and read by core/io at the offsets of the table.
+// them. Reading: in a process of its own (core/confined_task.h), which a crafted file may crash, it
+// turns those bytes into a table of the data sets, which is checked before anyone uses it. The
+// elements themselves are written and read by core/io at the offsets of the table.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -34,9 +35,11 @@ Hdf5Layout layout_hdf5(std::vector<Hdf5Dataset> datasets, std::int64_t user_bloc
 
 /// The data sets of an HDF5 file of `file_bytes` bytes, of which `metadata` are the first, in order
 /// of their names. `path` stands for the file in messages.
-/// Throws: UsageError unless every object is a group or a data set under hard links, every data set
-/// contiguous, unfiltered, in this file, of one of the types above and at most 8 dimensions, lies
-/// between the metadata and the file's end and overlaps no other.
+/// Throws: UsageError unless every object is a group or a data set under hard links with a
+/// printable name, every data set contiguous, unfiltered, in this file, of one of the types above
+/// and at most 8 dimensions, lies between the metadata and the file's end and overlaps no other;
+/// also when libhdf5 crashes on the metadata or takes too long. SystemError when no process can be
+/// started.
 std::vector<Hdf5Dataset> parse_hdf5(std::string_view metadata, std::int64_t file_bytes,
                                     const std::string& path);
 

@@ -142,6 +142,31 @@ void initialize_hdf5() {
   (void)is_done;
 }
 
+hid_t element_type(char kind, int bytes) {
+  const auto choose = [&](hid_t one, hid_t two, hid_t four, hid_t eight) {
+    switch (bytes) {
+      case 1:
+        return one;
+      case 2:
+        return two;
+      case 4:
+        return four;
+      case 8:
+        return eight;
+    }
+    return hid_t{-1};
+  };
+  switch (kind) {
+    case 'u':
+      return choose(H5T_STD_U8LE, H5T_STD_U16LE, H5T_STD_U32LE, H5T_STD_U64LE);
+    case 'i':
+      return choose(H5T_STD_I8LE, H5T_STD_I16LE, H5T_STD_I32LE, H5T_STD_I64LE);
+    case 'f':
+      return choose(-1, -1, H5T_IEEE_F32LE, H5T_IEEE_F64LE);
+  }
+  return -1;
+}
+
 Hdf5Handle image_access(Hdf5Image& image) {
   initialize_hdf5();
   static const H5FD_class_t driver = driver_class();

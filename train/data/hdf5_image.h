@@ -37,6 +37,9 @@ struct Hdf5Image {
 /// exit. To be called before any other call to it; does its work once.
 void initialize_hdf5();
 
+/// The library's type for elements as in Hdf5Dataset; negative when there is none.
+hid_t element_type(char kind, int bytes);
+
 /// A file access property list whose files are `image`, which must outlive every such file.
 Hdf5Handle image_access(Hdf5Image& image);
 
