@@ -25,7 +25,7 @@ class SingleCommunicator final : public Communicator {
   }
   WorkHandle barrier() override { return finished_; }
   void set_timeout(double) override {}
-  void abort() override {}
+  void cancel() override {}
 
  private:
   WorkHandle finished_ = std::make_shared<Finished>();

@@ -12,7 +12,8 @@
 
 namespace smoe {
 
-/// Another rank died, or did not answer in time; the message names it. The communicator is aborted.
+/// Another rank died, or did not answer in time; the message names it. The communicator is of no
+/// more use.
 struct CommunicationError : SystemError {
   using SystemError::SystemError;
 };
@@ -59,7 +60,7 @@ class Communicator {
   virtual void set_timeout(double seconds) = 0;
   /// Ends all that is under way or comes later with a CommunicationError, on this rank at once and
   /// on the others as soon as they need this one. From any thread.
-  virtual void abort() = 0;
+  virtual void cancel() = 0;
 };
 
 /// For a job of one rank, which has nothing to do.

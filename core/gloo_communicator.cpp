@@ -16,10 +16,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/bf16.h"
 #include "core/base/check.h"
 #include "core/block_signals.h"
 #include "core/communicator.h"
+#include "core/ordered_sum.h"
 
 namespace smoe {
 namespace {
@@ -108,41 +108,6 @@ class Task final : public Work {
   std::exception_ptr error_;
 };
 
-/// acc[i] = terms[0][i] + terms[1][i] + ..., in this order, in Acc.
-template <class T, class Acc>
-void add_in_order(const std::vector<const void*>& terms, std::int64_t numel, void* result) {
-  constexpr std::int64_t kBlock = 2048;
-  Acc sums[kBlock];
-  for (std::int64_t begin = 0; begin < numel; begin += kBlock) {
-    const std::int64_t size = std::min(kBlock, numel - begin);
-    const T* const first = static_cast<const T*>(terms[0]) + begin;
-    for (std::int64_t i = 0; i < size; ++i) sums[i] = static_cast<Acc>(first[i]);
-    for (std::size_t t = 1; t < terms.size(); ++t) {
-      const T* const term = static_cast<const T*>(terms[t]) + begin;
-      for (std::int64_t i = 0; i < size; ++i) sums[i] += static_cast<Acc>(term[i]);
-    }
-    T* const out = static_cast<T*>(result) + begin;
-    for (std::int64_t i = 0; i < size; ++i) out[i] = static_cast<T>(sums[i]);
-  }
-}
-
-using Adder = void (*)(const std::vector<const void*>&, std::int64_t, void*);
-
-Adder adder_for(const char* op, DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return add_in_order<float, float>;
-    case DType::f64:
-      return add_in_order<double, double>;
-    case DType::bf16:
-      return add_in_order<bf16, float>;
-    case DType::i64:  // unsigned, so that overflow wraps on every machine
-      return add_in_order<std::uint64_t, std::uint64_t>;
-    default:
-      throw UsageError(concat(op, ": sums are for f32, f64, bf16 and i64; got ", name_of(dtype)));
-  }
-}
-
 /// Bytes of a tensor, in whole elements.
 struct Span {
   char* data;
@@ -173,7 +138,7 @@ class GlooCommunicator final : public Communicator {
   int world_size() const override { return world_size_; }
 
   WorkHandle all_reduce(const Tensor& values) override {
-    const Adder add = check("all_reduce", values, true);
+    const OrderedSum add = check("all_reduce", values, true);
     return queue("all_reduce", [=, this] {
       if (values.bytes() <= kSmallBytes) return sum_small(values, add);
       scatter_sums(values, add);
@@ -181,7 +146,7 @@ class GlooCommunicator final : public Communicator {
     });
   }
   WorkHandle reduce_scatter(const Tensor& values) override {
-    const Adder add = check("reduce_scatter", values, true);
+    const OrderedSum add = check("reduce_scatter", values, true);
     return queue("reduce_scatter", [=, this] { scatter_sums(values, add); });
   }
   WorkHandle all_gather(const Tensor& values) override {
@@ -216,9 +181,9 @@ class GlooCommunicator final : public Communicator {
     timeout_s_ = seconds;
   }
 
-  void abort() override {
+  void cancel() override {
     const std::lock_guard lock(mutex_);
-    stop_waiting("aborted");
+    stop_waiting("cancelled");
   }
 
  private:
@@ -244,10 +209,10 @@ class GlooCommunicator final : public Communicator {
     }
   }
 
-  Adder check(const char* op, const Tensor& values, bool adds) const {
+  OrderedSum check(const char* op, const Tensor& values, bool adds) const {
     SMOE_CHECK(values.device().type == DeviceType::cpu, op,
                ": Gloo's tensors are on the CPU; got one on ", to_string(values.device()));
-    return adds ? adder_for(op, values.dtype()) : nullptr;
+    return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
   }
 
   WorkHandle queue(const char* name, std::function<void()> run) {
@@ -362,12 +327,12 @@ class GlooCommunicator final : public Communicator {
     return staging_.data();
   }
 
-  void sum_small(const Tensor& values, Adder add) {
+  void sum_small(const Tensor& values, OrderedSum add) {
     const Span own{static_cast<char*>(values.data()), values.bytes()};
     add_exchanged(own, values.dtype(), add, [&](int) { return own; });
   }
 
-  void scatter_sums(const Tensor& values, Adder add) {
+  void scatter_sums(const Tensor& values, OrderedSum add) {
     const std::int64_t step = kPieceBytes / size_of(values.dtype());
     const std::int64_t largest = part_of(values.numel(), 0, world_size_).numel();
     for (std::int64_t at = 0; at < largest; at += step) {
@@ -381,7 +346,7 @@ class GlooCommunicator final : public Communicator {
   }
 
   /// Sends each rank what is for it, and replaces `own` by its sum over the ranks.
-  void add_exchanged(Span own, DType dtype, Adder add, const SpanOf& send) {
+  void add_exchanged(Span own, DType dtype, OrderedSum add, const SpanOf& send) {
     char* const received = staging(own.bytes);
     const auto place_of = [&](int rank) { return Span{received + rank * own.bytes, own.bytes}; };
     exchange(send, place_of);

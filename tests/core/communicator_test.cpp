@@ -162,25 +162,25 @@ TEST_CASE("a rank that is gone is named") {
   });
 }
 
-TEST_CASE("abort ends a wait at once, and what is queued behind it") {
+TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
   on_ranks(2, [](Communicator& ranks, RendezvousStore& store) {
     if (ranks.rank() == 1) {
-      store.get("aborted", Deadline::in(10));
+      store.get("cancelled", Deadline::in(10));
       return;
     }
     const Tensor values = values_of<float>(0, 100'000);
     const WorkHandle first = ranks.all_reduce(values), second = ranks.barrier();
-    std::thread aborting([&] {
+    std::thread cancelling([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      ranks.abort();
+      ranks.cancel();
     });
     const auto start = Deadline::Clock::now();
-    CHECK_THROWS_WITH_AS(first->wait(), "all_reduce: aborted", CommunicationError);
+    CHECK_THROWS_WITH_AS(first->wait(), "all_reduce: cancelled", CommunicationError);
     CHECK_THROWS_AS(second->wait(), CommunicationError);
     CHECK_THROWS_AS(ranks.barrier()->wait(), CommunicationError);
     CHECK(Deadline::Clock::now() - start < std::chrono::seconds(2));
-    aborting.join();
-    store.set("aborted", "", Deadline::in(10));
+    cancelling.join();
+    store.set("cancelled", "", Deadline::in(10));
   });
 }
 
