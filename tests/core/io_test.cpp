@@ -9,34 +9,9 @@
 #include <string>
 
 #include "core/base/check.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
-
-namespace {
-
-// A folder of the test's own, gone afterwards.
-struct TemporaryFolder {
-  TemporaryFolder() {
-    char name[] = "/tmp/smoe-io-XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path = name;
-  }
-  ~TemporaryFolder() { remove_folder(path); }
-  std::string operator/(const std::string& name) const { return path + "/" + name; }
-  std::string path;
-};
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-}  // namespace
 
 TEST_CASE("a file gives back what was written at each offset, zeros in holes") {
   const TemporaryFolder folder;
@@ -58,15 +33,15 @@ TEST_CASE("a file gives back what was written at each offset, zeros in holes") {
 TEST_CASE("errors name the call, the path, the offset and the reason") {
   const TemporaryFolder folder;
   CHECK(message_of([&] { File::open(folder / "none"); }) ==
-        "open " + folder.path + "/none: No such file or directory");
-  CHECK(message_of([&] { File::open(folder.path); }).find("is a folder") != std::string::npos);
+        "open " + folder.path() + "/none: No such file or directory");
+  CHECK(message_of([&] { File::open(folder.path()); }).find("is a folder") != std::string::npos);
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   CHECK(message_of([&] { File::open(folder / "pipe"); }).find("no regular file") !=
         std::string::npos);
   write_file_atomically(folder / "short", "12345");
   char block[16];
   CHECK(message_of([&] { File::open(folder / "short").read_at(2, block, 16); }) ==
-        "read " + folder.path + "/short at byte 2: wanted 16 bytes, but the file ends after 3");
+        "read " + folder.path() + "/short at byte 2: wanted 16 bytes, but the file ends after 3");
   File read_only = File::open(folder / "short");
   CHECK_THROWS_AS(read_only.write_at(7, "x", 1), SystemError);
   CHECK(message_of([&] { read_file(folder / "short", 4); }).find("at most 4 bytes") !=
@@ -87,21 +62,21 @@ TEST_CASE("an atomic write shows the old file or the new one and leaves nothing 
   {
     AtomicFile target(folder / "a");
     target.file().write_at(0, "half", 4);
-    CHECK(list_folder(folder.path).size() == 2);
+    CHECK(list_folder(folder.path()).size() == 2);
     CHECK(read_file(folder / "a", 100) == "old");
   }
-  CHECK(list_folder(folder.path).size() == 1);
+  CHECK(list_folder(folder.path()).size() == 1);
   CHECK(read_file(folder / "a", 100) == "old");
   write_file_atomically(folder / "a", "new");
   CHECK(read_file(folder / "a", 100) == "new");
-  CHECK(list_folder(folder.path).size() == 1);
+  CHECK(list_folder(folder.path()).size() == 1);
 }
 
 TEST_CASE("a rename that fails leaves no temporary file") {
   const TemporaryFolder folder;
   make_folders(folder / "taken/inside");
   CHECK_THROWS_AS(write_file_atomically(folder / "taken", "x"), SystemError);
-  CHECK(list_folder(folder.path).size() == 1);
+  CHECK(list_folder(folder.path()).size() == 1);
 }
 
 TEST_CASE("the line writer goes on after whole lines and cuts half a line away") {
@@ -125,7 +100,7 @@ TEST_CASE("folders are made, listed in order and removed without following links
   write_file_atomically(folder / "a/z", "12");
   write_file_atomically(folder / "a/B", "");
   write_file_atomically(folder / "kept", "here");
-  REQUIRE(::symlink(folder.path.c_str(), (folder / "a/link").c_str()) == 0);
+  REQUIRE(::symlink(folder.path().c_str(), (folder / "a/link").c_str()) == 0);
   REQUIRE(::symlink("nowhere", (folder / "a/dangling").c_str()) == 0);
   const auto entries = list_folder(folder / "a");
   REQUIRE(entries.size() == 5);

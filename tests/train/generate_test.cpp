@@ -6,7 +6,7 @@
 
 #include "autograd/parameter_store.h"
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/load_model.h"
 #include "train/run.h"
 

@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/trainer.h"
 
 using namespace smoe;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "tests/train/run_smoe.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe::test;
 

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/load_model.h"
 #include "train/report/report_page.h"
 

@@ -11,7 +11,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/threads.h"
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/checkpoint/checkpoint.h"
 
 using namespace smoe;

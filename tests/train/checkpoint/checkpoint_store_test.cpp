@@ -7,7 +7,7 @@
 #include <random>
 
 #include "tests/train/checkpoint/fake_state.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 

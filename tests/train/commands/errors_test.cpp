@@ -9,7 +9,7 @@
 
 #include "core/digest.h"
 #include "tests/train/run_smoe.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 using namespace smoe::test;

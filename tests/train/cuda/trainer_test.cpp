@@ -5,7 +5,7 @@
 #include "core/host_pieces.h"
 #include "tests/support/cuda.h"
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/checkpoint/checkpoint.h"
 
 using namespace smoe;

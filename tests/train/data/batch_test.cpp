@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sampler.h"
 #include "train/data/token_set_writer.h"
 

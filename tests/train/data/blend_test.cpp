@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "core/random.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 

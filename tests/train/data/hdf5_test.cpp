@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/hdf5_image.h"
 
 using namespace smoe;

@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "tests/train/data/small_model.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sentencepiece_model.h"
 #include "train/data/text_file.h"
 #include "train/data/token_set.h"

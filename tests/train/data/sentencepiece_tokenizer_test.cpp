@@ -6,7 +6,7 @@
 
 #include "core/random.h"
 #include "tests/train/data/small_model.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sentencepiece_model.h"
 
 using namespace smoe;

@@ -4,7 +4,7 @@
 
 #include "kernels/threads.h"
 #include "tests/train/data/small_model.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/token_set.h"
 

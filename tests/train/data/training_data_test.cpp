@@ -6,7 +6,7 @@
 #include <set>
 
 #include "tests/train/data/small_model.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/token_set_writer.h"
 #include "train/data/validation_sets.h"

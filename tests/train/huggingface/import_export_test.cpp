@@ -5,7 +5,7 @@
 #include "core/state.h"
 #include "tests/support/tensors.h"
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/huggingface/export.h"
 #include "train/huggingface/import.h"
 #include "train/huggingface/weight_files.h"

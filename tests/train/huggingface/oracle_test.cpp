@@ -10,7 +10,7 @@
 #include "core/device.h"
 #include "core/state.h"
 #include "tests/support/compare.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/huggingface/import.h"
 #include "train/huggingface/safetensors.h"
 #include "train/load_model.h"

@@ -6,7 +6,7 @@
 
 #include "core/random.h"
 #include "tests/support/tensors.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 using namespace smoe::test;

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/train/data/small_model.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 using namespace smoe;

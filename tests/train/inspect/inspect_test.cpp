@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/huggingface/safetensors.h"
 #include "train/run.h"
 

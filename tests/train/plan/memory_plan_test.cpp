@@ -4,7 +4,7 @@
 
 #include "core/device.h"
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/trainer.h"
 
 using namespace smoe;

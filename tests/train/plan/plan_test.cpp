@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/train/small_run.h"
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 using namespace smoe::test;

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <vector>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 

@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 

@@ -7,7 +7,7 @@
 #include <map>
 #include <optional>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/report/crc32c.h"
 
 using namespace smoe;
