@@ -40,11 +40,7 @@ struct RowProduct {
   }
 
   void run(const ThreadWorkspace& workspace) const {
-    const RowTiles tiles(args.routing, kTileRows);
-    parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
-      Scratch scratch = workspace.of(thread);
-      tile(tiles[i], take(scratch));
-    });
+    for_each_row_tile(*this, args.routing, kTileRows, workspace);
   }
 
   void tile(const ExpertRows& rows, const ThreadScratch& scratch) const {

@@ -44,6 +44,17 @@ class RowTiles {
   std::int64_t count_ = 0;
 };
 
+/// product.tile(rows, product.take(scratch)) for each tile, on all threads of the pool.
+template <class Product>
+void for_each_row_tile(const Product& product, const RoutingView& routing, std::int64_t tile_rows,
+                       const ThreadWorkspace& workspace) {
+  const RowTiles tiles(routing, tile_rows);
+  parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
+    Scratch scratch = workspace.of(thread);
+    product.tile(tiles[i], product.take(scratch));
+  });
+}
+
 /// Where grouped row p lies in an array of routed rows.
 class RowIndex {
  public:
