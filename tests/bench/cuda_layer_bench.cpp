@@ -19,7 +19,6 @@
 #include "kernels/elementwise.h"
 #include "kernels/moe_mlp.h"
 #include "kernels/routing.h"
-#include "tests/support/kernel_calls.h"
 #include "tests/support/routing_plans.h"
 #include "tests/support/tensors.h"
 

@@ -15,19 +15,6 @@ namespace {
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 constexpr RowLayout kLayouts[] = {RowLayout::grouped, RowLayout::scattered};
 
-kernels::ExpertMatrices experts_of(const Tensor& w) {
-  return {w.data(), w.dtype(), w.dim(1), w.dim(2)};
-}
-
-template <class Args>
-void run(void (*kernel)(const Launch&, const Args&),
-         std::int64_t (*workspace_bytes)(const Launch&, const Args&),
-         std::type_identity_t<Args> args) {
-  const Tensor workspace = Tensor::empty({workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernel(launch(), args);
-}
-
 // The four modes, and scattered input with one row a token.
 struct Mode {
   RowLayout x, y;
@@ -54,38 +41,38 @@ struct Setup {
 
   Tensor forward(bool with_bias) const {
     const Tensor y = Tensor::empty({plan.num_rows(), test.f}, x.dtype());
-    run(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
-        {.routing = view_of(plan),
-         .x = {matrix_of(x), mode.x},
-         .weight = experts_of(w),
-         .bias = with_bias ? matrix_of(bias) : Matrix{},
-         .y = matrix_of(y),
-         .y_layout = mode.y});
+    run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+               {.routing = view_of(plan),
+                .x = {matrix_of(x), mode.x},
+                .weight = experts_of(w),
+                .bias = with_bias ? matrix_of(bias) : Matrix{},
+                .y = matrix_of(y),
+                .y_layout = mode.y});
     return y;
   }
 
   // dx in x's layout, one row a pair.
   Tensor backward() const {
     const Tensor dx = Tensor::empty({plan.num_rows(), test.d}, x.dtype());
-    run(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
-        {.routing = view_of(plan),
-         .x = {matrix_of(dy), mode.y},
-         .weight = experts_of(w),
-         .transpose_weight = true,
-         .y = matrix_of(dx),
-         .y_layout = mode.x});
+    run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+               {.routing = view_of(plan),
+                .x = {matrix_of(dy), mode.y},
+                .weight = experts_of(w),
+                .transpose_weight = true,
+                .y = matrix_of(dx),
+                .y_layout = mode.x});
     return dx;
   }
 
   void gradients(const Tensor& dw, const Tensor& db, double beta) const {
-    run(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
-        {.routing = view_of(plan),
-         .dy = {matrix_of(dy), mode.y},
-         .x = {matrix_of(x), mode.x},
-         .dweight = dw.data(),
-         .beta = beta,
-         .dbias = db.data(),
-         .bias_beta = beta});
+    run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+               {.routing = view_of(plan),
+                .dy = {matrix_of(dy), mode.y},
+                .x = {matrix_of(x), mode.x},
+                .dweight = dw.data(),
+                .beta = beta,
+                .dbias = db.data(),
+                .bias_beta = beta});
   }
 
   MoeCase test;

@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "tests/support/cuda.h"
-#include "tests/support/kernel_calls.h"
 #include "tests/support/moe_cases.h"
 
 namespace smoe::test {

@@ -5,9 +5,8 @@
 #include <numeric>
 #include <vector>
 
-#include "autograd/routing_plan.h"
+#include "autograd/ops/views.h"
 #include "core/random.h"
-#include "kernels/routing_view.h"
 
 namespace smoe::test {
 
@@ -64,16 +63,6 @@ inline std::vector<std::int32_t> expert_ids_of(std::int64_t num_tokens, std::int
     }
   }
   return ids;
-}
-
-/// A plan as kernels see it.
-inline kernels::RoutingView view_of(const RoutingPlan& plan) {
-  return {plan.num_tokens,
-          plan.top_k,
-          plan.num_experts,
-          plan.sorted_scattered_ids.data_as<std::int32_t>(),
-          plan.grouped_rows.data_as<std::int32_t>(),
-          plan.expert_offsets.data_as<std::int32_t>()};
 }
 
 }  // namespace smoe::test

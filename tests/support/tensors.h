@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/matrix.h"
+#include "autograd/ops/views.h"
 #include "core/random.h"
 #include "core/tensor.h"
 
@@ -35,12 +35,6 @@ inline Tensor random_normal(std::string_view name, const Shape& shape, DType dty
   std::vector<double> values(shape.numel());
   for (double& value : values) value = scale * stream.normal();
   return tensor_of(values, shape, dtype);
-}
-
-/// A tensor [rows, ..., cols] as the matrix of its last dimension's rows.
-inline Matrix matrix_of(const Tensor& x) {
-  const std::int64_t cols = x.dim(-1);
-  return {x.data(), x.dtype(), cols == 0 ? x.dim(0) : x.numel() / cols, cols, cols};
 }
 
 /// Fills all new tensors with NaNs while it lives.

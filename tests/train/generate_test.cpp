@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "autograd/parameter_store.h"
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/load_model.h"
 #include "train/run.h"
 

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/trainer.h"
 
 using namespace smoe;

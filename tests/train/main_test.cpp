@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <string>
 
-#include "tests/train/run_smoe.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/run_smoe.h"
 
 using namespace smoe::test;
 

@@ -7,8 +7,8 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/load_model.h"
 #include "train/report/report_page.h"
 

@@ -10,8 +10,8 @@
 #include "core/memory.h"
 #include "kernels/elementwise.h"
 #include "kernels/threads.h"
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
 
 using namespace smoe;

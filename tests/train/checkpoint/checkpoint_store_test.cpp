@@ -6,8 +6,8 @@
 #include <csignal>
 #include <random>
 
-#include "tests/train/checkpoint/fake_state.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/checkpoint/fake_state.h"
 
 using namespace smoe;
 

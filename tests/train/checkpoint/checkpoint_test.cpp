@@ -6,8 +6,8 @@
 #include <random>
 
 #include "autograd/parameter_store.h"
-#include "tests/train/checkpoint/fake_state.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/checkpoint/fake_state.h"
 
 using namespace smoe;
 

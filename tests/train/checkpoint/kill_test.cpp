@@ -7,8 +7,8 @@
 
 #include <random>
 
-#include "tests/train/checkpoint/fake_state.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/checkpoint/fake_state.h"
 #include "train/checkpoint/checkpoint_store.h"
 
 using namespace smoe;

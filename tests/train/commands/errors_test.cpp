@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/digest.h"
-#include "tests/train/run_smoe.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/run_smoe.h"
 
 using namespace smoe;
 using namespace smoe::test;

@@ -4,8 +4,8 @@
 
 #include "core/host_pieces.h"
 #include "tests/support/cuda.h"
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
 
 using namespace smoe;

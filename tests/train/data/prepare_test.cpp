@@ -8,8 +8,8 @@
 #include <cmath>
 #include <thread>
 
-#include "tests/train/data/small_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_model.h"
 #include "train/data/text_file.h"
 #include "train/data/token_set.h"

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "core/random.h"
-#include "tests/train/data/small_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_model.h"
 
 using namespace smoe;

@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "kernels/threads.h"
-#include "tests/train/data/small_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/token_set.h"
 

@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/train/data/small_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 using namespace smoe;

@@ -5,8 +5,8 @@
 #include <map>
 #include <set>
 
-#include "tests/train/data/small_model.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/token_set_writer.h"
 #include "train/data/validation_sets.h"

@@ -3,9 +3,9 @@
 #include <map>
 
 #include "core/state.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/tensors.h"
 #include "tests/train/small_run.h"
-#include "tests/support/temporary_folder.h"
 #include "train/huggingface/export.h"
 #include "train/huggingface/import.h"
 #include "train/huggingface/weight_files.h"

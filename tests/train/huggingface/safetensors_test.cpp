@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "core/random.h"
-#include "tests/support/tensors.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tensors.h"
 
 using namespace smoe;
 using namespace smoe::test;

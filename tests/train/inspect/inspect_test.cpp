@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/huggingface/safetensors.h"
 #include "train/run.h"
 

@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "core/device.h"
-#include "tests/train/small_run.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
 #include "train/trainer.h"
 
 using namespace smoe;

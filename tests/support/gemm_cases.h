@@ -1,0 +1,51 @@
+// Products of matrices as the tests of kernels/gemm.h make them, on any device.
+#pragma once
+#include <string>
+
+#include "core/base/check.h"
+#include "kernels/gemm.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+struct GemmSizes {
+  std::int64_t m, n, k;
+};
+
+struct GemmCase {
+  GemmSizes sizes;
+  bool transpose_a = false, transpose_b = false;
+  DType a = DType::f32, b = DType::f32, c = DType::f32;
+  double beta = 0;
+
+  std::string name() const {
+    return concat("gemm m ", sizes.m, " n ", sizes.n, " k ", sizes.k, " op ", transpose_a,
+                  transpose_b, " beta ", beta, " ", name_of(a), " ", name_of(b), " ", name_of(c));
+  }
+};
+
+/// Random numbers for op(x) [rows, cols].
+inline Tensor operand(const char* name, std::int64_t rows, std::int64_t cols, bool transposed,
+                      DType dtype) {
+  return random_normal(name, transposed ? Shape{cols, rows} : Shape{rows, cols}, dtype);
+}
+
+/// c of a case, from operands that operand("a", ...), "b" and "c" give.
+inline Tensor run_gemm(const GemmCase& test) {
+  const auto [m, n, k] = test.sizes;
+  const Tensor a = operand("a", m, k, test.transpose_a, test.a);
+  const Tensor b = operand("b", k, n, test.transpose_b, test.b);
+  // Uninitialised where beta is zero, so that a kernel which reads it shows NaNs.
+  const Tensor c =
+      test.beta == 0 ? Tensor::empty({m, n}, test.c) : operand("c", m, n, false, test.c);
+  run_kernel(kernels::gemm, kernels::gemm_workspace_bytes,
+             {.a = matrix_of(a),
+              .transpose_a = test.transpose_a,
+              .b = matrix_of(b),
+              .transpose_b = test.transpose_b,
+              .c = matrix_of(c),
+              .beta = test.beta});
+  return c;
+}
+
+}  // namespace smoe::test
