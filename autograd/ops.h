@@ -54,16 +54,17 @@ Variable embedding(const Tensor& token_ids, Parameter& weight);
 // ---- norms (ops/norm.cpp) ----------------------------------------------------------------------
 
 /// y = x / sqrt(mean(x^2) + epsilon) * weight, over the last dimension (arXiv:1910.07467).
-/// x [T, D], weight [D] full_precision. Saves x and one number a row.
+/// x [T, D], weight [D] full_precision. Saves x and one number a row, from which y is computed
+/// again for those that save it.
 Variable rms_norm(const Variable& x, Parameter& weight, double epsilon);
 
 struct ResidualNorm {
   Variable sum;     ///< [T, D], residual + delta; the residual itself without a delta
   Variable normed;  ///< [T, D], rms_norm(sum)
 };
-/// Residual add and RMSNorm in one pass; the delta may be undefined. Saves sum and one number a
-/// row; the backward joins both outputs' gradients in one pass too and gives the same tensor to
-/// residual and delta.
+/// Residual add and RMSNorm in one pass; the delta may be undefined. Saves what rms_norm(sum) does,
+/// and `normed` is computed again like its output; the backward joins both outputs' gradients in
+/// one pass too and gives the same tensor to residual and delta.
 ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
                           double epsilon);
 

@@ -1,22 +1,15 @@
 #include "autograd/recompute.h"
 
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 
 namespace smoe {
 namespace {
 
-// Both runs of one segment, and what is kept between them.
+// What is kept between both runs of one segment, and the second run.
 struct Recomputed {
   Segment segment;
-  std::vector<Tensor> inputs;
-
-  std::vector<Tensor> run_unrecorded() const {
-    const NoGradScope no_grad;
-    const std::vector<Variable> constants(inputs.begin(), inputs.end());
-    std::vector<Tensor> outputs;
-    for (const Variable& output : segment(constants)) outputs.push_back(output.data());
-    return outputs;
-  }
+  std::vector<SavedTensor> inputs;
 
   // Hands the kept inputs over to the inner tape, so that its ops may write over them.
   void run_backward(std::vector<Tensor> doutputs, InputGradients& out) {
@@ -24,7 +17,7 @@ struct Recomputed {
     const TapeScope scope(tape);
     std::vector<Variable> watched;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      Tensor input = std::move(inputs[i]);
+      Tensor input = inputs[i].take();
       watched.push_back(out.wants(static_cast<int>(i)) ? tape.watch(std::move(input))
                                                        : Variable(std::move(input)));
     }
@@ -35,18 +28,27 @@ struct Recomputed {
   }
 };
 
+std::vector<Tensor> run_unrecorded(const Segment& segment, const std::vector<Variable>& inputs) {
+  const NoGradScope no_grad;
+  std::vector<Variable> constants;
+  for (const Variable& input : inputs) constants.emplace_back(input.data());
+  std::vector<Tensor> outputs;
+  for (const Variable& output : segment(constants)) outputs.push_back(output.data());
+  return outputs;
+}
+
 }  // namespace
 
 std::vector<Variable> recompute(const char* name, std::vector<Variable> inputs,
                                 std::span<Parameter* const> parameters, Segment segment) {
   if (!is_recording()) return segment(inputs);
+  std::vector<Tensor> outputs = run_unrecorded(segment, inputs);
   Recomputed recomputed{std::move(segment), {}};
   std::vector<const Variable*> pointers;
   for (const Variable& input : inputs) {
-    recomputed.inputs.push_back(input.data());
+    recomputed.inputs.emplace_back(input);
     pointers.push_back(&input);
   }
-  std::vector<Tensor> outputs = recomputed.run_unrecorded();
   return record_outputs(name, std::move(outputs), pointers, parameters,
                         [recomputed = std::move(recomputed)](std::vector<Tensor> doutputs,
                                                              InputGradients& out) mutable {

@@ -1,6 +1,7 @@
 // Dense linear layer: y = x W^T; dx = dy W; dW += dy^T x.
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "kernels/gemm.h"
 
@@ -31,14 +32,15 @@ Variable linear(const Variable& x, Parameter& weight) {
   run_gemm({.a = matrix_of(x.data()), .b = matrix_of(w), .transpose_b = true, .c = matrix_of(y)});
   return record(
       "linear", std::move(y), {&x}, {&weight},
-      [x = x.data(), &weight](Tensor dy, InputGradients& out) {
+      [saved = SavedTensor(x), &weight](Tensor dy, InputGradients& out) mutable {
+        const Tensor x = saved.take();
         run_gemm({.a = matrix_of(dy),
                   .transpose_a = true,
                   .b = matrix_of(x),
                   .c = matrix_of(weight.gradient()),
                   .beta = weight.claim_gradient()});
         if (!out.wants(0)) return;
-        Tensor dx = Tensor::empty_like(x);
+        Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
         run_gemm({.a = matrix_of(dy), .b = matrix_of(weight.value()), .c = matrix_of(dx)});
         out.give(0, std::move(dx));
       });

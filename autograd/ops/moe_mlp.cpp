@@ -10,6 +10,7 @@
 
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "kernels/combine.h"
 
@@ -150,9 +151,9 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
   if (is_recording() && !recompute) h = empty_preactivations(mlp, x.data());
   Tensor out = forward(mlp, x.data(), gates.data(), h);
   return record("moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
-                [mlp, x = x.data(), gates = gates.data(), h = std::move(h)](
-                    Tensor dout, InputGradients& gradients) {
-                  backward(mlp, x, gates, h, std::move(dout), gradients);
+                [mlp, saved = SavedTensor(x), gates = gates.data(), h = std::move(h)](
+                    Tensor dout, InputGradients& gradients) mutable {
+                  backward(mlp, saved.take(), gates, std::move(h), std::move(dout), gradients);
                 });
 }
 

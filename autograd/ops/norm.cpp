@@ -21,12 +21,25 @@ void check_norm(const char* op, const Variable& x, const Parameter& weight, doub
   SMOE_CHECK(epsilon >= 0, op, ": epsilon must not be negative; got ", epsilon);
 }
 
-// What the backward of a norm reads.
+// What the backward of a norm reads, and its output can be had from again.
 struct SavedNorm {
   Tensor x;            // [T, D], what was normalised
   Tensor inverse_rms;  // [T]
   Parameter& weight;
+  double epsilon;
 };
+
+Tensor normalise(const SavedNorm& saved) {
+  Tensor y = Tensor::empty_like(saved.x);
+  kernels::rms_norm(launch(), {.x = matrix_of(saved.x),
+                               .delta = {},
+                               .sum = {},
+                               .weight = saved.weight.value().data(),
+                               .y = matrix_of(y),
+                               .inverse_rms = saved.inverse_rms.data(),
+                               .epsilon = saved.epsilon});
+  return y;
+}
 
 // The gradient of the norm's input, plus dsum where it is defined; the weight's gradient goes to
 // its buffer. Both gradients are consumed: the result lies in one of them where nobody else holds
@@ -52,20 +65,14 @@ Tensor norm_backward(const SavedNorm& saved, Tensor dy, Tensor dsum) {
 
 Variable rms_norm(const Variable& x, Parameter& weight, double epsilon) {
   check_norm("rms_norm", x, weight, epsilon);
-  Tensor y = Tensor::empty_like(x.data());  // [T, D]
-  Tensor inverse_rms = Tensor::empty({x.dim(0)}, accumulation_dtype(x.dtype()));
-  kernels::rms_norm(launch(), {.x = matrix_of(x.data()),
-                               .delta = {},
-                               .sum = {},
-                               .weight = weight.value().data(),
-                               .y = matrix_of(y),
-                               .inverse_rms = inverse_rms.data(),
-                               .epsilon = epsilon});
-  return record("rms_norm", std::move(y), {&x}, {&weight},
-                [saved = SavedNorm{x.data(), std::move(inverse_rms), weight}](Tensor dy,
-                                                                              InputGradients& out) {
-                  out.give(0, norm_backward(saved, std::move(dy), Tensor()));
-                });
+  const SavedNorm saved{x.data(), Tensor::empty({x.dim(0)}, accumulation_dtype(x.dtype())), weight,
+                        epsilon};
+  Variable y = record("rms_norm", normalise(saved), {&x}, {&weight},  // [T, D]
+                      [saved](Tensor dy, InputGradients& out) {
+                        out.give(0, norm_backward(saved, std::move(dy), Tensor()));
+                      });
+  y.set_rematerialization([saved] { return normalise(saved); });
+  return y;
 }
 
 ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
@@ -86,16 +93,17 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
                                .y = matrix_of(normed),
                                .inverse_rms = inverse_rms.data(),
                                .epsilon = epsilon});
-  SavedNorm saved{sum, std::move(inverse_rms), weight};
-  const auto outputs = record_outputs(
+  const SavedNorm saved{sum, std::move(inverse_rms), weight, epsilon};
+  auto outputs = record_outputs(
       "add_rms_norm", {std::move(sum), std::move(normed)}, {&residual, &delta}, {&weight},
-      [saved = std::move(saved), has_delta](std::vector<Tensor> dys, InputGradients& out) {
+      [saved, has_delta](std::vector<Tensor> dys, InputGradients& out) {
         // Without a gradient for `normed`, that of `sum` passes through.
         Tensor dx = dys[1].defined() ? norm_backward(saved, std::move(dys[1]), std::move(dys[0]))
                                      : std::move(dys[0]);
         if (has_delta) out.give(1, dx);
         out.give(0, std::move(dx));
       });
+  outputs[1].set_rematerialization([saved] { return normalise(saved); });
   return {outputs[0], outputs[1]};
 }
 

@@ -3,6 +3,7 @@
 // before it multiplies, the products here gather them.
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
+#include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "kernels/combine.h"
 
@@ -111,8 +112,8 @@ Variable combined(const Variable& x, const Variable& gates, const Projection& pr
                               .out = matrix_of(sum)});
   return record(
       "parallel_linear", std::move(sum), {&x, &gates}, {projection.weight, projection.bias},
-      [x = x.data(), y = std::move(y), gates = gates.data(), projection](Tensor dsum,
-                                                                         InputGradients& out) {
+      [saved = SavedTensor(x), y = std::move(y), gates = gates.data(), projection](
+          Tensor dsum, InputGradients& out) mutable {
         const auto routing = view_of(projection.plan);
         if (out.wants(1)) {
           Tensor dgates = Tensor::empty_like(gates);
@@ -128,7 +129,7 @@ Variable combined(const Variable& x, const Variable& gates, const Projection& pr
                                   .gates = gates.data(),
                                   .grouped = matrix_of(dy)});
         dsum = Tensor();
-        backward(projection, x, dy, out);
+        backward(projection, saved.take(), dy, out);
       });
 }
 
@@ -142,8 +143,8 @@ Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan
   check_projection(x, projection, gates);
   if (gates.defined()) return combined(x, gates, projection);
   return record("parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
-                [x = x.data(), projection](Tensor dy, InputGradients& out) {
-                  backward(projection, x, dy, out);
+                [saved = SavedTensor(x), projection](Tensor dy, InputGradients& out) mutable {
+                  backward(projection, saved.take(), dy, out);
                 });
 }
 
