@@ -1,167 +1,15 @@
-// Dense products by cuBLASLt. It knows columns first, so it is asked for c^T = op(b)^T op(a)^T.
-// Two bf16 operands go in as they are; any other pair is computed in f32 (never TF32), from copies
-// of what is bf16. Algorithms whose sums depend on timing are ruled out.
+// Dense products: cuBLASLt's, of two operands in bf16 or two in f32. Where an f32 operand meets one
+// in bf16, or the result is rounded to bf16 anyway, it goes to the tensor cores as a sum of bf16
+// parts; any other pair is computed in f32, from copies of what is bf16.
 #include "kernels/gemm.h"
 
-#include <cublasLt.h>
-
-#include <array>
-#include <map>
-#include <mutex>
-
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/bf16_parts.cuh"
+#include "kernels/cuda/cublaslt.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
 
-// What NVIDIA recommends for Hopper.
-constexpr std::int64_t kLibraryBytes = std::int64_t{32} << 20;
 constexpr int kThreads = 256;
-
-void check(cublasStatus_t status, const char* call) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw SystemError(concat("gemm: ", call, " failed: ", cublasLtGetStatusName(status), ": ",
-                             cublasLtGetStatusString(status)));
-}
-#define SMOE_CUBLAS_CHECK(call) check((call), #call)
-
-cudaDataType_t data_type(DType dtype) {
-  return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
-}
-
-// Largest power of two, at most 256, that divides both.
-std::uint32_t alignment_of(const void* data, std::int64_t stride_bytes) {
-  const auto bits = reinterpret_cast<std::uintptr_t>(data) |
-                    static_cast<std::uintptr_t>(stride_bytes) | std::uintptr_t{256};
-  return static_cast<std::uint32_t>(bits & -bits);
-}
-
-// A library's descriptor, destroyed with its scope.
-template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
-struct Descriptor {
-  Handle handle = nullptr;
-  Descriptor() = default;
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { kDestroy(handle); }
-};
-
-struct Layout : Descriptor<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy> {
-  explicit Layout(const ConstMatrix& m) {
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatrixLayoutCreate(&handle, data_type(m.dtype), m.cols, m.rows, m.stride));
-  }
-};
-
-struct Operation : Descriptor<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy> {
-  Operation(bool transpose_first, bool transpose_second) {
-    SMOE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    const cublasOperation_t first = transpose_first ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasOperation_t second = transpose_second ? CUBLAS_OP_T : CUBLAS_OP_N;
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-    SMOE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSB, &second,
-                                                     sizeof second));
-  }
-};
-
-struct Preference : Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> {
-  Preference() { SMOE_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&handle)); }
-  template <class T>
-  void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatmulPreferenceSetAttribute(handle, attribute, &value, sizeof value));
-  }
-};
-
-// A product as the library is asked for it: two operands of one dtype and c, none of them empty.
-struct Product {
-  ConstMatrix a, b;
-  bool transpose_a, transpose_b;
-  Matrix c;
-  float beta;
-
-  // All that the choice of an algorithm may depend on.
-  using Key = std::array<std::int64_t, 14>;
-  Key key(int device) const {
-    return {device,
-            c.rows,
-            c.cols,
-            transpose_a ? a.rows : a.cols,
-            a.stride,
-            b.stride,
-            c.stride,
-            transpose_a * 2 + transpose_b,
-            static_cast<int>(a.dtype) * 16 + static_cast<int>(c.dtype),
-            beta == 0,
-            alignment(a),
-            alignment(b),
-            alignment(c),
-            kLibraryBytes};
-  }
-
-  static std::uint32_t alignment(const ConstMatrix& m) {
-    return alignment_of(m.data, m.stride * size_of(m.dtype));
-  }
-};
-
-// One device's handle and the algorithms chosen so far.
-class Library {
- public:
-  static Library& get() {
-    static Library& library = *new Library;
-    return library;
-  }
-
-  void run(const Launch& launch, const Product& product, void* workspace) {
-    const Operation operation(product.transpose_b, product.transpose_a);
-    const Layout a(product.a), b(product.b), c(product.c);
-    const cublasLtMatmulAlgo_t algorithm = choose(launch.device.index, product, operation, a, b, c);
-    const float alpha = 1;
-    SMOE_CUBLAS_CHECK(cublasLtMatmul(
-        handle(launch.device.index), operation.handle, &alpha, product.b.data, b.handle,
-        product.a.data, a.handle, &product.beta, product.c.data, c.handle, product.c.data, c.handle,
-        &algorithm, workspace, kLibraryBytes, stream_of(launch)));
-  }
-
- private:
-  cublasLtHandle_t handle(int device) {
-    const std::lock_guard lock(mutex_);
-    cublasLtHandle_t& handle = handles_[device];
-    if (!handle) SMOE_CUBLAS_CHECK(cublasLtCreate(&handle));
-    return handle;
-  }
-
-  cublasLtMatmulAlgo_t choose(int device, const Product& product, const Operation& operation,
-                              const Layout& a, const Layout& b, const Layout& c) {
-    const cublasLtHandle_t library = handle(device);
-    const std::lock_guard lock(mutex_);
-    const auto key = product.key(device);
-    if (const auto chosen = chosen_.find(key); chosen != chosen_.end()) return chosen->second;
-    Preference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kLibraryBytes});
-    // The parts of a long sum are added in f32, and not in place, where the order may be that in
-    // which they finish.
-    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, Product::alignment(product.b));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, Product::alignment(product.a));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, Product::alignment(product.c));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, Product::alignment(product.c));
-    cublasLtMatmulHeuristicResult_t best;
-    int num_found = 0;
-    SMOE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(library, operation.handle, b.handle, a.handle,
-                                                     c.handle, c.handle, preference.handle, 1,
-                                                     &best, &num_found));
-    SMOE_CHECK(num_found > 0, "gemm: cuBLASLt has no algorithm for c [", product.c.rows, ", ",
-               product.c.cols, "] ", name_of(product.c.dtype), " from ", name_of(product.a.dtype));
-    return chosen_[key] = best.algo;
-  }
-
-  std::mutex mutex_;
-  std::map<int, cublasLtHandle_t> handles_;
-  std::map<Product::Key, cublasLtMatmulAlgo_t> chosen_;
-};
 
 // target = factor * source; a null source is zero. A thread converts N elements of a row.
 template <int N, class S, class T>
@@ -194,8 +42,8 @@ void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matri
   });
 }
 
-// The dtypes that the library computes with. It may round a product to c's dtype before it adds
-// beta c; so where that is bf16, c is f32 to it.
+// The dtypes that the library computes with on copies. It may round a product to c's dtype before
+// it adds beta c; so where that is bf16, c is f32 to it.
 struct Dtypes {
   DType operands, c;
 
@@ -246,16 +94,63 @@ void scale_c(const Launch& launch, const GemmArgs& args) {
   if (args.beta != 1) convert_matrix(launch, source, args.c, static_cast<float>(args.beta));
 }
 
-}  // namespace
+// The product of an f32 operand and a bf16 one, c in f32: the three parts of the f32 operand lie
+// side by side along the side that c has in common with it, so that one product gives c's parts.
+struct SplitOperand {
+  bool splits_a;
+  Matrix parts, sums;
+  std::int64_t bytes;
 
-std::int64_t gemm_workspace_bytes(const Launch&, const GemmArgs& args) {
-  return Copies(args).bytes;
+  explicit SplitOperand(const GemmArgs& args) : splits_a(args.a.dtype == DType::f32) {
+    const ConstMatrix& split = splits_a ? args.a : args.b;
+    const bool below = splits_a ? !args.transpose_a : args.transpose_b;
+    auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
+    parts = stacked(memory, DType::bf16, split, below);
+    const std::int64_t parts_bytes = padded_bytes(parts);
+    sums = stacked(memory + parts_bytes, DType::f32, args.c, splits_a);
+    bytes = kLibraryBytes + parts_bytes + padded_bytes(sums);
+  }
+
+  void run(const Launch& launch, const GemmArgs& args) const {
+    split_in_parts(launch, splits_a ? args.a : args.b, parts, {0, 1, 2});
+    Library::get().run(launch,
+                       {splits_a ? parts : args.a, splits_a ? args.b : parts, args.transpose_a,
+                        args.transpose_b, sums, 0},
+                       args.workspace);
+    add_parts(launch, sums, args.c, static_cast<float>(args.beta));
+  }
+};
+
+// The product of two f32 operands whose result is rounded to bf16: with the two leading parts of
+// each, a_0 b_0 + a_1 b_0 + a_0 b_1 is right to 15 bits, as one product along a longer sum.
+struct SplitBoth {
+  Matrix a, b;
+  std::int64_t bytes;
+
+  explicit SplitBoth(const GemmArgs& args) {
+    auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
+    a = stacked(memory, DType::bf16, args.a, args.transpose_a);
+    b = stacked(memory + padded_bytes(a), DType::bf16, args.b, !args.transpose_b);
+    bytes = kLibraryBytes + padded_bytes(a) + padded_bytes(b);
+  }
+
+  void run(const Launch& launch, const GemmArgs& args) const {
+    split_in_parts(launch, args.a, a, {0, 1, 0});
+    split_in_parts(launch, args.b, b, {0, 0, 1});
+    Library::get().run(launch, {a, b, args.transpose_a, args.transpose_b, args.c, 0},
+                       args.workspace);
+  }
+};
+
+bool splits_one(const GemmArgs& args) {
+  return args.a.dtype != args.b.dtype && args.c.dtype == DType::f32;
+}
+bool splits_both(const GemmArgs& args) {
+  return args.a.dtype == DType::f32 && args.b.dtype == DType::f32 && args.c.dtype == DType::bf16 &&
+         args.beta == 0;
 }
 
-void gemm(const Launch& launch, const GemmArgs& args) {
-  check_args(args);
-  if (args.c.rows == 0 || args.c.cols == 0) return;
-  if (args.a.rows == 0 || args.a.cols == 0) return scale_c(launch, args);
+void run_on_copies(const Launch& launch, const GemmArgs& args) {
   const Copies copies(args);
   const bool converts_c = copies.c.dtype != args.c.dtype;
   if (copies.a.dtype != args.a.dtype) convert_matrix(launch, args.a, copies.a);
@@ -266,6 +161,23 @@ void gemm(const Launch& launch, const GemmArgs& args) {
                       static_cast<float>(args.beta)},
                      args.workspace);
   if (converts_c) convert_matrix(launch, copies.c, args.c);
+}
+
+}  // namespace
+
+std::int64_t gemm_workspace_bytes(const Launch&, const GemmArgs& args) {
+  if (splits_one(args)) return SplitOperand(args).bytes;
+  if (splits_both(args)) return SplitBoth(args).bytes;
+  return Copies(args).bytes;
+}
+
+void gemm(const Launch& launch, const GemmArgs& args) {
+  check_args(args);
+  if (args.c.rows == 0 || args.c.cols == 0) return;
+  if (args.a.rows == 0 || args.a.cols == 0) return scale_c(launch, args);
+  if (splits_one(args)) return SplitOperand(args).run(launch, args);
+  if (splits_both(args)) return SplitBoth(args).run(launch, args);
+  run_on_copies(launch, args);
 }
 
 }  // namespace smoe::kernels::cuda
