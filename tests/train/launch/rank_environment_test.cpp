@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/train/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 
