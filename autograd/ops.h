@@ -156,6 +156,6 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
 /// dx and adds the weight gradient at once, so its loss must reach the total with weight one (put
 /// factors into `scale`); the backward checks that. Without recording no gradient is computed.
 Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& targets, double scale,
-                      std::int64_t chunk = 1024);
+                      std::int64_t chunk = 2048);
 
 }  // namespace smoe
