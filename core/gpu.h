@@ -11,6 +11,9 @@ namespace smoe::gpu {
 /// Empty when `device` can be used; otherwise what is missing and what to do about it.
 std::string why_unavailable(int device);
 
+/// As the driver calls it: "NVIDIA H200".
+std::string name(int device);
+
 /// Makes `device` the one the calling thread's CUDA calls are for.
 void make_current(int device);
 

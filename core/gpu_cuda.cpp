@@ -128,6 +128,12 @@ std::string why_unavailable(int device) {
   return "";
 }
 
+std::string name(int device) {
+  cudaDeviceProp properties;
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  return properties.name;
+}
+
 void make_current(int device) {
   CUDA_CHECK(cudaSetDevice(device));
 }

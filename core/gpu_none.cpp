@@ -16,6 +16,9 @@ std::string why_unavailable(int) {
   return "this build of smoe has no CUDA backend; build it where nvcc is, with -DSMOE_CUDA=ON";
 }
 
+std::string name(int) {
+  fail();
+}
 void make_current(int) {
   fail();
 }

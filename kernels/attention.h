@@ -1,5 +1,7 @@
 // Causal grouped-query attention.
 #pragma once
+#include <string>
+
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 #include "kernels/attention_shape.h"
@@ -55,8 +57,15 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args);
 
-/// Whether attention on a GPU may be cuDNN's; it may until told otherwise. For tests and benchmarks
-/// of the kernels that run without it.
-void allow_cudnn_attention(bool on);
+/// What attention on a GPU may run on.
+struct AttentionPolicy {
+  bool cudnn = true;          ///< cuDNN's kernels where it has some for a shape; else our own
+  bool deterministic = true;  ///< cuDNN's only where their bits are the same each time
+};
+/// Sets it for the whole process, between steps.
+void set_attention_policy(const AttentionPolicy& policy);
+
+/// What attention over a packed projection runs on, for people: "cuDNN 9.19, deterministic".
+std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
 
 }  // namespace smoe::kernels

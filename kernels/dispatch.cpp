@@ -86,13 +86,21 @@ SMOE_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
 
 #ifdef SMOE_HAS_CUDA
 namespace cuda {
-void allow_cudnn_attention(bool on);
-}
-void allow_cudnn_attention(bool on) {
-  cuda::allow_cudnn_attention(on);
+void set_attention_policy(const AttentionPolicy& policy);
+std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
+}  // namespace cuda
+void set_attention_policy(const AttentionPolicy& policy) {
+  cuda::set_attention_policy(policy);
 }
 #else
-void allow_cudnn_attention(bool) {}
+void set_attention_policy(const AttentionPolicy&) {}
 #endif
+
+std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
+#ifdef SMOE_HAS_CUDA
+  if (launch.device.type == DeviceType::cuda) return cuda::attention_engine(launch, shape, dtype);
+#endif
+  return "own kernels";
+}
 
 }  // namespace smoe::kernels

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "kernels/attention.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
@@ -40,6 +41,7 @@ Run::Run(const Config& config)
   SMOE_CHECK(config_.train.eval_every == 0 || !validation_.empty(), "train.eval_every: ",
              config.data.validation.empty() ? training_.summary() : config.data.validation,
              " has no validation text; set it to 0");
+  kernels::set_attention_policy({.deterministic = config_.train.deterministic});
   check_same_config();
   describe();
   resume();
@@ -58,6 +60,10 @@ void Run::describe() {
   say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
                   to_string(current_stream().device()), kernels::cpu::num_threads(),
                   config_.train.steps, config_.train.global_batch * config_.train.seq_len));
+  const AttentionShape attention{config_.train.micro_batch, config_.train.seq_len, m.num_heads,
+                                 m.num_kv_heads, m.head_dim};
+  say(fmt::format("kernels attention by {}",
+                  kernels::attention_engine(launch(), attention, config_.train.precision)));
   say(fmt::format("folder  {}", folder_.path()));
 }
 
@@ -147,12 +153,19 @@ void Run::train_step() {
     report.elapsed_s = trained_s_;
     report.step_s = since_report_s_ / steps_since_report_;
     report.tokens_per_s = config_.train.global_batch * config_.train.seq_len / report.step_s;
+    report.mfu = utilisation(report.tokens_per_s);
     since_report_s_ = 0;
     steps_since_report_ = 0;
     trainer_.add_details(report);
     reports_.add(report);
   }
   if (report.is_skipped) handle_nonfinite();
+}
+
+double Run::utilisation(double tokens_per_s) const {
+  const double peak = peak_flops(current_stream().device(), config_.train.precision);
+  const double flops = flops_per_token(config_.model, config_.train.seq_len).training();
+  return peak == 0 ? 0 : tokens_per_s * flops / peak;
 }
 
 void Run::handle_nonfinite() {

@@ -31,6 +31,7 @@ class Run {
   void resume();
   void initialize();
   void train_step();
+  double utilisation(double tokens_per_s) const;
   void handle_nonfinite();
   void roll_back();
   void validate();

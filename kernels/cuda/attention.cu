@@ -395,17 +395,24 @@ void own_attention_backward(const Launch& launch, const AttentionBackwardArgs& a
   });
 }
 
-std::atomic<bool> may_use_cudnn = true;
+std::atomic<AttentionPolicy> policy;
 
-bool uses_cudnn(const Launch& launch, const ConstMatrix& qkv, const ConstMatrix& output,
-                const AttentionShape& shape) {
-  return may_use_cudnn && qkv.dtype == DType::bf16 && fits_width(qkv) && fits_width(output) &&
-         cudnn_supports(launch, {shape, qkv.stride, output.stride});
+template <class Args>
+CudnnAttentionSizes sizes_of(const Args& args) {
+  return {args.shape, args.qkv.stride, args.output.stride, policy.load().deterministic};
+}
+
+template <class Args>
+bool has_cudnn(const Launch& launch, const Args& args) {
+  return policy.load().cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
+         fits_width(args.output) && cudnn_supports(launch, sizes_of(args));
+}
+bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {
+  return has_cudnn(launch, args);
 }
 bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
   return args.doutput.stride == args.output.stride && args.dqkv.stride == args.qkv.stride &&
-         fits_width(args.doutput) && fits_width(args.dqkv) &&
-         uses_cudnn(launch, args.qkv, args.output, args.shape);
+         fits_width(args.doutput) && fits_width(args.dqkv) && has_cudnn(launch, args);
 }
 
 // cuDNN reads qkv to its end: a gradient that shall lie there is written behind cuDNN's own
@@ -418,17 +425,15 @@ std::int64_t aside_bytes(const AttentionBackwardArgs& args) {
 }  // namespace
 
 void attention(const Launch& launch, const AttentionArgs& args) {
-  if (uses_cudnn(launch, args.qkv, args.output, args.shape))
-    cudnn_attention(launch, args);
+  if (uses_cudnn(launch, args))
+    cudnn_attention(launch, sizes_of(args), args);
   else
     run_forward(launch, {args.qkv, args.qkv, args.shape.seq_len, args.shape.output_width(), 0,
                          args.output, static_cast<float*>(args.logsumexp), args.shape});
 }
 
 std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
-  return uses_cudnn(launch, args.qkv, args.output, args.shape)
-             ? cudnn_attention_workspace_bytes(launch, args)
-             : 0;
+  return uses_cudnn(launch, args) ? cudnn_attention_workspace_bytes(launch, sizes_of(args)) : 0;
 }
 
 void cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
@@ -453,9 +458,10 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
   if (!uses_cudnn(launch, args)) return own_attention_backward(launch, args);
   AttentionBackwardArgs apart = args;
   if (aside_bytes(args) > 0)
-    apart.dqkv.data = static_cast<std::byte*>(args.workspace) +
-                      ceil_div(cudnn_attention_backward_workspace_bytes(launch, args), 256) * 256;
-  cudnn_attention_backward(launch, apart);
+    apart.dqkv.data =
+        static_cast<std::byte*>(args.workspace) +
+        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256;
+  cudnn_attention_backward(launch, sizes_of(args), apart);
   if (aside_bytes(args) > 0)
     copy_columns(launch, apart.dqkv.data, args.dqkv.stride, args.dqkv.data, args.dqkv.stride,
                  args.shape.packed_width(), args.dqkv.rows, args.dqkv.dtype);
@@ -464,12 +470,25 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return Scratch(args).bytes;
-  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, args), 256) * 256 +
+  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256 +
          aside_bytes(args);
 }
 
-void allow_cudnn_attention(bool on) {
-  may_use_cudnn = on;
+void set_attention_policy(const AttentionPolicy& wanted) {
+  policy = wanted;
+}
+
+std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
+  const AttentionPolicy wanted = policy;
+  if (!wanted.cudnn || dtype != DType::bf16) return "own kernels";
+  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
+                                  wanted.deterministic};
+  const std::string version = cudnn_version(launch);
+  if (version.empty()) return "own kernels: cuDNN is missing";
+  const char* kind = wanted.deterministic ? "deterministic" : "not deterministic";
+  return cudnn_supports(launch, sizes) ? concat("cuDNN ", version, ", ", kind)
+                                       : concat("own kernels: cuDNN ", version,
+                                                " has none that are ", kind, " for this shape");
 }
 
 }  // namespace smoe::kernels::cuda

@@ -135,12 +135,13 @@ struct Plans {
     const TensorPointer o = graph.tensor(output("output", kOutput));
     const TensorPointer doutput = graph.tensor(output("doutput", kDOutput));
     const TensorPointer stats = graph.tensor(numbers(s));
-    auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, o, doutput, stats,
-                                            fe::graph::SDPA_backward_attributes()
-                                                .set_name("attention_backward")
-                                                .set_causal_mask(true)
-                                                .set_attn_scale(score_scale(s))
-                                                .set_deterministic_algorithm(true));
+    auto [dq, dk, dv] =
+        graph.sdpa_backward(q, k, v, o, doutput, stats,
+                            fe::graph::SDPA_backward_attributes()
+                                .set_name("attention_backward")
+                                .set_causal_mask(true)
+                                .set_attn_scale(score_scale(s))
+                                .set_deterministic_algorithm(sizes.is_deterministic));
     const auto bf16 = fe::DataType_t::BFLOAT16;
     write(dq, heads("dq", kDQ, s, s.num_heads, sizes.qkv_stride).set_data_type(bf16));
     write(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
@@ -204,11 +205,6 @@ Plans* plans_of(const Launch& launch, const CudnnAttentionSizes& sizes) {
   return cudnn ? cudnn->find(sizes) : nullptr;
 }
 
-template <class Args>
-Plans& plans_of(const Launch& launch, const Args& args) {
-  return *plans_of(launch, CudnnAttentionSizes{args.shape, args.qkv.stride, args.output.stride});
-}
-
 // The first elements of a packed projection's three parts.
 struct Parts {
   void *q, *k, *v;
@@ -224,15 +220,22 @@ struct Parts {
 
 }  // namespace
 
+std::string cudnn_version(const Launch& launch) {
+  if (!Cudnn::of_device(launch.device.index)) return "";
+  const std::size_t version = fe::detail::get_backend_version();  // 91900 is 9.19.0
+  return concat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
 bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes) {
   return sizes.shape.num_tokens() > 0 && sizes.shape.head_dim % 8 == 0 &&
          plans_of(launch, sizes) != nullptr;
 }
 
-void cudnn_attention(const Launch& launch, const AttentionArgs& args) {
+void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
+                     const AttentionArgs& args) {
   const Parts parts(args.qkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
-      ->run(plans_of(launch, args).forward,
+      ->run(plans_of(launch, sizes)->forward,
             {{kQ, parts.q},
              {kK, parts.k},
              {kV, parts.v},
@@ -241,14 +244,16 @@ void cudnn_attention(const Launch& launch, const AttentionArgs& args) {
             args.workspace, launch.stream);
 }
 
-std::int64_t cudnn_attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
-  return plans_of(launch, args).forward.workspace_bytes;
+std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
+                                             const CudnnAttentionSizes& sizes) {
+  return plans_of(launch, sizes)->forward.workspace_bytes;
 }
 
-void cudnn_attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
+void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
+                              const AttentionBackwardArgs& args) {
   const Parts parts(args.qkv.data, args.shape), gradients(args.dqkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
-      ->run(plans_of(launch, args).backward,
+      ->run(plans_of(launch, sizes)->backward,
             {{kQ, parts.q},
              {kK, parts.k},
              {kV, parts.v},
@@ -262,8 +267,8 @@ void cudnn_attention_backward(const Launch& launch, const AttentionBackwardArgs&
 }
 
 std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,
-                                                      const AttentionBackwardArgs& args) {
-  return plans_of(launch, args).backward.workspace_bytes;
+                                                      const CudnnAttentionSizes& sizes) {
+  return plans_of(launch, sizes)->backward.workspace_bytes;
 }
 
 }  // namespace smoe::kernels::cuda

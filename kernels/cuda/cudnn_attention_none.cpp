@@ -11,19 +11,23 @@ namespace {
 
 }  // namespace
 
+std::string cudnn_version(const Launch&) {
+  return "";
+}
 bool cudnn_supports(const Launch&, const CudnnAttentionSizes&) {
   return false;
 }
-void cudnn_attention(const Launch&, const AttentionArgs&) {
+void cudnn_attention(const Launch&, const CudnnAttentionSizes&, const AttentionArgs&) {
   fail();
 }
-std::int64_t cudnn_attention_workspace_bytes(const Launch&, const AttentionArgs&) {
+std::int64_t cudnn_attention_workspace_bytes(const Launch&, const CudnnAttentionSizes&) {
   fail();
 }
-void cudnn_attention_backward(const Launch&, const AttentionBackwardArgs&) {
+void cudnn_attention_backward(const Launch&, const CudnnAttentionSizes&,
+                              const AttentionBackwardArgs&) {
   fail();
 }
-std::int64_t cudnn_attention_backward_workspace_bytes(const Launch&, const AttentionBackwardArgs&) {
+std::int64_t cudnn_attention_backward_workspace_bytes(const Launch&, const CudnnAttentionSizes&) {
   fail();
 }
 

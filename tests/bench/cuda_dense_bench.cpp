@@ -25,7 +25,7 @@ using namespace smoe::test;
 
 namespace {
 
-constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 1024;
+constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 2048;
 constexpr kernels::AttentionShape kHeads{16, 2048, 8, 2, 128};
 constexpr std::int64_t kParameters = 1517000704;
 
@@ -134,9 +134,10 @@ void measure_attention(Bench& bench) {
   const Tensor logsumexp =
       Tensor::empty({kHeads.batch, kHeads.num_heads, kHeads.seq_len}, DType::f32);
   const double flops = 2.0 * kTokens * kHeads.seq_len * kHeads.output_width();  // causal
-  for (const bool with_cudnn : {true, false}) {
-    kernels::allow_cudnn_attention(with_cudnn);
-    const std::string suffix = with_cudnn ? "" : ", own";
+  for (const kernels::AttentionPolicy& policy :
+       {kernels::AttentionPolicy{}, {.deterministic = false}, {.cudnn = false}}) {
+    kernels::set_attention_policy(policy);
+    const std::string suffix = ": " + kernels::attention_engine(launch(), kHeads, DType::bf16);
     kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), kHeads,
                                    nullptr};
     const Tensor scratch =
@@ -152,7 +153,7 @@ void measure_attention(Bench& bench) {
     bench.of_products("attention_backward" + suffix, 2.5 * flops,
                       [&] { kernels::attention_backward(launch(), backward); });
   }
-  kernels::allow_cudnn_attention(true);
+  kernels::set_attention_policy({});
 }
 
 void measure_products(Bench& bench) {

@@ -53,6 +53,7 @@ struct TrainConfig {
   std::int64_t eval_every = 0;    ///< steps; 0: only after the last step
   std::int64_t eval_batches = 0;  ///< micro-batches of one evaluation; 0: all of the validation set
   NonfinitePolicy on_nonfinite = NonfinitePolicy::skip;
+  bool deterministic = true;  ///< only kernels whose results have the same bits each time
   std::string init_from;  ///< run or checkpoint whose weights a new run begins with; empty: random
   std::int64_t max_nonfinite = 10;  ///< this many in a row end the run, whatever the policy
 };

@@ -148,6 +148,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.global_batch", &train.global_batch, kSize, "sequences of one optimizer step"},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "of compute"},
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "in backward, to save memory", kMayChange},
+      {"train.deterministic", &train.deterministic, kAnything, "same bits each time; else faster on GPUs", kMayChange},
       {"train.init_from", &train.init_from, kAnything, "run whose weights to begin with; empty: random"},
       {"train.eval_every", &train.eval_every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
       {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches; 0: all", kMayChange},

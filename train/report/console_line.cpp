@@ -140,6 +140,7 @@ std::string console_line(const StepReport& report, LineStyle style, std::size_t 
   line.add("lr", fmt::format("{:.2e}", report.lr), Rank::detail);
   line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)), Rank::health);
   line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s", Rank::pace);
+  if (report.mfu > 0) line.add("mfu", fmt::format("{:>4.1f} %", 100 * report.mfu), Rank::detail);
   line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Rank::detail);
   line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Rank::health);
   const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;

@@ -153,6 +153,7 @@ void step_fields(Archive& a, Report& r) {
   a.value("lr", r.lr);
   a.value("grad_norm", r.grad_norm);
   a.value("tokens_per_s", r.tokens_per_s);
+  a.value("mfu", r.mfu);
   a.value("step_s", r.step_s);
   a.value("elapsed_s", r.elapsed_s);
   a.value("peak_bytes", r.peak_bytes);

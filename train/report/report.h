@@ -40,6 +40,7 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;  ///< before clipping
   double tokens_per_s = 0;
+  double mfu = 0;  ///< share of the GPU's peak FLOP/s that the model's FLOPs are; 0: peak not known
   double step_s = 0;            ///< wall time of a step, the mean since the last report
   double elapsed_s = 0;         ///< wall time since this process began to train
   std::int64_t peak_bytes = 0;  ///< most memory that tensors held at once since the last report

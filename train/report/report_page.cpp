@@ -32,6 +32,8 @@ std::string tiles(const RunHistory& history) {
   }
   if (const auto& step = history.last_step()) {
     html += tile("tokens per second", short_count(step->tokens_per_s));
+    if (step->mfu > 0)
+      html += tile("model FLOPs of peak", fmt::format("{:.1f} %", 100 * step->mfu));
     html += tile("tokens trained on", short_count(static_cast<double>(step->tokens)));
     html += tile("time trained", format_duration(history.trained_s()));
     if (step->step < step->steps)

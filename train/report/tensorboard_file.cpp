@@ -115,6 +115,7 @@ Scalars scalars_in(const StepReport& report) {
                      {"train/lr", report.lr},
                      {"train/grad_norm", report.grad_norm},
                      {"train/tokens_per_s", report.tokens_per_s},
+                     {"train/mfu", report.mfu},
                      {"train/balance_loss", report.balance_loss},
                      {"train/z_loss", report.z_loss},
                      {"train/imbalance", report.imbalance},

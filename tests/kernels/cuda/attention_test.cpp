@@ -58,7 +58,7 @@ std::vector<Result> run(const AttentionShape& shape, DType dtype, bool in_place)
 
 TEST_CASE("attention and its backward on the GPU agree with the CPU's") {
   for (const bool with_cudnn : {true, false}) {
-    kernels::allow_cudnn_attention(with_cudnn);
+    kernels::set_attention_policy({.cudnn = with_cudnn});
     for (const AttentionShape& shape : shapes())
       for (const DType dtype : {DType::f32, DType::bf16})
         for (const bool in_place : {false, true})
@@ -67,5 +67,5 @@ TEST_CASE("attention and its backward on the GPU agree with the CPU's") {
                               name_of(dtype), " in place ", in_place, " cuDNN ", with_cudnn),
                        [&] { return run(shape, dtype, in_place); });
   }
-  kernels::allow_cudnn_attention(true);
+  kernels::set_attention_policy({});
 }

@@ -30,6 +30,12 @@ TEST_CASE("a step's line shows every column") {
         "  imb  1.32  eta  1m42s");
 }
 
+TEST_CASE("utilisation is shown where the peak is known") {
+  StepReport report = usual_step();
+  report.mfu = 0.3318;
+  CHECK(console_line(report).find("12.3k tok/s  mfu 33.2 %  1.24 GiB") != std::string::npos);
+}
+
 TEST_CASE("all steps' lines are as wide as one another") {
   const std::size_t width = console_line(usual_step()).size();
   StepReport report = usual_step();
