@@ -54,7 +54,52 @@ std::vector<Result> run(const AttentionShape& shape, DType dtype, bool in_place)
        closeness(dtype, shape.seq_len * shape.num_heads / shape.num_kv_heads + shape.head_dim)}};
 }
 
+// New rows behind `num_cached` others, in a cache with room for three more.
+std::vector<Result> run_cached(const AttentionShape& shape, DType dtype, std::int64_t num_cached) {
+  const std::int64_t capacity = num_cached + shape.seq_len + 3;
+  const Tensor qkv = random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype);
+  const Tensor cache = random_normal(
+      "cache", {shape.batch * capacity, 2 * shape.num_kv_heads * shape.head_dim}, dtype);
+  const Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, dtype);
+  run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
+             {.qkv = matrix_of(qkv),
+              .cache = matrix_of(cache),
+              .capacity = capacity,
+              .num_cached = num_cached,
+              .output = matrix_of(output),
+              .shape = shape});
+  return {{"cache", cache, {.sum_length = 0}},
+          {"output", output, closeness(dtype, num_cached + shape.seq_len)}};
+}
+
 }  // namespace
+
+TEST_CASE("attention over cached keys and values on the GPU agrees with the CPU's") {
+  for (const AttentionShape& shape : shapes())
+    for (const DType dtype : {DType::f32, DType::bf16})
+      for (const std::int64_t num_cached : {0, 1, 70})
+        check_on_gpu(concat("cached attention B ", shape.batch, " S ", shape.seq_len, " H ",
+                            shape.num_heads, "/", shape.num_kv_heads, " C ", shape.head_dim, " ",
+                            name_of(dtype), " behind ", num_cached),
+                     [&] { return run_cached(shape, dtype, num_cached); });
+}
+
+TEST_CASE("attention that need not be deterministic agrees with the CPU's too") {
+  kernels::set_attention_policy({.deterministic = false});
+  const AttentionShape shape{2, 257, 8, 2, 128};
+  const StreamGuard guard(gpu_stream());
+  const std::vector<Result> got = run(shape, DType::bf16, false);
+  kernels::set_attention_policy({});
+  std::vector<std::vector<double>> wanted;
+  {
+    const Stream cpu;
+    const StreamGuard on_cpu(cpu);
+    for (const Result& result : run(shape, DType::bf16, false))
+      wanted.push_back(values_of(result.tensor));
+  }
+  for (std::size_t i = 0; i < got.size(); ++i)
+    check_close(got[i].name, got[i].tensor, wanted[i], got[i].closeness);
+}
 
 TEST_CASE("attention and its backward on the GPU agree with the CPU's") {
   for (const bool with_cudnn : {true, false}) {

@@ -49,6 +49,15 @@ TEST_CASE("gemm on the GPU converts between dtypes") {
         for (const double beta : {0.0, 1.0}) check({{67, 33, 300}, true, false, a, b, c, beta});
 }
 
+TEST_CASE("gemm on the GPU multiplies f32 with bf16 to f32's precision, as routers do") {
+  for (const std::int64_t experts : {1, 8, 37, 128}) {
+    check({{1000, experts, 520}, false, true, DType::bf16, DType::f32, DType::f32});
+    check({{1000, 520, experts}, false, false, DType::f32, DType::f32, DType::bf16});
+    for (const double beta : {0.0, 1.0})
+      check({{experts, 520, 1000}, true, false, DType::f32, DType::bf16, DType::f32, beta});
+  }
+}
+
 TEST_CASE("gemm on the GPU with nothing to sum leaves beta c") {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const double beta : {0.0, 0.5, 1.0})
