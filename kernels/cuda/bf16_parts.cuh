@@ -5,13 +5,19 @@
 
 namespace smoe::kernels::cuda {
 
-constexpr int kNumParts = 3;
 constexpr int kPartsThreads = 256;
 
-/// Three matrices like `m`, one below or beside the other, at `memory`.
-inline Matrix stacked(void* memory, DType dtype, const ConstMatrix& m, bool below) {
-  const std::int64_t rows = m.rows * (below ? kNumParts : 1);
-  const std::int64_t cols = m.cols * (below ? 1 : kNumParts);
+/// The parts that lie one after the other in a stack: 0 the leading eight bits, 1 and 2 those
+/// behind.
+struct PartOrder {
+  int count;
+  int part[6];
+};
+
+/// `count` matrices like `m`, one below or beside the other, at `memory`.
+inline Matrix stacked(void* memory, DType dtype, const ConstMatrix& m, bool below, int count) {
+  const std::int64_t rows = m.rows * (below ? count : 1);
+  const std::int64_t cols = m.cols * (below ? 1 : count);
   return {memory, dtype, rows, cols, cols};
 }
 /// Its bytes, as a multiple of what alignment asks for.
@@ -32,27 +38,25 @@ __device__ inline float part_of(float x, int which) {
   return part;
 }
 
-/// Where copy i of the three begins; each has `rows` and `cols`.
+/// Where matrix i of a stack begins; each has `rows` and `cols`.
 template <class T>
-__device__ T* copy_of(const Matrix& copies, std::int64_t rows, std::int64_t cols, int i) {
-  const bool below = copies.cols == cols;
-  return static_cast<T*>(copies.data) + i * (below ? rows * copies.stride : cols);
+__device__ T* at_layer(const Matrix& stack, std::int64_t rows, std::int64_t cols, int i) {
+  const bool below = stack.cols == cols;
+  return static_cast<T*>(stack.data) + i * (below ? rows * stack.stride : cols);
 }
 
 template <int N>
 __global__ void __launch_bounds__(kPartsThreads)
-    split_in_parts(ConstMatrix source, Matrix target, int3 which) {
+    split_in_parts(ConstMatrix source, Matrix target, PartOrder order) {
   const std::int64_t at = (std::int64_t{blockIdx.x} * kPartsThreads + threadIdx.x) * N;
   const std::int64_t i = at / source.cols, j = at % source.cols;
   if (i >= source.rows) return;
-  const int parts[kNumParts] = {which.x, which.y, which.z};
   float x[N], part[N];
   load(row_of<float>(source, i) + j, x);
+  for (int layer = 0; layer < order.count; ++layer) {
 #pragma unroll
-  for (int copy = 0; copy < kNumParts; ++copy) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) part[k] = part_of(x[k], parts[copy]);
-    store(copy_of<__nv_bfloat16>(target, source.rows, source.cols, copy) + i * target.stride + j,
+    for (int k = 0; k < N; ++k) part[k] = part_of(x[k], order.part[layer]);
+    store(at_layer<__nv_bfloat16>(target, source.rows, source.cols, layer) + i * target.stride + j,
           part);
   }
 }
@@ -63,8 +67,8 @@ __global__ void __launch_bounds__(kPartsThreads) add_parts(Matrix parts, Matrix 
   const std::int64_t i = at / c.cols, j = at % c.cols;
   if (i >= c.rows) return;
   float sum[N] = {}, part[N];
-  for (int copy = kNumParts - 1; copy >= 0; --copy) {  // the smallest first
-    load(copy_of<float>(parts, c.rows, c.cols, copy) + i * parts.stride + j, part);
+  for (int layer = 2; layer >= 0; --layer) {  // the smallest first
+    load(at_layer<float>(parts, c.rows, c.cols, layer) + i * parts.stride + j, part);
 #pragma unroll
     for (int k = 0; k < N; ++k) sum[k] += part[k];
   }
@@ -78,15 +82,15 @@ __global__ void __launch_bounds__(kPartsThreads) add_parts(Matrix parts, Matrix 
 
 }  // namespace detail
 
-/// Copy i of the three in `target`, a stacked() one of `source` in bf16, = part which[i] of the f32
-/// numbers in `source`: 0 the leading eight bits, 1 and 2 those behind.
+/// Layer i of `target`, a stacked() one of `source` in bf16, = part order.part[i] of the f32
+/// numbers in `source`.
 inline void split_in_parts(const Launch& launch, const ConstMatrix& source, const Matrix& target,
-                           int3 which) {
+                           const PartOrder& order) {
   dispatch_width(fits_width(source) && is_aligned(target.data), [&](auto width) {
     const std::int64_t blocks = ceil_div(source.rows * source.cols, width * kPartsThreads);
     detail::split_in_parts<width>
         <<<static_cast<unsigned>(blocks), kPartsThreads, 0, stream_of(launch)>>>(source, target,
-                                                                                 which);
+                                                                                 order);
     check_launch("gemm");
   });
 }

@@ -105,14 +105,14 @@ struct SplitOperand {
     const ConstMatrix& split = splits_a ? args.a : args.b;
     const bool below = splits_a ? !args.transpose_a : args.transpose_b;
     auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
-    parts = stacked(memory, DType::bf16, split, below);
+    parts = stacked(memory, DType::bf16, split, below, 3);
     const std::int64_t parts_bytes = padded_bytes(parts);
-    sums = stacked(memory + parts_bytes, DType::f32, args.c, splits_a);
+    sums = stacked(memory + parts_bytes, DType::f32, args.c, splits_a, 3);
     bytes = kLibraryBytes + parts_bytes + padded_bytes(sums);
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
-    split_in_parts(launch, splits_a ? args.a : args.b, parts, {0, 1, 2});
+    split_in_parts(launch, splits_a ? args.a : args.b, parts, {3, {0, 1, 2}});
     Library::get().run(launch,
                        {splits_a ? parts : args.a, splits_a ? args.b : parts, args.transpose_a,
                         args.transpose_b, sums, 0},
@@ -121,22 +121,23 @@ struct SplitOperand {
   }
 };
 
-// The product of two f32 operands whose result is rounded to bf16: with the two leading parts of
-// each, a_0 b_0 + a_1 b_0 + a_0 b_1 is right to 15 bits, as one product along a longer sum.
+// The product of two f32 operands whose result is rounded to bf16: of the nine products of their
+// parts the six that f32 would not round away, a_0 b_0 + a_1 b_0 + a_0 b_1 + ..., as one product
+// along a longer sum.
 struct SplitBoth {
   Matrix a, b;
   std::int64_t bytes;
 
   explicit SplitBoth(const GemmArgs& args) {
     auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
-    a = stacked(memory, DType::bf16, args.a, args.transpose_a);
-    b = stacked(memory + padded_bytes(a), DType::bf16, args.b, !args.transpose_b);
+    a = stacked(memory, DType::bf16, args.a, args.transpose_a, 6);
+    b = stacked(memory + padded_bytes(a), DType::bf16, args.b, !args.transpose_b, 6);
     bytes = kLibraryBytes + padded_bytes(a) + padded_bytes(b);
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
-    split_in_parts(launch, args.a, a, {0, 1, 0});
-    split_in_parts(launch, args.b, b, {0, 0, 1});
+    split_in_parts(launch, args.a, a, {6, {0, 1, 0, 2, 1, 0}});
+    split_in_parts(launch, args.b, b, {6, {0, 0, 1, 0, 1, 2}});
     Library::get().run(launch, {a, b, args.transpose_a, args.transpose_b, args.c, 0},
                        args.workspace);
   }
