@@ -22,8 +22,10 @@ const std::map<std::string, std::string> kMetadata = {{"format", "pt"}};  // tra
 
 /// A file that an index may name: one of the index's own folder.
 bool is_shard_name(const std::string& name) {
-  return name.ends_with(".safetensors") && name.find('/') == std::string::npos &&
-         name.find('\0') == std::string::npos && !name.starts_with('.');
+  constexpr std::size_t kMaxBytes = 255;  // of a name in a folder
+  return name.ends_with(".safetensors") && name.size() <= kMaxBytes &&
+         name.find('/') == std::string::npos && name.find('\0') == std::string::npos &&
+         !name.starts_with('.');
 }
 
 /// tensor -> file.

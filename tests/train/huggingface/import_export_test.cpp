@@ -176,6 +176,10 @@ TEST_CASE("an index and its shards must agree") {
   CHECK(refusal("\"weight_map\"", "\"map\"") == path + ": has no \"weight_map\"");
   CHECK(refusal(first, "other.safetensors") ==
         "open " + folder.path() + "/other.safetensors: No such file or directory");
+  CHECK(refusal(first, std::string(6000, 'x') + ".safetensors") ==
+        path +
+            ": weight_map: lm_head.weight: must be a file NAME.safetensors of this folder; got \"" +
+            std::string(79, 'x') + "...");
 }
 
 TEST_CASE("a folder that is no model, and an output that is there, are refused") {

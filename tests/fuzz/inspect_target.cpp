@@ -1,0 +1,45 @@
+// `smoe inspect` on whatever a file holds. The first byte of an input chooses the file's name.
+#include "tests/fuzz/target.h"
+#include "tests/support/temporary_folder.h"
+#include "train/data/tokenizer.h"
+#include "train/inspect/inspect.h"
+
+namespace smoe::fuzz {
+namespace {
+
+const char* const kNames[] = {"a.yaml", "a.safetensors",  "manifest.json", "a.model",
+                              "a.h5",   "tokenizer.json", "unknown"};
+
+}  // namespace
+
+Target inspect_target(const Playground& playground) {
+  const std::string folder = playground.folder;
+  Target target = config_target(playground);
+  for (std::string& seed : target.seeds) seed = '\0' + seed;
+  const Target manifest = manifest_target(playground), safetensors = safetensors_target(playground);
+  for (const std::string& seed : safetensors.seeds) target.seeds.push_back('\1' + seed);
+  for (const std::string& seed : manifest.seeds) target.seeds.push_back('\2' + seed);
+  target.seeds.push_back('\5' + ByteTokenizer().file_bytes());
+  for (const Target* other : {&manifest, &safetensors})
+    target.dictionary.insert(target.dictionary.end(), other->dictionary.begin(),
+                             other->dictionary.end());
+  target.read = [folder](const std::string& input) {
+    SMOE_CHECK(!input.empty(), "inspect: nothing to choose a name by");
+    const auto kind = static_cast<unsigned char>(input[0]);
+    const std::string path = folder + "/" + kNames[kind % std::size(kNames)];
+    overwrite(path, std::string_view(input).substr(1));
+    const std::string text = inspect(path);
+    require(text.size() < (std::size_t{1} << 22), "tells ", text.size(), " bytes");
+    for (const char c : text)
+      require(c == '\n' || static_cast<unsigned char>(c) >= 0x20,
+              "tells control characters: ", text);
+  };
+  target.repair = [manifest, safetensors](std::string input) {
+    if (input.starts_with('\1')) return '\1' + safetensors.repair(input.substr(1));
+    if (input.starts_with('\2')) return '\2' + manifest.repair(input.substr(1));
+    return input;
+  };
+  return target;
+}
+
+}  // namespace smoe::fuzz
