@@ -1,6 +1,5 @@
 #include "core/io.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -8,65 +7,34 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cstdio>
-#include <memory>
 #include <system_error>
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/io_calls.h"
 
 namespace smoe {
-namespace {
 
-// The thin layer: calls that can fail in a way that matters are made by these two.
-
-// Makes the call again for as long as a signal interrupts it. Returns its result, errno set.
-template <class Call>
-auto uninterrupted(Call&& call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
+void io::fail(const std::string& what) {
+  throw SystemError(concat(what, ": ", std::generic_category().message(errno)));
 }
 
-// As uninterrupted; a failure throws, named by what was done to which file.
-template <class Call>
-auto checked(const std::string& what, Call&& call) {
-  const auto result = uninterrupted(call);
-  if (result < 0) throw SystemError(concat(what, ": ", std::generic_category().message(errno)));
-  return result;
-}
-
-std::string at_byte(const char* verb, const std::string& path, std::int64_t offset) {
-  return concat(verb, " ", path, " at byte ", offset);
-}
-
-int open_descriptor(const std::string& path, int flags) {
+int io::open_descriptor(const std::string& path, int flags) {
   // O_NONBLOCK: opening a pipe that nobody writes must fail the kind check below, not hang.
-  return checked("open " + path, [&] {
+  return checked("open", "open " + path, [&] {
     return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
   });
 }
 
-PathKind kind_of_mode(mode_t mode) {
-  if (S_ISREG(mode)) return PathKind::file;
-  return S_ISDIR(mode) ? PathKind::folder : PathKind::other;
+int io::close_descriptor(int descriptor) {
+  const int result = ::close(descriptor);
+  return fails_on_purpose("close") ? -1 : result;
 }
 
-// Closes a descriptor that was only read from, whose close can lose nothing.
-struct Closer {
-  int descriptor;
-  ~Closer() { ::close(descriptor); }
-};
-
-bool is_missing(int error) {
-  return error == ENOENT || error == ENOTDIR;
-}
-
-}  // namespace
+using namespace io;
 
 File::~File() {
-  if (is_open()) ::close(descriptor_);
+  if (is_open()) close_descriptor(descriptor_);
 }
 
 File::File(File&& other) noexcept
@@ -81,7 +49,7 @@ File& File::operator=(File&& other) noexcept {
 File File::open(const std::string& path) {
   File file(path, open_descriptor(path, O_RDONLY));
   struct stat info;
-  checked("stat " + path, [&] { return ::fstat(file.descriptor_, &info); });
+  checked("stat", "stat " + path, [&] { return ::fstat(file.descriptor_, &info); });
   if (S_ISDIR(info.st_mode)) throw SystemError(concat("open ", path, ": is a folder, not a file"));
   if (!S_ISREG(info.st_mode)) throw SystemError(concat("open ", path, ": is no regular file"));
   return file;
@@ -97,23 +65,25 @@ File File::open_append(const std::string& path) {
 
 std::int64_t File::size() const {
   struct stat info;
-  checked("stat " + path_, [&] { return ::fstat(descriptor_, &info); });
+  checked("stat", "stat " + path_, [&] { return ::fstat(descriptor_, &info); });
   return info.st_size;
 }
 
 void File::read_at(std::int64_t offset, void* target, std::int64_t bytes) const {
   const std::int64_t got = read_some_at(offset, target, bytes);
   if (got == bytes) return;
-  throw SystemError(concat(at_byte("read", path_, offset), ": wanted ", bytes,
+  throw SystemError(concat("read ", path_, " at byte ", offset, ": wanted ", bytes,
                            " bytes, but the file ends after ", got));
 }
 
 std::int64_t File::read_some_at(std::int64_t offset, void* target, std::int64_t bytes) const {
   std::int64_t done = 0;
   while (done < bytes) {
-    const std::int64_t got = checked(at_byte("read", path_, offset + done), [&] {
-      return ::pread(descriptor_, static_cast<char*>(target) + done, bytes - done, offset + done);
+    const std::int64_t at = offset + done;
+    const ssize_t got = transfer("read", bytes - done, [&](std::size_t some) {
+      return ::pread(descriptor_, static_cast<char*>(target) + done, some, at);
     });
+    if (got < 0) fail(concat("read ", path_, " at byte ", at));
     if (got == 0) break;
     done += got;
   }
@@ -122,57 +92,108 @@ std::int64_t File::read_some_at(std::int64_t offset, void* target, std::int64_t 
 
 void File::write_at(std::int64_t offset, const void* source, std::int64_t bytes) {
   for (std::int64_t done = 0; done < bytes;) {
-    done += checked(at_byte("write", path_, offset + done), [&] {
-      return ::pwrite(descriptor_, static_cast<const char*>(source) + done, bytes - done,
-                      offset + done);
+    const std::int64_t at = offset + done;
+    const ssize_t written = transfer("write", bytes - done, [&](std::size_t some) {
+      return ::pwrite(descriptor_, static_cast<const char*>(source) + done, some, at);
     });
+    if (written < 0) fail(concat("write ", path_, " at byte ", at, " (", bytes - done, " bytes)"));
+    done += written;
   }
 }
 
 void File::append(std::string_view bytes) {
   while (!bytes.empty()) {
-    bytes.remove_prefix(checked("append to " + path_,
-                                [&] { return ::write(descriptor_, bytes.data(), bytes.size()); }));
+    const ssize_t written = transfer("append", bytes.size(), [&](std::size_t some) {
+      return ::write(descriptor_, bytes.data(), some);
+    });
+    if (written < 0) fail("append to " + path_);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
   }
 }
 
 void File::resize(std::int64_t bytes) {
-  checked(concat("resize ", path_, " to ", bytes, " bytes"),
+  checked("resize", concat("resize ", path_, " to ", bytes, " bytes"),
           [&] { return ::ftruncate(descriptor_, bytes); });
 }
 
 void File::sync() {
-  checked("sync " + path_, [&] { return ::fsync(descriptor_); });
+  checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_); });
 }
 
 bool File::try_lock() {
-  if (uninterrupted([&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0) return true;
+  if (uninterrupted("lock", [&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0)
+    return true;
   if (errno == EWOULDBLOCK) return false;
-  throw SystemError(concat("lock ", path_, ": ", std::generic_category().message(errno)));
+  fail("lock " + path_);
 }
 
 void File::close() {
   // Never repeated: on Linux the descriptor is gone even when close was interrupted.
-  const int result = ::close(std::exchange(descriptor_, -1));
-  if (result < 0 && errno != EINTR)
-    throw SystemError(concat("close ", path_, ": ", std::generic_category().message(errno)));
+  if (close_descriptor(std::exchange(descriptor_, -1)) < 0 && errno != EINTR)
+    fail("close " + path_);
 }
 
-AtomicFile::AtomicFile(const std::string& path) : path_(path) {
-  // Unique among processes and within this one, so that two writers never share a temporary file.
+namespace {
+
+// Behind the name of the file that an AtomicFile will be: ".tmp-", process and count.
+constexpr std::string_view kTemporary = ".tmp-";
+
+bool is_temporary_of(std::string_view target, std::string_view name) {
+  if (!name.starts_with(target)) return false;
+  name.remove_prefix(target.size());
+  return name.starts_with(kTemporary) &&
+         name.find_first_not_of("0123456789-", kTemporary.size()) == std::string_view::npos;
+}
+
+// Removes what killed processes left. A temporary file that is being written is locked.
+void remove_dead_temporaries(const std::string& path) {
+  const std::string folder = parent_of(path), target = name_of_path(path);
+  for (const FolderEntry& entry : list_folder(folder)) {
+    if (entry.is_link || !is_temporary_of(target, entry.name)) continue;
+    File found = File::open(folder + "/" + entry.name);
+    if (found.try_lock()) remove_file(found.path());
+  }
+}
+
+// A new file beside `path`, locked. Its name is unique among processes and within this one, so that
+// two writers never share it.
+File create_temporary(const std::string& path) {
   static std::atomic<int> count{0};
-  file_ = File::create(concat(path, ".tmp-", ::getpid(), "-", count++));
+  for (;;) {
+    File file = File::create(concat(path, kTemporary, ::getpid(), "-", count++));
+    try {
+      // Before it was locked, another writer may have taken it for a dead one's and removed it.
+      if (file.try_lock() && kind_of(file.path()) == PathKind::file) return file;
+    } catch (const SystemError&) {
+      remove_file(file.path());
+      throw;
+    }
+  }
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  try {
+    remove_dead_temporaries(path);
+  } catch (const SystemError&) {  // they only take room; and others may have removed them first
+  }
+  file_ = create_temporary(path);
 }
 
 AtomicFile::~AtomicFile() {
-  if (!is_committed_) ::unlink(file_.path().c_str());
+  if (is_committed_) return;
+  try {
+    remove_file(file_.path());
+  } catch (const SystemError&) {  // the error that led here says more
+  }
 }
 
 void AtomicFile::commit() {
   file_.sync();
-  file_.close();
-  rename_path(file_.path(), path_);
+  rename_path(file_.path(), path_);  // before the lock on it goes with its closing
   is_committed_ = true;
+  file_.close();
   sync_folder(parent_of(path_));
 }
 
@@ -212,117 +233,6 @@ void write_file_atomically(const std::string& path, std::string_view bytes) {
   AtomicFile target(path);
   target.file().write_at(0, bytes.data(), static_cast<std::int64_t>(bytes.size()));
   target.commit();
-}
-
-PathKind kind_of(const std::string& path) {
-  struct stat info;
-  if (uninterrupted([&] { return ::stat(path.c_str(), &info); }) == 0)
-    return kind_of_mode(info.st_mode);
-  if (is_missing(errno)) return PathKind::none;
-  throw SystemError(concat("stat ", path, ": ", std::generic_category().message(errno)));
-}
-
-bool is_same_path(const std::string& a, const std::string& b) {
-  struct stat first, second;
-  const auto exists = [](const std::string& path, struct stat& info) {
-    if (uninterrupted([&] { return ::stat(path.c_str(), &info); }) == 0) return true;
-    if (is_missing(errno)) return false;
-    throw SystemError(concat("stat ", path, ": ", std::generic_category().message(errno)));
-  };
-  return exists(a, first) && exists(b, second) && first.st_dev == second.st_dev &&
-         first.st_ino == second.st_ino;
-}
-
-std::vector<FolderEntry> list_folder(const std::string& path) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
-  if (!folder)
-    throw SystemError(concat("list ", path, ": ", std::generic_category().message(errno)));
-  std::vector<FolderEntry> entries;
-  for (;;) {
-    errno = 0;
-    const dirent* found = ::readdir(folder.get());
-    if (!found) break;
-    const std::string name = found->d_name;
-    if (name == "." || name == "..") continue;
-    struct stat info;
-    const int descriptor = ::dirfd(folder.get());
-    const auto stat_entry = [&](int flags) {
-      return uninterrupted([&] { return ::fstatat(descriptor, name.c_str(), &info, flags); }) == 0;
-    };
-    if (!stat_entry(AT_SYMLINK_NOFOLLOW)) continue;  // removed since it was listed
-    FolderEntry entry{name, kind_of_mode(info.st_mode), S_ISLNK(info.st_mode), info.st_size};
-    if (entry.is_link) {
-      const bool is_dangling = !stat_entry(0);
-      entry.kind = is_dangling ? PathKind::none : kind_of_mode(info.st_mode);
-      entry.bytes = is_dangling ? 0 : info.st_size;
-    }
-    entries.push_back(std::move(entry));
-  }
-  if (errno) throw SystemError(concat("list ", path, ": ", std::generic_category().message(errno)));
-  std::sort(entries.begin(), entries.end(),
-            [](const FolderEntry& a, const FolderEntry& b) { return a.name < b.name; });
-  return entries;
-}
-
-void make_folders(const std::string& path) {
-  if (kind_of(path) == PathKind::folder) return;
-  const std::string parent = parent_of(path);
-  if (parent != path) make_folders(parent);
-  if (uninterrupted([&] { return ::mkdir(path.c_str(), 0777); }) == 0) return;
-  const int error = errno;
-  // Another process may have been faster.
-  if (error == EEXIST && kind_of(path) == PathKind::folder) return;
-  throw SystemError(concat("make folder ", path, ": ", std::generic_category().message(error)));
-}
-
-void make_new_folder(const std::string& path) {
-  checked("make folder " + path, [&] { return ::mkdir(path.c_str(), 0777); });
-}
-
-void rename_path(const std::string& from, const std::string& to) {
-  checked(concat("rename ", from, " to ", to), [&] { return ::rename(from.c_str(), to.c_str()); });
-}
-
-bool remove_file(const std::string& path) {
-  if (uninterrupted([&] { return ::unlink(path.c_str()); }) == 0) return true;
-  if (errno == ENOENT) return false;
-  throw SystemError(concat("remove ", path, ": ", std::generic_category().message(errno)));
-}
-
-bool remove_folder(const std::string& path) {
-  if (kind_of(path) == PathKind::none) return false;
-  for (const FolderEntry& entry : list_folder(path)) {
-    const std::string inner = path + "/" + entry.name;
-    if (entry.kind == PathKind::folder && !entry.is_link) {
-      remove_folder(inner);
-    } else {
-      remove_file(inner);
-    }
-  }
-  checked("remove folder " + path, [&] { return ::rmdir(path.c_str()); });
-  return true;
-}
-
-void sync_folder(const std::string& path) {
-  const int descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY);
-  const Closer closer{descriptor};
-  checked("sync folder " + path, [&] { return ::fsync(descriptor); });
-}
-
-std::string parent_of(const std::string& path) {
-  const std::size_t last = path.find_last_not_of('/');
-  const std::size_t slash = last == std::string::npos ? 0 : path.rfind('/', last);
-  if (slash == std::string::npos) return ".";
-  const std::size_t end = path.find_last_not_of('/', slash);
-  return end == std::string::npos ? "/" : path.substr(0, end + 1);
-}
-
-std::string name_of_path(const std::string& path) {
-  const std::size_t last = path.find_last_not_of('/');
-  if (last == std::string::npos) return "/";
-  const std::size_t slash = path.rfind('/', last);
-  const std::size_t begin = slash == std::string::npos ? 0 : slash + 1;
-  return path.substr(begin, last + 1 - begin);
 }
 
 }  // namespace smoe

@@ -57,7 +57,8 @@ class File {
 
 /// A file that appears under its name whole or not at all: bytes go to a temporary file in the same
 /// folder, `commit` makes it durable and gives it its name. Without commit the temporary file is
-/// removed and an older file of that name stays as it was.
+/// removed and an older file of that name stays as it was. What a killed process left of its own is
+/// removed by the next writer of the same path.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
@@ -66,7 +67,7 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   File& file() { return file_; }
-  /// Sync, close, rename, sync of the folder.
+  /// Sync, rename, close, sync of the folder.
   void commit();
 
  private:
@@ -118,7 +119,8 @@ void make_new_folder(const std::string& path);
 void rename_path(const std::string& from, const std::string& to);
 /// Removes a file or link; returns false when there was none.
 bool remove_file(const std::string& path);
-/// Removes a folder and all that is in it, following no links; returns false when there was none.
+/// Removes a folder and all that is in it, or a link, following none; returns false when there was
+/// nothing.
 bool remove_folder(const std::string& path);
 /// Makes creations, renames and removals in a folder durable.
 void sync_folder(const std::string& path);

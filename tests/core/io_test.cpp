@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/base/check.h"
+#include "core/fault.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace smoe;
@@ -79,6 +80,76 @@ TEST_CASE("a rename that fails leaves no temporary file") {
   CHECK(list_folder(folder.path()).size() == 1);
 }
 
+TEST_CASE(
+    "what a killed process left of an atomic write goes with the next one, a living one's stays") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a.tmp-123-0", "a.tmp-mine", "b.tmp-123-0"})
+    write_file_atomically(folder / name, "left");
+  AtomicFile living(folder / "a");
+  write_file_atomically(folder / "a", "new");
+  std::string names;
+  for (const FolderEntry& entry : list_folder(folder.path())) names += entry.name + " ";
+  const std::string its_name = name_of_path(living.file().path());
+  const bool is_first = its_name < "a.tmp-mine";
+  CHECK(is_first);
+  CHECK(names == "a " + its_name + " a.tmp-mine b.tmp-123-0 ");
+  living.file().write_at(0, "newer", 5);
+  living.commit();
+  CHECK(read_file(folder / "a", 100) == "newer");
+}
+
+TEST_CASE("an atomic write that fails at any call leaves the old file or the new, and one line") {
+  const auto write = [](const std::string& path) {
+    return message_of([&] { write_file_atomically(path, "new"); });
+  };
+  std::int64_t num_calls = 0;
+  {
+    const TemporaryFolder folder;
+    const FaultScope count;
+    CHECK(write(folder / "a") == "no error");
+    num_calls = count.calls("*");
+  }
+  REQUIRE(num_calls > 8);
+  for (std::int64_t k = 1; k <= num_calls; ++k) {
+    CAPTURE(k);
+    const TemporaryFolder folder;
+    write_file_atomically(folder / "a", "old");
+    std::string message;
+    {
+      const FaultScope scope(concat("*:", k, ":EIO"));
+      message = write(folder / "a");
+    }
+    const std::string now = read_file(folder / "a", 100);
+    CHECK((now == "new" || (now == "old" && message != "no error")));
+    if (message != "no error") CHECK(message.find("Input/output error") != std::string::npos);
+    CHECK(list_folder(folder.path()).size() == 1);
+    {
+      const FaultScope scope(concat("*:", k, ":EINTR"));
+      CHECK(write(folder / "a") == "no error");
+    }
+  }
+}
+
+TEST_CASE("a folder's entry that cannot be looked at is an error, not an absence") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "");
+  const FaultScope scope("stat:1:EIO");
+  CHECK(message_of([&] { list_folder(folder.path()); }) ==
+        "stat " + folder.path() + "/a: Input/output error");
+}
+
+TEST_CASE("short reads and writes are continued") {
+  const TemporaryFolder folder;
+  const std::string bytes = "0123456789";
+  const FaultScope scope("read:1:short,read:2:short,write:1:short,append:1:short,append:2:short");
+  write_file_atomically(folder / "a", bytes);
+  CHECK(read_file(folder / "a", 100) == bytes);
+  CHECK(scope.calls("write") == 2);
+  CHECK(scope.calls("read") == 3);
+  File::open_append(folder / "a").append(bytes);
+  CHECK(read_file(folder / "a", 100) == bytes + bytes);
+}
+
 TEST_CASE("the line writer goes on after whole lines and cuts half a line away") {
   const TemporaryFolder folder;
   LineWriter(folder / "m").write("one");
@@ -113,6 +184,9 @@ TEST_CASE("folders are made, listed in order and removed without following links
   CHECK_THROWS_AS(make_folders(folder / "a/z"), SystemError);
   CHECK_THROWS_AS(make_folders(folder / "a/z/inside"), SystemError);
   CHECK_THROWS_AS(make_folders("/proc/none/inside"), SystemError);
+  REQUIRE(::symlink((folder / "a").c_str(), (folder / "way").c_str()) == 0);
+  CHECK(remove_folder(folder / "way"));
+  CHECK(list_folder(folder / "a").size() == 5);
   CHECK(remove_folder(folder / "a"));
   CHECK(!remove_folder(folder / "a"));
   CHECK(read_file(folder / "kept", 100) == "here");

@@ -9,13 +9,12 @@
 
 namespace smoe {
 
-/// Made under /tmp by the constructor, removed with all that is in it by the destructor.
+/// Made by the constructor, removed with all that is in it by the destructor.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    char name[] = "/tmp/smoe-test-XXXXXX";
-    if (!::mkdtemp(name)) throw SystemError("mkdtemp: /tmp cannot be written");
-    path_ = name;
+  explicit TemporaryFolder(const std::string& parent = "/tmp")
+      : path_(parent + "/smoe-test-XXXXXX") {
+    if (!::mkdtemp(path_.data())) throw SystemError("mkdtemp: " + parent + " cannot be written");
   }
   ~TemporaryFolder() { remove_folder(path_); }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -27,6 +26,11 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
+
+/// A folder in memory where there is one, for tests that make very many files durable.
+inline std::string fast_parent() {
+  return kind_of("/dev/shm") == PathKind::folder ? "/dev/shm" : "/tmp";
+}
 
 /// Makes `bytes` the file's content in place, without the syncs that make write_file_atomically
 /// slow.

@@ -28,29 +28,6 @@ std::optional<std::int64_t> step_of(std::string_view digits) {
   return step;
 }
 
-/// Removes a folder unless it was kept.
-class TemporaryCheckpoint {
- public:
-  explicit TemporaryCheckpoint(std::string path) : path_(std::move(path)) {}
-  ~TemporaryCheckpoint() {
-    if (is_kept_) return;
-    try {
-      remove_folder(path_);
-    } catch (const Error&) {
-      // The error that ended the save matters more; the next save tries again.
-    }
-  }
-  TemporaryCheckpoint(const TemporaryCheckpoint&) = delete;
-  TemporaryCheckpoint& operator=(const TemporaryCheckpoint&) = delete;
-
-  const std::string& path() const { return path_; }
-  void keep() { is_kept_ = true; }
-
- private:
-  std::string path_;
-  bool is_kept_ = false;
-};
-
 void check_same_run(const Checkpoint& checkpoint, const CheckpointHeader& expected) {
   const Manifest& manifest = checkpoint.manifest();
   SMOE_CHECK(manifest.config_digest == expected.config, checkpoint.path(),
@@ -110,14 +87,18 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
   remove_leftovers();
   const std::string name = checkpoint_name(header.step);
   const std::string path = options_.folder + "/" + name;
-  TemporaryCheckpoint temporary(concat(options_.folder, "/", kTemporary, name));
-  write_checkpoint(temporary.path(), header, visit);
-  const Checkpoint written(temporary.path());
-  written.verify();
-  give_name(temporary.path(), name);
-  temporary.keep();
+  const std::string temporary = concat(options_.folder, "/", kTemporary, name);
+  try {
+    write_checkpoint(temporary, header, visit);
+    Checkpoint(temporary).verify();
+    remove_future(header.step);
+    give_name(temporary, name);
+  } catch (...) {
+    remove_leftovers();
+    throw;
+  }
   log_(concat("saved ", path));
-  prune(header.step);
+  prune();
   return path;
 }
 
@@ -134,30 +115,56 @@ void CheckpointStore::give_name(const std::string& temporary, const std::string&
   sync_folder(options_.folder);
 }
 
-void CheckpointStore::remove_leftovers() const {
-  for (const FolderEntry& entry : list_folder(options_.folder))
-    if (starts_with(entry.name, kTemporary)) remove_folder(options_.folder + "/" + entry.name);
-}
-
-/// A checkpoint goes in one step, so that no half of it is ever taken for a damaged one.
-void CheckpointStore::remove_folder_at_once(const std::string& name) const {
-  const std::string doomed = concat(options_.folder, "/", kTemporary, "removed-", name);
-  rename_path(options_.folder + "/" + name, doomed);
-  remove_folder(doomed);
-}
-
-void CheckpointStore::prune(std::int64_t newest_step) const {
-  std::int64_t kept = 0;
-  for (const Entry& entry : entries()) {
-    if (entry.step > newest_step) {
-      log_(concat("removing ", options_.folder, "/", entry.name, ": the run went back before it"));
-      remove_folder_at_once(entry.name);
-      continue;
-    }
-    const bool is_milestone = options_.keep_every > 0 && entry.step % options_.keep_every == 0;
-    const bool is_recent = !entry.is_replaced && kept++ < options_.keep;
-    if (entry.is_replaced || (!is_recent && !is_milestone)) remove_folder_at_once(entry.name);
+/// What is no checkpoint any more only takes room, so a run goes on where its removal fails.
+template <class Remove>
+void CheckpointStore::remove_or_log(Remove&& remove) const {
+  try {
+    remove();
+  } catch (const SystemError& error) {
+    log_(concat(error.what(), "; the next save tries again"));
   }
+}
+
+void CheckpointStore::remove_leftovers() const {
+  remove_or_log([&] {
+    for (const FolderEntry& entry : list_folder(options_.folder))
+      if (starts_with(entry.name, kTemporary)) remove_folder(options_.folder + "/" + entry.name);
+  });
+}
+
+/// Takes its name from a checkpoint in one step, so that no half of it is ever taken for a damaged
+/// one. Returns what is to be removed.
+std::string CheckpointStore::retire(const std::string& name) const {
+  const std::string retired = concat(options_.folder, "/", kTemporary, "removed-", name);
+  remove_folder(retired);
+  rename_path(options_.folder + "/" + name, retired);
+  return retired;
+}
+
+/// Durable before the new one has its name: a resume would choose the higher step.
+void CheckpointStore::remove_future(std::int64_t step) const {
+  std::vector<std::string> retired;
+  for (const Entry& entry : entries()) {
+    if (entry.step <= step) continue;
+    log_(concat("removing ", options_.folder, "/", entry.name, ": the run went back before it"));
+    retired.push_back(retire(entry.name));
+  }
+  if (retired.empty()) return;
+  sync_folder(options_.folder);
+  remove_or_log([&] {
+    for (const std::string& path : retired) remove_folder(path);
+  });
+}
+
+void CheckpointStore::prune() const {
+  remove_or_log([&] {
+    std::int64_t kept = 0;
+    for (const Entry& entry : entries()) {
+      const bool is_milestone = options_.keep_every > 0 && entry.step % options_.keep_every == 0;
+      const bool is_recent = !entry.is_replaced && kept++ < options_.keep;
+      if (entry.is_replaced || (!is_recent && !is_milestone)) remove_folder(retire(entry.name));
+    }
+  });
 }
 
 std::optional<Checkpoint> CheckpointStore::newest_intact() const {
@@ -183,6 +190,7 @@ std::optional<Checkpoint> CheckpointStore::newest_intact() const {
 std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
                                                     const CheckpointHeader& expected,
                                                     const VisitState& visit) {
+  if (kind_of(options_.folder) != PathKind::none) remove_leftovers();
   if (resume == "none") return std::nullopt;
   const bool is_auto = resume == "auto";
   const std::optional<Checkpoint> chosen = is_auto ? newest_intact() : Checkpoint(resume);

@@ -25,19 +25,21 @@ class CheckpointStore {
 
   /// Saves the state under its step and returns the checkpoint's folder. The order is: what dead
   /// runs left half done is removed; the checkpoint is written to a temporary folder, made durable,
-  /// read back and compared; the folder gets its name and that is made durable; "saved" is logged;
-  /// then old checkpoints go as the options say. Checkpoints of later steps go too: they are of a
-  /// future this run has turned away from, and would win the next resume.
-  /// Throws: SystemError, UsageError, and what visit throws; all earlier checkpoints are intact and
-  /// nothing temporary is left then.
+  /// read back and compared; checkpoints of later steps go, for they are of a future this run has
+  /// turned away from, and would win the next resume; the folder gets its name and that is made
+  /// durable; "saved" is logged; then old checkpoints go as the options say. One that cannot be
+  /// removed is logged and tried again by the next save.
+  /// Throws: SystemError, UsageError, and what visit throws; all checkpoints of earlier steps are
+  /// intact and nothing temporary is left then.
   std::string save(const CheckpointHeader& header, const VisitState& visit);
 
   /// Puts back the state that `checkpoint.resume` asks for and returns its step; no value for a new
-  /// run. "auto": the checkpoint with the highest step that is intact; damaged ones are logged and
-  /// passed over. "none": a new run. Otherwise: the checkpoint in the folder `resume`.
-  /// Throws: UsageError when "auto" finds only damaged checkpoints, when the one in the folder
-  /// `resume` is damaged, and when the chosen one is of another config or other data than
-  /// `expected` or does not match the state; SystemError. `expected.step` is not looked at.
+  /// run. What a dead run left half done is removed. "auto": the checkpoint with the highest step
+  /// that is intact; damaged ones are logged and passed over. "none": a new run. Otherwise: the
+  /// checkpoint in the folder `resume`. Throws: UsageError when "auto" finds only damaged
+  /// checkpoints, when the one in the folder `resume` is damaged, and when the chosen one is of
+  /// another config or other data than `expected` or does not match the state; SystemError.
+  /// `expected.step` is not looked at.
   std::optional<std::int64_t> resume(const std::string& resume, const CheckpointHeader& expected,
                                      const VisitState& visit);
 
@@ -48,10 +50,13 @@ class CheckpointStore {
  private:
   struct Entry;
   std::vector<Entry> entries() const;
+  template <class Remove>
+  void remove_or_log(Remove&& remove) const;
   void remove_leftovers() const;
-  void remove_folder_at_once(const std::string& name) const;
+  std::string retire(const std::string& name) const;
+  void remove_future(std::int64_t step) const;
   void give_name(const std::string& temporary, const std::string& name) const;
-  void prune(std::int64_t newest_step) const;
+  void prune() const;
 
   Options options_;
   Log log_;
