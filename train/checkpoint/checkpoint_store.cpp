@@ -78,6 +78,11 @@ std::vector<CheckpointStore::Entry> CheckpointStore::entries() const {
   return found;
 }
 
+std::int64_t CheckpointStore::newest_step() const {
+  const std::vector<Entry> found = entries();
+  return found.empty() ? -1 : found[0].step;
+}
+
 std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit) {
   SMOE_CHECK(header.step >= 0, "checkpoint: step must not be negative; got ", header.step);
   if (kind_of(options_.folder) == PathKind::none) {

@@ -47,6 +47,9 @@ class CheckpointStore {
   /// Damaged ones are logged and passed over. Throws: UsageError when all are damaged; SystemError.
   std::optional<Checkpoint> newest_intact() const;
 
+  /// The highest step that a checkpoint is named by, intact or not; -1 when there is none.
+  std::int64_t newest_step() const;
+
  private:
   struct Entry;
   std::vector<Entry> entries() const;

@@ -17,6 +17,7 @@ struct Command {
 
 Command add_prepare_command(CLI::App& app);
 Command add_train_command(CLI::App& app);
+Command add_launch_command(CLI::App& app);
 Command add_eval_command(CLI::App& app);
 Command add_generate_command(CLI::App& app);
 Command add_plan_command(CLI::App& app);

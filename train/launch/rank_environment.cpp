@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <optional>
 
 #include "core/base/check.h"
+#include "train/launch/launch_options.h"
 
 namespace smoe {
 namespace {
@@ -130,6 +132,7 @@ RankEnvironment read_torchrun(const Variables& variables) {
   }
   e.node_rank = variables.number("GROUP_RANK", 0, kMaxRanks, e.rank / e.local_world_size);
   e.restart_count = variables.number("TORCHELASTIC_RESTART_COUNT", 0, kMaxRanks, 0);
+  e.threads = variables.number("SMOE_THREADS", 1, 1024, 0);
   e.job_id = variables.text("TORCHELASTIC_RUN_ID");
   return e;
 }
@@ -142,6 +145,7 @@ RankEnvironment read_mpirun(const Variables& variables) {
   check_place(e, "OMPI_COMM_WORLD_LOCAL_SIZE");
   e.local_rank = variables.number("OMPI_COMM_WORLD_LOCAL_RANK", 0, e.local_world_size - 1);
   e.node_rank = e.rank / e.local_world_size;
+  e.has_own_cores = true;
   for (const char* const name : {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"})
     if (e.job_id.empty()) e.job_id = variables.text(name);
   return e;
@@ -160,6 +164,7 @@ RankEnvironment read_srun(const Variables& variables) {
   e.local_world_size = tasks_of_node(tasks, variables.text(tasks), e.node_rank);
   check_place(e, tasks);
   e.local_rank = variables.number("SLURM_LOCALID", 0, e.local_world_size - 1);
+  e.has_own_cores = true;
   e.job_id = variables.text("SLURM_JOB_ID") + "." + variables.text("SLURM_STEP_ID");
   return e;
 }
@@ -200,6 +205,15 @@ RankEnvironment read_rank_environment() {
     if (equals != std::string::npos) variables[text.substr(0, equals)] = text.substr(equals + 1);
   }
   return read_rank_environment(variables);
+}
+
+int threads_of(const RankEnvironment& environment) {
+  if (environment.threads > 0) return environment.threads;
+  const int usable = num_usable_cores();
+  if (!environment.has_own_cores) return std::max(1, usable / environment.local_world_size);
+  // Bound to a core, a socket that it shares with some, or not at all: its share is no more.
+  const auto all = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  return std::max(1, std::min(usable, all / environment.local_world_size));
 }
 
 }  // namespace smoe

@@ -8,15 +8,17 @@ namespace smoe {
 
 /// A process's place among the ranks of its job, and where the ranks meet.
 struct RankEnvironment {
-  int rank = 0;              ///< of this process, 0 to world_size - 1
-  int world_size = 1;        ///< processes of the job
-  int local_rank = 0;        ///< among the ranks of this host
-  int local_world_size = 1;  ///< ranks of this host
-  int node_rank = 0;         ///< of this host; assumes equally full hosts where nobody says it
-  std::string endpoint;      ///< host:port of the rendezvous store; empty for a single rank
-  std::string job_id;        ///< what tells this job's store from another's; may be empty
-  bool is_host = false;      ///< whether this process must serve the store: no launcher does
-  int restart_count = 0;     ///< how often all ranks were started anew before
+  int rank = 0;                ///< of this process, 0 to world_size - 1
+  int world_size = 1;          ///< processes of the job
+  int local_rank = 0;          ///< among the ranks of this host
+  int local_world_size = 1;    ///< ranks of this host
+  int node_rank = 0;           ///< of this host; assumes equally full hosts where nobody says it
+  std::string endpoint;        ///< host:port of the rendezvous store; empty for a single rank
+  std::string job_id;          ///< what tells this job's store from another's; may be empty
+  bool is_host = false;        ///< whether this process must serve the store: no launcher does
+  int restart_count = 0;       ///< how often all ranks were started anew before
+  int threads = 0;             ///< that the launcher gives this rank; 0: it does not say
+  bool has_own_cores = false;  ///< whether the launcher may have bound this rank to some
 };
 
 /// Reads the place from `variables`. The first family of which a variable is set counts:
@@ -32,5 +34,10 @@ RankEnvironment read_rank_environment(const std::map<std::string, std::string>& 
 
 /// As above, from this process's environment.
 RankEnvironment read_rank_environment();
+
+/// How many threads the kernels of this rank should use, so that the ranks of a host together use
+/// each of its cores once: what the launcher says in SMOE_THREADS, else the cores that it may run
+/// on, divided among the ranks unless it was bound to its own.
+int threads_of(const RankEnvironment& environment);
 
 }  // namespace smoe

@@ -72,6 +72,7 @@ void RunFolder::write_readme() const {
   };
   add("report.html", "the run at a glance, kept up to date; a browser shows it");
   add("log.txt", "what the console showed");
+  add("logs/", "what each rank printed, if smoe launch started it");
   add("metrics.jsonl", "all figures, one JSON object a line");
   add("events.out.*", "the same for TensorBoard, if log.tensorboard is true");
   add("config.yaml", "every key of the configuration, its value and meaning");

@@ -7,6 +7,7 @@
 //             report.html      the run at a glance (report_page.h)
 //             events.out.*     the metrics for TensorBoard (tensorboard_file.h)
 //             log.txt          what the console showed
+//             logs/            what each rank printed, under `smoe launch` (rank_output.h)
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
 //             run.lock         held by the process that writes the folder
 #pragma once
@@ -30,6 +31,7 @@ class RunPaths {
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
   std::string report_path() const { return path_ + "/report.html"; }
   std::string log_path() const { return path_ + "/log.txt"; }
+  std::string logs_path() const { return path_ + "/logs"; }
   std::string checkpoints_path() const { return path_ + "/checkpoints"; }
 
  private:

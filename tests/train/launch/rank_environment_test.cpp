@@ -171,3 +171,18 @@ TEST_CASE("wrong values name the variable, the rule and the value") {
     CHECK(refusal(kTorchrun, {{"SMOE_RDZV_ENDPOINT", wrong}}) ==
           concat("SMOE_RDZV_ENDPOINT: must be host:port; got '", wrong, "'"));
 }
+
+TEST_CASE("the ranks of a host share its cores") {
+  RankEnvironment e;
+  const int cores = threads_of(e);
+  CHECK(cores >= 1);
+  e.local_world_size = 2;
+  CHECK(threads_of(e) == std::max(1, cores / 2));
+  e.local_world_size = 100000;
+  CHECK(threads_of(e) == 1);
+  e.has_own_cores = true;
+  CHECK(threads_of(e) == 1);
+  CHECK(threads_of(read_rank_environment(with(kTorchrun, {{"SMOE_THREADS", "7"}}))) == 7);
+  CHECK(refusal(kTorchrun, {{"SMOE_THREADS", "0"}}) ==
+        "SMOE_THREADS: must be a whole number from 1 to 1024; got '0'");
+}

@@ -1,0 +1,67 @@
+#include "train/launch/console.h"
+
+#include <poll.h>
+
+#include <cerrno>
+
+#include "core/base/check.h"
+#include "core/io_reopen.h"
+
+namespace smoe {
+namespace {
+
+constexpr std::size_t kMaxPendingBytes = std::size_t{1} << 20;
+
+}  // namespace
+
+ConsoleStream::ConsoleStream(PollLoop& loop, int descriptor)
+    : loop_(loop), descriptor_(reopen_without_waiting(descriptor)) {}
+
+ConsoleStream::~ConsoleStream() {
+  if (descriptor_.is_open()) loop_.forget(descriptor_.number());
+}
+
+void ConsoleStream::write(std::string_view bytes) {
+  if (!descriptor_.is_open()) return;
+  if (left_out_bytes_ > 0 || pending_.size() + bytes.size() > kMaxPendingBytes) {
+    left_out_bytes_ += static_cast<std::int64_t>(bytes.size());
+    return;
+  }
+  pending_ += bytes;
+  write_pending();
+}
+
+void ConsoleStream::write_pending() {
+  while (!pending_.empty()) {
+    const ssize_t written = ::write(descriptor_.number(), pending_.data(), pending_.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EAGAIN) {
+      loop_.watch(descriptor_.number(), POLLOUT, [this] { write_pending(); });
+      return;
+    }
+    if (written < 0) {  // whoever read it is gone; the job goes on, its logs are complete
+      loop_.forget(descriptor_.number());
+      descriptor_.reset();
+      pending_.clear();
+      return;
+    }
+    pending_.erase(0, static_cast<std::size_t>(written));
+    if (pending_.empty() && left_out_bytes_ > 0)
+      pending_ = concat("\nsmoe launch: ", std::exchange(left_out_bytes_, 0),
+                        " bytes were not shown, since the console was too slow; logs have all\n");
+  }
+  loop_.forget(descriptor_.number());
+}
+
+Console::~Console() {
+  for (const Deadline deadline = Deadline::in(1); !deadline.has_passed();) {
+    if (!output_.has_pending() && !error_.has_pending()) return;
+    loop_.wait(deadline);
+  }
+}
+
+void Console::say(std::string_view line) {
+  error_.write(concat("smoe launch: ", line, "\n"));
+}
+
+}  // namespace smoe

@@ -1,0 +1,62 @@
+#include "train/launch/launch_options.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <random>
+#include <thread>
+
+#include "core/base/check.h"
+#include "core/gpu.h"
+
+namespace smoe {
+namespace {
+
+constexpr int kMaxLocalRanks = 4096;
+
+int num_gpus() {
+  int count = 0;
+  while (gpu::why_unavailable(count).empty()) ++count;
+  return count;
+}
+
+}  // namespace
+
+int num_ranks_of(const std::string& text) {
+  if (text == "cpu") return num_usable_cores();
+  if (text == "gpu" || text == "auto") {
+    if (const int gpus = num_gpus()) return gpus;
+    SMOE_CHECK(text == "auto", "--nproc-per-node: gpu, but ", gpu::why_unavailable(0));
+    return num_usable_cores();
+  }
+  int number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  SMOE_CHECK(error == std::errc() && stop == end && number >= 1 && number <= kMaxLocalRanks,
+             "--nproc-per-node: must be 1 to ", kMaxLocalRanks, ", gpu, cpu or auto; got '", text,
+             "'");
+  return number;
+}
+
+int num_usable_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (::sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+std::string random_job_id() {
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 16; ++i) id += "0123456789abcdef"[random() & 15];
+  return id;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "this host";
+}
+
+}  // namespace smoe

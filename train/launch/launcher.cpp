@@ -1,0 +1,198 @@
+#include "train/launch/launcher.h"
+
+#include <signal.h>
+
+#include <charconv>
+#include <numeric>
+
+#include "core/base/check.h"
+#include "core/io.h"
+
+namespace smoe {
+namespace {
+
+constexpr double kTickSeconds = 0.2;
+constexpr double kGoodbyeSeconds = 5;
+
+}  // namespace
+
+Launcher::Launcher(const LaunchOptions& options) : options_(options) {
+  num_ranks_.assign(options.num_nodes, 0);
+  num_ranks_[options.node_rank] = options.num_local_ranks;
+  if (!options.log_folder.empty()) make_folders(options.log_folder);
+  if (is_first() && (options.num_nodes > 1 || options.num_local_ranks > 1)) {
+    server_.emplace(RendezvousServer::Options{options.host, options.port, options.job_id});
+    options_.port = server_->port();
+  }
+  if (options.num_nodes > 1) link_.emplace(options_);
+}
+
+int Launcher::run() {
+  if (link_ && !join()) return 128 + signal_;
+  return is_first() ? lead() : follow();
+}
+
+// Waits in small turns, so that other hosts and signals are heard. Returns false when a signal
+// other than SIGCHLD came first; it is in signal_.
+template <class Done>
+bool Launcher::wait_until(const Deadline& deadline, Done&& done) {
+  while (!done() && !deadline.has_passed()) {
+    loop_.wait(Deadline::in(kTickSeconds));
+    for (const int signal : signals_.take())
+      if (signal != SIGCHLD) signal_ = signal;
+    if (signal_ != 0) return false;
+  }
+  return true;
+}
+
+bool Launcher::join() {
+  const Deadline deadline = Deadline::in(options_.join_s);
+  const std::string place = concat(options_.host, ":", options_.port);
+  bool is_connected = false;
+  if (!wait_until(deadline, [&] { return is_connected || (is_connected = link_->try_connect()); }))
+    return false;
+  if (!is_connected)
+    throw SystemError(concat("launch: nobody serves this job at ", place, " within ",
+                             options_.join_s, " s; is `smoe launch --node-rank 0` running there?"));
+  if (!is_first()) return true;
+  console_.say(concat("waiting at ", place, " for the launchers of ", options_.num_nodes - 1,
+                      " other hosts"));
+  return gather(deadline);
+}
+
+bool Launcher::gather(const Deadline& deadline) {
+  const auto missing = [&] {
+    for (std::size_t node = 0; node < num_ranks_.size(); ++node)
+      if (num_ranks_[node] == 0) return static_cast<int>(node);
+    return 0;
+  };
+  const auto take_joined = [&] {
+    while (const auto received = link_->receive()) {
+      const auto& [node, message] = *received;
+      SMOE_CHECK(message.kind == NodeMessage::Kind::joined, "launch: node ", node,
+                 " left before the start: ", message.failure.line);
+      SMOE_CHECK(message.numbers[0] == options_.num_nodes,
+                 "--nnodes: must be the same on all hosts; got ", options_.num_nodes, " here and ",
+                 message.numbers[0], " on node ", node);
+      num_ranks_[node] = message.numbers[1];
+    }
+    return missing() == 0;
+  };
+  if (!wait_until(deadline, take_joined)) return false;
+  if (missing() != 0)
+    throw SystemError(concat("launch: node ", missing(), " did not join within ", options_.join_s,
+                             " s; start `smoe launch` with --node-rank ", missing(), " there"));
+  return true;
+}
+
+StartPlan Launcher::plan(int restart_count) const {
+  StartPlan plan;
+  plan.restart_count = restart_count;
+  plan.first_rank = std::accumulate(num_ranks_.begin(), num_ranks_.begin() + options_.node_rank, 0);
+  plan.world_size = std::accumulate(num_ranks_.begin(), num_ranks_.end(), 0);
+  if (plan.world_size > 1) plan.endpoint = concat(options_.host, ":", options_.port);
+  return plan;
+}
+
+void Launcher::announce(const StartPlan& plan) {
+  const int cores = num_usable_cores();
+  console_.say(concat(options_.num_local_ranks, " of ", plan.world_size, " ranks on this host, ",
+                      options_.num_local_ranks > cores ? "more than its " : "for its ", cores,
+                      cores == 1 ? " core" : " cores",
+                      options_.log_folder.empty() ? "" : "; logs in " + options_.log_folder));
+}
+
+AttemptResult Launcher::start(int restart_count) {
+  const StartPlan next = plan(restart_count);
+  if (restart_count == 0) announce(next);
+  Attempt attempt(loop_, console_, signals_, link_ ? &*link_ : nullptr, options_);
+  return attempt.run(next);
+}
+
+int Launcher::lead() {
+  RestartPolicy policy(options_.max_restarts, options_.saved_step);
+  for (int restart_count = 0;; ++restart_count) {
+    policy.starting();
+    if (link_) link_->send({.kind = NodeMessage::Kind::start, .numbers = num_ranks_});
+    const AttemptResult result = start(restart_count);
+    JobFailure failure;
+    int exit_code = result.exit_code;
+    RestartPolicy::Decision decision;
+    if (!result.failures.empty()) {
+      failure = cause_of(result.failures, accused_rank(restart_count));
+      exit_code = failure.exit_code;
+      if (!result.was_asked_to_stop) decision = policy.after_failure(exit_code);
+    }
+    if (!decision.restarts) {
+      if (link_) dismiss(exit_code, failure);
+      report(failure, decision.reason);
+      return exit_code;
+    }
+    report(failure, "");
+    console_.say(decision.reason);
+  }
+}
+
+// Ranks that can still speak agree in the store on which of them failed first.
+int Launcher::accused_rank(int restart_count) const {
+  if (!server_) return -1;
+  const auto rank = server_->find(concat(restart_count, "/failed_rank"));
+  int number = -1;
+  if (rank) std::from_chars(rank->data(), rank->data() + rank->size(), number);
+  return number;
+}
+
+// The rendezvous must be served until all others have heard that the job is over.
+void Launcher::dismiss(int exit_code, const JobFailure& failure) {
+  link_->send({.kind = NodeMessage::Kind::finish, .numbers = {exit_code}, .failure = failure});
+  int num_left = 0;
+  wait_until(Deadline::in(kGoodbyeSeconds), [&] {
+    while (const auto received = link_->receive())
+      num_left += received->message.kind == NodeMessage::Kind::left;
+    return num_left == options_.num_nodes - 1;
+  });
+}
+
+int Launcher::follow() {
+  for (int restart_count = 0;; ++restart_count) {
+    const std::optional<NodeMessage> order = next_order();
+    if (!order) return 128 + signal_;
+    if (order->kind == NodeMessage::Kind::finish) {
+      link_->send({.kind = NodeMessage::Kind::left});
+      report(order->failure, "");
+      return order->numbers[0];
+    }
+    SMOE_CHECK(order->numbers.size() == num_ranks_.size() &&
+                   order->numbers[options_.node_rank] == options_.num_local_ranks,
+               "launch: node 0 has another idea of the ranks of each host; start all anew");
+    num_ranks_ = order->numbers;
+    start(restart_count);
+  }
+}
+
+// Waits for the first node to say `start` or `finish`. No value when a signal came first.
+std::optional<NodeMessage> Launcher::next_order() {
+  std::optional<NodeMessage> order;
+  const auto take = [&] {
+    while (!order) {
+      auto received = link_->receive();
+      if (!received) break;
+      const NodeMessage::Kind kind = received->message.kind;
+      // What came too late for ranks that have ended is skipped.
+      if (kind == NodeMessage::Kind::start || kind == NodeMessage::Kind::finish)
+        order = std::move(received->message);
+    }
+    return order.has_value();
+  };
+  while (!order)
+    if (!wait_until(Deadline::in(kGoodbyeSeconds), take)) return std::nullopt;
+  return order;
+}
+
+void Launcher::report(const JobFailure& failure, const std::string& reason) {
+  console_.error().write(failure.details);
+  if (!reason.empty()) console_.say(reason);
+  if (!failure.line.empty()) console_.say(failure.line);
+}
+
+}  // namespace smoe

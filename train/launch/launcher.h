@@ -1,0 +1,52 @@
+// The launcher of this host: brings the ranks of a job up together with the launchers of its other
+// hosts, sees them to their end, starts them again where that helps, and says what went wrong.
+#pragma once
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/rendezvous.h"
+#include "train/launch/attempt.h"
+#include "train/launch/restart_policy.h"
+
+namespace smoe {
+
+class Launcher {
+ public:
+  /// Takes over this process's signals. On the first node: serves the rendezvous.
+  /// Throws: SystemError when the port is taken.
+  explicit Launcher(const LaunchOptions& options);
+
+  /// Returns the exit code: 0, that of the first rank that failed, or 128 + signal where a signal
+  /// ended the job or that rank.
+  /// Throws: SystemError when the hosts do not come together, or the first one is lost.
+  int run();
+
+ private:
+  bool is_first() const { return options_.node_rank == 0; }
+  bool join();
+  bool gather(const Deadline& deadline);
+  template <class Done>
+  bool wait_until(const Deadline& deadline, Done&& done);
+
+  StartPlan plan(int restart_count) const;
+  void announce(const StartPlan& plan);
+  AttemptResult start(int restart_count);
+  int lead();
+  int follow();
+  std::optional<NodeMessage> next_order();
+  int accused_rank(int restart_count) const;
+  void dismiss(int exit_code, const JobFailure& failure);
+  void report(const JobFailure& failure, const std::string& reason);
+
+  LaunchOptions options_;
+  PollLoop loop_;
+  Console console_{loop_};
+  SignalSource signals_{loop_};  // before the server, whose thread must not take signals
+  std::optional<RendezvousServer> server_;
+  std::optional<NodeLink> link_;
+  std::vector<int> num_ranks_;  // of each node
+  int signal_ = 0;              // that ended the wait for other hosts
+};
+
+}  // namespace smoe

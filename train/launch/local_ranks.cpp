@@ -1,0 +1,165 @@
+#include "train/launch/local_ranks.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+// What the console shows of a stream: the whole of rank 0, whose output is the job's, and lines of
+// whom --tee names.
+Shown shown(int rank, bool is_teed, bool is_redirected) {
+  if (is_redirected) return Shown::nothing;
+  if (is_teed) return Shown::lines;
+  return rank == 0 ? Shown::bytes : Shown::nothing;
+}
+
+}  // namespace
+
+std::map<std::string, std::string> rank_variables(const LaunchOptions& options,
+                                                  const StartPlan& plan, int local_rank) {
+  const auto text = [](auto number) { return std::to_string(number); };
+  const std::string rank = text(plan.first_rank + local_rank), world = text(plan.world_size);
+  const std::string threads =
+      text(std::clamp(num_usable_cores() / options.num_local_ranks, 1, 1024));
+  std::map<std::string, std::string> variables = {
+      {"RANK", rank},
+      {"LOCAL_RANK", text(local_rank)},
+      {"WORLD_SIZE", world},
+      {"LOCAL_WORLD_SIZE", text(options.num_local_ranks)},
+      {"GROUP_RANK", text(options.node_rank)},
+      {"GROUP_WORLD_SIZE", text(options.num_nodes)},
+      {"ROLE_NAME", "default"},
+      {"ROLE_RANK", rank},
+      {"ROLE_WORLD_SIZE", world},
+      {"TORCHELASTIC_RUN_ID", options.job_id},
+      {"TORCHELASTIC_RESTART_COUNT", text(plan.restart_count)},
+      {"TORCHELASTIC_MAX_RESTARTS", text(options.max_restarts)},
+      {"SMOE_JOB_ID", options.job_id},
+      {"SMOE_THREADS", threads},
+  };
+  if (!::getenv("OMP_NUM_THREADS")) variables["OMP_NUM_THREADS"] = threads;
+  if (plan.endpoint.empty()) return variables;
+  const std::size_t colon = plan.endpoint.rfind(':');
+  variables["MASTER_ADDR"] = plan.endpoint.substr(0, colon);
+  variables["MASTER_PORT"] = plan.endpoint.substr(colon + 1);
+  variables["SMOE_RDZV_ENDPOINT"] = plan.endpoint;
+  variables["SMOE_RDZV_SERVED"] = "1";
+  return variables;
+}
+
+LocalRanks::LocalRanks(PollLoop& loop, Console& console, const LaunchOptions& options,
+                       const StartPlan& plan)
+    : loop_(loop), console_(console), options_(options), plan_(plan) {
+  for (int i = 0; i < options.num_local_ranks; ++i) start(i);
+}
+
+LocalRanks::~LocalRanks() {
+  if (!group_.end())
+    console_.say("some processes do not end, not even by SIGKILL; the system holds them");
+  for (Rank& rank : ranks_)
+    if (rank.output) rank.output->finish();
+}
+
+void LocalRanks::start(int local_rank) {
+  ProgramCall call{options_.program, options_.arguments,
+                   rank_variables(options_, plan_, local_rank)};
+  if (plan_.restart_count > 0)
+    call.arguments.insert(call.arguments.end(), options_.restart_arguments.begin(),
+                          options_.restart_arguments.end());
+  const int number = plan_.first_rank + local_rank;
+  const StreamPair tee = options_.tee.of(local_rank);
+  const StreamPair hidden = options_.redirects.of(local_rank);
+  const std::string log =
+      options_.log_folder.empty() ? "" : concat(options_.log_folder, "/rank-", number, ".log");
+  Child child = group_.start(call);
+  Rank& rank = ranks_.emplace_back();
+  rank.local_rank = local_rank;
+  rank.pid = child.pid;
+  ++num_running_;
+  rank.output.emplace(loop_, console_,
+                      RankOutput::Options{number, log, options_.max_log_bytes,
+                                          shown(number, tee.output, hidden.output),
+                                          shown(number, tee.error, hidden.error)},
+                      child);
+}
+
+LocalRanks::Rank* LocalRanks::find(pid_t pid) {
+  const auto found =
+      std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == pid; });
+  return found == ranks_.end() ? nullptr : &*found;
+}
+
+std::vector<LocalRanks::Ended> LocalRanks::collect() {
+  std::vector<Ended> ended;
+  int status = 0;
+  while (const pid_t pid = ::waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) {
+    if (pid < 0) break;
+    Rank* rank = find(pid);
+    if (!rank) continue;  // an orphan of a rank's, or the guard
+    if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
+      note_stop(*rank, status);
+      continue;
+    }
+    rank->ending = Ending::of_status(status);
+    rank->output->take_rest();
+    --num_running_;
+    ended.push_back({plan_.first_rank + rank->local_rank, *rank->ending});
+  }
+  std::sort(ended.begin(), ended.end(), [](const Ended& a, const Ended& b) {
+    return a.ending.by_signal != b.ending.by_signal ? a.ending.by_signal : a.rank < b.rank;
+  });
+  return ended;
+}
+
+void LocalRanks::note_stop(const Rank& rank, int status) const {
+  const int number = plan_.first_rank + rank.local_rank;
+  if (WIFSTOPPED(status))
+    console_.say(concat("rank ", number, " (pid ", rank.pid, ") was stopped by ",
+                        name_of_signal(WSTOPSIG(status)),
+                        "; the others wait for it until their deadline passes"));
+  else
+    console_.say(concat("rank ", number, " (pid ", rank.pid, ") goes on"));
+}
+
+std::string LocalRanks::running_names() const {
+  std::string names;
+  int left = num_running_;
+  for (const Rank& rank : ranks_) {
+    if (rank.ending) continue;
+    names += std::to_string(plan_.first_rank + rank.local_rank);
+    if (--left > 0) names += left == 1 ? " and " : ", ";
+  }
+  return names;
+}
+
+RankFailure LocalRanks::failure_of(const Ended& ended) const {
+  const int local_rank = ended.rank - plan_.first_rank;
+  const auto rank = std::find_if(ranks_.begin(), ranks_.end(),
+                                 [&](const Rank& r) { return r.local_rank == local_rank; });
+  SMOE_INTERNAL_CHECK(rank != ranks_.end(), "launch: there is no rank ", ended.rank);
+  return {ended.rank,
+          local_rank,
+          host_name(),
+          rank->pid,
+          ended.ending,
+          rank->output->error_line(),
+          rank->output->log_path(),
+          rank->output->last_lines().lines()};
+}
+
+void LocalRanks::send(int signal) const {
+  for (const Rank& rank : ranks_)
+    if (!rank.ending) ::kill(rank.pid, signal);
+}
+
+void LocalRanks::kill() const {
+  send(SIGKILL);
+  group_.kill();
+}
+
+}  // namespace smoe
