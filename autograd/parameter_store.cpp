@@ -133,10 +133,12 @@ void ParameterStore::begin_step() {
 }
 
 void ParameterStore::finish_gradients() {
-  for (Parameter* parameter : parameters_)
-    if (parameter->claim_gradient() == 0)
-      kernels::fill(launch(),
-                    {parameter->gradient_.data(), options_.master, parameter->numel(), 0.0});
+  for (Parameter* parameter : parameters_) zero_if_unwritten(*parameter);
+}
+
+void ParameterStore::zero_if_unwritten(Parameter& parameter) {
+  if (parameter.claim_gradient() == 0)
+    kernels::fill(launch(), {parameter.gradient_.data(), options_.master, parameter.numel(), 0.0});
 }
 
 void ParameterStore::refresh_compute() {
@@ -153,18 +155,27 @@ void ParameterStore::visit_arena(StateVisitor& visitor, std::string_view prefix,
                                  const Tensor& arena) const {
   SMOE_CHECK(arena.shape() == master_.shape(), "parameter_store: an arena must be ",
              master_.shape(), "; got ", arena.shape());
+  for_each_part([&](const ParameterPart& part, std::int64_t offset) {
+    Tensor view = arena.view(offset, part.shape);
+    visitor.tensor(concat(prefix, part.name), view);
+  });
+}
+
+void ParameterStore::for_each_part(
+    const std::function<void(const ParameterPart&, std::int64_t)>& f) const {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     std::int64_t offset = offsets_[i];
     for (const ParameterPart& part : parameters_[i]->parts()) {
-      Tensor view = arena.view(offset, part.shape);
-      visitor.tensor(concat(prefix, part.name), view);
+      f(part, offset);
       offset += part.shape.numel();
     }
   }
 }
 
 void ParameterStore::gradient_complete(Parameter& parameter) {
-  if (is_last_micro_batch_ && hook_) hook_(parameter);
+  if (!is_last_micro_batch_ || !hook_) return;
+  zero_if_unwritten(parameter);
+  hook_(parameter);
 }
 
 }  // namespace smoe

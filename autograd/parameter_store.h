@@ -55,7 +55,7 @@ class ParameterStore {
   /// Says whether the next backward is the step's last; only then do hooks fire.
   void set_last_micro_batch(bool last) { is_last_micro_batch_ = last; }
   /// `hook(parameter)` is called by the step's last backward as soon as nothing more will be added
-  /// to that parameter's gradient.
+  /// to that parameter's gradient; what nobody wrote is zero then.
   void set_gradient_hook(GradientHook hook) { hook_ = std::move(hook); }
   /// Ends a step: gradients nobody wrote become zero.
   void finish_gradients();
@@ -64,6 +64,8 @@ class ParameterStore {
   /// The master weights, part by part under the parts' names. After loading, call
   /// refresh_compute().
   void visit_state(StateVisitor& visitor);
+  /// Calls f(part, first element in the arenas) for all parts of all parameters, in arena order.
+  void for_each_part(const std::function<void(const ParameterPart&, std::int64_t)>& f) const;
   /// Shows another arena of the same layout (an optimizer's moments) part by part as `prefix` +
   /// name.
   void visit_arena(StateVisitor& visitor, std::string_view prefix, const Tensor& arena) const;
@@ -73,6 +75,7 @@ class ParameterStore {
   void place();
   void initialize(std::uint64_t seed);
   void gradient_complete(Parameter& parameter);
+  void zero_if_unwritten(Parameter& parameter);
 
   std::vector<Parameter*> parameters_;
   std::vector<std::int64_t> offsets_;

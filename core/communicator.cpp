@@ -41,8 +41,9 @@ Part part_of(std::int64_t numel, int rank, int world_size) {
   return {begin, std::min(begin + step, numel)};
 }
 
-std::unique_ptr<Communicator> single_communicator() {
-  return std::make_unique<SingleCommunicator>();
+Communicator& single_communicator() {
+  static SingleCommunicator communicator;
+  return communicator;
 }
 
 }  // namespace smoe

@@ -63,8 +63,8 @@ class Communicator {
   virtual void cancel() = 0;
 };
 
-/// For a job of one rank, which has nothing to do.
-std::unique_ptr<Communicator> single_communicator();
+/// That of a job of one rank, which has nothing to do.
+Communicator& single_communicator();
 
 /// For ranks on CPUs, over TCP by way of Gloo. All ranks must call it; `store` is where they find
 /// each other. The timeout bounds finding each other as well, and holds until set_timeout.

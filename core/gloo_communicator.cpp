@@ -113,6 +113,7 @@ struct Span {
   char* data;
   std::int64_t bytes;
 };
+constexpr Span kNothing{nullptr, 0};
 
 class GlooCommunicator final : public Communicator {
  public:
@@ -131,7 +132,6 @@ class GlooCommunicator final : public Communicator {
     }
     changed_.notify_all();
     thread_.join();
-    context_->closeConnections();
   }
 
   int rank() const override { return rank_; }
@@ -158,6 +158,7 @@ class GlooCommunicator final : public Communicator {
     SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
                " of ", world_size_);
     return queue("broadcast", [=, this] {
+      if (values.bytes() <= kSmallBytes) return send_all(values, root);
       scatter_parts(values, root);
       gather_parts(values);
     });
@@ -361,8 +362,13 @@ class GlooCommunicator final : public Communicator {
              [&](int rank) { return part_bytes(values, rank); });
   }
 
+  void send_all(const Tensor& values, int root) {
+    const Span all{static_cast<char*>(values.data()), values.bytes()};
+    exchange([&](int) { return rank_ == root ? all : kNothing; },
+             [&](int rank) { return rank == root ? all : kNothing; });
+  }
+
   void scatter_parts(const Tensor& values, int root) {
-    constexpr Span kNothing{nullptr, 0};
     exchange([&](int rank) { return rank_ == root ? part_bytes(values, rank) : kNothing; },
              [&](int rank) { return rank == root ? part_bytes(values, rank_) : kNothing; });
   }

@@ -1,5 +1,7 @@
 #include "optim/adamw.h"
 
+#include <algorithm>
+
 #include "core/device.h"
 
 namespace smoe {
@@ -14,15 +16,29 @@ void check_config(const OptimConfig& config) {
              config.weight_decay);
 }
 
+/// The store's ranges within a piece of its arenas, with offsets from the piece's start.
+std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Part& piece,
+                                           const OptimConfig& config) {
+  std::vector<kernels::AdamwRange> ranges;
+  for (const ParameterStore::Range& range : store.ranges()) {
+    const std::int64_t begin = std::max(range.offset, piece.begin);
+    const std::int64_t end = std::min(range.offset + range.numel, piece.end);
+    if (begin < end)
+      ranges.push_back(
+          {begin - piece.begin, end - begin, range.decays ? config.weight_decay : 0.0});
+  }
+  return ranges;
+}
+
 }  // namespace
 
-AdamW::AdamW(ParameterStore& store, const OptimConfig& config) : store_(store), config_(config) {
+AdamW::AdamW(ParameterStore& store, const OptimConfig& config, Shards shards)
+    : store_(store), config_(config), shards_(std::move(shards)) {
   check_config(config);
-  for (const ParameterStore::Range& range : store.ranges())
-    ranges_.push_back({range.offset, range.numel, range.decays ? config.weight_decay : 0.0});
-  const Tensor& master = store.master();
-  m_ = Tensor::zeros(master.shape(), master.dtype(), Category::optimizer);
-  v_ = Tensor::zeros(master.shape(), master.dtype(), Category::optimizer);
+  for (const Part& piece : shards_.own()) ranges_.push_back(ranges_in(store, piece, config));
+  const DType dtype = store.master().dtype();
+  m_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);
+  v_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);
 }
 
 void AdamW::step(double lr, std::int64_t step_number, const Tensor& gradient_scale) {
@@ -33,26 +49,38 @@ void AdamW::step(double lr, std::int64_t step_number, const Tensor& gradient_sca
              gradient_scale.shape());
   const Tensor& master = store_.master();
   const Tensor& compute = store_.compute();
-  kernels::adamw(
-      launch(),
-      {.master = master.data(),
-       .gradient = store_.gradient().data(),
-       .m = m_.data(),
-       .v = v_.data(),
-       .dtype = master.dtype(),
-       .compute_bf16 = compute.shares_storage(master) ? nullptr : compute.data(),
-       .ranges = ranges_,
-       .lr = lr,
-       .beta1 = config_.beta1,
-       .beta2 = config_.beta2,
-       .epsilon = config_.epsilon,
-       .step = step_number,
-       .gradient_scale = gradient_scale.defined() ? gradient_scale.data_as<double>() : nullptr});
+  const bool has_compute = !compute.shares_storage(master);
+  std::int64_t at = 0;  // of the piece in the moments
+  for (std::size_t i = 0; i < ranges_.size(); ++i) {
+    const auto [begin, end] = shards_.own()[i];
+    const auto of_arena = [&](const Tensor& arena) {
+      return arena.view(begin, {end - begin}).data();
+    };
+    const auto of_moment = [&](const Tensor& moment) {
+      return moment.view(at, {end - begin}).data();
+    };
+    kernels::adamw(
+        launch(),
+        {.master = of_arena(master),
+         .gradient = of_arena(store_.gradient()),
+         .m = of_moment(m_),
+         .v = of_moment(v_),
+         .dtype = master.dtype(),
+         .compute_bf16 = has_compute ? of_arena(compute) : nullptr,
+         .ranges = ranges_[i],
+         .lr = lr,
+         .beta1 = config_.beta1,
+         .beta2 = config_.beta2,
+         .epsilon = config_.epsilon,
+         .step = step_number,
+         .gradient_scale = gradient_scale.defined() ? gradient_scale.data_as<double>() : nullptr});
+    at += end - begin;
+  }
 }
 
 void AdamW::visit_state(StateVisitor& visitor) {
-  store_.visit_arena(visitor, "optimizer.m/", m_);
-  store_.visit_arena(visitor, "optimizer.v/", v_);
+  shards_.visit(visitor, "optimizer.m/", store_, m_);
+  shards_.visit(visitor, "optimizer.v/", store_, v_);
 }
 
 }  // namespace smoe

@@ -11,9 +11,15 @@ struct GradientClip {
                        ///< AdamW::step multiplies the gradient by
 };
 
-/// The norm of the store's gradient arena and the factor that clips it to `max_norm`; 0 turns
-/// clipping off. The gradient itself is left as it is. The sum is kept in double in a fixed order.
-/// Throws: UsageError for a negative or non-finite max_norm.
+/// f64 [1] on the device: the sum of the squares of all elements, f32 or f64, kept in double in a
+/// fixed order.
+Tensor sum_of_squares(const Tensor& values);
+
+/// The norm whose square `squares` (f64 [1]) is, and the factor that clips a gradient of that norm
+/// to `max_norm`; 0 turns clipping off. Throws: UsageError for a negative or non-finite max_norm.
+GradientClip clip_to(const Tensor& squares, double max_norm);
+
+/// As clip_to for the norm of the store's gradient arena. The gradient itself is left as it is.
 GradientClip clip_gradient(const ParameterStore& store, double max_norm);
 
 }  // namespace smoe

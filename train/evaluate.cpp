@@ -39,15 +39,22 @@ Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptio
     total += static_cast<std::int64_t>(part.positions.size()) * part.length;
 
   Evaluation result;
-  for (const EvalBatch& part : parts) {
+  const std::size_t first = options.ranks ? options.ranks->rank() : 0;
+  const std::size_t stride = options.ranks ? options.ranks->world_size() : 1;
+  std::vector<double> nats(parts.size());  // each in its own place: one order for any ranks
+  for (std::size_t i = first; i < parts.size(); i += stride) {
+    const EvalBatch& part = parts[i];
     const Batch batch = read_batch(set, Split::validation, part.positions, part.length);
     const ModelLosses losses =
         model.losses(batch.token_ids, batch.targets, 1, 0,
                      {.batch = batch.num_sequences, .seq_len = batch.seq_len});
-    result.nats += losses.cross_entropy.data().item();
+    nats[i] = losses.cross_entropy.data().item();
     result.tokens += batch.num_tokens();
     if (on_evaluated) on_evaluated(result.tokens, total);
   }
+  if (options.ranks) options.ranks->sum(nats);
+  for (const double part : nats) result.nats += part;
+  result.tokens = total;
   result.bytes = static_cast<double>(set.num_bytes(Split::validation)) *
                  static_cast<double>(result.tokens) / static_cast<double>(num_tokens - 1);
   result.seconds = std::chrono::duration<double>(Clock::now() - start).count();

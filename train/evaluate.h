@@ -4,13 +4,15 @@
 
 #include "layers/transformer.h"
 #include "train/data/token_set.h"
+#include "train/data_parallel.h"
 
 namespace smoe {
 
 struct EvaluateOptions {
   std::int64_t seq_len = 0;  ///< tokens of a window; each is predicted from those before it there
-  std::int64_t micro_batch = 0;  ///< windows at a time
-  std::int64_t max_batches = 0;  ///< evenly spread over the split; 0: all of it
+  std::int64_t micro_batch = 0;         ///< windows at a time
+  std::int64_t max_batches = 0;         ///< evenly spread over the split; 0: all of it
+  const DataParallel* ranks = nullptr;  ///< who share the work and all get the result; null: none
 };
 
 struct Evaluation {

@@ -8,7 +8,9 @@
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
+#include "train/replicas.h"
 #include "train/report/format.h"
+#include "train/run_facts.h"
 
 namespace smoe {
 namespace {
@@ -26,25 +28,43 @@ Config resolved(Config config, const TrainingData& training) {
   return config;
 }
 
+/// Looks at nothing.
+class NoVisitor final : public StateVisitor {
+ public:
+  void tensor(std::string_view, Tensor&) override {}
+  void integer(std::string_view, std::int64_t&) override {}
+  void real(std::string_view, double&) override {}
+};
+
 }  // namespace
 
-Run::Run(const Config& config)
-    : training_(TrainingData::open(config.data)),
+Run::Run(const Config& config, Ranks& ranks)
+    : ranks_(ranks),
+      training_(TrainingData::open(config.data)),
       config_(resolved(config, training_)),
       validation_(open_validation_sets(config.data)),
-      folder_(config.run.folder(), config.checkpoint.resume),
-      reports_(folder_, config_),
-      trainer_(config_, training_),
+      paths_(config.run.folder()),
+      trainer_(config_, training_, join()),
       checkpoints_(
-          {folder_.checkpoints_path(), config.checkpoint.keep, config.checkpoint.keep_every},
+          {paths_.checkpoints_path(), config.checkpoint.keep, config.checkpoint.keep_every},
           [this](const std::string& line) { say(line); }) {
   SMOE_CHECK(config_.train.eval_every == 0 || !validation_.empty(), "train.eval_every: ",
              config.data.validation.empty() ? training_.summary() : config.data.validation,
              " has no validation text; set it to 0");
   kernels::set_attention_policy({.deterministic = config_.train.deterministic});
-  check_same_config();
+  if (ranks_.is_first()) check_same_config();
   describe();
   resume();
+}
+
+/// Claims the folder before the others are met, so that they hear of it when that fails.
+Communicator& Run::join() {
+  if (ranks_.is_first()) {
+    folder_.emplace(config_.run.folder(), config_.checkpoint.resume);
+    reports_.emplace(*folder_, config_);
+  }
+  if (ranks_.are_several()) ranks_.join(run_facts(config_, training_));
+  return ranks_.communicator();
 }
 
 void Run::describe() {
@@ -57,37 +77,54 @@ void Run::describe() {
   say(fmt::format("data    {}: {} training tokens, {} for validation, vocabulary {}",
                   training_.summary(), short_count(training_.num_tokens(Split::train)),
                   short_count(num_tokens(validation_)), m.vocab_size));
-  say(fmt::format("device  {}, {} threads; {} steps of {} tokens",
-                  to_string(current_stream().device()), kernels::cpu::num_threads(),
+  const std::string ranks =
+      ranks_.are_several() ? fmt::format(", {} ranks", ranks_.world_size()) : "";
+  say(fmt::format("device  {}, {} threads{}; {} steps of {} tokens",
+                  to_string(current_stream().device()), kernels::cpu::num_threads(), ranks,
                   config_.train.steps, config_.train.global_batch * config_.train.seq_len));
   const AttentionShape attention{config_.train.micro_batch, config_.train.seq_len, m.num_heads,
                                  m.num_kv_heads, m.head_dim};
   say(fmt::format("kernels attention by {}",
                   kernels::attention_engine(launch(), attention, config_.train.precision)));
-  say(fmt::format("folder  {}", folder_.path()));
+  say(fmt::format("folder  {}", paths_.path()));
 }
 
 // A checkpoint refuses another configuration by its digest; this says which keys differ.
 void Run::check_same_config() const {
-  const bool goes_on = config_.checkpoint.resume == "auto" &&
-                       kind_of(folder_.checkpoints_path()) == PathKind::folder;
-  if (!goes_on || kind_of(folder_.config_path()) != PathKind::file) return;
-  const auto differences = resume_differences(load_config(folder_.config_path()), config_);
-  SMOE_CHECK(differences.empty(), folder_.path(), ": cannot go on with ", differences[0],
+  const bool goes_on =
+      config_.checkpoint.resume == "auto" && kind_of(paths_.checkpoints_path()) == PathKind::folder;
+  if (!goes_on || kind_of(paths_.config_path()) != PathKind::file) return;
+  const auto differences = resume_differences(load_config(paths_.config_path()), config_);
+  SMOE_CHECK(differences.empty(), paths_.path(), ": cannot go on with ", differences[0],
              differences.size() > 1 ? concat(", and ", differences.size() - 1, " more keys") : "",
              "; put it back, or choose another run.name");
 }
 
 void Run::resume() {
-  const auto step = checkpoints_.resume(config_.checkpoint.resume, header(),
-                                        [this](StateVisitor& v) { trainer_.visit_state(v); });
-  if (step) trainer_.state_loaded();
+  const auto step = load(config_.checkpoint.resume);
   if (!step && !config_.train.init_from.empty()) initialize();
   saved_step_ = step.value_or(-1);
-  folder_.write_config(to_yaml(config_));
-  folder_.write_tokenizer(*training_.tokenizer());
-  folder_.write_readme();
-  reports_.begin_after(trainer_.steps_done());
+  if (!ranks_.is_first()) return;
+  folder_->write_config(to_yaml(config_));
+  folder_->write_tokenizer(*training_.tokenizer());
+  folder_->write_readme();
+  reports_->begin_after(trainer_.steps_done());
+}
+
+/// Puts back the state that `checkpoint` stands for, as CheckpointStore::resume. Which is the
+/// newest the first rank says, so that all load the same.
+std::optional<std::int64_t> Run::load(const std::string& checkpoint) {
+  std::string chosen = checkpoint;
+  if (ranks_.are_several() && checkpoint == "auto") {
+    ranks_.expect_long_wait();
+    std::optional<Checkpoint> newest;
+    if (ranks_.is_first()) newest = checkpoints_.newest_intact();
+    chosen = ranks_.from_first(newest ? newest->path() : "none");
+  }
+  const auto step =
+      checkpoints_.resume(chosen, header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  if (step) trainer_.state_loaded();
+  return step;
 }
 
 // Weights mean nothing with another tokenizer. Other keys of the model than its sizes may change,
@@ -105,6 +142,12 @@ void Run::initialize() {
 }
 
 int Run::train() {
+  const int exit_code = train_to_the_end();
+  ranks_.leave();
+  return exit_code;
+}
+
+int Run::train_to_the_end() {
   if (saved_step_ >= config_.train.steps) {
     say(fmt::format("nothing to do: all {} steps are done", config_.train.steps));
     return 0;
@@ -114,29 +157,33 @@ int Run::train() {
   if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
+    if (is_due(config_.parallel.check_every))
+      check_replicas(ranks_.communicator(),
+                     [this](StateVisitor& v) { trainer_.visit_replicated(v); });
     if (is_due(config_.train.eval_every)) validate();
     if (is_due(config_.checkpoint.every)) save();
-    if (const int signal = signals.received()) {
+    if (const int signal = ranks_.agree_on_signal(signals.received())) {
       save();
       say(fmt::format("stopped by {} after step {}; the same command goes on from here",
                       signal_name(signal), trainer_.steps_done()));
-      reports_.finish();
+      finish();
       return exit_code_of_signal(signal);
     }
   }
   if (!validation_.empty()) validate();
   save();
-  reports_.finish();
+  finish();
   return 0;
 }
 
 void Run::report_start() {
-  reports_.add(StartReport{.step = trainer_.steps_done(),
-                           .steps = config_.train.steps,
-                           .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
-                           .device = to_string(current_stream().device()),
-                           .threads = kernels::cpu::num_threads(),
-                           .version = SMOE_VERSION});
+  report(StartReport{.step = trainer_.steps_done(),
+                     .steps = config_.train.steps,
+                     .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
+                     .device = to_string(current_stream().device()),
+                     .threads = kernels::cpu::num_threads(),
+                     .ranks = ranks_.world_size(),
+                     .version = SMOE_VERSION});
 }
 
 bool Run::is_due(std::int64_t every) const {
@@ -144,22 +191,24 @@ bool Run::is_due(std::int64_t every) const {
 }
 
 void Run::train_step() {
-  StepReport report = trainer_.step();
-  trained_s_ += report.step_s;
-  since_report_s_ += report.step_s;
+  ranks_.begin_step(trainer_.steps_done() + 1);
+  StepReport step = trainer_.step();
+  ranks_.step_took(step.step_s);
+  trained_s_ += step.step_s;
+  since_report_s_ += step.step_s;
   ++steps_since_report_;
   const bool is_last = trainer_.steps_done() == config_.train.steps;
-  if (is_due(config_.log.every) || is_last || report.is_skipped) {
-    report.elapsed_s = trained_s_;
-    report.step_s = since_report_s_ / steps_since_report_;
-    report.tokens_per_s = config_.train.global_batch * config_.train.seq_len / report.step_s;
-    report.mfu = utilisation(report.tokens_per_s);
+  if (is_due(config_.log.every) || is_last || step.is_skipped) {
+    step.elapsed_s = trained_s_;
+    step.step_s = since_report_s_ / steps_since_report_;
+    step.tokens_per_s = config_.train.global_batch * config_.train.seq_len / step.step_s;
+    step.mfu = utilisation(step.tokens_per_s / ranks_.world_size());
     since_report_s_ = 0;
     steps_since_report_ = 0;
-    trainer_.add_details(report);
-    reports_.add(report);
+    trainer_.add_details(step);
+    report(step);
   }
-  if (report.is_skipped) handle_nonfinite();
+  if (step.is_skipped) handle_nonfinite();
 }
 
 double Run::utilisation(double tokens_per_s) const {
@@ -189,28 +238,40 @@ void Run::roll_back() {
   const std::int64_t in_a_row = ++rollbacks_;
   SMOE_CHECK(in_a_row <= config_.train.max_nonfinite, "step ", failed, ": rolled back ",
              in_a_row - 1, " times, the most train.max_nonfinite allows");
-  const auto step =
-      checkpoints_.resume("auto", header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  const auto step = load("auto");
   SMOE_CHECK(step, "step ", failed, ": there is no checkpoint yet to roll back to");
-  trainer_.state_loaded();
   trainer_.skip_data(failed - *step);
-  reports_.begin_after(trainer_.steps_done());
+  if (reports_) reports_->begin_after(trainer_.steps_done());
   say(fmt::format("rolled back from step {} to step {}; the data between are left out", failed,
                   *step));
 }
 
 void Run::validate() {
   if (validated_step_ == trainer_.steps_done()) return;
-  const ValidationReport report = trainer_.validate(validation_);
-  validated_step_ = report.step;
-  reports_.add(report);
+  ranks_.expect_long_wait();
+  const ValidationReport validation = trainer_.validate(validation_);
+  validated_step_ = validation.step;
+  report(validation);
 }
 
 void Run::save() {
   if (saved_step_ == trainer_.steps_done()) return;
-  reports_.sync();
-  checkpoints_.save(header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  ranks_.expect_long_wait();
+  const VisitState visit = [this](StateVisitor& v) { trainer_.visit_state(v); };
+  if (ranks_.is_first()) {
+    reports_->sync();
+    checkpoints_.save(header(), visit);
+    ranks_.publish_saved_step(trainer_.steps_done());
+  } else {
+    NoVisitor others;  // they give what the first rank lacks
+    visit(others);
+  }
+  ranks_.communicator().barrier()->wait();
   saved_step_ = trainer_.steps_done();
+}
+
+void Run::finish() {
+  if (reports_) reports_->finish();
 }
 
 CheckpointHeader Run::header() const {

@@ -1,9 +1,11 @@
 // Run: one training run in its folder: trains to the last step, validates, saves, reports and stops
-// when asked to.
+// when asked to. With several ranks each has a Run, and they go through it together; the first one
+// alone writes the folder and tells what it does.
 #pragma once
 #include <optional>
 
 #include "train/checkpoint/checkpoint_store.h"
+#include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
 #include "train/signals.h"
@@ -14,9 +16,9 @@ namespace smoe {
 class Run {
  public:
   /// Opens data and run folder, builds the model and puts back the checkpoint that
-  /// `checkpoint.resume` asks for. Prints what it does.
-  /// Throws: UsageError, SystemError.
-  explicit Run(const Config& config);
+  /// `checkpoint.resume` asks for. Joins the other ranks, which must outlive the run. Prints what
+  /// it does. Throws: UsageError, SystemError.
+  explicit Run(const Config& config, Ranks& ranks = Ranks::single());
 
   /// Trains until all steps are done or a signal asks to stop, which it does after saving. Returns
   /// the process's exit code: 0, or 128 + signal.
@@ -24,11 +26,20 @@ class Run {
   int train();
 
  private:
-  void say(const std::string& line) { reports_.say(line); }
+  void say(const std::string& line) {
+    if (reports_) reports_->say(line);
+  }
+  void report(const Report& report) {
+    if (reports_) reports_->add(report);
+  }
+  Communicator& join();
+  int train_to_the_end();
+  void finish();
   void describe();
   void report_start();
   void check_same_config() const;
   void resume();
+  std::optional<std::int64_t> load(const std::string& checkpoint);
   void initialize();
   void train_step();
   double utilisation(double tokens_per_s) const;
@@ -39,11 +50,13 @@ class Run {
   CheckpointHeader header() const;
   bool is_due(std::int64_t every) const;
 
+  Ranks& ranks_;
   TrainingData training_;
   Config config_;
   std::vector<ValidationSet> validation_;
-  RunFolder folder_;
-  RunReports reports_;
+  RunPaths paths_;
+  std::optional<RunFolder> folder_;  // of the first rank, like what follows
+  std::optional<RunReports> reports_;
   Trainer trainer_;
   CheckpointStore checkpoints_;
   std::int64_t validated_step_ = -1, saved_step_ = -1;

@@ -23,6 +23,17 @@ const TrainingData& checked(const TrainingData& training, const Config& config) 
   return training;
 }
 
+const Config& checked(const Config& config, int world_size) {
+  const TrainConfig& train = config.train;
+  const std::int64_t unit = train.micro_batch * world_size;
+  const std::int64_t below = train.global_batch / unit * unit;
+  const std::string nearest = below == 0 ? concat(unit) : concat(below, " or ", below + unit);
+  SMOE_CHECK(train.global_batch % unit == 0, "train.global_batch: must be a multiple of ",
+             "train.micro_batch=", train.micro_batch, " times the number of ranks, ", world_size,
+             ", nearest ", nearest, "; got ", train.global_batch);
+  return config;
+}
+
 ParameterStore::Options store_options(const Config& config) {
   const DType compute = config.train.precision;
   return {accumulation_dtype(compute), compute, static_cast<std::uint64_t>(config.run.seed)};
@@ -30,29 +41,30 @@ ParameterStore::Options store_options(const Config& config) {
 
 }  // namespace
 
-Trainer::Trainer(const Config& config, const TrainingData& training)
-    : config_(config),
+Trainer::Trainer(const Config& config, const TrainingData& training, Communicator& ranks)
+    : config_(checked(config, ranks.world_size())),
       sampler_(checked(training, config), config.run.seed, config.train.seq_len,
                config.train.global_batch),
       model_(config.model),
       store_(model_.parameters(), store_options(config)),
-      optimizer_(store_, config.optim) {}
+      parallel_(store_, ranks, config.parallel),
+      optimizer_(store_, config.optim, parallel_.optimizer_shards()) {}
 
 Trainer::Sums Trainer::forward_backward() {
   const std::vector<Sequence> sequences = sampler_.batch(step_ + skipped_data_steps_);
-  const std::int64_t micro_batch = config_.train.micro_batch;
-  const auto num_micro_batches = static_cast<std::int64_t>(sequences.size()) / micro_batch;
+  const std::int64_t micro_batch = config_.train.micro_batch, stride = parallel_.world_size();
   const double loss_scale = 1.0 / (sequences.size() * config_.train.seq_len);
   const TapeScope scope(tape_);
-  std::vector<ModelLosses> micro_losses;  // read when all is queued, so that nothing waits before
+  std::vector<ModelLosses> own_losses;  // read when all is queued, so that nothing waits before
   store_.begin_step();
+  parallel_.begin_step();
   model_.clear_expert_load();
-  for (std::int64_t j = 0; j < num_micro_batches; ++j) {
+  for (std::int64_t j = parallel_.rank(); j < num_micro_batches(); j += stride) {
     const std::span own(sequences.data() + j * micro_batch, micro_batch);
     const Batch batch = read_batch(own, Split::train, config_.train.seq_len);
-    store_.set_last_micro_batch(j + 1 == num_micro_batches);
+    store_.set_last_micro_batch(j + stride >= num_micro_batches());
     const ModelLosses losses =
-        model_.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / num_micro_batches,
+        model_.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / num_micro_batches(),
                       {.batch = micro_batch,
                        .seq_len = config_.train.seq_len,
                        .is_training = true,
@@ -61,24 +73,41 @@ Trainer::Sums Trainer::forward_backward() {
                        .micro_batch = j,
                        .recompute = config_.train.recompute});
     tape_.backward(losses.total);
-    micro_losses.push_back(losses);
+    own_losses.push_back(losses);
   }
   store_.finish_gradients();
+  parallel_.finish_gradients();
+  parallel_.sum(model_.expert_load());
+  parallel_.sum(model_.router_losses());
+  return sums_of(own_losses);
+}
+
+// Each loss has a place of its own, so that they add up in one order whoever they come from.
+Trainer::Sums Trainer::sums_of(const std::vector<ModelLosses>& own_losses) const {
+  std::vector<double> values(3 * num_micro_batches());
+  for (std::size_t i = 0; i < own_losses.size(); ++i) {
+    double* const place = &values[3 * (parallel_.rank() + i * parallel_.world_size())];
+    place[0] = own_losses[i].cross_entropy.data().item();
+    place[1] = own_losses[i].balance.data().item() / num_micro_batches();
+    place[2] = own_losses[i].z.data().item() / num_micro_batches();
+  }
+  parallel_.sum(values);
   Sums sums;
-  for (const ModelLosses& losses : micro_losses) {
-    sums.cross_entropy += losses.cross_entropy.data().item();
-    sums.balance += losses.balance.data().item() / num_micro_batches;
-    sums.z += losses.z.data().item() / num_micro_batches;
+  for (std::size_t i = 0; i < values.size(); i += 3) {
+    sums.cross_entropy += values[i];
+    sums.balance += values[i + 1];
+    sums.z += values[i + 2];
   }
   return sums;
 }
 
 bool Trainer::update(double loss, StepReport& report) {
-  const GradientClip clip = clip_gradient(store_, config_.optim.clip_norm);
+  const GradientClip clip = clip_to(parallel_.sum_of_squares(), config_.optim.clip_norm);
   report.grad_norm = clip.norm.item();
   report.lr = config_.optim.lr * lr_scale(config_.schedule, step_ + 1, config_.train.steps);
   if (!std::isfinite(loss) || !std::isfinite(report.grad_norm)) return false;
   optimizer_.step(report.lr, updates_ + 1, clip.coefficient);
+  parallel_.gather_parameters();
   ++updates_;
   return true;
 }
@@ -107,14 +136,13 @@ StepReport Trainer::step() {
 
 std::vector<LayerReport> Trainer::layer_reports() {
   const std::vector<Tensor> rows = model_.expert_load(), losses = model_.router_losses();
-  const auto num_micro_batches =
-      static_cast<double>(config_.train.global_batch / config_.train.micro_batch);
+  const auto count = static_cast<double>(num_micro_batches());
   std::vector<LayerReport> layers;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     LayerReport layer{.expert_rows = rows[i].to_vector<std::int64_t>()};
     layer.load = expert_load(layer.expert_rows);
-    layer.balance_loss = losses[i].view(0, {1}).item() / num_micro_batches;
-    layer.z_loss = losses[i].view(1, {1}).item() / num_micro_batches;
+    layer.balance_loss = losses[i].view(0, {1}).item() / count;
+    layer.z_loss = losses[i].view(1, {1}).item() / count;
     layers.push_back(std::move(layer));
   }
   return layers;
@@ -137,7 +165,7 @@ ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
   Evaluation sum;
   for (const auto& [name, set] : sets) {
     const Evaluation part =
-        evaluate(model_, set, {train.seq_len, train.micro_batch, train.eval_batches});
+        evaluate(model_, set, {train.seq_len, train.micro_batch, train.eval_batches, &parallel_});
     sum += part;
     if (!name.empty())
       report.sources.push_back({name, part.tokens, part.loss(), part.bits_per_byte()});
@@ -149,13 +177,23 @@ ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
   return report;
 }
 
-void Trainer::visit_state(StateVisitor& visitor) {
+void Trainer::visit_counters(StateVisitor& visitor) {
   visitor.integer("step", step_);
   visitor.integer("updates", updates_);
   visitor.integer("nonfinite_in_a_row", nonfinite_in_a_row_);
   visitor.integer("skipped_data_steps", skipped_data_steps_);
+}
+
+void Trainer::visit_state(StateVisitor& visitor) {
+  visit_counters(visitor);
   visit_model(visitor);
   optimizer_.visit_state(visitor);
+}
+
+void Trainer::visit_replicated(StateVisitor& visitor) {
+  visit_counters(visitor);
+  visit_model(visitor);
+  if (!parallel_.is_sharded()) optimizer_.visit_state(visitor);
 }
 
 void Trainer::visit_model(StateVisitor& visitor) {

@@ -1,25 +1,31 @@
 // Trainer: one optimizer step after another. A step is a list of micro-batches that the config
-// fixes; their gradients add up in the parameter store, then norm, clip and update follow.
+// fixes; their gradients add up in the parameter store, then norm, clip and update follow. With
+// several ranks, micro-batch j is rank j mod R's; all that is decided or told follows from sums
+// over the ranks, so that all decide and tell the same.
 #pragma once
 #include <memory>
 
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
+#include "core/communicator.h"
 #include "core/state.h"
 #include "layers/transformer.h"
 #include "optim/adamw.h"
 #include "train/config/config.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
+#include "train/data_parallel.h"
 #include "train/report/report.h"
 
 namespace smoe {
 
 class Trainer {
  public:
-  /// A model with fresh weights. `training` must outlive the trainer.
-  /// Throws: UsageError when its vocabulary or size does not fit the config.
-  Trainer(const Config& config, const TrainingData& training);
+  /// A model with fresh weights. `training` and `ranks`, all of which train together, must outlive
+  /// the trainer. Throws: UsageError when vocabulary or size of the data, or the number of ranks,
+  /// does not fit the config.
+  Trainer(const Config& config, const TrainingData& training,
+          Communicator& ranks = single_communicator());
 
   /// Trains one step. A step whose loss or gradient norm is not finite leaves weights, moments and
   /// balancing state as they were and is reported as skipped; it counts as a step all the same, so
@@ -38,8 +44,10 @@ class Trainer {
   /// Skipped steps in a row, up to now.
   std::int64_t nonfinite_in_a_row() const { return nonfinite_in_a_row_; }
 
-  /// Everything a later step reads.
+  /// Everything a later step reads. All ranks must visit together.
   void visit_state(StateVisitor& visitor);
+  /// The part of it that is the same on all ranks, each for itself.
+  void visit_replicated(StateVisitor& visitor);
   /// The part of it that is the model: weights and balancing state.
   void visit_model(StateVisitor& visitor);
   /// To be called after a visitor has put state back: brings what follows from it up to date.
@@ -55,13 +63,19 @@ class Trainer {
     double cross_entropy = 0, balance = 0, z = 0;
   };
   Sums forward_backward();
+  Sums sums_of(const std::vector<ModelLosses>& own_losses) const;
   bool update(double loss, StepReport& report);
+  std::int64_t num_micro_batches() const {
+    return config_.train.global_batch / config_.train.micro_batch;
+  }
+  void visit_counters(StateVisitor& visitor);
   std::vector<LayerReport> layer_reports();
 
   Config config_;
   TrainingSampler sampler_;
   Transformer model_;
   ParameterStore store_;
+  DataParallel parallel_;
   AdamW optimizer_;
   Tape tape_;
   std::int64_t step_ = 0;     // steps done

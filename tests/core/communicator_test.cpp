@@ -208,12 +208,12 @@ TEST_CASE("ranks that do not come are not waited for longer than the timeout") {
 }
 
 TEST_CASE("one rank has nothing to wait for") {
-  const auto single = single_communicator();
+  Communicator& single = single_communicator();
   const Tensor values = Tensor::from<float>({1, 2}, {2});
-  single->all_reduce(values)->wait();
-  single->reduce_scatter(values)->wait();
-  single->all_gather(values)->wait();
-  single->broadcast(values, 0)->wait();
-  single->barrier()->wait();
+  single.all_reduce(values)->wait();
+  single.reduce_scatter(values)->wait();
+  single.all_gather(values)->wait();
+  single.broadcast(values, 0)->wait();
+  single.barrier()->wait();
   CHECK(values.to_vector<float>() == std::vector<float>{1, 2});
 }

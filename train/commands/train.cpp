@@ -6,6 +6,7 @@
 #include "core/device.h"
 #include "kernels/threads.h"
 #include "train/commands/commands.h"
+#include "train/launch/rank_environment.h"
 #include "train/run.h"
 
 namespace smoe {
@@ -17,6 +18,19 @@ struct TrainOptions {
   bool print_config = false;
 };
 
+/// As one of several ranks, of which the others hear why this one fails.
+int train_with(Ranks& ranks, const Config& config) {
+  try {
+    return Run(config, ranks).train();
+  } catch (const CommunicationError& error) {
+    throw SystemError(ranks.fail(error.what(), true));
+  } catch (const UsageError& error) {
+    throw UsageError(ranks.fail(error.what(), false));
+  } catch (const std::exception& error) {
+    throw SystemError(ranks.fail(error.what(), false));
+  }
+}
+
 int run_train(const TrainOptions& options) {
   const Config config = load_config(options.config, options.overrides);
   if (options.print_config) {
@@ -26,7 +40,12 @@ int run_train(const TrainOptions& options) {
   const Stream stream(select_device(config.run.device));
   const StreamGuard guard(stream);
   if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
-  return Run(config).train();
+  const RankEnvironment place = read_rank_environment();
+  SMOE_CHECK(place.world_size == 1 || stream.device().type == DeviceType::cpu,
+             "run.device: must be cpu for several ranks; got ", to_string(stream.device()), " for ",
+             place.world_size, " ranks");
+  Ranks ranks(place, config.parallel.timeout_s);
+  return ranks.are_several() ? train_with(ranks, config) : Run(config).train();
 }
 
 }  // namespace

@@ -58,6 +58,14 @@ struct TrainConfig {
   std::int64_t max_nonfinite = 10;  ///< this many in a row end the run, whatever the policy
 };
 
+/// How several ranks train one model. None of it changes what is trained.
+struct ParallelConfig {
+  bool zero = false;               ///< optimizer state is sharded (ZeRO stage 1)
+  std::int64_t bucket_mb = 32;     ///< MiB of gradients that are summed over the ranks at a time
+  std::int64_t check_every = 100;  ///< steps between comparisons of the ranks' state; 0: none
+  std::int64_t timeout_s = 0;      ///< that ranks wait for each other; 0: see Ranks
+};
+
 struct CheckpointConfig {
   std::int64_t every = 0;       ///< steps; 0: only after the last step
   std::int64_t keep = 2;        ///< newest ones that are kept
@@ -77,6 +85,7 @@ struct Config {
   TrainConfig train;
   OptimConfig optim;
   ScheduleConfig schedule;
+  ParallelConfig parallel;
   CheckpointConfig checkpoint;
   LogConfig log;
 };

@@ -84,6 +84,7 @@ const Names<Recompute> kRecomputes = {
 const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
                                           {"stop", NonfinitePolicy::stop},
                                           {"rollback", NonfinitePolicy::rollback}};
+const Names<bool> kZeroStages = {{"0", false}, {"1", true}};
 const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
                                         {"wsd", ScheduleKind::wsd},
                                         {"linear", ScheduleKind::linear},
@@ -108,7 +109,7 @@ void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fie
 
 std::vector<Field> fields_of(Config& config) {
   constexpr Resume kMayChange = Resume::may_change;
-  auto& [run, model, data, train, optim, schedule, checkpoint, log] = config;
+  auto& [run, model, data, train, optim, schedule, parallel, checkpoint, log] = config;
   RouterConfig& router = model.router;
   // clang-format off
   std::vector<Field> fields = {
@@ -166,6 +167,11 @@ std::vector<Field> fields_of(Config& config) {
       {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "linear from 0 to the peak"},
       {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "last learning rate over the peak"},
       {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps"},
+
+      {"parallel.zero", choice(parallel.zero, kZeroStages), kAnything, "1: optimizer state is sharded over the ranks", kMayChange},
+      {"parallel.bucket_mb", &parallel.bucket_mb, from_to(1, 1024), "MiB of gradients summed at a time", kMayChange},
+      {"parallel.check_every", &parallel.check_every, kSizeOrZero, "steps; ranks compare weights; 0: never", kMayChange},
+      {"parallel.timeout_s", &parallel.timeout_s, kSizeOrZero, "s to wait for another rank; 0: by step time", kMayChange},
 
       {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
       {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest ones to keep", kMayChange},

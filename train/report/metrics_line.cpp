@@ -123,6 +123,7 @@ void start_fields(Archive& a, Report& r) {
   a.value("time", r.time);
   a.value("device", r.device);
   a.value("threads", r.threads);
+  a.value("ranks", r.ranks);
   a.value("version", r.version);
 }
 

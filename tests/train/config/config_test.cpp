@@ -96,7 +96,7 @@ TEST_CASE("unknown keys are answered with the nearest known one") {
       {"model.numexperts", "; did you mean model.num_experts?"},
       {"optim.lr.x", kNoHint},
       {"train.remember", kNoHint},
-      {"parallel", kNoHint},
+      {"observability", kNoHint},
       {".", kNoHint},
   };
   for (const auto& [key, hint] : cases)
@@ -165,7 +165,8 @@ TEST_CASE("the digest changes with what decides the trained numbers and nothing 
   for (const char* same :
        {"run.name=other", "run.dir=elsewhere", "run.device=cpu", "run.threads=1", "data.path=x",
         "train.eval_every=5", "checkpoint.every=5", "checkpoint.resume=none", "log.every=1",
-        "train.on_nonfinite=stop", "optim.lr=3e-4", "optim.lr=0.0003"})
+        "parallel.zero=1", "parallel.bucket_mb=3", "train.on_nonfinite=stop", "optim.lr=3e-4",
+        "optim.lr=0.0003"})
     CHECK(digest({same}) == base);
   std::set<std::string> digests{base};
   for (const char* other :

@@ -1,0 +1,197 @@
+// Jobs of several processes of the program itself.
+#include "train/ranks.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/temporary_folder.h"
+#include "tests/train/rank_processes.h"
+#include "tests/train/small_run.h"
+#include "train/report/metrics_file.h"
+#include "train/report/run_folder.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+using Overrides = std::vector<std::string>;
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  std::string path = folder.path() + "/small.yaml";
+
+  Setting() {
+    write_small_token_set(config.data.path);
+    config.train.steps = 40;
+    config.train.global_batch = 8;
+    config.train.precision = DType::f64;
+    config.run.threads = 1;
+    config.parallel.check_every = 3;
+    write_file_atomically(path, to_yaml(config));
+  }
+
+  Overrides arguments(const Overrides& overrides) const {
+    Overrides all = {"train", path};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    return all;
+  }
+  RunPaths paths(const std::string& name) const { return RunPaths(config.run.dir + "/" + name); }
+};
+
+/// The same arguments for all ranks.
+auto same(const Overrides& arguments) {
+  return [=](int) { return arguments; };
+}
+
+bool reaches(const RunPaths& paths, std::int64_t step) {
+  if (kind_of(paths.metrics_path()) != PathKind::file) return false;
+  const std::string metrics = read_file(paths.metrics_path(), 1 << 24);
+  return metrics.find("\"kind\":\"step\",\"step\":" + std::to_string(step) + ",") !=
+         std::string::npos;
+}
+
+void wait_until(const RunPaths& paths, std::int64_t step) {
+  const Deadline deadline = Deadline::in(60);
+  while (!reaches(paths, step)) {
+    REQUIRE_FALSE(deadline.has_passed());
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+/// Losses of all steps, by step.
+std::vector<double> losses(const RunPaths& paths) {
+  std::vector<double> result;
+  read_metrics(paths.metrics_path(), [&](const Report& report) {
+    if (const auto* step = std::get_if<StepReport>(&report)) {
+      CHECK(step->step == static_cast<std::int64_t>(result.size()) + 1);
+      result.push_back(step->loss);
+    }
+  });
+  return result;
+}
+
+std::string final_state(const RunPaths& paths) {
+  return read_file(paths.checkpoints_path() + "/step-00000040/shard-00000.bin", 1 << 24);
+}
+
+const std::vector<int> kAllDone2 = {0, 0}, kAllDone4 = {0, 0, 0, 0};
+
+}  // namespace
+
+TEST_CASE("a run moves from one rank to two, four, and back, and its losses do not care") {
+  const Setting setting;
+  RankProcesses alone(setting.folder.path(), 1, same(setting.arguments({"run.name=alone"})));
+  CHECK(alone.wait(0) == 0);
+  const RunPaths moving = setting.paths("moving");
+  const struct {
+    int world_size;
+    const char* zero;
+    std::int64_t until;
+  } stages[] = {{1, "0", 8}, {2, "1", 16}, {4, "0", 24}, {4, "1", 30}, {1, "1", 40}};
+  for (const auto& [world_size, zero, until] : stages) {
+    CAPTURE(world_size);
+    RankProcesses ranks(
+        setting.folder.path(), world_size,
+        same(setting.arguments({"run.name=moving", std::string("parallel.zero=") + zero})));
+    if (until < 40) {
+      wait_until(moving, until);
+      ranks.send(world_size - 1, SIGUSR1);
+    }
+    for (int rank = 0; rank < world_size; ++rank)
+      CHECK(ranks.wait(rank) == (until < 40 ? 128 + SIGUSR1 : 0));
+    for (int rank = 1; rank < world_size; ++rank) CHECK(ranks.output(rank) == "");
+  }
+  const std::vector<double> a = losses(setting.paths("alone")), b = losses(moving);
+  REQUIRE(a.size() == 40);
+  REQUIRE(b.size() == 40);
+  for (std::size_t i = 0; i < a.size(); ++i) CHECK(std::abs(a[i] - b[i]) <= 1e-12 * a[i]);
+}
+
+TEST_CASE(
+    "two ranks stop by a signal to one of them, and go on to the bits of an undisturbed run") {
+  const Setting setting;
+  const auto run = [&](const std::string& name, const char* zero) {
+    return std::make_unique<RankProcesses>(
+        setting.folder.path(), 2,
+        same(setting.arguments(
+            {"run.name=" + name, std::string("parallel.zero=") + zero, "train.precision=fp32"})));
+  };
+  CHECK(run("whole", "0")->wait_all() == kAllDone2);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const std::string name = "stopped-" + std::to_string(signal);
+    auto stopped = run(name, "1");
+    wait_until(setting.paths(name), 5);
+    stopped->send(1, signal);
+    CHECK(stopped->wait_all() == std::vector<int>{128 + signal, 128 + signal});
+    const std::string saved = stopped->said("saved_step").value_or("none");
+    CHECK(stopped->output(0).find("after step " + saved) != std::string::npos);
+    CHECK(run(name, "1")->wait_all() == kAllDone2);
+    CHECK(final_state(setting.paths(name)) == final_state(setting.paths("whole")));
+  }
+}
+
+TEST_CASE("ranks that do not mean the same run are refused, with key and both values") {
+  const Setting setting;
+  const auto start = Deadline::Clock::now();
+  RankProcesses ranks(setting.folder.path(), 4, [&](int rank) {
+    return setting.arguments({rank == 2 ? "optim.lr=0.5" : "optim.lr=0.25"});
+  });
+  CHECK(ranks.wait_all() == std::vector<int>{2, 2, 2, 2});
+  for (int rank = 0; rank < 4; ++rank)
+    CHECK(ranks.output(rank).find("optim.lr: must be the same on all ranks; rank 0 has 0.25, "
+                                  "rank 2 has 0.5") != std::string::npos);
+  CHECK(Deadline::Clock::now() - start < std::chrono::seconds(10));
+  CHECK(kind_of(setting.paths("small").path()) == PathKind::none);
+}
+
+TEST_CASE("a rank that cannot even begin is heard of by all") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 2, [&](int rank) {
+    return setting.arguments(rank == 1 ? Overrides{"data.path=/no/such.h5"} : Overrides{});
+  });
+  CHECK(ranks.wait_all(20) == std::vector<int>{2, 2});
+  CHECK(ranks.output(0).find("rank 1: ") != std::string::npos);
+  CHECK(ranks.output(0).find("/no/such.h5") != std::string::npos);
+}
+
+TEST_CASE("a rank that is killed is named with the step, and the others end at once") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 4, same(setting.arguments({"train.steps=1000000"})));
+  wait_until(setting.paths("small"), 3);
+  ranks.send(2, SIGKILL);
+  const auto start = Deadline::Clock::now();
+  CHECK(ranks.wait_all(10) == std::vector<int>{1, 1, -SIGKILL, 1});
+  CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
+  for (const int rank : {0, 1, 3}) {
+    CAPTURE(ranks.output(rank));
+    CHECK(ranks.output(rank).find("rank " + std::to_string(rank) + ", step ") != std::string::npos);
+    CHECK(ranks.output(rank).find("lost rank 2") != std::string::npos);
+  }
+}
+
+TEST_CASE("a rank that stands still is named when the time is over") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 2,
+                      same(setting.arguments({"train.steps=1000000", "parallel.timeout_s=2"})));
+  wait_until(setting.paths("small"), 3);
+  ranks.send(1, SIGSTOP);
+  const auto start = Deadline::Clock::now();
+  CHECK(ranks.wait(0, 20) == 1);
+  CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
+  CHECK(ranks.output(0).find("rank 1 did not answer within 2 s") != std::string::npos);
+  ranks.send(1, SIGCONT);
+  CHECK(ranks.wait(1, 20) == 1);
+  CHECK(ranks.output(1).find("stopping, because of rank 0, step ") != std::string::npos);
+}
+
+TEST_CASE("a rank that never comes is named") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 2, [&](int rank) {
+    return rank == 1 ? Overrides{"--version"} : setting.arguments({"parallel.timeout_s=1"});
+  });
+  CHECK(ranks.wait_all(20) == std::vector<int>{1, 0});
+  CHECK(ranks.output(0).find("rank 1 did not come within 1 s") != std::string::npos);
+}

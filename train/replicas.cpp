@@ -1,0 +1,94 @@
+#include "train/replicas.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/digest.h"
+#include "core/host_pieces.h"
+
+namespace smoe {
+namespace {
+
+class Digests final : public StateVisitor {
+ public:
+  void tensor(std::string_view name, Tensor& value) override {
+    Hasher hasher;
+    read_pieces(value, [&](std::int64_t, const void* data, std::int64_t bytes) {
+      hasher.update(data, bytes);
+    });
+    add(name, hasher.digest());
+  }
+  void integer(std::string_view name, std::int64_t& value) override {
+    add(name, digest_of(&value, sizeof value));
+  }
+  void real(std::string_view name, double& value) override {
+    add(name, digest_of(&value, sizeof value));
+  }
+
+  const std::vector<std::string>& names() const { return names_; }
+  const std::vector<std::int64_t>& values() const { return values_; }
+
+ private:
+  void add(std::string_view name, Digest digest) {
+    names_.emplace_back(name);
+    values_.push_back(static_cast<std::int64_t>(digest.low ^ digest.high));
+  }
+
+  std::vector<std::string> names_;
+  std::vector<std::int64_t> values_;  // 64 bits of the digest of each
+};
+
+/// The values of all ranks, [world_size][number of values].
+std::vector<std::int64_t> gathered(Communicator& ranks, const std::vector<std::int64_t>& own) {
+  std::vector<std::int64_t> all(own.size() * ranks.world_size());
+  std::copy(own.begin(), own.end(), all.begin() + own.size() * ranks.rank());
+  const auto numel = static_cast<std::int64_t>(all.size());
+  const Tensor tensor = Tensor::from(all, {numel}, Category::workspace);
+  ranks.all_reduce(tensor)->wait();
+  return tensor.to_vector<std::int64_t>();
+}
+
+bool all_equal(const std::vector<std::int64_t>& values) {
+  return std::all_of(values.begin(), values.end(), [&](auto value) { return value == values[0]; });
+}
+
+/// "rank 2 differs from the others" or, when no value is that of most ranks, that they differ.
+std::string who_differs(const std::vector<std::int64_t>& values) {
+  const auto count = [&](std::int64_t value) {
+    return std::count(values.begin(), values.end(), value);
+  };
+  const std::int64_t usual = *std::max_element(values.begin(), values.end(),
+                                               [&](auto a, auto b) { return count(a) < count(b); });
+  if (2 * count(usual) <= static_cast<std::ptrdiff_t>(values.size()))
+    return values.size() == 2 ? "ranks 0 and 1 differ, and one of them is wrong"
+                              : "the ranks differ, and no value is that of most";
+  std::string wrong;
+  for (std::size_t rank = 0; rank < values.size(); ++rank)
+    if (values[rank] != usual) wrong += concat(wrong.empty() ? "rank " : ", ", rank);
+  return wrong + " differs from the other ranks";
+}
+
+}  // namespace
+
+void check_replicas(Communicator& ranks, const std::function<void(StateVisitor&)>& visit) {
+  if (ranks.world_size() == 1) return;
+  Digests digests;
+  visit(digests);
+  const std::vector<std::int64_t>& own = digests.values();
+  const auto whole = digest_of(own.data(), static_cast<std::int64_t>(own.size() * sizeof own[0]));
+  if (all_equal(gathered(ranks, {static_cast<std::int64_t>(whole.low)}))) return;
+  const std::vector<std::int64_t> all = gathered(ranks, own);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    std::vector<std::int64_t> values;
+    for (int rank = 0; rank < ranks.world_size(); ++rank)
+      values.push_back(all[rank * own.size() + i]);
+    if (all_equal(values)) continue;
+    throw SystemError(concat("replicas: ", digests.names()[i], ": must be the same on all ranks; ",
+                             who_differs(values),
+                             "; suspect the memory of its machine, and go on from a checkpoint"));
+  }
+}
+
+}  // namespace smoe

@@ -1,0 +1,32 @@
+#include "train/run_facts.h"
+
+#include "core/digest.h"
+#include "core/io.h"
+#include "train/config/schema.h"
+
+namespace smoe {
+namespace {
+
+std::string program_digest() {
+  const File program = File::open("/proc/self/exe");
+  std::string block(std::size_t{1} << 20, '\0');
+  Hasher hasher;
+  const auto size = static_cast<std::int64_t>(block.size());
+  for (std::int64_t at = 0, bytes = size; bytes == size; at += bytes) {
+    bytes = program.read_some_at(at, block.data(), size);
+    hasher.update(block.data(), bytes);
+  }
+  return hasher.digest().hex();
+}
+
+}  // namespace
+
+std::vector<Fact> run_facts(const Config& config, const TrainingData& training) {
+  Config copy = config;  // fields_of binds to what it could change
+  std::vector<Fact> facts = {{"the program", SMOE_VERSION " " + program_digest()}};
+  for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.slot)});
+  facts.push_back({"the training data", training.digest().hex()});
+  return facts;
+}
+
+}  // namespace smoe

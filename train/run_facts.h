@@ -1,0 +1,15 @@
+// What all ranks of a run must have in common before they train together.
+#pragma once
+#include <vector>
+
+#include "train/config/config.h"
+#include "train/data/training_data.h"
+#include "train/ranks.h"
+
+namespace smoe {
+
+/// The program, each key of the configuration with its value, and the digest of the data.
+/// Throws: SystemError when the program cannot be read.
+std::vector<Fact> run_facts(const Config& config, const TrainingData& training);
+
+}  // namespace smoe
