@@ -1,24 +1,20 @@
-// Communicator over Gloo's TCP connections, of which it uses sending and receiving alone: its own
-// reductions would add in other orders. One thread runs the operations, one after the other.
+// Communicator over a GlooMesh: Gloo's own reductions would add in other orders. One thread runs
+// the operations, one after the other.
 //
 //   reduce_scatter  everyone sends each rank its part and adds up what it receives, by rank
 //   all_gather      everyone sends its part to everyone
 //   all_reduce      one after the other; for small tensors, everyone sends all it has to everyone
-#include <gloo/rendezvous/context.h>
-#include <gloo/transport/tcp/device.h>
-
 #include <algorithm>
 #include <condition_variable>
-#include <cstdlib>
 #include <deque>
 #include <mutex>
-#include <optional>
 #include <thread>
 #include <vector>
 
 #include "core/base/check.h"
 #include "core/block_signals.h"
 #include "core/communicator.h"
+#include "core/gloo_mesh.h"
 #include "core/ordered_sum.h"
 
 namespace smoe {
@@ -28,44 +24,6 @@ namespace {
 constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
 // Below this the time of an exchange is that of its messages' ways, not of their bytes.
 constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
-
-/// Gloo's view of a store. It throws what the store throws.
-class GlooStore final : public gloo::rendezvous::Store {
- public:
-  GlooStore(RendezvousStore& store, const Deadline& deadline)
-      : store_(store), deadline_(deadline) {}
-  void set(const std::string& key, const std::vector<char>& data) override {
-    store_.set(name(key), {data.data(), data.size()}, deadline_);
-  }
-  std::vector<char> get(const std::string& key) override {
-    const std::string value = store_.get(name(key), deadline_);
-    return {value.begin(), value.end()};
-  }
-  void wait(const std::vector<std::string>& keys) override {
-    for (const std::string& key : keys) store_.get(name(key), deadline_);
-  }
-
- private:
-  static std::string name(const std::string& key) { return "gloo/" + key; }
-  RendezvousStore& store_;
-  Deadline deadline_;
-};
-
-/// Connects all ranks; Gloo from 2023 on wants to share the store.
-template <class Context, class Device>
-void connect_all(Context& context, const std::shared_ptr<GlooStore>& store, Device& device) {
-  if constexpr (requires { context.connectFullMesh(*store, device); })
-    context.connectFullMesh(*store, device);
-  else
-    context.connectFullMesh(store, device);
-}
-
-/// What Gloo says, without the place in its source.
-std::string reason_of(const std::exception& error) {
-  const std::string text = error.what();
-  const std::size_t end = text.find("] ");
-  return text.front() == '[' && end != std::string::npos ? text.substr(end + 2) : text;
-}
 
 /// An operation, from being queued to being done.
 class Task final : public Work {
@@ -108,26 +66,19 @@ class Task final : public Work {
   std::exception_ptr error_;
 };
 
-/// Bytes of a tensor, in whole elements.
-struct Span {
-  char* data;
-  std::int64_t bytes;
-};
-constexpr Span kNothing{nullptr, 0};
-
 class GlooCommunicator final : public Communicator {
  public:
   GlooCommunicator(int rank, int world_size, RendezvousStore& store, double timeout_s)
       : rank_(rank), world_size_(world_size), timeout_s_(timeout_s) {
     const BlockSignals blocked;  // also SIGPIPE, which a dead rank would send
-    connect(store);
+    mesh_ = std::make_unique<GlooMesh>(rank, world_size, store, timeout_s);
     thread_ = std::thread([this] { run(); });
   }
 
   ~GlooCommunicator() override {
     {
       const std::lock_guard lock(mutex_);
-      if (is_busy_ || !queue_.empty()) stop_waiting("the communicator was closed");
+      if (is_busy_ || !queue_.empty()) mesh_->stop("the communicator was closed");
       is_closing_ = true;
     }
     changed_.notify_all();
@@ -182,33 +133,11 @@ class GlooCommunicator final : public Communicator {
     timeout_s_ = seconds;
   }
 
-  void cancel() override {
-    const std::lock_guard lock(mutex_);
-    stop_waiting("cancelled");
-  }
+  void cancel() override { mesh_->stop("cancelled"); }
 
  private:
-  using Buffer = std::unique_ptr<gloo::transport::UnboundBuffer>;
-  /// What goes to or comes from a rank; no bytes: nothing.
-  using SpanOf = std::function<Span(int rank)>;
-
-  void connect(RendezvousStore& store) {
-    gloo::transport::tcp::attr attributes;
-    if (const char* const interface = std::getenv("GLOO_SOCKET_IFNAME"))
-      attributes.iface = interface;
-    else
-      attributes.hostname = store.local_host();
-    try {
-      device_ = gloo::transport::tcp::CreateDevice(attributes);
-      context_ = std::make_shared<gloo::rendezvous::Context>(rank_, world_size_);
-      // Gloo waits for a connection five times as long.
-      context_->setTimeout(std::chrono::milliseconds(static_cast<long>(timeout_s_ * 1000 / 5) + 1));
-      connect_all(*context_, std::make_shared<GlooStore>(store, Deadline::in(timeout_s_)), device_);
-    } catch (const gloo::Exception& error) {
-      throw CommunicationError(concat("communicator: rank ", rank_, " of ", world_size_,
-                                      " cannot connect to the others: ", reason_of(error)));
-    }
-  }
+  using Span = ByteSpan;
+  using SpanOf = GlooMesh::SpanOf;
 
   OrderedSum check(const char* op, const Tensor& values, bool adds) const {
     SMOE_CHECK(values.device().type == DeviceType::cpu, op,
@@ -240,77 +169,12 @@ class GlooCommunicator final : public Communicator {
       task->run();
       lock.lock();
       is_busy_ = false;
-      if (task->failed() && failure_.empty()) failure_ = "an earlier operation failed";
+      if (task->failed()) mesh_->stop("an earlier operation failed");
     }
   }
 
-  /// Lets the thread out of its waits, and into no new ones. Called with the mutex held.
-  void stop_waiting(const char* why) {
-    if (failure_.empty()) failure_ = why;
-    for (const auto& [rank, buffer] : receiving_) buffer->abortWaitRecv();
-    for (const auto& [rank, buffer] : sending_) buffer->abortWaitSend();
-  }
-
-  /// Sends and receives at once, with each other rank what the functions say, and waits for it.
   void exchange(const SpanOf& send, const SpanOf& receive) {
-    try {
-      begin_exchange(send, receive);
-      // This thread alone changes the lists, so that it may read them without the mutex.
-      for (const auto& [rank, buffer] : receiving_) finish(rank, *buffer, &Transfer::waitRecv);
-      for (const auto& [rank, buffer] : sending_) finish(rank, *buffer, &Transfer::waitSend);
-    } catch (...) {
-      end_exchange();
-      throw;
-    }
-    end_exchange();
-  }
-
-  /// From here on Gloo does not touch the memory any more, also that of a transfer that failed.
-  void end_exchange() {
-    const std::lock_guard lock(mutex_);
-    receiving_.clear();
-    sending_.clear();
-  }
-
-  void begin_exchange(const SpanOf& send, const SpanOf& receive) {
-    const std::lock_guard lock(mutex_);
-    if (!failure_.empty()) throw CommunicationError(concat(op_, ": ", failure_));
-    ++slot_;
-    // Ranks begin with the next one each, so that not all turn to the same one at once.
-    for (int i = 1; i < world_size_; ++i) {
-      const int from = (rank_ + world_size_ - i) % world_size_, to = (rank_ + i) % world_size_;
-      if (const Span span = receive(from); span.bytes > 0)
-        receiving_.emplace_back(from, context_->createUnboundBuffer(span.data, span.bytes));
-      if (const Span span = send(to); span.bytes > 0)
-        sending_.emplace_back(to, context_->createUnboundBuffer(span.data, span.bytes));
-    }
-    for (const auto& [rank, buffer] : receiving_)
-      guarded(rank, [&, rank = rank] { buffer->recv(rank, slot_); });
-    for (const auto& [rank, buffer] : sending_)
-      guarded(rank, [&, rank = rank] { buffer->send(rank, slot_); });
-  }
-
-  using Transfer = gloo::transport::UnboundBuffer;
-  using Wait = bool (Transfer::*)(int*, std::chrono::milliseconds);
-  void finish(int rank, Transfer& buffer, Wait wait) {
-    guarded(rank, [&] {
-      const auto left = std::max(deadline_.left(), std::chrono::milliseconds(1));
-      if ((buffer.*wait)(nullptr, left)) return;
-      const std::lock_guard lock(mutex_);
-      throw CommunicationError(concat(op_, ": ", failure_));
-    });
-  }
-
-  template <class F>
-  void guarded(int rank, F&& f) {
-    try {
-      f();
-    } catch (const gloo::Exception& error) {
-      if (deadline_.has_passed())
-        throw CommunicationError(
-            concat(op_, ": rank ", rank, " did not answer within ", deadline_.total_s(), " s"));
-      throw CommunicationError(concat(op_, ": lost rank ", rank, ": ", reason_of(error)));
-    }
+    mesh_->exchange(op_, deadline_, send, receive);
   }
 
   static Span bytes_of(const Tensor& values, std::int64_t begin, std::int64_t end) {
@@ -364,18 +228,17 @@ class GlooCommunicator final : public Communicator {
 
   void send_all(const Tensor& values, int root) {
     const Span all{static_cast<char*>(values.data()), values.bytes()};
-    exchange([&](int) { return rank_ == root ? all : kNothing; },
-             [&](int rank) { return rank == root ? all : kNothing; });
+    exchange([&](int) { return rank_ == root ? all : Span(); },
+             [&](int rank) { return rank == root ? all : Span(); });
   }
 
   void scatter_parts(const Tensor& values, int root) {
-    exchange([&](int rank) { return rank_ == root ? part_bytes(values, rank) : kNothing; },
-             [&](int rank) { return rank == root ? part_bytes(values, rank_) : kNothing; });
+    exchange([&](int rank) { return rank_ == root ? part_bytes(values, rank) : Span(); },
+             [&](int rank) { return rank == root ? part_bytes(values, rank_) : Span(); });
   }
 
   const int rank_, world_size_;
-  std::shared_ptr<gloo::transport::Device> device_;
-  std::shared_ptr<gloo::rendezvous::Context> context_;
+  std::unique_ptr<GlooMesh> mesh_;
   std::thread thread_;
 
   std::mutex mutex_;  // of all below that other threads touch
@@ -383,13 +246,10 @@ class GlooCommunicator final : public Communicator {
   std::deque<std::shared_ptr<Task>> queue_;
   double timeout_s_;
   bool is_closing_ = false, is_busy_ = false;
-  std::string failure_;  // why no operation can be done any more; empty: they can
-  std::vector<std::pair<int, Buffer>> receiving_, sending_;  // of the exchange under way
 
   // Of the thread alone.
   const char* op_ = "";
   Deadline deadline_;
-  std::uint64_t slot_ = 0;
   std::vector<char> staging_;
 };
 

@@ -28,14 +28,6 @@ Config resolved(Config config, const TrainingData& training) {
   return config;
 }
 
-/// Looks at nothing.
-class NoVisitor final : public StateVisitor {
- public:
-  void tensor(std::string_view, Tensor&) override {}
-  void integer(std::string_view, std::int64_t&) override {}
-  void real(std::string_view, double&) override {}
-};
-
 }  // namespace
 
 Run::Run(const Config& config, Ranks& ranks)
@@ -121,8 +113,15 @@ std::optional<std::int64_t> Run::load(const std::string& checkpoint) {
     if (ranks_.is_first()) newest = checkpoints_.newest_intact();
     chosen = ranks_.from_first(newest ? newest->path() : "none");
   }
-  const auto step =
-      checkpoints_.resume(chosen, header(), [this](StateVisitor& v) { trainer_.visit_state(v); });
+  const VisitState visit = [this](StateVisitor& v) { trainer_.visit_state(v); };
+  std::optional<std::int64_t> step;
+  if (ranks_.is_first()) {
+    step = checkpoints_.resume(chosen, header(), visit);
+  } else if (chosen != "none") {  // what the first rank finds fit
+    const Checkpoint theirs(chosen);
+    theirs.load(visit);
+    step = theirs.manifest().step;
+  }
   if (step) trainer_.state_loaded();
   return step;
 }
@@ -257,17 +256,19 @@ void Run::validate() {
 void Run::save() {
   if (saved_step_ == trainer_.steps_done()) return;
   ranks_.expect_long_wait();
-  const VisitState visit = [this](StateVisitor& v) { trainer_.visit_state(v); };
-  if (ranks_.is_first()) {
-    reports_->sync();
-    checkpoints_.save(header(), visit);
-    ranks_.publish_saved_step(trainer_.steps_done());
-  } else {
-    NoVisitor others;  // they give what the first rank lacks
-    visit(others);
-  }
+  if (ranks_.is_first()) reports_->sync();
+  if (ranks_.is_first() || trainer_.is_sharded())
+    checkpoints_.save(
+        header(), [this](StateVisitor& v) { trainer_.visit_state(v); }, writers());
+  if (ranks_.is_first()) ranks_.publish_saved_step(trainer_.steps_done());
   ranks_.communicator().barrier()->wait();
   saved_step_ = trainer_.steps_done();
+}
+
+/// The first rank alone where it has everything, else all.
+ShardWriters Run::writers() {
+  if (!trainer_.is_sharded()) return {};
+  return {ranks_.rank(), ranks_.world_size(), [this] { ranks_.communicator().barrier()->wait(); }};
 }
 
 void Run::finish() {

@@ -47,6 +47,7 @@ class Run {
   void roll_back();
   void validate();
   void save();
+  ShardWriters writers();
   CheckpointHeader header() const;
   bool is_due(std::int64_t every) const;
 

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/fault.h"
+#include "kernels/elementwise.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
 #include "train/evaluate.h"
@@ -87,7 +89,8 @@ Trainer::Sums Trainer::sums_of(const std::vector<ModelLosses>& own_losses) const
   std::vector<double> values(3 * num_micro_batches());
   for (std::size_t i = 0; i < own_losses.size(); ++i) {
     double* const place = &values[3 * (parallel_.rank() + i * parallel_.world_size())];
-    place[0] = own_losses[i].cross_entropy.data().item();
+    const bool fails = fault_point("loss").error != 0;  // as bad data or a bad kernel would
+    place[0] = fails ? std::nan("") : own_losses[i].cross_entropy.data().item();
     place[1] = own_losses[i].balance.data().item() / num_micro_batches();
     place[2] = own_losses[i].z.data().item() / num_micro_batches();
   }
@@ -115,6 +118,8 @@ bool Trainer::update(double loss, StepReport& report) {
 StepReport Trainer::step() {
   const Clock::time_point start = Clock::now();
   StepReport report;
+  if (fault_point("weight").error != 0)  // as a flipped bit would
+    kernels::fill(launch(), {store_.master().data(), store_.master().dtype(), 1, 0.5});
   const Sums sums = forward_backward();
   const bool updated = update(sums.cross_entropy + sums.balance + sums.z, report);
   if (updated) model_.balance_experts();

@@ -44,8 +44,10 @@ class Trainer {
   /// Skipped steps in a row, up to now.
   std::int64_t nonfinite_in_a_row() const { return nonfinite_in_a_row_; }
 
-  /// Everything a later step reads. All ranks must visit together.
+  /// Everything a later step reads.
   void visit_state(StateVisitor& visitor);
+  /// Whether a part of it is on other ranks, so that visiting takes all.
+  bool is_sharded() const { return parallel_.is_sharded(); }
   /// The part of it that is the same on all ranks, each for itself.
   void visit_replicated(StateVisitor& visitor);
   /// The part of it that is the model: weights and balancing state.

@@ -21,11 +21,16 @@ namespace smoe::test {
 
 class RankProcesses {
  public:
-  /// Starts `smoe arguments_of(rank)` for each rank; what it prints goes to files in `folder`.
-  RankProcesses(const std::string& folder, int world_size,
-                const std::function<std::vector<std::string>(int rank)>& arguments_of)
+  using TextsOf = std::function<std::vector<std::string>(int rank)>;
+
+  /// Starts `smoe arguments_of(rank)` for each rank, with variables like "NAME=value" beside those
+  /// of a launcher; what it prints goes to files in `folder`.
+  RankProcesses(
+      const std::string& folder, int world_size, const TextsOf& arguments_of,
+      const TextsOf& variables_of = [](int) { return std::vector<std::string>(); })
       : folder_(folder), server_({.job_id = "test"}) {
-    for (int rank = 0; rank < world_size; ++rank) start(rank, world_size, arguments_of(rank));
+    for (int rank = 0; rank < world_size; ++rank)
+      start(rank, world_size, arguments_of(rank), variables_of(rank));
   }
   ~RankProcesses() {
     for (Rank& rank : ranks_)
@@ -73,18 +78,16 @@ class RankProcesses {
     return folder_ + "/rank-" + std::to_string(rank) + ".txt";
   }
 
-  void start(int rank, int world_size, std::vector<std::string> arguments) {
+  void start(int rank, int world_size, std::vector<std::string> arguments,
+             std::vector<std::string> variables) {
     const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
     arguments.insert(arguments.begin(), program.string());
     const std::string n = std::to_string(world_size), r = std::to_string(rank);
-    std::vector<std::string> variables = {
-        "RANK=" + r,
-        "WORLD_SIZE=" + n,
-        "LOCAL_RANK=" + r,
-        "LOCAL_WORLD_SIZE=" + n,
-        "SMOE_RDZV_ENDPOINT=127.0.0.1:" + std::to_string(server_.port()),
-        "SMOE_RDZV_SERVED=1",
-        "SMOE_JOB_ID=test"};
+    for (const std::string& variable :
+         {"RANK=" + r, "WORLD_SIZE=" + n, "LOCAL_RANK=" + r, "LOCAL_WORLD_SIZE=" + n,
+          "SMOE_RDZV_ENDPOINT=127.0.0.1:" + std::to_string(server_.port()),
+          std::string("SMOE_RDZV_SERVED=1"), std::string("SMOE_JOB_ID=test")})
+      variables.push_back(variable);
     for (char** variable = environ; *variable; ++variable) variables.emplace_back(*variable);
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);

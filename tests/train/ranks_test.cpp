@@ -4,10 +4,12 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <map>
 
 #include "tests/support/temporary_folder.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
+#include "train/checkpoint/checkpoint.h"
 #include "train/report/metrics_file.h"
 #include "train/report/run_folder.h"
 
@@ -73,11 +75,21 @@ std::vector<double> losses(const RunPaths& paths) {
   return result;
 }
 
-std::string final_state(const RunPaths& paths) {
-  return read_file(paths.checkpoints_path() + "/step-00000040/shard-00000.bin", 1 << 24);
+/// Digests of all tensors after the last step, by name, whatever files they are in.
+std::map<std::string, std::string> final_state(const RunPaths& paths) {
+  const Checkpoint checkpoint(paths.checkpoints_path() + "/step-00000040");
+  checkpoint.verify();
+  std::map<std::string, std::string> digests;
+  for (const ManifestShard& shard : checkpoint.manifest().shards)
+    for (const ManifestTensor& tensor : shard.tensors) digests[tensor.name] = tensor.digest.hex();
+  return digests;
 }
 
-const std::vector<int> kAllDone2 = {0, 0}, kAllDone4 = {0, 0, 0, 0};
+std::size_t num_shards(const RunPaths& paths) {
+  return Checkpoint(paths.checkpoints_path() + "/step-00000040").manifest().shards.size();
+}
+
+const std::vector<int> kBothDone = {0, 0};
 
 }  // namespace
 
@@ -119,7 +131,8 @@ TEST_CASE(
         same(setting.arguments(
             {"run.name=" + name, std::string("parallel.zero=") + zero, "train.precision=fp32"})));
   };
-  CHECK(run("whole", "0")->wait_all() == kAllDone2);
+  CHECK(run("whole", "0")->wait_all() == kBothDone);
+  CHECK(num_shards(setting.paths("whole")) == 1);
   for (const int signal : {SIGTERM, SIGINT}) {
     const std::string name = "stopped-" + std::to_string(signal);
     auto stopped = run(name, "1");
@@ -128,8 +141,9 @@ TEST_CASE(
     CHECK(stopped->wait_all() == std::vector<int>{128 + signal, 128 + signal});
     const std::string saved = stopped->said("saved_step").value_or("none");
     CHECK(stopped->output(0).find("after step " + saved) != std::string::npos);
-    CHECK(run(name, "1")->wait_all() == kAllDone2);
+    CHECK(run(name, "1")->wait_all() == kBothDone);
     CHECK(final_state(setting.paths(name)) == final_state(setting.paths("whole")));
+    CHECK(num_shards(setting.paths(name)) == 2);
   }
 }
 
@@ -185,6 +199,72 @@ TEST_CASE("a rank that stands still is named when the time is over") {
   ranks.send(1, SIGCONT);
   CHECK(ranks.wait(1, 20) == 1);
   CHECK(ranks.output(1).find("stopping, because of rank 0, step ") != std::string::npos);
+}
+
+TEST_CASE("a fault in a sharded save ends all ranks, says whose, and leaves what was saved") {
+  const Setting setting;
+  const RunPaths paths = setting.paths("small");
+  const Overrides arguments = {"parallel.zero=1", "train.steps=1000000", "checkpoint.every=5",
+                               "checkpoint.keep=1000000"};
+  for (const int faulty : {0, 1}) {
+    CAPTURE(faulty);
+    RankProcesses ranks(setting.folder.path(), 2, same(setting.arguments(arguments)),
+                        [&](int rank) -> std::vector<std::string> {
+                          if (rank == faulty) return {"SMOE_FAULT=write:200:ENOSPC"};
+                          return {};
+                        });
+    CHECK(ranks.wait_all() == std::vector<int>{1, 1});
+    const std::string who = "rank " + std::to_string(faulty) + ", step ";
+    for (int rank = 0; rank < 2; ++rank) CHECK(ranks.output(rank).find(who) != std::string::npos);
+    CHECK(ranks.output(1 - faulty).find("No space left on device") != std::string::npos);
+    std::int64_t newest = -1;
+    for (const FolderEntry& entry : list_folder(paths.checkpoints_path()))
+      if (entry.name.starts_with("step-")) {
+        const Checkpoint checkpoint(paths.checkpoints_path() + "/" + entry.name);
+        checkpoint.verify();
+        newest = checkpoint.manifest().step;
+      }
+    CHECK(std::to_string(newest) == ranks.said("saved_step").value_or("-1"));
+  }
+}
+
+TEST_CASE("a loss that is not finite on one rank counts on all, whatever the policy") {
+  const Setting setting;
+  const auto run = [&](const std::string& policy) {
+    return std::make_unique<RankProcesses>(
+        setting.folder.path(), 2,
+        same(setting.arguments({"run.name=" + policy, "train.on_nonfinite=" + policy,
+                                "checkpoint.every=4", "parallel.zero=1"})),
+        [](int rank) -> std::vector<std::string> {
+          if (rank == 1) return {"SMOE_FAULT=loss:21:EIO"};  // step 11, of two micro-batches each
+          return {};
+        });
+  };
+  const auto skip = run("skip");
+  CHECK(skip->wait_all() == kBothDone);
+  CHECK(skip->output(0).find("step 11/40") != std::string::npos);
+  const auto rollback = run("rollback");
+  CHECK(rollback->wait_all() == kBothDone);
+  CHECK(rollback->output(0).find("rolled back from step 11 to step 8") != std::string::npos);
+  const auto stop = run("stop");
+  CHECK(stop->wait_all() == std::vector<int>{2, 2});
+  for (int rank = 0; rank < 2; ++rank)
+    CHECK(stop->output(rank).find("step 11: loss or gradient norm is not finite") !=
+          std::string::npos);
+  CHECK(stop->said("saved_step") == "11");
+}
+
+TEST_CASE("a weight that changes on one rank ends the run within check_every steps") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 4, same(setting.arguments({})),
+                      [](int rank) -> std::vector<std::string> {
+                        if (rank == 2) return {"SMOE_FAULT=weight:8:EIO"};
+                        return {};
+                      });
+  CHECK(ranks.wait_all() == std::vector<int>{1, 1, 1, 1});
+  for (int rank = 0; rank < 4; ++rank)
+    CHECK(ranks.output(rank).find(", step 9: replicas: ") != std::string::npos);
+  CHECK(ranks.output(0).find("rank 2 differs from the other ranks") != std::string::npos);
 }
 
 TEST_CASE("a rank that never comes is named") {

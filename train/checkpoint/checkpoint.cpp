@@ -28,15 +28,21 @@ class SeenNames {
   std::unordered_set<std::string> names_;
 };
 
-/// Writes tensors to a shard file as they come, and tables of everything to the manifest.
+/// Writes this process's share of the tensors to a shard file as they come, and tables of them to
+/// the manifest; the first writer's has the numbers, too.
 class Writer final : public StateVisitor {
  public:
-  Writer(Manifest& manifest, File& file) : manifest_(manifest), file_(file) {}
+  Writer(Manifest& manifest, File& file, const ShardWriters& writers)
+      : manifest_(manifest), file_(file), index_(writers.index), bytes_of_(writers.count) {}
 
   void tensor(std::string_view name, Tensor& value) override {
+    const std::string own_name = seen_.add(name);
+    // To whoever has least so far: all writers see the same tensors, and choose alike.
+    const auto least = std::min_element(bytes_of_.begin(), bytes_of_.end());
+    *least += value.bytes();
+    if (least - bytes_of_.begin() != index_) return;
     ManifestShard& shard = manifest_.shards.back();
-    ManifestTensor entry{seen_.add(name), value.dtype(), value.shape(),
-                         shard.bytes,     value.bytes(), {}};
+    ManifestTensor entry{own_name, value.dtype(), value.shape(), shard.bytes, value.bytes(), {}};
     Hasher hasher;
     read_pieces(value, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
       file_.write_at(entry.offset + offset, data, bytes);
@@ -47,15 +53,19 @@ class Writer final : public StateVisitor {
     shard.tensors.push_back(std::move(entry));
   }
   void integer(std::string_view name, std::int64_t& value) override {
-    manifest_.integers[seen_.add(name)] = value;
+    const std::string own_name = seen_.add(name);
+    if (index_ == 0) manifest_.integers[own_name] = value;
   }
   void real(std::string_view name, double& value) override {
-    manifest_.reals[seen_.add(name)] = value;
+    const std::string own_name = seen_.add(name);
+    if (index_ == 0) manifest_.reals[own_name] = value;
   }
 
  private:
   Manifest& manifest_;
   File& file_;
+  std::ptrdiff_t index_;
+  std::vector<std::int64_t> bytes_of_;  // each writer's, so far
   SeenNames seen_;
 };
 
@@ -176,11 +186,7 @@ class Reader final : public StateVisitor {
   const std::vector<File>& shards_;
 };
 
-}  // namespace
-
-void write_checkpoint(const std::string& path, const CheckpointHeader& header,
-                      const VisitState& visit) {
-  make_new_folder(path);
+Manifest manifest_of(const CheckpointHeader& header) {
   Manifest manifest;
   manifest.step = header.step;
   manifest.build = "smoe " SMOE_VERSION ", compiler " __VERSION__;
@@ -188,21 +194,55 @@ void write_checkpoint(const std::string& path, const CheckpointHeader& header,
   manifest.config_digest = header.config;
   manifest.data_digest = header.data;
   manifest.shards.push_back({shard_name(0), 0, {}});
+  return manifest;
+}
 
-  File shard = File::create(path + "/" + shard_name(0));
-  Writer writer(manifest, shard);
+void write_shard(const std::string& path, const VisitState& visit, const ShardWriters& writers,
+                 Manifest& manifest) {
+  File shard = File::create(path + "/" + shard_name(writers.index));
+  Writer writer(manifest, shard, writers);
   visit(writer);
   shard.sync();
   shard.close();
+}
 
-  const std::string text = manifest_text(manifest);
+/// Where a writer leaves what it knows of its shard, for the first to make the manifest of: a
+/// manifest of that shard alone.
+std::string table_path(const std::string& path, int index) {
+  return path + "/" + shard_name(index) + ".json";
+}
+
+void write_durably(const std::string& path, const std::string& text) {
   SMOE_CHECK(static_cast<std::int64_t>(text.size()) <= kMaxManifestBytes,
              "checkpoint: a manifest must have at most ", kMaxManifestBytes, " bytes; got ",
              text.size());
-  File file = File::create(path + "/" + kManifestName);
+  File file = File::create(path);
   file.write_at(0, text.data(), static_cast<std::int64_t>(text.size()));
   file.sync();
   file.close();
+}
+
+}  // namespace
+
+void write_checkpoint(const std::string& path, const CheckpointHeader& header,
+                      const VisitState& visit, const ShardWriters& writers) {
+  const bool is_first = writers.index == 0;
+  if (is_first) make_new_folder(path);
+  writers.meet();
+  Manifest manifest = manifest_of(header);
+  write_shard(path, visit, writers, manifest);
+  if (!is_first) write_durably(table_path(path, writers.index), manifest_text(manifest));
+  writers.meet();
+  if (!is_first) return;
+  for (int i = 1; i < writers.count; ++i) {
+    const std::string table = table_path(path, i);
+    Manifest other = parse_manifest(read_file(table, kMaxManifestBytes), table);
+    manifest.shards.push_back(std::move(other.shards.front()));
+    manifest.shards.back().file = shard_name(i);
+    remove_file(table);
+  }
+  manifest.world_size = writers.count;
+  write_durably(path + "/" + kManifestName, manifest_text(manifest));
   sync_folder(path);
 }
 

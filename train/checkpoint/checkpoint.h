@@ -21,12 +21,21 @@ struct CheckpointHeader {
   Digest data{};               ///< of the token set
 };
 
-/// Writes the state to a new folder `path`: shard file, then manifest, all durable in the folder
-/// when it returns. The folder's own name is the caller's to make durable.
-/// Throws: SystemError; UsageError for a name that is not allowed or occurs twice; what visit
-/// throws. The folder is then incomplete.
+/// Who write one checkpoint together: `count` processes, each a shard file with its share of the
+/// tensors, of which number 0 is the first.
+struct ShardWriters {
+  int index = 0;
+  int count = 1;
+  std::function<void()> meet = [] {};  ///< returns when all of them have called it
+};
+
+/// Writes the state to a new folder `path`: shard files, then manifest, all durable in the folder
+/// when it returns. The folder's own name is the caller's to make durable. All writers call it, and
+/// see the same state; of those after the first it returns when their shards are durable.
+/// Throws: SystemError; UsageError for a name that is not allowed or occurs twice; what visit and
+/// meet throw. The folder is then incomplete.
 void write_checkpoint(const std::string& path, const CheckpointHeader& header,
-                      const VisitState& visit);
+                      const VisitState& visit, const ShardWriters& writers = {});
 
 /// A checkpoint on disk, open for reading. Its manifest is checked; tensors are, when they are
 /// read.

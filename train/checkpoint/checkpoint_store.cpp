@@ -83,18 +83,23 @@ std::int64_t CheckpointStore::newest_step() const {
   return found.empty() ? -1 : found[0].step;
 }
 
-std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit) {
+std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit,
+                                  const ShardWriters& writers) {
   SMOE_CHECK(header.step >= 0, "checkpoint: step must not be negative; got ", header.step);
+  const std::string name = checkpoint_name(header.step);
+  const std::string path = options_.folder + "/" + name;
+  const std::string temporary = concat(options_.folder, "/", kTemporary, name);
+  if (writers.index > 0) {
+    write_checkpoint(temporary, header, visit, writers);
+    return path;
+  }
   if (kind_of(options_.folder) == PathKind::none) {
     make_folders(options_.folder);
     sync_folder(parent_of(options_.folder));
   }
   remove_leftovers();
-  const std::string name = checkpoint_name(header.step);
-  const std::string path = options_.folder + "/" + name;
-  const std::string temporary = concat(options_.folder, "/", kTemporary, name);
   try {
-    write_checkpoint(temporary, header, visit);
+    write_checkpoint(temporary, header, visit, writers);
     Checkpoint(temporary).verify();
     remove_future(header.step);
     give_name(temporary, name);

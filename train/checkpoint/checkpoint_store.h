@@ -31,7 +31,10 @@ class CheckpointStore {
   /// removed is logged and tried again by the next save.
   /// Throws: SystemError, UsageError, and what visit throws; all checkpoints of earlier steps are
   /// intact and nothing temporary is left then.
-  std::string save(const CheckpointHeader& header, const VisitState& visit);
+  /// With several `writers` all save together; of those after the first it returns when their
+  /// shards are written, and only the first's is complete then.
+  std::string save(const CheckpointHeader& header, const VisitState& visit,
+                   const ShardWriters& writers = {});
 
   /// Puts back the state that `checkpoint.resume` asks for and returns its step; no value for a new
   /// run. What a dead run left half done is removed. "auto": the checkpoint with the highest step

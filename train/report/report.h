@@ -15,8 +15,8 @@ namespace smoe {
 struct StartReport {
   std::int64_t step = 0;  ///< steps done before it
   std::int64_t steps = 0;
-  std::string time{};    ///< UTC: "2026-03-21T14:05:09Z"
-  std::string device{};  ///< "cpu"
+  std::string time{};        ///< UTC: "2026-03-21T14:05:09Z"
+  std::string device{};      ///< "cpu"
   std::int64_t threads = 0;  ///< of each rank
   std::int64_t ranks = 1;
   std::string version{};  ///< of the program

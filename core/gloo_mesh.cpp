@@ -1,0 +1,181 @@
+#include "core/gloo_mesh.h"
+
+#include <gloo/rendezvous/context.h>
+#include <gloo/transport/tcp/device.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/communicator.h"
+
+namespace smoe {
+namespace {
+
+/// Gloo's view of a store. It throws what the store throws.
+class GlooStore final : public gloo::rendezvous::Store {
+ public:
+  GlooStore(RendezvousStore& store, const Deadline& deadline)
+      : store_(store), deadline_(deadline) {}
+  void set(const std::string& key, const std::vector<char>& data) override {
+    store_.set(name(key), {data.data(), data.size()}, deadline_);
+  }
+  std::vector<char> get(const std::string& key) override {
+    const std::string value = store_.get(name(key), deadline_);
+    return {value.begin(), value.end()};
+  }
+  void wait(const std::vector<std::string>& keys) override {
+    for (const std::string& key : keys) store_.get(name(key), deadline_);
+  }
+
+ private:
+  static std::string name(const std::string& key) { return "gloo/" + key; }
+  RendezvousStore& store_;
+  Deadline deadline_;
+};
+
+/// Connects all ranks; Gloo from 2023 on wants to share the store.
+template <class Context, class Device>
+void connect_all(Context& context, const std::shared_ptr<GlooStore>& store, Device& device) {
+  if constexpr (requires { context.connectFullMesh(*store, device); })
+    context.connectFullMesh(*store, device);
+  else
+    context.connectFullMesh(store, device);
+}
+
+/// What Gloo says, without the place in its source.
+std::string reason_of(const std::exception& error) {
+  const std::string text = error.what();
+  const std::size_t end = text.find("] ");
+  return text.front() == '[' && end != std::string::npos ? text.substr(end + 2) : text;
+}
+
+std::shared_ptr<gloo::rendezvous::Context> connected(int rank, int world_size,
+                                                     RendezvousStore& store, double timeout_s) {
+  gloo::transport::tcp::attr attributes;
+  if (const char* const interface = std::getenv("GLOO_SOCKET_IFNAME"))
+    attributes.iface = interface;
+  else
+    attributes.hostname = store.local_host();
+  try {
+    auto device = gloo::transport::tcp::CreateDevice(attributes);
+    auto context = std::make_shared<gloo::rendezvous::Context>(rank, world_size);
+    // Gloo waits for a connection five times as long.
+    context->setTimeout(std::chrono::milliseconds(static_cast<long>(timeout_s * 1000 / 5) + 1));
+    connect_all(*context, std::make_shared<GlooStore>(store, Deadline::in(timeout_s)), device);
+    return context;
+  } catch (const gloo::Exception& error) {
+    throw CommunicationError(concat("communicator: rank ", rank, " of ", world_size,
+                                    " cannot connect to the others: ", reason_of(error)));
+  }
+}
+
+}  // namespace
+
+class GlooMesh::Connections {
+ public:
+  explicit Connections(std::shared_ptr<gloo::rendezvous::Context> context)
+      : context_(std::move(context)) {}
+
+  void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
+                const SpanOf& receive) {
+    try {
+      begin(op, deadline, send, receive);
+      // The calling thread alone changes the lists, so that it may read them without the mutex.
+      for (const auto& [rank, buffer] : receiving_)
+        finish(op, deadline, rank, *buffer, &Transfer::waitRecv);
+      for (const auto& [rank, buffer] : sending_)
+        finish(op, deadline, rank, *buffer, &Transfer::waitSend);
+    } catch (...) {
+      end();
+      throw;
+    }
+    end();
+  }
+
+  void stop(const std::string& why) {
+    const std::lock_guard lock(mutex_);
+    if (stopped_.empty()) stopped_ = why;
+    for (const auto& [rank, buffer] : receiving_) buffer->abortWaitRecv();
+    for (const auto& [rank, buffer] : sending_) buffer->abortWaitSend();
+  }
+
+ private:
+  using Transfer = gloo::transport::UnboundBuffer;
+  using Wait = bool (Transfer::*)(int*, std::chrono::milliseconds);
+  using Transfers = std::vector<std::pair<int, std::unique_ptr<Transfer>>>;  // by rank
+
+  void begin(const char* op, const Deadline& deadline, const SpanOf& send, const SpanOf& receive) {
+    const std::lock_guard lock(mutex_);
+    if (!stopped_.empty()) throw CommunicationError(concat(op, ": ", stopped_));
+    ++slot_;
+    // Each begins with the rank next to it, so that not all turn to the same one at once.
+    const int rank = context_->rank, world_size = context_->size;
+    for (int i = 1; i < world_size; ++i) {
+      const int from = (rank + world_size - i) % world_size, to = (rank + i) % world_size;
+      add(receiving_, from, receive(from));
+      add(sending_, to, send(to));
+    }
+    for (const auto& [from, buffer] : receiving_)
+      guarded(op, deadline, from, [&, from = from] { buffer->recv(from, slot_); });
+    for (const auto& [to, buffer] : sending_)
+      guarded(op, deadline, to, [&, to = to] { buffer->send(to, slot_); });
+  }
+
+  void add(Transfers& transfers, int rank, const ByteSpan& span) {
+    if (span.bytes > 0)
+      transfers.emplace_back(rank, context_->createUnboundBuffer(span.data, span.bytes));
+  }
+
+  void finish(const char* op, const Deadline& deadline, int rank, Transfer& buffer, Wait wait) {
+    guarded(op, deadline, rank, [&] {
+      const auto left = std::max(deadline.left(), std::chrono::milliseconds(1));
+      if ((buffer.*wait)(nullptr, left)) return;
+      const std::lock_guard lock(mutex_);
+      throw CommunicationError(concat(op, ": ", stopped_));
+    });
+  }
+
+  template <class F>
+  void guarded(const char* op, const Deadline& deadline, int rank, F&& f) {
+    try {
+      f();
+    } catch (const gloo::Exception& error) {
+      if (deadline.has_passed())
+        throw CommunicationError(
+            concat(op, ": rank ", rank, " did not answer within ", deadline.total_s(), " s"));
+      throw CommunicationError(concat(op, ": lost rank ", rank, ": ", reason_of(error)));
+    }
+  }
+
+  void end() {
+    const std::lock_guard lock(mutex_);
+    receiving_.clear();
+    sending_.clear();
+  }
+
+  std::shared_ptr<gloo::rendezvous::Context> context_;
+  std::uint64_t slot_ = 0;
+  std::mutex mutex_;               // of what follows
+  std::string stopped_;            // why nothing is exchanged any more; empty: it is
+  Transfers receiving_, sending_;  // of the exchange under way
+};
+
+GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s)
+    : connections_(std::make_unique<Connections>(connected(rank, world_size, store, timeout_s))) {}
+
+GlooMesh::~GlooMesh() = default;
+
+void GlooMesh::exchange(const char* op, const Deadline& deadline, const SpanOf& send,
+                        const SpanOf& receive) {
+  connections_->exchange(op, deadline, send, receive);
+}
+
+void GlooMesh::stop(const std::string& why) {
+  connections_->stop(why);
+}
+
+}  // namespace smoe
