@@ -108,6 +108,10 @@ struct Routing {
 Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
               const Tensor& selection_bias);
 
+/// route with the choice made already: each token's experts are `expert_ids` i32 [T, K], trusted to
+/// be distinct and in [0, E); gates, losses and gradients are those of that choice.
+Routing route_to(const Variable& logits, const Tensor& expert_ids, RouterScore score);
+
 /// route for the same logits computed once more: outputs, gradients and what is saved are those of
 /// the `earlier` call, whose choice of experts stands whatever the logits hold now.
 Routing route_again(const Variable& logits, const Routing& earlier, RouterScore score);

@@ -30,8 +30,9 @@ struct RouterForwardArgs {
   RouterScore score;
   std::int64_t top_k;        // K, 1 to E
   void* gates;               // [T, K], logits' dtype
-  std::int32_t* expert_ids;  // [T, K]
+  std::int32_t* expert_ids;  // [T, K], written; read where the choice is made already
   double* sums;  ///< [E + 1]: sum over tokens of q, then of logsumexp(logits)^2; in fixed order
+  bool is_chosen = false;     ///< expert_ids hold the choice: it is weighed alone
   void* workspace = nullptr;  ///< router_forward_workspace_bytes()
 };
 void router_forward(const Launch& launch, const RouterForwardArgs& args);

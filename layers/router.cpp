@@ -25,7 +25,8 @@ Routing Router::forward(const Variable& x, const ForwardContext& context, const 
                    static_cast<std::uint64_t>(context.step) << 24 | context.micro_batch);
   const Variable logits = logits_.forward(input);  // [T, E]
   if (earlier) return route_again(logits, *earlier, config_.score);
-  Routing routing = route(logits, top_k_, config_.score, selection_bias_);
+  Routing routing = followed_.defined() ? route_to(logits, followed_, config_.score)
+                                        : route(logits, top_k_, config_.score, selection_bias_);
   if (context.is_training) count(routing);
   return routing;
 }

@@ -19,6 +19,10 @@ class Router : public Module {
   Routing forward(const Variable& x, const ForwardContext& context,
                   const Routing* earlier = nullptr);
 
+  /// From now on sends tokens to these experts, i32 [T, K], whatever their logits are; undefined:
+  /// to those it chooses.
+  void follow(Tensor expert_ids) { followed_ = std::move(expert_ids); }
+
   /// Rows each expert received in this step so far: i64 [E].
   const Tensor& load() const { return load_; }
   /// Balance and z loss, each summed over this step's micro-batches: [2] in the accumulation dtype;
@@ -39,6 +43,7 @@ class Router : public Module {
   std::int64_t top_k_;
   Linear logits_;
   Tensor selection_bias_;  // f32 [E]; undefined unless config_.selection_bias_rate > 0
+  Tensor followed_;        // i32 [T, K]; undefined: free
   Tensor load_;            // i64 [E]
   Tensor losses_;          // [2]
 };

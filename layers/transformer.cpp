@@ -35,7 +35,9 @@ DecoderLayer::Result DecoderLayer::run(const Variable& residual, const Variable&
       attention_.forward(stream.normed, context.batch, context.seq_len, cached);
   const ResidualNorm middle = post_attention_norm_.forward(stream.sum, attended);
   const MoE::Output moe = moe_.forward(middle.normed, context, earlier);
-  return {{middle.sum, moe.y, moe.routing.balance_loss, moe.routing.z_loss}, moe.routing};
+  const Routing& routing = moe.routing;
+  return {{middle.sum, moe.y, routing.balance_loss, routing.z_loss, routing.plan.expert_ids},
+          routing};
 }
 
 // The second run follows the routing of the first, which the segment holds on to.
@@ -47,7 +49,7 @@ DecoderLayer::Output DecoderLayer::run_twice(const Variable& input, const Forwar
     return std::vector{o.residual, o.delta, o.balance_loss, o.z_loss};
   };
   const auto outputs = recompute("decoder_layer", {input}, parameters(), layer);
-  return {outputs[0], outputs[1], outputs[2], outputs[3]};
+  return {outputs[0], outputs[1], outputs[2], outputs[3], (*decided)->plan.expert_ids};
 }
 
 DecoderLayer::Output DecoderLayer::forward(const Variable& residual, const Variable& delta,
@@ -80,6 +82,7 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
              token_ids.shape());
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Variable> balance_losses, z_losses;
+  std::vector<Tensor> expert_ids;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     std::optional<CachedLayer> cached;
     if (cache) cached.emplace(cache->layer(i), cache->length());
@@ -89,8 +92,10 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
     delta = output.delta;
     balance_losses.push_back(output.balance_loss);
     z_losses.push_back(output.z_loss);
+    expert_ids.push_back(output.expert_ids);
   }
-  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses)};
+  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses),
+          std::move(expert_ids)};
 }
 
 ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, double loss_scale,
@@ -105,6 +110,20 @@ ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, 
 
 Variable Transformer::logits(const Tensor& token_ids, const ForwardContext& context) {
   return linear(hidden(token_ids, context).normed, head());
+}
+
+std::vector<Tensor> Transformer::expert_ids(const Tensor& token_ids,
+                                            const ForwardContext& context) {
+  const NoGradScope no_grad;
+  return hidden(token_ids, context).expert_ids;
+}
+
+void Transformer::follow(const std::vector<Tensor>& expert_ids) {
+  SMOE_CHECK(expert_ids.empty() || expert_ids.size() == layers_.size(),
+             "transformer: to follow, give the experts of all ", layers_.size(), " layers; got ",
+             expert_ids.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    layers_[i]->moe().router().follow(expert_ids.empty() ? Tensor() : expert_ids[i]);
 }
 
 KeyValueCache Transformer::new_cache(std::int64_t batch, std::int64_t capacity) {

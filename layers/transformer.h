@@ -32,6 +32,7 @@ class DecoderLayer : public Module {
     Variable delta;         ///< [T, D]
     Variable balance_loss;  ///< [1]
     Variable z_loss;        ///< [1]
+    Tensor expert_ids;      ///< i32 [T, K], each token's experts
   };
 
   /// The layer on residual + delta, both [T, D]; delta may be undefined. `cached`: what generation
@@ -69,6 +70,12 @@ class Transformer : public Module {
   /// Logits [T, V] of every position.
   Variable logits(const Tensor& token_ids, const ForwardContext& context);
 
+  /// Each token's experts in a batch, i32 [T, K], layer after layer.
+  std::vector<Tensor> expert_ids(const Tensor& token_ids, const ForwardContext& context);
+  /// From now on every layer sends its tokens to these experts, i32 [T, K], layer after layer;
+  /// empty: to those it chooses.
+  void follow(const std::vector<Tensor>& expert_ids);
+
   /// A cache for generation with this model, of its compute dtype.
   KeyValueCache new_cache(std::int64_t batch, std::int64_t capacity);
   /// Reads the next tokens of cache.batch() sequences, i32 [B*S], S of each after those that the
@@ -92,9 +99,10 @@ class Transformer : public Module {
 
  private:
   struct Hidden {
-    Variable normed;        // [T, D], after the final norm
-    Variable balance_loss;  // [1], mean over layers
-    Variable z_loss;        // [1], mean over layers
+    Variable normed;                 // [T, D], after the final norm
+    Variable balance_loss;           // [1], mean over layers
+    Variable z_loss;                 // [1], mean over layers
+    std::vector<Tensor> expert_ids;  // [T, K] of each layer
   };
   Hidden hidden(const Tensor& token_ids, const ForwardContext& context,
                 const KeyValueCache* cache = nullptr);

@@ -1,4 +1,4 @@
-// route: router logits to gates, plan and losses, and the plan of a given choice.
+// route: router logits to gates, plan and losses, of a choice made here or given.
 #include <limits>
 
 #include "autograd/ops.h"
@@ -50,6 +50,33 @@ Routing recorded(const Variable& logits, const Routing& r, RouterScore score) {
   return {r.plan, outputs[0], outputs[1], outputs[2]};
 }
 
+// Weighs `expert_ids`, which hold the choice or receive it.
+Routing weighed(const Variable& logits, const Tensor& expert_ids, bool is_chosen, RouterScore score,
+                const Tensor& selection_bias) {
+  const Tensor& x = logits.data();  // [T, E]
+  const std::int64_t num_tokens = x.dim(0), num_experts = x.dim(1), top_k = expert_ids.dim(1);
+  const Tensor gates = Tensor::empty({num_tokens, top_k}, x.dtype());
+  const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
+  run_kernel(
+      kernels::router_forward, kernels::router_forward_workspace_bytes,
+      {.logits = matrix_of(x),
+       .selection_bias = selection_bias.defined() ? selection_bias.data_as<float>() : nullptr,
+       .score = score,
+       .top_k = top_k,
+       .gates = gates.data(),
+       .expert_ids = expert_ids.data_as<std::int32_t>(),
+       .sums = sums.data_as<double>(),
+       .is_chosen = is_chosen});
+  const RoutingPlan plan = plan_routing(expert_ids, num_experts);
+  const Tensor balance_loss = Tensor::empty({1}, x.dtype());
+  const Tensor z_loss = Tensor::empty({1}, x.dtype());
+  kernels::router_losses(
+      launch(), {sums.data_as<double>(), plan.expert_offsets.data_as<std::int32_t>(), num_tokens,
+                 num_experts, balance_loss.data(), z_loss.data(), x.dtype()});
+
+  return recorded(logits, {plan, gates, balance_loss, z_loss}, score);
+}
+
 }  // namespace
 
 RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
@@ -80,29 +107,19 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
 
 Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
               const Tensor& selection_bias) {
-  const Tensor& x = logits.data();  // [T, E]
-  check_route(x, top_k, score, selection_bias);
-  const std::int64_t num_tokens = x.dim(0), num_experts = x.dim(1);
-  const Tensor gates = Tensor::empty({num_tokens, top_k}, x.dtype());
-  const Tensor expert_ids = Tensor::empty({num_tokens, top_k}, DType::i32);
-  const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
-  run_kernel(
-      kernels::router_forward, kernels::router_forward_workspace_bytes,
-      {.logits = matrix_of(x),
-       .selection_bias = selection_bias.defined() ? selection_bias.data_as<float>() : nullptr,
-       .score = score,
-       .top_k = top_k,
-       .gates = gates.data(),
-       .expert_ids = expert_ids.data_as<std::int32_t>(),
-       .sums = sums.data_as<double>()});
-  const RoutingPlan plan = plan_routing(expert_ids, num_experts);
-  const Tensor balance_loss = Tensor::empty({1}, x.dtype());
-  const Tensor z_loss = Tensor::empty({1}, x.dtype());
-  kernels::router_losses(
-      launch(), {sums.data_as<double>(), plan.expert_offsets.data_as<std::int32_t>(), num_tokens,
-                 num_experts, balance_loss.data(), z_loss.data(), x.dtype()});
+  check_route(logits.data(), top_k, score, selection_bias);
+  const Tensor expert_ids = Tensor::empty({logits.data().dim(0), top_k}, DType::i32);
+  return weighed(logits, expert_ids, false, score, selection_bias);
+}
 
-  return recorded(logits, {plan, gates, balance_loss, z_loss}, score);
+Routing route_to(const Variable& logits, const Tensor& expert_ids, RouterScore score) {
+  SMOE_CHECK(expert_ids.rank() == 2 && expert_ids.dtype() == DType::i32,
+             "route_to: expert_ids must be i32 [T, K]; got ", name_of(expert_ids.dtype()), " ",
+             expert_ids.shape());
+  check_route(logits.data(), expert_ids.dim(1), score, {});
+  SMOE_CHECK(expert_ids.dim(0) == logits.data().dim(0), "route_to: logits and expert_ids must be ",
+             "of the same tokens; got ", logits.data().dim(0), " and ", expert_ids.dim(0));
+  return weighed(logits, expert_ids, true, score, {});
 }
 
 Routing route_again(const Variable& logits, const Routing& earlier, RouterScore score) {

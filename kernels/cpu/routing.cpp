@@ -113,8 +113,10 @@ void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64
     const T* logits = args.logits.row<T>(t);
     T* gates = static_cast<T*>(args.gates) + t * top_k;
     std::int32_t* ids = args.expert_ids + t * top_k;
-    if (is_sigmoid) biased_scores(logits, args.selection_bias, num_experts, row);
-    choose(is_sigmoid ? row : logits, num_experts, top_k, gates, ids);
+    if (!args.is_chosen) {
+      if (is_sigmoid) biased_scores(logits, args.selection_bias, num_experts, row);
+      choose(is_sigmoid ? row : logits, num_experts, top_k, gates, ids);
+    }
 
     const auto logit = [=](std::int64_t e) { return logits[e]; };
     const auto chosen_logit = [=](std::int64_t j) { return logits[ids[j]]; };

@@ -140,7 +140,7 @@ __global__ void router_forward_kernel(RouterForwardArgs args) {
       if (!is_sigmoid) return logits[e];
       return sigmoid_of(logits[e]) + (args.selection_bias ? T(args.selection_bias[e]) : T(0));
     };
-    choose<T>(key, num_experts, top_k, ids);
+    if (!args.is_chosen) choose<T>(key, num_experts, top_k, ids);
 
     const auto logit = [&](int e) { return logits[e]; };
     const auto chosen_logit = [&](int j) { return logits[ids[j]]; };

@@ -198,6 +198,38 @@ TEST_CASE("gradients do not depend on the thread count, bit for bit") {
   kernels::cpu::set_num_threads(2);
 }
 
+TEST_CASE("a model follows the experts it is given, in every layer, until it is given none") {
+  const ModelConfig c = small_config();
+  Transformer model(c);
+  const ParameterStore store(model.parameters(), {.master = DType::f64, .compute = DType::f64});
+  const Tensor tokens = random_batch(c, kTokens).token_tensor();
+  const auto ids_of = [&] {
+    std::vector<std::vector<std::int32_t>> ids;
+    for (const Tensor& layer : model.expert_ids(tokens, training_context()))
+      ids.push_back(layer.to_vector<std::int32_t>());
+    return ids;
+  };
+  const auto logits = [&] {
+    const NoGradScope no_grad;
+    return model.logits(tokens, training_context()).data().to_vector<double>();
+  };
+  const std::vector<Tensor> chosen = model.expert_ids(tokens, training_context());
+  const auto chosen_ids = ids_of();
+  const std::vector<double> wanted = logits();
+  REQUIRE(chosen.size() == 2);
+  CHECK(chosen_ids[0] != chosen_ids[1]);
+  model.follow(chosen);
+  CHECK(logits() == wanted);
+  model.follow({chosen[1], chosen[0]});
+  CHECK(ids_of() == std::vector{chosen_ids[1], chosen_ids[0]});
+  CHECK(logits() != wanted);
+  model.follow({});
+  CHECK(logits() == wanted);
+  CHECK_THROWS_WITH_AS(model.follow({chosen[0]}),
+                       "transformer: to follow, give the experts of all 2 layers; got 1",
+                       UsageError);
+}
+
 TEST_CASE("parameters carry Mixtral's names and lie in reverse order of use") {
   Transformer model(small_config());
   std::vector<std::string> names;

@@ -73,6 +73,42 @@ TEST_CASE("a selection bias moves the choice while gradients follow the scores")
                   {logits});
 }
 
+TEST_CASE("a choice that is given is weighed as if it had been made") {
+  for (const RouterScore score : kScores)
+    for (const Sizes& sizes : kSizes) {
+      const PoisonGuard poison;
+      const Tensor logits = separated_logits(sizes);
+      const Routing made = route(logits, sizes.top_k, score, {});
+      const Routing given = route_to(logits, made.plan.expert_ids, score);
+      check_same_bits("gates", given.gates.data(), made.gates.data());
+      check_same_bits("offsets", given.plan.expert_offsets, made.plan.expert_offsets);
+      check_same_bits("balance loss", given.balance_loss.data(), made.balance_loss.data());
+      check_same_bits("z loss", given.z_loss.data(), made.z_loss.data());
+    }
+}
+
+TEST_CASE("a choice stands whatever the logits are, and gradients are those of it") {
+  const Tensor logits = separated_logits({3, 4, 2});
+  const Tensor ids = Tensor::from<std::int32_t>({0, 1, 2, 0, 1, 3}, {3, 2});
+  const std::vector<double> z = values_of(logits);
+  const Routing routing = route_to(logits, ids, RouterScore::softmax_topk_renorm);
+  CHECK(routing.plan.expert_ids.to_vector<std::int32_t>() == ids.to_vector<std::int32_t>());
+  const std::vector<double> gates = values_of(routing.gates.data());
+  const double wanted[] = {1 / (1 + std::exp(z[1] - z[0])), 1 / (1 + std::exp(z[4] - z[6])),
+                           1 / (1 + std::exp(z[11] - z[9]))};
+  for (std::size_t t = 0; t < 3; ++t) {
+    CHECK(gates[2 * t] == doctest::Approx(wanted[t]).epsilon(1e-12));
+    CHECK(gates[2 * t] + gates[2 * t + 1] == doctest::Approx(1).epsilon(1e-12));
+  }
+  for (const RouterScore score : kScores)
+    check_gradients("route_to",
+                    [&](const auto& x) {
+                      const Routing r = route_to(x[0], ids, score);
+                      return std::vector{r.gates, r.balance_loss, r.z_loss};
+                    },
+                    {logits});
+}
+
 TEST_CASE("outputs that no gradient reaches add nothing") {
   const Tensor logits = separated_logits({5, 4, 2});
   for (const RouterScore score : kScores)
@@ -142,6 +178,11 @@ TEST_CASE("route names what does not fit") {
                        "route: a selection bias goes with the sigmoid score alone", UsageError);
   CHECK_THROWS_WITH_AS(route(logits, 1, RouterScore::sigmoid, Tensor::zeros({3}, DType::f32)),
                        "route: selection_bias must be [E=4] in f32; got [3] f32", UsageError);
+  CHECK_THROWS_WITH_AS(route_to(logits, logits, softmax),
+                       "route_to: expert_ids must be i32 [T, K]; got f32 [2, 4]", UsageError);
+  CHECK_THROWS_WITH_AS(route_to(logits, Tensor::zeros({3, 2}, DType::i32), softmax),
+                       "route_to: logits and expert_ids must be of the same tokens; got 2 and 3",
+                       UsageError);
   CHECK_THROWS_WITH_AS(plan_routing(logits, 4),
                        "plan_routing: expert_ids must be i32 [T, K]; got f32 [2, 4]", UsageError);
 }

@@ -48,17 +48,20 @@ struct Routed {
       balance_loss, z_loss;
 };
 
-Routed route(const Case& c, const Tensor& logits, const Tensor& bias) {
+/// With `expert_ids` i32 [T, K] defined, the choice is not made.
+Routed route(const Case& c, const Tensor& logits, const Tensor& bias,
+             const Tensor& expert_ids = {}) {
   const std::int64_t rows = c.num_tokens * c.top_k;
-  const Routed r{Tensor::empty({c.num_tokens, c.top_k}, c.dtype),
-                 Tensor::empty({c.num_tokens, c.top_k}, DType::i32),
-                 Tensor::empty({c.num_experts + 1}, DType::f64),
-                 Tensor::empty({rows}, DType::i32),
-                 Tensor::empty({rows}, DType::i32),
-                 Tensor::empty({rows}, DType::i32),
-                 Tensor::empty({c.num_experts + 1}, DType::i32),
-                 Tensor::empty({1}, c.dtype),
-                 Tensor::empty({1}, c.dtype)};
+  const Routed r{
+      Tensor::empty({c.num_tokens, c.top_k}, c.dtype),
+      expert_ids.defined() ? expert_ids : Tensor::empty({c.num_tokens, c.top_k}, DType::i32),
+      Tensor::empty({c.num_experts + 1}, DType::f64),
+      Tensor::empty({rows}, DType::i32),
+      Tensor::empty({rows}, DType::i32),
+      Tensor::empty({rows}, DType::i32),
+      Tensor::empty({c.num_experts + 1}, DType::i32),
+      Tensor::empty({1}, c.dtype),
+      Tensor::empty({1}, c.dtype)};
   run_kernel(kernels::router_forward, kernels::router_forward_workspace_bytes,
              {.logits = matrix_of(logits),
               .selection_bias = bias.defined() ? bias.data_as<float>() : nullptr,
@@ -66,7 +69,8 @@ Routed route(const Case& c, const Tensor& logits, const Tensor& bias) {
               .top_k = c.top_k,
               .gates = r.gates.data(),
               .expert_ids = r.expert_ids.data_as<std::int32_t>(),
-              .sums = r.sums.data_as<double>()});
+              .sums = r.sums.data_as<double>(),
+              .is_chosen = expert_ids.defined()});
   run_kernel(kernels::group_by_expert, kernels::group_by_expert_workspace_bytes,
              {.expert_ids = r.expert_ids.data_as<std::int32_t>(),
               .num_rows = rows,
@@ -120,6 +124,14 @@ std::vector<Result> run_all(const Case& c, int kind) {
     results.push_back(
         {concat("dlogits ", parts), dlogits, {.sum_length = 4 * c.num_experts, .slack = slack}});
   }
+  std::vector<std::int32_t> others;  // whatever the logits are
+  for (std::int64_t t = 0; t < c.num_tokens; ++t)
+    for (std::int64_t j = 0; j < c.top_k; ++j)
+      others.push_back(static_cast<std::int32_t>((t * 5 + j) % c.num_experts));
+  const Routed given = route(c, logits, {}, Tensor::from(others, {c.num_tokens, c.top_k}));
+  results.push_back({"given ids", given.expert_ids});
+  results.push_back({"gates of given ids", given.gates, {.sum_length = c.num_experts}});
+  results.push_back({"offsets of given ids", given.offsets});
   const Tensor load = Tensor::zeros({c.num_experts}, DType::i64);
   for (int i = 0; i < 2; ++i)
     kernels::add_expert_load(
