@@ -1,38 +1,56 @@
 #!/usr/bin/env python3
-"""Makes the reference that tests/train/huggingface/oracle_test.cpp holds this project to: a small
-random Mixtral model of Hugging Face's transformers, and what PyTorch computes with it.
+"""Makes the references that the tests beside tests/train/huggingface/oracle.h hold this project to: a
+small random Mixtral model of Hugging Face's transformers, and what PyTorch computes with it.
 
     python3 -m venv venv
     venv/bin/pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0
     venv/bin/python tests/oracle/make_mixtral.py OUT --seed 1 --layers 2 --experts 4 --top-k 2 ...
     SMOE_ORACLE=OUT build/release/bin/train_tests --source-file='*oracle_test.cpp'
 
-Writes to the folder OUT, in float32:
+Writes to the folder OUT:
     config.json, model*.safetensors   the model, as save_pretrained leaves it
-    reference.safetensors             token_ids i32 [B, S]; logits [B, S, V]; loss [1], the mean
-                                      cross-entropy of predicting each next token; gradient.NAME of
-                                      that loss for each tensor NAME of the model's files; margins
-                                      [layers], the least difference between the probabilities of
-                                      the last expert chosen and the first one not chosen; with one
-                                      layer also balance_loss [1], transformers' load balancing loss
-                                      over top_k, and balance_gradient.NAME of it
-Token ids are drawn again until all margins are at least --margin, so that rounding can send no
-token to another expert. Names on disk are the contract: how transformers holds the weights in
-memory changes between its versions."""
+    reference.safetensors             what follows, in float32 and int32
+
+In float32:
+    token_ids         [B, S]
+    logits            [B, S, V]
+    loss              [1], the mean cross-entropy of predicting each next token
+    gradient.NAME     of that loss, for each tensor NAME of the model's files
+    margins           [layers], the least difference between the probabilities of the last expert
+                      chosen and the first one not chosen. Sequences are drawn again until all are
+                      at least --margin, so that rounding can send no token to another expert
+    balance_loss      [1], the mean over layers of transformers' load balancing loss over top_k
+    balance_gradient.NAME   of it, where it is not zero
+
+With --precision bf16, weights and all of the model in bfloat16:
+    token_ids         [B, S], as they are drawn
+    expert_ids        [layers, B * S, K], where transformers' routers send the tokens
+    logits, loss, gradient.NAME     of loss + balance_scale * balance loss
+    exact.logits, exact.loss, exact.gradient.NAME    the same in float32, from the same weights and
+                      with the tokens sent to the same experts
+
+Names on disk are the contract: how transformers holds the weights in memory changes between its
+versions. bfloat16 needs version 5."""
 
 import argparse
+import functools
 import os
 import tempfile
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+BALANCE_SCALE = 0.1
 
 
-def parse_arguments():
+def parse_arguments(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("out")
     p.add_argument("--model", help="folder of a model to take instead of a random one")
+    p.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    p.add_argument("--device", default="cpu", help="where PyTorch computes")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--vocab", type=int, default=61)
     p.add_argument("--layers", type=int, default=2)
@@ -49,20 +67,18 @@ def parse_arguments():
     p.add_argument("--length", type=int, default=19, help="tokens of a sequence")
     p.add_argument("--margin", type=float, default=1e-3)
     p.add_argument("--shard", default="5GB", help="largest file, as save_pretrained takes it")
-    return p.parse_args()
+    return p.parse_args(arguments)
 
 
-EAGER = {
-    "attn_implementation": "eager",
-    **({"experts_implementation": "eager"} if transformers.__version__ >= "5" else {}),
-}
+EAGER = {"experts_implementation": "eager"} if transformers.__version__ >= "5" else {}
 
 
-def load_model(a):
-    model = transformers.MixtralForCausalLM.from_pretrained(a.model, **EAGER).float().eval()
-    c = model.config
-    a.vocab, a.layers, a.top_k = c.vocab_size, c.num_hidden_layers, c.num_experts_per_tok
-    return model
+def load_model(folder, device, dtype=torch.float32):
+    # Scores in full precision: in float32 by the plain form, in bfloat16 by the fused one.
+    attention = "eager" if dtype == torch.float32 else "sdpa"
+    model = transformers.MixtralForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention, **EAGER)
+    return model.to(device).eval()
 
 
 def make_random_model(a):
@@ -80,9 +96,8 @@ def make_random_model(a):
         max_position_embeddings=max(64, a.length),
         rope_theta=a.rope_theta,
         rms_norm_eps=1e-5,
-        **EAGER,
     )
-    model = transformers.MixtralForCausalLM(config).float().eval()
+    model = transformers.MixtralForCausalLM(config)
     # Weights large enough that every part of the model shows in the logits.
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -96,30 +111,46 @@ def make_random_model(a):
 
 
 def forward(model, ids):
-    return model(input_ids=ids, labels=ids, output_router_logits=True, use_cache=False)
+    return model(input_ids=ids, output_router_logits=True, use_cache=False)
 
 
-def margins(outputs, top_k):
+def margins(outputs, top_k, batch):
+    """[layers, batch]: the least of each sequence."""
     least = []
     for logits in outputs.router_logits:
         p = torch.softmax(logits.double(), -1).sort(-1, descending=True).values
         full = p.shape[-1] == top_k
-        least.append(torch.tensor(1.0) if full else (p[:, top_k - 1] - p[:, top_k]).min().float())
+        m = torch.ones(len(p)) if full else (p[:, top_k - 1] - p[:, top_k]).float()
+        least.append(m.reshape(batch, -1).min(-1).values)
     return torch.stack(least)
 
 
 def draw_ids(model, a):
-    for _ in range(10000):
-        ids = torch.randint(a.vocab, (a.batch, a.length))
+    """Sequences that are unlike in all but this: no router's choice is a narrow one."""
+    found, least = [], []
+    for _ in range(1000):
+        ids = torch.randint(model.config.vocab_size, (32, a.length)).to(a.device)
         with torch.no_grad():
-            least = margins(forward(model, ids), a.top_k)
-        if least.min() >= a.margin:
-            return ids, least
-    raise SystemExit(f"no input has router margins of {a.margin}; use fewer tokens or another seed")
+            m = margins(forward(model, ids), model.config.num_experts_per_tok, len(ids))
+        wide = m.min(0).values >= a.margin
+        found += ids[wide]
+        least += m.T[wide]
+        if len(found) >= a.batch:
+            return torch.stack(found[:a.batch]), torch.stack(least[:a.batch]).min(0).values
+    raise SystemExit(f"no input has router margins of {a.margin}; use shorter sequences")
 
 
 def cross_entropy(logits, ids):
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    logits = logits[:, :-1].flatten(0, 1).float()
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
+
+
+def balance_loss(outputs, config):
+    """Over all layers at once transformers' form is another."""
+    num_experts, top_k = config.num_local_experts, config.num_experts_per_tok
+    of_layers = [load_balancing_loss_func((logits,), num_experts, top_k) / top_k
+                 for logits in outputs.router_logits]
+    return torch.stack(of_layers).mean()
 
 
 def gradients(model, loss):
@@ -131,7 +162,7 @@ def gradients(model, loss):
         for p in model.parameters():
             p.copy_(torch.zeros_like(p) if p.grad is None else p.grad)
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size="1TB")
         named = load_file(os.path.join(folder, "model.safetensors"))
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -139,33 +170,103 @@ def gradients(model, loss):
     return named
 
 
-def main():
-    a = parse_arguments()
-    torch.manual_seed(a.seed)
-    torch.set_num_threads(1)
-    model = load_model(a) if a.model else make_random_model(a)
-    model.save_pretrained(a.out, max_shard_size=a.shard)
+def reference_f32(a):
+    model = load_model(a.out, a.device)
     ids, least = draw_ids(model, a)
-
     outputs = forward(model, ids)
     loss = cross_entropy(outputs.logits, ids)
-    reference = {
-        "token_ids": ids.int(),
-        "logits": outputs.logits.detach(),
-        "loss": loss.detach().reshape(1),
-        "margins": least,
-    }
+    reference = {"token_ids": ids, "logits": outputs.logits, "loss": loss, "margins": least}
     for name, value in gradients(model, loss).items():
         reference["gradient." + name] = value
-    if a.layers == 1:  # over several layers transformers' form is another
-        balance = forward(model, ids).aux_loss / a.top_k
-        reference["balance_loss"] = balance.detach().reshape(1)
-        for name, value in gradients(model, balance).items():
-            if value.abs().max() > 0:
-                reference["balance_gradient." + name] = value
-    reference = {name: value.contiguous() for name, value in reference.items()}
+    balance = balance_loss(forward(model, ids), model.config)
+    reference["balance_loss"] = balance
+    for name, value in gradients(model, balance).items():
+        if value.abs().max() > 0:
+            reference["balance_gradient." + name] = value
+    return reference
+
+
+class Routers:
+    """Within it, what the routers of a model see and choose is kept, layer after layer; they choose
+    `expert_ids`, [layers, B * S, K], where these are given."""
+
+    def __init__(self, model, expert_ids=None):
+        self.gates = [layer.mlp.gate for layer in model.model.layers]
+        self.given = expert_ids
+
+    def __enter__(self):
+        self.logits, self.expert_ids = [], []
+        self.hooks = [gate.register_forward_hook(functools.partial(self.visit, layer))
+                      for layer, gate in enumerate(self.gates)]
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+    def visit(self, layer, _gate, _inputs, output):
+        logits, gates, expert_ids = output
+        if self.given is not None:
+            expert_ids = self.given[layer]
+            chosen = torch.softmax(logits.float(), -1).gather(-1, expert_ids)
+            gates = (chosen / chosen.sum(-1, keepdim=True)).to(gates.dtype)
+        self.logits.append(logits)
+        self.expert_ids.append(expert_ids)
+        return logits, gates, expert_ids
+
+    def balance_loss(self):
+        """Of the choice that was made, which transformers' own function would make once more."""
+        of_layers = []
+        for logits, expert_ids in zip(self.logits, self.expert_ids):
+            p = torch.softmax(logits.float(), -1)
+            share = torch.bincount(expert_ids.flatten(), minlength=p.shape[-1]) / expert_ids.numel()
+            of_layers.append(p.shape[-1] * (share * p.mean(0)).sum())
+        return torch.stack(of_layers).mean()
+
+
+def training_step(model, ids, expert_ids=None):
+    with Routers(model, expert_ids) as routers:
+        logits = model(input_ids=ids, use_cache=False).logits
+    loss = cross_entropy(logits, ids)
+    named = gradients(model, loss + BALANCE_SCALE * routers.balance_loss())
+    step = {"logits": logits, "loss": loss}
+    step.update(("gradient." + name, value) for name, value in named.items())
+    return step, torch.stack(routers.expert_ids)
+
+
+def reference_bf16(a):
+    model = load_model(a.out, a.device, torch.bfloat16)
+    ids = torch.randint(model.config.vocab_size, (a.batch, a.length)).to(a.device)
+    reference, expert_ids = training_step(model, ids)
+    exact, _ = training_step(load_model(a.out, a.device), ids, expert_ids)
+    reference.update(("exact." + name, value) for name, value in exact.items())
+    reference.update(token_ids=ids, expert_ids=expert_ids,
+                     balance_scale=torch.tensor(BALANCE_SCALE))
+    return reference
+
+
+def on_disk(x):
+    x = x.detach().cpu()
+    x = x.float() if x.is_floating_point() else x.int()
+    return x.reshape(1) if x.dim() == 0 else x.contiguous()
+
+
+def make(arguments=None):
+    a = parse_arguments(arguments)
+    torch.manual_seed(a.seed)
+    dtype = torch.bfloat16 if a.precision == "bf16" else torch.float32
+    model = load_model(a.model, "cpu") if a.model else make_random_model(a)
+    model.to(dtype).save_pretrained(a.out, max_shard_size=a.shard)
+    reference = reference_bf16(a) if a.precision == "bf16" else reference_f32(a)
+    reference = {name: on_disk(value) for name, value in reference.items()}
     save_file(reference, os.path.join(a.out, "reference.safetensors"))
-    print(f"{a.out}: loss {loss.item():.6f}, least router margin {least.min().item():.2e}, "
+    return reference
+
+
+def main():
+    torch.set_num_threads(1)
+    reference = make()
+    print(f"loss {reference['loss'].item():.6f}, "
           f"transformers {transformers.__version__}, torch {torch.__version__}")
 
 

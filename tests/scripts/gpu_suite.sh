@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs all that needs a GPU and prints a short table: every GPU test, by file, and the benchmarks.
+# Runs all that needs a GPU and prints short tables: every GPU test, by file, the comparison with
+# transformers where Python has it, and the benchmarks.
 #
 #   tests/scripts/gpu_suite.sh [BIN_FOLDER]             tests and benchmarks; default build/release/bin
 #   tests/scripts/gpu_suite.sh --sanitize [BIN_FOLDER]  the kernels' tests under compute-sanitizer's
@@ -25,7 +26,7 @@ row() {
   "$@" > "$log" 2>&1 || code=$?
   case $code in
     0) verdict=passed ;;
-    77) verdict='skipped: no GPU' ;;
+    77) verdict=$(grep -m 1 '^skipped: ' "$log" || echo 'skipped: no GPU') ;;
     *) verdict=FAILED && touch "$logs/failed" ;;
   esac
   printf '%-48s %s (%d s)\n' "$name" "$verdict" $((SECONDS - start))
@@ -55,6 +56,8 @@ for file in $files; do
 done
 wait
 if [ $sanitize = 0 ]; then
+  row transformers tests/scripts/gpu_oracle.sh "$bin"
+  printf '\n' && cat "$logs/transformers" && printf '\n'
   for bench in smoe_bench_dense smoe_bench_layer; do
     row "$bench" "$bin/$bench"
     printf '\n' && cat "$logs/$bench" && printf '\n'
