@@ -6,6 +6,7 @@ make_mixtral.py describes, with pyyaml:
     venv/bin/python tests/oracle/compare.py build/release/bin --device cuda"""
 
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -39,7 +40,7 @@ LEAST_ALIKE = 0.99
 TRAININGS = {
     "D 32, 2 layers, E 4, K 2": "",
     "D 128, 4 layers, E 8, K 2": "--width 128 --layers 4 --heads 4 --head-dim 32 --experts 8 "
-                                 "--expert-width 192 --length 64",
+                                 "--expert-width 192 --length 64 --lr 6e-4",
 }
 
 
@@ -82,6 +83,17 @@ def compare(a, folder):
     return {name: (float(value), float(bound)) for name, value, bound in found}, is_well
 
 
+def compared(a, of_kind):
+    """[(what, reference, outcome)]; while one is compared, the next one is made."""
+    with tempfile.TemporaryDirectory() as folder, \
+            concurrent.futures.ThreadPoolExecutor(2) as pool:
+        jobs = []
+        for i, (what, make) in enumerate(of_kind):
+            made = make(os.path.join(folder, str(i)))
+            jobs.append((what, made, pool.submit(compare, a, os.path.join(folder, str(i)))))
+        return [(what, made, job.result()) for what, made, job in jobs]
+
+
 class Table:
     """One kind's, with its figures in columns."""
 
@@ -101,6 +113,7 @@ class Table:
 def main():
     a = parse_arguments()
     os.environ["SMOE_ORACLE_DEVICE"] = a.device
+    torch.set_num_threads(1)  # as the makers do
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch_device = "cuda" if a.device == "cuda" and torch.cuda.is_available() else "cpu"
@@ -109,10 +122,7 @@ def main():
     num_failed = num_pairs = num_rerouted = 0
     for kind, of_kind in references(a, torch_device).items():
         table = Table(kind)
-        for what, make in of_kind:
-            with tempfile.TemporaryDirectory() as folder:
-                made = make(folder)
-                figures, is_well = compare(a, folder)
+        for what, made, (figures, is_well) in compared(a, of_kind):
             table.add(what, figures, is_well)
             num_failed += not is_well
             if "rerouted" in figures:

@@ -120,7 +120,7 @@ def margins(outputs, top_k, batch):
     for logits in outputs.router_logits:
         p = torch.softmax(logits.double(), -1).sort(-1, descending=True).values
         full = p.shape[-1] == top_k
-        m = torch.ones(len(p)) if full else (p[:, top_k - 1] - p[:, top_k]).float()
+        m = torch.ones_like(p[:, 0]) if full else p[:, top_k - 1] - p[:, top_k]
         least.append(m.reshape(batch, -1).min(-1).values)
     return torch.stack(least)
 
