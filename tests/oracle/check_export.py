@@ -14,6 +14,7 @@ the text back; the likeliest continuation of a prompt is that of `smoe generate`
 import argparse
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -58,9 +59,9 @@ def check_numbers(a, folder):
     test = [f"{a.build}/train_tests", "--source-file=*oracle_test.cpp"]
     outcome = subprocess.run(test, env={**os.environ, "SMOE_ORACLE": reference},
                              capture_output=True, text=True)
-    figures = [line for line in outcome.stdout.splitlines() if "MESSAGE" in line]
-    check(outcome.returncode == 0, "logits, loss and gradients: " +
-          (figures[0].split("MESSAGE: ")[1] if figures else outcome.stdout))
+    figures = re.findall("MESSAGE: figure (.*)", outcome.stdout)
+    check(outcome.returncode == 0 and figures, "logits, loss and gradients: " +
+          (", ".join(figures) or outcome.stdout))
 
 
 def check_tokenizer(a, folder):
