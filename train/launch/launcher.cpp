@@ -55,8 +55,8 @@ bool Launcher::join() {
     throw SystemError(concat("launch: nobody serves this job at ", place, " within ",
                              options_.join_s, " s; is `smoe launch --node-rank 0` running there?"));
   if (!is_first()) return true;
-  console_.say(concat("waiting at ", place, " for the launchers of ", options_.num_nodes - 1,
-                      " other hosts"));
+  console_.say(
+      concat("waiting at ", place, " for the launchers of ", options_.num_nodes, " hosts in all"));
   return gather(deadline);
 }
 
@@ -95,11 +95,15 @@ StartPlan Launcher::plan(int restart_count) const {
 }
 
 void Launcher::announce(const StartPlan& plan) {
+  const auto counted = [](int count, const char* what) {
+    return concat(count, " ", what, count == 1 ? "" : "s");
+  };
   const int cores = num_usable_cores();
-  console_.say(concat(options_.num_local_ranks, " of ", plan.world_size, " ranks on this host, ",
-                      options_.num_local_ranks > cores ? "more than its " : "for its ", cores,
-                      cores == 1 ? " core" : " cores",
-                      options_.log_folder.empty() ? "" : "; logs in " + options_.log_folder));
+  console_.say(concat(
+      counted(options_.num_local_ranks, "rank"),
+      link_ ? concat(" of ", plan.world_size, " on this host, from rank ", plan.first_rank) : "",
+      ", on ", counted(cores, "core"),
+      options_.log_folder.empty() ? "" : "; logs in " + options_.log_folder));
 }
 
 AttemptResult Launcher::start(int restart_count) {

@@ -142,14 +142,15 @@ RankFailure LocalRanks::failure_of(const Ended& ended) const {
   const auto rank = std::find_if(ranks_.begin(), ranks_.end(),
                                  [&](const Rank& r) { return r.local_rank == local_rank; });
   SMOE_INTERNAL_CHECK(rank != ranks_.end(), "launch: there is no rank ", ended.rank);
-  return {ended.rank,
-          local_rank,
-          host_name(),
-          rank->pid,
-          ended.ending,
-          rank->output->error_line(),
-          rank->output->log_path(),
-          rank->output->last_lines().lines()};
+  return {
+      ended.rank,
+      local_rank,
+      host_name(),
+      rank->pid,
+      ended.ending,
+      rank->output->error_line(),
+      rank->output->log_path(),
+      rank->output->is_shown() ? std::deque<std::string>() : rank->output->last_lines().lines()};
 }
 
 void LocalRanks::send(int signal) const {

@@ -8,7 +8,7 @@ namespace {
 // One question to the first node; the launcher does nothing else meanwhile.
 constexpr double kAnswerSeconds = 15;
 constexpr double kBeatSeconds = 1;
-constexpr double kSilentSeconds = 15;
+constexpr double kSilentSeconds = 10;
 constexpr double kConnectSeconds = 0.2;
 
 // Keys of what node `from` says. The first node, 0, speaks to all.

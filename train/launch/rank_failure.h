@@ -32,9 +32,10 @@ struct RankFailure {
   std::string host = {};
   std::int64_t pid = 0;
   Ending ending = {};
-  std::string error_line = {};              ///< the last one of its standard error; may be empty
-  std::string log_path = {};                ///< on `host`; empty without logs
-  std::deque<std::string> last_lines = {};  ///< of what it printed
+  std::string error_line = {};  ///< the last one of its standard error; may be empty
+  std::string log_path = {};    ///< on `host`; empty without logs
+  std::deque<std::string> last_lines =
+      {};  ///< of what it printed, where the console has not shown it
 };
 
 /// What made a job fail, in words, as launchers tell it each other and people.

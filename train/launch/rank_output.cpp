@@ -85,6 +85,10 @@ void RankOutput::close(Source& source) {
   source.pipe.reset();
 }
 
+bool RankOutput::is_shown() const {
+  return sources_[0].shown != Shown::nothing && sources_[1].shown != Shown::nothing;
+}
+
 void RankOutput::take_rest() {
   for (Source& source : sources_)
     if (source.pipe.is_open()) drain(source);

@@ -38,6 +38,8 @@ class RankOutput {
   /// As take_rest, and closes the pipes, which a process that the rank left behind may still hold.
   void finish();
 
+  /// Whether the console has shown all of it.
+  bool is_shown() const;
   const std::string& log_path() const { return log_.path(); }
   const LastLines& last_lines() const { return last_lines_; }
   /// The last line of standard error: where a program says what made it fail. May be empty.

@@ -36,7 +36,7 @@ TEST_CASE("ranks that end well: rank 0 is shown, each has its log, the exit code
                   "echo out $RANK; echo err $RANK >&2; cat; [ $RANK = 1 ] || sleep 0.1");
   CHECK(job.wait() == 0);
   CHECK(job.output() == "out 0\n");
-  CHECK(contains(job.error(), "3 of 3 ranks on this host"));
+  CHECK(contains(job.error(), "smoe launch: 3 ranks, on "));
   CHECK(contains(job.error(), "err 0\n"));
   CHECK_FALSE(contains(job.error(), "err 1"));
   for (const char* const rank : {"0", "1", "2"}) {
