@@ -96,7 +96,7 @@ std::vector<std::string> crafted_hdf5_files(const std::string& canary) {
         H5Lcreate_soft(canary.c_str(), file, "soft", H5P_DEFAULT, H5P_DEFAULT);
       },
       [&](hid_t file) {
-        make_dataset(file, "stored elsewhere", {.creation = [&](hid_t creation) {
+        make_dataset(file, "stored", {.creation = [&](hid_t creation) {
                        H5Pset_external(creation, canary.c_str(), 0, H5F_UNLIMITED);
                      }});
       },

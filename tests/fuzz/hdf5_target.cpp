@@ -55,6 +55,7 @@ Target hdf5_target(const Playground& playground) {
                        std::string(8, '\xff'),
                        playground.canary};
   target.read = read;
+  target.is_binary = true;
   return target;
 }
 

@@ -34,10 +34,11 @@ Target inspect_target(const Playground& playground) {
       require(c == '\n' || static_cast<unsigned char>(c) >= 0x20,
               "tells control characters: ", text);
   };
-  target.repair = [manifest, safetensors](std::string input) {
-    if (input.starts_with('\1')) return '\1' + safetensors.repair(input.substr(1));
-    if (input.starts_with('\2')) return '\2' + manifest.repair(input.substr(1));
-    return input;
+  target.repair = [manifest, safetensors](const std::string& input) {
+    if (input.empty()) return input;
+    const Target* const target = input[0] == '\1' ? &safetensors : &manifest;
+    const bool is_theirs = input[0] == '\1' || input[0] == '\2';
+    return is_theirs ? input.substr(0, 1) + target->repair(input.substr(1)) : input;
   };
   return target;
 }

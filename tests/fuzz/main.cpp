@@ -58,7 +58,9 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint64_t first = 0;
   std::string file;
+  std::string write;
   std::string keep = ".";
+  bool is_told = false;
 };
 
 // What the reading process tells the watching one, in memory that both see.
@@ -106,11 +108,11 @@ class Canary {
   int watcher_;
 };
 
-// Returns whether the target accepted the input. Throws: Broken.
-bool read_input(const Target& target, const std::string& input) {
+// Empty when the target accepted the input, or why it refused it. Throws: Broken.
+std::string read_input(const Target& target, const std::string& input) {
   try {
     target.read(input);
-    return true;
+    return "";
   } catch (const InternalError& error) {
     throw Broken(concat("an error of ours: ", error.what()));
   } catch (const Error& error) {
@@ -118,7 +120,7 @@ bool read_input(const Target& target, const std::string& input) {
     require(message.size() <= kMaxMessage, "a message of ", message.size(),
             " bytes: ", message.substr(0, 200));
     require(message.find('\n') == std::string_view::npos, "a message of two lines: ", message);
-    return false;
+    return error.what();
   } catch (const std::bad_alloc&) {
     throw Broken("asked for more memory than there is");
   }
@@ -129,17 +131,21 @@ class Reader {
   Reader(const Target& target, const Playground& playground, Progress& progress)
       : target_(target), canary_(playground.canary), progress_(progress) {}
 
-  void read(const std::string& input, std::uint64_t index) {
+  // Returns what read_input does.
+  std::string read(const std::string& input, std::uint64_t index) {
     const double begin = now_s();
-    progress_.num_accepted += read_input(target_, input);
+    const std::string refusal = read_input(target_, input);
+    progress_.num_accepted += refusal.empty();
     require(!canary_.was_opened(), "a file was opened that the input names");
     progress_.grown_bytes = peak_bytes() - start_bytes_;
     require(progress_.grown_bytes <= kMaxGrowth, "memory grew by ", progress_.grown_bytes,
             " bytes");
     const double took = now_s() - begin;
-    if (took <= progress_.slowest_s) return;
-    progress_.slowest_s = took;
-    progress_.slowest_index = index;
+    if (took > progress_.slowest_s) {
+      progress_.slowest_s = took;
+      progress_.slowest_index = index;
+    }
+    return refusal;
   }
 
  private:
@@ -155,18 +161,28 @@ Target make_target(const std::string& name, const Playground& playground) {
   throw UsageError("smoe_fuzz: no target " + name + "; see --help");
 }
 
+void tell(const std::string& refusal) {
+  std::cout << (refusal.empty() ? "accepted" : refusal) << std::endl;
+}
+
 // Reads the inputs one after the other. Returns an exit code.
 int read_all(const Options& options, const Playground& playground, Progress& progress) {
   try {
     const Target target = make_target(options.target, playground);
+    if (!options.write.empty()) {
+      overwrite(options.write, make_input(target, options.target, options.seed, options.first));
+      return 0;
+    }
     Reader reader(target, playground, progress);
     if (!options.file.empty()) {
-      reader.read(read_file(options.file, std::int64_t{1} << 30), 0);
+      tell(reader.read(read_file(options.file, std::int64_t{1} << 30), 0));
       return 0;
     }
     for (std::uint64_t i = options.first; i < options.first + options.runs; ++i) {
       progress.index = i;
-      reader.read(make_input(target, options.target, options.seed, i), i);
+      const std::string refusal =
+          reader.read(make_input(target, options.target, options.seed, i), i);
+      if (options.is_told) tell(refusal);
     }
     return 0;
   } catch (const std::exception& error) {
@@ -231,11 +247,7 @@ int run_fuzzer(const Options& options) {
     report_failure(options, playground, progress->index, how);
     return 1;
   }
-  if (!options.file.empty()) {
-    std::cout << options.target << ": " << (progress->num_accepted ? "accepted" : "refused")
-              << "\n";
-    return 0;
-  }
+  if (!options.file.empty() || !options.write.empty()) return 0;
   const double took = now_s() - begin;
   std::printf(
       "%-18s %8llu inputs, %llu accepted, %.1f s, %.0f/s, slowest %.0f ms (input %llu), "
@@ -262,6 +274,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Chooses the mutations")->capture_default_str();
   app.add_option("--first", options.first, "Number of the first input")->capture_default_str();
   app.add_option("--file", options.file, "Read only the input in this file");
+  app.add_flag("--tell", options.is_told, "Print what the reader says of each input");
+  app.add_option("--write", options.write, "Only write the input --first to this file");
   app.add_option("--keep", options.keep, "Folder for an input that failed")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {

@@ -105,20 +105,21 @@ class Mutator {
 
 void Mutator::change() {
   const std::size_t at = place();
-  switch (below(14)) {
+  const bool is_in_place = target_.is_binary && below(8) > 0;
+  switch (below(is_in_place ? 4 : 14)) {
     case 0:
     case 1:
       return change_byte();
     case 2:
       return change_integer();
     case 3:
-    case 4:
-      return change_number();
-    case 5:
-    case 6:
-      return insert(at, word());
-    case 7:
       return overwrite(at, word());
+    case 4:
+    case 5:
+      return change_number();
+    case 6:
+    case 7:
+      return insert(at, word());
     case 8:
       bytes_.erase(at, length());
       return;

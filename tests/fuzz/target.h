@@ -34,6 +34,8 @@ struct Target {
   std::function<void(const std::string& input)> read;
   /// Makes lengths and digests fit what mutation left, so that it is read on behind them.
   std::function<std::string(std::string input)> repair = {};
+  /// Whether bytes mean something by their place, so that most are to be changed where they are.
+  bool is_binary = false;
 };
 
 /// The targets, each made in the process that runs it.

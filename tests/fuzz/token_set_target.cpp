@@ -95,6 +95,7 @@ Target token_set_target(const Playground& playground) {
                        playground.canary};
   target.read = [path](const std::string& input) { read(path, input); };
   target.repair = repair;
+  target.is_binary = true;
   return target;
 }
 
