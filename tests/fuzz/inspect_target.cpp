@@ -1,6 +1,5 @@
 // `smoe inspect` on whatever a file holds. The first byte of an input chooses the file's name.
 #include "tests/fuzz/target.h"
-#include "tests/support/temporary_folder.h"
 #include "train/data/tokenizer.h"
 #include "train/inspect/inspect.h"
 
@@ -27,7 +26,7 @@ Target inspect_target(const Playground& playground) {
     SMOE_CHECK(!input.empty(), "inspect: nothing to choose a name by");
     const auto kind = static_cast<unsigned char>(input[0]);
     const std::string path = folder + "/" + kNames[kind % std::size(kNames)];
-    overwrite(path, std::string_view(input).substr(1));
+    put_file(path, input.substr(1));
     const std::string text = inspect(path);
     require(text.size() < (std::size_t{1} << 22), "tells ", text.size(), " bytes");
     for (const char c : text)

@@ -26,6 +26,11 @@
 using namespace smoe;
 using namespace smoe::fuzz;
 
+void smoe::fuzz::put_file(const std::string& path, const std::string& bytes) {
+  remove_file(path);
+  overwrite(path, bytes);
+}
+
 namespace {
 
 constexpr double kMaxSeconds = 20;  // of one input; sanitizers and busy machines included

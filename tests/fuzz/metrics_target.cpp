@@ -2,7 +2,6 @@
 #include <limits>
 
 #include "tests/fuzz/target.h"
-#include "tests/support/temporary_folder.h"
 #include "train/config/config.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_page.h"
@@ -37,7 +36,7 @@ std::string sample_lines() {
 }
 
 void read(const std::string& path, const Config& config, const std::string& input) {
-  overwrite(path, input);
+  put_file(path, input);
   RunHistory history;
   read_metrics(path, [&](const Report& report) {
     history.add(report);

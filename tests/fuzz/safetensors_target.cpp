@@ -1,6 +1,5 @@
 // Safetensors files, and the index that says which of several holds which tensor.
 #include "tests/fuzz/target.h"
-#include "tests/support/temporary_folder.h"
 #include "train/huggingface/weight_files.h"
 
 namespace smoe::fuzz {
@@ -77,7 +76,7 @@ Target safetensors_target(const Playground& playground) {
   target.dictionary = json_words(playground.canary);
   target.repair = repair;
   target.read = [path](const std::string& input) {
-    overwrite(path, input);
+    put_file(path, input);
     check_entries(SafetensorsFile(path), static_cast<std::int64_t>(input.size()));
   };
   return target;
@@ -89,8 +88,8 @@ Target weight_index_target(const Playground& playground) {
     return with_length(concat("{\"", name, R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})"),
                        "x");
   };
-  overwrite(folder + "/model-1.safetensors", one("a"));
-  overwrite(folder + "/model-2.safetensors", one("b"));
+  put_file(folder + "/model-1.safetensors", one("a"));
+  put_file(folder + "/model-2.safetensors", one("b"));
   Target target;
   target.seeds = {
       R"({"metadata":{"total_size":2},"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})",
@@ -102,7 +101,7 @@ Target weight_index_target(const Playground& playground) {
                            "weight_map", "\\u0000.safetensors", "\"b\":"})
     target.dictionary.emplace_back(word);
   target.read = [folder](const std::string& input) {
-    overwrite(folder + "/model.safetensors.index.json", input);
+    put_file(folder + "/model.safetensors.index.json", input);
     const WeightFiles files(folder);
     require(files.num_tensors() == files.bytes(), "tensors of one byte have more");
     for (const std::string& name : files.names())

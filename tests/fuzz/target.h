@@ -28,6 +28,10 @@ struct Playground {
   std::string canary;
 };
 
+/// Makes `bytes` the content of the file. A new file each time: to overwrite one in place makes
+/// ext4 wait for the disk.
+void put_file(const std::string& path, const std::string& bytes);
+
 struct Target {
   std::vector<std::string> seeds;  ///< whole inputs, good ones and ones that did harm elsewhere
   std::vector<std::string> dictionary;  ///< pieces that mean something to the reader

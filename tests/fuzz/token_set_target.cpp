@@ -1,9 +1,9 @@
 // Token sets: header, HDF5 metadata and data.
 #include <algorithm>
 
+#include "core/io.h"
 #include "tests/fuzz/hdf5_files.h"
 #include "tests/fuzz/target.h"
-#include "tests/support/temporary_folder.h"
 #include "train/data/token_set.h"
 #include "train/data/token_set_writer.h"
 
@@ -61,7 +61,7 @@ std::string repair(std::string bytes) {
 }
 
 void read(const std::string& path, const std::string& input) {
-  overwrite(path, input);
+  put_file(path, input);
   const TokenSet set = TokenSet::open(path);
   for (const Split split : {Split::train, Split::validation}) {
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));

@@ -173,7 +173,8 @@ std::vector<Setting> read_settings(std::string_view yaml, const std::string& nam
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& error) {
-    throw UsageError(concat(name, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
+    throw UsageError(
+        concat(name, ":", error.mark.line + 1, ": not valid YAML: ", shown(error.msg)));
   }
   return builder.take();
 }

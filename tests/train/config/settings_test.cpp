@@ -86,6 +86,10 @@ TEST_CASE("what is not strict YAML is named with its line") {
       {"a: \x1b[1m\n", "a.yaml:1: must not contain control characters; got the byte 0x1b"},
       {"a: 1\n\nb: \xc3", "a.yaml:3: must be UTF-8; got the byte 0xc3"},
       {"a: \xff\xfe\n", "a.yaml:1: must be UTF-8; got the byte 0xff"},
+      {"%YAML 9." + std::string(1000, 'x') + "\n---\na: 1\n",
+       // The library's message, cut.
+       "a.yaml:1: not valid YAML: bad YAML version: 9."
+       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."},
       {std::string((1 << 20) + 1, '#'), "a.yaml: must have at most 1048576 bytes; got 1048577"},
   };
   for (const auto& [yaml, message] : cases) {
