@@ -40,7 +40,8 @@ constexpr std::size_t kFrameBytes = 1 + sizeof(std::uint64_t);
 constexpr std::size_t kMaxErrorBytes = 400;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kIsSanitized = true;  // with shadow memory beyond any limit, and reports on stderr
+// With shadow memory beyond any limit, reports on stderr, and pipes to find out what is readable.
+constexpr bool kIsSanitized = true;
 #else
 constexpr bool kIsSanitized = false;
 #endif
@@ -74,7 +75,8 @@ void confine(const ConfinedLimits& limits) {
   ::alarm(static_cast<unsigned>(limits.seconds));  // whatever becomes of the other process
   checked("prctl", ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   ::close_range(3, ~0u, 0);  // what is open here was opened by no one of us; old systems lack it
-  limit(RLIMIT_NOFILE, 3);   // no file, socket or pipe can be opened from here on
+  // From here on no file, socket or pipe can be opened.
+  limit(RLIMIT_NOFILE, kIsSanitized ? 16 : 3);
   limit(RLIMIT_FSIZE, 0);
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_NPROC, 0);

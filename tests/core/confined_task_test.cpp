@@ -19,6 +19,13 @@ using namespace smoe;
 
 namespace {
 
+// Sanitizers need memory and descriptors of their own, so those limits are off.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kIsSanitized = true;
+#else
+constexpr bool kIsSanitized = false;
+#endif
+
 constexpr ConfinedLimits kTight = {
     .seconds = 1, .cpu_seconds = 1, .memory_bytes = 64 << 20, .answer_bytes = 1000};
 
@@ -58,11 +65,12 @@ std::string open_things(std::string_view input) {
   std::string opened;
   for (int descriptor = 0; descriptor < 1000; ++descriptor)
     if (descriptor > 2 && ::fcntl(descriptor, F_GETFD) >= 0) opened += "inherited ";
+  if (::getenv("HDF5_PLUGIN_PATH") || ::getenv("HOME")) opened += "environment ";
+  if (kIsSanitized) return opened;
   if (::open(path.c_str(), O_RDONLY) >= 0) opened += "read ";
   if (::open("/tmp", O_RDWR | O_TMPFILE, 0600) >= 0) opened += "created ";
   if (::socket(AF_UNIX, SOCK_STREAM, 0) >= 0) opened += "socket ";
   if (::dup(0) >= 0) opened += "dup ";
-  if (::getenv("HDF5_PLUGIN_PATH") || ::getenv("HOME")) opened += "environment ";
   return opened;
 }
 // An answer of its own making, which takes more or less than it should.
@@ -133,10 +141,9 @@ TEST_CASE("limits end what does not end by itself") {
   CHECK(contains(message_of(kSleepSilently), "must be done in 1 s; it took more"));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
   CHECK(elapsed.count() < 20);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  if (kIsSanitized) return;
   CHECK(message_of(kAllocate) ==
         "a.h5: damaged: test-allocate must be done in 64 MiB; it asked for more");
-#endif
 }
 
 TEST_CASE("nothing but the input can be read, and nothing opened") {

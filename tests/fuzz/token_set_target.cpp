@@ -11,7 +11,8 @@ namespace smoe::fuzz {
 namespace {
 
 std::string make_seed(const std::string& path, std::initializer_list<const char*> train) {
-  TokenSetWriter writer(path, ByteTokenizer());
+  const ByteTokenizer tokenizer;
+  TokenSetWriter writer(path, tokenizer);
   for (const char* document : train) {
     writer.begin_document(Split::train);
     writer.append(document);
