@@ -40,6 +40,7 @@ Part part_of(std::int64_t numel, int rank, int world_size);
 
 class Communicator {
  public:
+  /// To the other ranks this one is lost, unless a barrier was the last that it did.
   virtual ~Communicator() = default;
 
   virtual int rank() const = 0;

@@ -24,6 +24,7 @@ namespace {
 constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
 // Below this the time of an exchange is that of its messages' ways, not of their bytes.
 constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
+constexpr const char* kBarrier = "barrier";
 
 /// An operation, from being queued to being done.
 class Task final : public Work {
@@ -115,7 +116,7 @@ class GlooCommunicator final : public Communicator {
     });
   }
   WorkHandle barrier() override {
-    return queue("barrier", [this] {
+    return queue(kBarrier, [this] {
       char own = 0;
       std::vector<char> others(world_size_);
       exchange(
@@ -157,9 +158,10 @@ class GlooCommunicator final : public Communicator {
 
   void run() {
     std::unique_lock lock(mutex_);
+    bool may_leave = false;  // nobody needs anything from this rank any more
     for (;;) {
       changed_.wait(lock, [this] { return is_closing_ || !queue_.empty(); });
-      if (queue_.empty()) return;
+      if (queue_.empty()) break;
       const std::shared_ptr<Task> task = queue_.front();
       queue_.pop_front();
       is_busy_ = true;
@@ -170,7 +172,10 @@ class GlooCommunicator final : public Communicator {
       lock.lock();
       is_busy_ = false;
       if (task->failed()) mesh_->stop("an earlier operation failed");
+      may_leave = task->name() == kBarrier && !task->failed();
     }
+    lock.unlock();
+    if (may_leave) mesh_->leave();
   }
 
   void exchange(const SpanOf& send, const SpanOf& receive) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -78,7 +79,16 @@ std::shared_ptr<gloo::rendezvous::Context> connected(int rank, int world_size,
 class GlooMesh::Connections {
  public:
   explicit Connections(std::shared_ptr<gloo::rendezvous::Context> context)
-      : context_(std::move(context)) {}
+      : context_(std::move(context)), farewells_(context_->size) {
+    watched_ = context_->createUnboundBuffer(farewells_.data(), farewells_.size());
+    for_each_other([&](int rank) { watched_->recv(rank, kWatchSlot, rank, 1); });
+    watcher_ = std::thread([this] { watch(); });
+  }
+
+  ~Connections() {
+    watched_->abortWaitRecv();
+    watcher_.join();
+  }
 
   void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                 const SpanOf& receive) {
@@ -96,6 +106,20 @@ class GlooMesh::Connections {
     end();
   }
 
+  void leave() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!stopped_.empty()) return;
+    }
+    try {
+      const auto farewell = context_->createUnboundBuffer(&byte_, 1);
+      for_each_other([&](int rank) { farewell->send(rank, kWatchSlot); });
+      for_each_other([&](int) { farewell->waitSend(nullptr, kFarewellTime); });
+    } catch (const gloo::Exception&) {
+      // Whoever is gone needs none.
+    }
+  }
+
   void stop(const std::string& why) {
     const std::lock_guard lock(mutex_);
     if (stopped_.empty()) stopped_ = why;
@@ -107,6 +131,37 @@ class GlooMesh::Connections {
   using Transfer = gloo::transport::UnboundBuffer;
   using Wait = bool (Transfer::*)(int*, std::chrono::milliseconds);
   using Transfers = std::vector<std::pair<int, std::unique_ptr<Transfer>>>;  // by rank
+
+  template <class F>
+  void for_each_other(F&& f) {
+    for (int rank = 0; rank < context_->size; ++rank)
+      if (rank != context_->rank) f(rank);
+  }
+
+  // Gloo tells of a lost connection whoever waits for a message on it to begin, but not those in
+  // the midst of one. So each rank waits for a message from each other that is sent at the end
+  // only.
+  void watch() {
+    try {
+      for (int left = 1; left < context_->size; ++left)
+        if (!watched_->waitRecv(nullptr, kForever)) return;
+    } catch (const gloo::Exception& error) {
+      const std::string reason = reason_of(error);
+      for_each_other([&](int rank) {
+        if (is_lost(rank)) stop(concat("lost rank ", rank, ": ", reason));
+      });
+    }
+  }
+
+  bool is_lost(int rank) {
+    try {
+      char byte = 0;
+      context_->createUnboundBuffer(&byte, 1)->recv(rank, kProbeSlot);
+      return false;
+    } catch (const gloo::Exception&) {
+      return true;
+    }
+  }
 
   void begin(const char* op, const Deadline& deadline, const SpanOf& send, const SpanOf& receive) {
     const std::lock_guard lock(mutex_);
@@ -157,7 +212,16 @@ class GlooMesh::Connections {
     sending_.clear();
   }
 
+  // Slots that no exchange uses: those count from 1.
+  static constexpr std::uint64_t kWatchSlot = ~std::uint64_t{0}, kProbeSlot = kWatchSlot - 1;
+  static constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 3650);
+  static constexpr std::chrono::milliseconds kFarewellTime{1000};
+
   std::shared_ptr<gloo::rendezvous::Context> context_;
+  std::vector<char> farewells_;  // a byte of each rank
+  char byte_ = 0;
+  std::unique_ptr<Transfer> watched_;
+  std::thread watcher_;
   std::uint64_t slot_ = 0;
   std::mutex mutex_;               // of what follows
   std::string stopped_;            // why nothing is exchanged any more; empty: it is
@@ -172,6 +236,10 @@ GlooMesh::~GlooMesh() = default;
 void GlooMesh::exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                         const SpanOf& receive) {
   connections_->exchange(op, deadline, send, receive);
+}
+
+void GlooMesh::leave() {
+  connections_->leave();
 }
 
 void GlooMesh::stop(const std::string& why) {

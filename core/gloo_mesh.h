@@ -16,6 +16,8 @@ struct ByteSpan {
   std::int64_t bytes = 0;
 };
 
+/// Its threads, also the caller's that exchanges, must block SIGPIPE, which a lost connection
+/// sends.
 class GlooMesh {
  public:
   /// Connects to all other ranks, which must all do so. Throws: CommunicationError, what the store
@@ -33,6 +35,10 @@ class GlooMesh {
   /// Throws: CommunicationError, naming `op` and the rank that is lost or late.
   void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                 const SpanOf& receive);
+
+  /// Tells the others that this rank is done, so that they do not take its end for a loss; nothing
+  /// after stop(). By the thread that exchanges.
+  void leave();
 
   /// Ends an exchange under way and refuses later ones, saying why. From any thread.
   void stop(const std::string& why);

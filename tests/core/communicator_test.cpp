@@ -154,7 +154,7 @@ TEST_CASE("a rank that is gone is named") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
     const Tensor values = values_of<float>(ranks.rank(), 100'000);
     ranks.all_reduce(values)->wait();
-    if (ranks.rank() == 2) return;
+    if (ranks.rank() == 2) return ranks.cancel();
     CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
                          doctest::Contains("all_reduce: lost rank 2"), CommunicationError);
     if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
@@ -185,9 +185,13 @@ TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
 }
 
 TEST_CASE("a communicator may be closed while its operations wait") {
-  on_ranks(2, [](Communicator& ranks, RendezvousStore&) {
-    if (ranks.rank() == 0) ranks.all_reduce(values_of<float>(0, 1000));
-  });
+  CHECK_THROWS_WITH_AS(on_ranks(2,
+                                [](Communicator& ranks, RendezvousStore&) {
+                                  if (ranks.rank() == 1) return ranks.cancel();
+                                  ranks.all_reduce(values_of<float>(0, 1000));
+                                  throw UsageError("leaving");
+                                }),
+                       "leaving", UsageError);
 }
 
 TEST_CASE("what no communicator can do is refused before anything is sent") {

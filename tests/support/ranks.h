@@ -9,8 +9,15 @@
 
 namespace smoe::test {
 
-/// Runs body(communicator, store) on `world_size` ranks and passes on what the first of them that
-/// failed threw.
+inline void part(Communicator& communicator) {
+  try {
+    communicator.barrier()->wait();
+  } catch (const CommunicationError&) {
+  }
+}
+
+/// Runs body(communicator, store) on `world_size` ranks, which then part together if they still
+/// can, and passes on what the first of them that failed threw.
 inline void on_ranks(int world_size,
                      const std::function<void(Communicator&, RendezvousStore&)>& body,
                      double timeout_s = 10) {
@@ -23,6 +30,7 @@ inline void on_ranks(int world_size,
         RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(timeout_s));
         const auto communicator = gloo_communicator(rank, world_size, store, timeout_s);
         body(*communicator, store);
+        part(*communicator);
       } catch (...) {
         errors[rank] = std::current_exception();
       }
