@@ -168,10 +168,12 @@ std::string Ranks::fail(const std::string& message, bool is_communication) {
   std::string own = who + message;
   try {
     const Deadline deadline = Deadline::in(kFarewellSeconds);
-    if (store_->add("failures", 1, deadline) == 1)
+    if (store_->add("failures", 1, deadline) == 1) {
+      store_->set("failed_rank", std::to_string(rank()), deadline);
       store_->set("failure", own, deadline);
-    else if (is_communication)
+    } else if (is_communication) {
       own = concat(who, "stopping, because of ", store_->get("failure", deadline));
+    }
     if (!several_) {  // the others may wait in join()
       if (store_->add("refusals", 1, deadline) == 1) store_->set("refusal", own, deadline);
       store_->set("facts", "", deadline);

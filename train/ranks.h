@@ -3,8 +3,8 @@
 // go on.
 //
 // In the store, below the number of restarts: facts (of rank 0), compared (how many ranks have),
-// refusal (the first difference), failures and failure (the first one's message). Above it:
-// saved_step, the newest checkpoint's, by which a launcher sees whether a restart gained a step.
+// refusal (the first difference), failures, failed_rank and failure (the first one and its
+// message). Above it: saved_step, the newest checkpoint's.
 #pragma once
 #include <memory>
 #include <optional>

@@ -117,7 +117,7 @@ std::vector<Field> fields_of(Config& config) {
       {"run.dir", &run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
       {"run.seed", &run.seed, at_least(0), "of all random numbers"},
       {"run.device", &run.device, one_of({"auto", "cuda", "cpu"}), "auto: GPU if there is one", kMayChange},
-      {"run.threads", &run.threads, from_to(0, 1024), "of the CPU; 0: one per core", kMayChange},
+      {"run.threads", &run.threads, from_to(0, 1024), "of the CPU; 0: one per core, divided among its ranks", kMayChange},
 
       {"model.vocab_size", &model.vocab_size, kSizeOrZero, "0: as the token set says"},
       {"model.num_layers", &model.num_layers, kSize, "transformer blocks"},

@@ -1,0 +1,111 @@
+// Training under the launcher: a rank that dies costs at most the steps since the last checkpoint,
+// and the result is the one of a run that nothing disturbed.
+#include <doctest/doctest.h>
+
+#include "tests/train/launch/launched_job.h"
+#include "tests/train/small_run.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Runs of a small model in a folder of the test's own.
+class Runs {
+ public:
+  Runs() { write_small_token_set(folder_ / "set.h5"); }
+
+  std::string train(const std::string& name, const std::string& overrides) const {
+    return concat("train configs/tiny.yaml run.name=", name, " run.dir=", folder_.path(),
+                  " data.path=", folder_ / "set.h5",
+                  " model.num_layers=1 model.d_model=32 model.num_heads=2 model.num_kv_heads=2"
+                  " model.head_dim=16 model.d_expert=32 train.seq_len=16 train.micro_batch=2"
+                  " train.eval_every=0 train.eval_batches=1 schedule.warmup_steps=1 log.every=1 ",
+                  overrides);
+  }
+  std::string path(const std::string& name) const { return folder_ / name; }
+  std::string metrics(const std::string& name) const {
+    return contents(path(name) + "/metrics.jsonl");
+  }
+  /// The tensors of a run's checkpoint.
+  std::string tensors(const std::string& name, const std::string& step) const {
+    return contents(path(name) + "/checkpoints/step-" + step + "/shard-00000.bin");
+  }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+// The process of a rank that runs now; 0 when it does not.
+pid_t pid_of_rank(const LaunchedJob& job, int rank) {
+  const auto read = [](const std::string& path) {
+    std::string text(std::size_t{1} << 16, '\0');
+    try {
+      text.resize(File::open(path).read_some_at(0, text.data(), 1 << 16));
+    } catch (const SystemError&) {  // it has ended
+      return std::string();
+    }
+    return text;
+  };
+  const std::string launcher = std::to_string(job.pid());
+  const std::string children = read("/proc/" + launcher + "/task/" + launcher + "/children");
+  const std::string variable = concat(std::string(1, '\0'), "RANK=", rank, std::string(1, '\0'));
+  for (const pid_t pid : numbers_in(children))
+    if (contains(read(concat("/proc/", pid, "/environ")), variable)) return pid;
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("a job whose rank is killed starts again and ends with the same bits") {
+  const Runs runs;
+  const std::string keys = "train.steps=60 checkpoint.every=5";
+  LaunchedJob plain("--nproc-per-node 2 " + runs.train("plain", keys));
+  CHECK(plain.wait() == 0);
+  CHECK(contains(plain.output(), "step 60/60"));
+  CHECK(contains(plain.error(), concat("logs in ", runs.path("plain"), "/logs")));
+
+  LaunchedJob job("--nproc-per-node 2 --max-restarts 1 " + runs.train("killed", keys));
+  REQUIRE(happens_within(60, [&] { return contains(job.output(), "saved "); }));
+  const pid_t victim = pid_of_rank(job, 1);
+  REQUIRE(victim > 0);
+  ::kill(victim, SIGKILL);
+  CHECK(job.wait() == 0);
+  CAPTURE(job.error());
+  CHECK(contains(job.error(), concat("rank 1 (local rank 1, pid ", victim, " on ")));
+  CHECK(contains(job.error(), "starting all ranks again from the checkpoint of step "));
+  CHECK(contains(job.output(), "resumed from "));
+  CHECK(runs.tensors("plain", "00000060").size() > 1000);
+  CHECK(runs.tensors("killed", "00000060") == runs.tensors("plain", "00000060"));
+}
+
+TEST_CASE("without a new checkpoint a job is not started again") {
+  const Runs runs;
+  LaunchedJob job("--nproc-per-node 2 --max-restarts 3 " +
+                  runs.train("barren", "train.steps=100000 checkpoint.every=0"));
+  REQUIRE(happens_within(60, [&] { return contains(job.output(), "2/100000"); }));
+  ::kill(pid_of_rank(job, 0), SIGKILL);
+  CHECK(job.wait() == 137);
+  CHECK(contains(job.error(),
+                 "not started again: no new checkpoint was saved since the last start\n"));
+  CHECK(contains(job.last_line(), "rank 0 (local rank 0, pid "));
+}
+
+TEST_CASE("a signal to the launcher saves and stops all ranks, and the same command goes on") {
+  const Runs runs;
+  const std::string command =
+      "--nproc-per-node 2 " + runs.train("stopped", "train.steps=40 checkpoint.every=0");
+  LaunchedJob job(command);
+  REQUIRE(happens_within(60, [&] { return contains(job.output(), "2/40"); }));
+  job.send(SIGTERM);
+  CHECK(job.wait() == 143);
+  CHECK(contains(job.output(), "stopped by SIGTERM after step "));
+  LaunchedJob again(command);
+  CHECK(again.wait() == 0);
+  CHECK(contains(again.output(), "resumed from "));
+  CHECK(contains(again.output(), "step 40/40"));
+}
