@@ -93,14 +93,17 @@ void set_attention_policy(const AttentionPolicy& policy) {
   cuda::set_attention_policy(policy);
 }
 #else
+namespace cuda {
+std::string attention_engine(const Launch&, const AttentionShape&, DType) {
+  throw UsageError("attention: this build of smoe has no CUDA backend");
+}
+}  // namespace cuda
 void set_attention_policy(const AttentionPolicy&) {}
 #endif
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
-#ifdef SMOE_HAS_CUDA
-  if (launch.device.type == DeviceType::cuda) return cuda::attention_engine(launch, shape, dtype);
-#endif
-  return "own kernels";
+  return launch.device.type == DeviceType::cuda ? cuda::attention_engine(launch, shape, dtype)
+                                                : "own kernels";
 }
 
 }  // namespace smoe::kernels
