@@ -4,8 +4,10 @@
 #include <gloo/transport/tcp/device.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -83,22 +85,28 @@ class GlooMesh::Connections {
     watched_ = context_->createUnboundBuffer(farewells_.data(), farewells_.size());
     for_each_other([&](int rank) { watched_->recv(rank, kWatchSlot, rank, 1); });
     watcher_ = std::thread([this] { watch(); });
+    timer_ = std::thread([this] { keep_time(); });
   }
 
   ~Connections() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_closing_ = true;
+    }
+    changed_.notify_all();
     watched_->abortWaitRecv();
     watcher_.join();
+    timer_.join();
   }
 
   void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                 const SpanOf& receive) {
     try {
       begin(op, deadline, send, receive);
+      changed_.notify_all();
       // The calling thread alone changes the lists, so that it may read them without the mutex.
-      for (const auto& [rank, buffer] : receiving_)
-        finish(op, deadline, rank, *buffer, &Transfer::waitRecv);
-      for (const auto& [rank, buffer] : sending_)
-        finish(op, deadline, rank, *buffer, &Transfer::waitSend);
+      for (const auto& [rank, buffer] : receiving_) finish(op, rank, *buffer, &Transfer::waitRecv);
+      for (const auto& [rank, buffer] : sending_) finish(op, rank, *buffer, &Transfer::waitSend);
     } catch (...) {
       end();
       throw;
@@ -122,9 +130,7 @@ class GlooMesh::Connections {
 
   void stop(const std::string& why) {
     const std::lock_guard lock(mutex_);
-    if (stopped_.empty()) stopped_ = why;
-    for (const auto& [rank, buffer] : receiving_) buffer->abortWaitRecv();
-    for (const auto& [rank, buffer] : sending_) buffer->abortWaitSend();
+    wake(why);
   }
 
  private:
@@ -153,6 +159,29 @@ class GlooMesh::Connections {
     }
   }
 
+  // Called with the mutex held.
+  void wake(const std::string& why) {
+    if (stopped_.empty()) stopped_ = why;
+    for (const auto& [rank, buffer] : receiving_) buffer->abortWaitRecv();
+    for (const auto& [rank, buffer] : sending_) buffer->abortWaitSend();
+  }
+
+  // Gloo's own timeouts close all connections, so that the others would take this rank for lost
+  // before it has said which one was late.
+  void keep_time() {
+    std::unique_lock lock(mutex_);
+    while (!is_closing_) {
+      if (!deadline_ || is_late_) {
+        changed_.wait(lock);
+      } else if (deadline_->has_passed()) {
+        is_late_ = true;
+        wake("an earlier operation was not done in time");
+      } else {
+        changed_.wait_until(lock, deadline_->at());
+      }
+    }
+  }
+
   bool is_lost(int rank) {
     try {
       char byte = 0;
@@ -167,6 +196,7 @@ class GlooMesh::Connections {
     const std::lock_guard lock(mutex_);
     if (!stopped_.empty()) throw CommunicationError(concat(op, ": ", stopped_));
     ++slot_;
+    deadline_ = deadline;
     // Each begins with the rank next to it, so that not all turn to the same one at once.
     const int rank = context_->rank, world_size = context_->size;
     for (int i = 1; i < world_size; ++i) {
@@ -175,9 +205,9 @@ class GlooMesh::Connections {
       add(sending_, to, send(to));
     }
     for (const auto& [from, buffer] : receiving_)
-      guarded(op, deadline, from, [&, from = from] { buffer->recv(from, slot_); });
+      guarded(op, from, [&, from = from] { buffer->recv(from, slot_); });
     for (const auto& [to, buffer] : sending_)
-      guarded(op, deadline, to, [&, to = to] { buffer->send(to, slot_); });
+      guarded(op, to, [&, to = to] { buffer->send(to, slot_); });
   }
 
   void add(Transfers& transfers, int rank, const ByteSpan& span) {
@@ -185,29 +215,28 @@ class GlooMesh::Connections {
       transfers.emplace_back(rank, context_->createUnboundBuffer(span.data, span.bytes));
   }
 
-  void finish(const char* op, const Deadline& deadline, int rank, Transfer& buffer, Wait wait) {
-    guarded(op, deadline, rank, [&] {
-      const auto left = std::max(deadline.left(), std::chrono::milliseconds(1));
-      if ((buffer.*wait)(nullptr, left)) return;
+  void finish(const char* op, int rank, Transfer& buffer, Wait wait) {
+    guarded(op, rank, [&] {
+      if ((buffer.*wait)(nullptr, kForever)) return;
       const std::lock_guard lock(mutex_);
-      throw CommunicationError(concat(op, ": ", stopped_));
+      if (!is_late_) throw CommunicationError(concat(op, ": ", stopped_));
+      throw CommunicationError(
+          concat(op, ": rank ", rank, " did not answer within ", deadline_->total_s(), " s"));
     });
   }
 
   template <class F>
-  void guarded(const char* op, const Deadline& deadline, int rank, F&& f) {
+  void guarded(const char* op, int rank, F&& f) {
     try {
       f();
     } catch (const gloo::Exception& error) {
-      if (deadline.has_passed())
-        throw CommunicationError(
-            concat(op, ": rank ", rank, " did not answer within ", deadline.total_s(), " s"));
       throw CommunicationError(concat(op, ": lost rank ", rank, ": ", reason_of(error)));
     }
   }
 
   void end() {
     const std::lock_guard lock(mutex_);
+    deadline_.reset();
     receiving_.clear();
     sending_.clear();
   }
@@ -221,11 +250,15 @@ class GlooMesh::Connections {
   std::vector<char> farewells_;  // a byte of each rank
   char byte_ = 0;
   std::unique_ptr<Transfer> watched_;
-  std::thread watcher_;
+  std::thread watcher_, timer_;
   std::uint64_t slot_ = 0;
-  std::mutex mutex_;               // of what follows
-  std::string stopped_;            // why nothing is exchanged any more; empty: it is
-  Transfers receiving_, sending_;  // of the exchange under way
+  std::mutex mutex_;  // of what follows
+  std::condition_variable changed_;
+  bool is_closing_ = false;
+  std::optional<Deadline> deadline_;  // of the exchange under way
+  bool is_late_ = false;              // it has passed
+  std::string stopped_;               // why nothing is exchanged any more; empty: it is
+  Transfers receiving_, sending_;     // of the exchange under way
 };
 
 GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s)
