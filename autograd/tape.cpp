@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 
 #include "autograd/parameter_store.h"
 #include "core/device.h"
+#include "core/fault.h"
 #include "kernels/elementwise.h"
 
 namespace smoe {
@@ -15,6 +17,13 @@ thread_local Tape* current_tape = nullptr;
 std::uint64_t next_graph() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
+}
+
+// Where a test wants the values of an op, or the gradient that comes to it, to hold a NaN.
+void spoil_on_purpose(const char* op, const Tensor& values) {
+  if (!fault_point(op).is_nan || !is_floating(values.dtype()) || values.numel() == 0) return;
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  kernels::fill(launch(), {values.data(), values.dtype(), 1, kNan});
 }
 
 }  // namespace
@@ -77,6 +86,7 @@ std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
   }
   std::vector<Variable> variables;
   for (Tensor& output : outputs) {
+    spoil_on_purpose(op, output);
     const std::int64_t slot = add_slot(output);
     variables.push_back(Variable(std::move(output), slot, graph_));
   }
@@ -136,7 +146,9 @@ void Tape::run_last() {
   bool reached = false;
   for (int i = 0; i < node.num_outputs; ++i) {
     dys.push_back(std::move(gradients_[node.first_output + i]));
-    reached |= dys.back().defined();
+    if (!dys.back().defined()) continue;
+    spoil_on_purpose(node.op, dys.back());
+    reached = true;
   }
   if (reached) {
     InputGradients out(*this, node.op, node.inputs);

@@ -25,20 +25,23 @@ struct Action {
   int signal = 0;
   Fault fault{};
 };
-constexpr Action kActions[] = {{"kill", SIGKILL},
-                               {"stop", SIGSTOP},
-                               {"short", 0, {0, true}},
-                               {"EINTR", 0, {EINTR}},
-                               {"EIO", 0, {EIO}},
-                               {"ENOSPC", 0, {ENOSPC}},
-                               {"EDQUOT", 0, {EDQUOT}},
-                               {"EACCES", 0, {EACCES}},
-                               {"EROFS", 0, {EROFS}},
-                               {"EMFILE", 0, {EMFILE}},
-                               {"ENOMEM", 0, {ENOMEM}},
-                               {"EAGAIN", 0, {EAGAIN}},
-                               {"ETIMEDOUT", 0, {ETIMEDOUT}},
-                               {"ECONNRESET", 0, {ECONNRESET}}};
+constexpr Action kActions[] = {
+    {"kill", SIGKILL},
+    {"stop", SIGSTOP},
+    {"short", 0, {.is_short = true}},
+    {"nan", 0, {.is_nan = true}},
+    {"EINTR", 0, {EINTR}},
+    {"EIO", 0, {EIO}},
+    {"ENOSPC", 0, {ENOSPC}},
+    {"EDQUOT", 0, {EDQUOT}},
+    {"EACCES", 0, {EACCES}},
+    {"EROFS", 0, {EROFS}},
+    {"EMFILE", 0, {EMFILE}},
+    {"ENOMEM", 0, {ENOMEM}},
+    {"EAGAIN", 0, {EAGAIN}},
+    {"ETIMEDOUT", 0, {ETIMEDOUT}},
+    {"ECONNRESET", 0, {ECONNRESET}},
+};
 
 struct PlannedFault {
   std::string site;

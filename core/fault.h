@@ -7,7 +7,8 @@
 //   site    what the code calls it, such as write or fsync; * for all
 //   k       the k-th call at that site, counted from 1; "k+" that one and all that follow
 //   action  kill or stop (SIGKILL or SIGSTOP to this process), short (half of the bytes are read or
-//           written), or the errno to fail with: EIO, ENOSPC, EINTR, ...
+//           written), nan (a computed value becomes one), or the errno to fail with: EIO, ENOSPC,
+//           ...
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -18,6 +19,7 @@ namespace smoe {
 struct Fault {
   int error = 0;          ///< unless 0, it fails with this errno and does nothing
   bool is_short = false;  ///< it does half of what it was asked for
+  bool is_nan = false;    ///< one value of its result becomes a NaN
 };
 
 #ifdef SMOE_FAULTS

@@ -44,6 +44,10 @@ Run::Run(const Config& config, Ranks& ranks)
              config.data.validation.empty() ? training_.summary() : config.data.validation,
              " has no validation text; set it to 0");
   kernels::set_attention_policy({.deterministic = config_.train.deterministic});
+  if (config.checkpoint.async && ranks_.is_first())
+    background_.emplace(
+        checkpoints_.options(), [this](const std::string& line) { say(line); },
+        [this](std::int64_t step) { ranks_.publish_saved_step(step); });
   if (ranks_.is_first()) check_same_config();
   describe();
   resume();
@@ -156,6 +160,7 @@ int Run::train_to_the_end() {
   if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
+    if (background_) background_->poll();
     if (is_due(config_.parallel.check_every))
       check_replicas(ranks_.communicator(),
                      [this](StateVisitor& v) { trainer_.visit_replicated(v); });
@@ -163,6 +168,7 @@ int Run::train_to_the_end() {
     if (is_due(config_.checkpoint.every)) save();
     if (const int signal = ranks_.agree_on_signal(signals.received())) {
       save();
+      wait_for_save();
       say(fmt::format("stopped by {} after step {}; the same command goes on from here",
                       signal_name(signal), trainer_.steps_done()));
       finish();
@@ -171,6 +177,7 @@ int Run::train_to_the_end() {
   }
   if (!validation_.empty()) validate();
   save();
+  wait_for_save();
   finish();
   return 0;
 }
@@ -222,6 +229,7 @@ void Run::handle_nonfinite() {
       fmt::format("step {}: loss or gradient norm is not finite; its update was not applied", step);
   if (config_.train.on_nonfinite == NonfinitePolicy::stop) {
     save();
+    wait_for_save();
     throw UsageError(what + "; stopping, as train.on_nonfinite says");
   }
   if (trainer_.nonfinite_in_a_row() >= config_.train.max_nonfinite)
@@ -237,9 +245,12 @@ void Run::roll_back() {
   const std::int64_t in_a_row = ++rollbacks_;
   SMOE_CHECK(in_a_row <= config_.train.max_nonfinite, "step ", failed, ": rolled back ",
              in_a_row - 1, " times, the most train.max_nonfinite allows");
+  wait_for_save();
   const auto step = load("auto");
   SMOE_CHECK(step, "step ", failed, ": there is no checkpoint yet to roll back to");
   trainer_.skip_data(failed - *step);
+  saved_step_ = *step;
+  if (validated_step_ > *step) validated_step_ = -1;
   if (reports_) reports_->begin_after(trainer_.steps_done());
   say(fmt::format("rolled back from step {} to step {}; the data between are left out", failed,
                   *step));
@@ -257,12 +268,31 @@ void Run::save() {
   if (saved_step_ == trainer_.steps_done()) return;
   ranks_.expect_long_wait();
   if (ranks_.is_first()) reports_->sync();
-  if (ranks_.is_first() || trainer_.is_sharded())
-    checkpoints_.save(
-        header(), [this](StateVisitor& v) { trainer_.visit_state(v); }, writers());
-  if (ranks_.is_first()) ranks_.publish_saved_step(trainer_.steps_done());
-  ranks_.communicator().barrier()->wait();
+  const VisitState visit = [this](StateVisitor& v) { trainer_.visit_state(v); };
+  if (config_.checkpoint.async) {
+    start_save(visit);
+  } else {
+    if (ranks_.is_first() || trainer_.is_sharded()) checkpoints_.save(header(), visit, writers());
+    if (ranks_.is_first()) ranks_.publish_saved_step(trainer_.steps_done());
+    ranks_.communicator().barrier()->wait();
+  }
   saved_step_ = trainer_.steps_done();
+}
+
+/// The first rank alone copies and saves the state. Where each has a part of it, the others show it
+/// theirs.
+void Run::start_save(const VisitState& visit) {
+  if (ranks_.is_first()) {
+    background_->start(header(), visit);
+  } else if (trainer_.is_sharded()) {
+    StateCopy::show(visit);
+  }
+}
+
+void Run::wait_for_save() {
+  if (!config_.checkpoint.async) return;
+  ranks_.expect_long_wait();
+  if (background_) background_->wait();
 }
 
 /// The first rank alone where it has everything, else all.

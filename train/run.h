@@ -4,7 +4,7 @@
 #pragma once
 #include <optional>
 
-#include "train/checkpoint/checkpoint_store.h"
+#include "train/checkpoint/background_save.h"
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
@@ -48,6 +48,8 @@ class Run {
   void validate();
   void save();
   ShardWriters writers();
+  void start_save(const VisitState& visit);
+  void wait_for_save();
   CheckpointHeader header() const;
   bool is_due(std::int64_t every) const;
 
@@ -60,6 +62,7 @@ class Run {
   std::optional<RunReports> reports_;
   Trainer trainer_;
   CheckpointStore checkpoints_;
+  std::optional<BackgroundSave> background_;  // with checkpoint.async
   std::int64_t validated_step_ = -1, saved_step_ = -1;
   std::int64_t rollbacks_ = 0;
   double trained_s_ = 0, since_report_s_ = 0;

@@ -3,16 +3,12 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
-#include "core/io.h"
 #include "core/memory.h"
-#include "kernels/elementwise.h"
 #include "kernels/threads.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
-#include "train/checkpoint/checkpoint.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -63,21 +59,6 @@ void train(Trainer& trainer, std::int64_t until) {
   while (trainer.steps_done() < until) trainer.step();
 }
 
-// Leaves in a trainer what it must not need: other weights, a used gradient arena, expert loads.
-void fill_with_garbage(Trainer& trainer) {
-  train(trainer, 2);
-  const auto spoil = [](const Tensor& tensor) {
-    kernels::fill({}, {tensor.data(), tensor.dtype(), tensor.numel(),
-                       std::numeric_limits<double>::quiet_NaN()});
-  };
-  for (const Parameter* parameter : trainer.store().parameters()) {
-    spoil(parameter->gradient());
-    spoil(parameter->value());
-  }
-  for (const Tensor& load : trainer.model().expert_load())
-    std::memset(load.data(), 0x5A, load.bytes());
-}
-
 }  // namespace
 
 TEST_CASE("training is the same with one, two and three threads, bit for bit") {
@@ -95,40 +76,6 @@ TEST_CASE("training is the same with one, two and three threads, bit for bit") {
     }
   }
   kernels::cpu::set_num_threads(2);
-}
-
-TEST_CASE(
-    "a run resumed after any of its first ten steps ends with the bits of an undisturbed one") {
-  Setting setting;
-  for (const DType precision : {DType::f32, DType::bf16, DType::f64}) {
-    const Config config = with_all_state(setting.config, precision);
-    Config other = config;
-    other.run.seed += 1;
-    Trainer undisturbed(config, setting.data);
-    std::vector<std::string> checkpoints(11);
-    for (std::int64_t s = 1; s <= 10; ++s) {
-      train(undisturbed, s);
-      checkpoints[s] = setting.folder.path() + "/" + name_of(precision) + std::to_string(s);
-      write_checkpoint(checkpoints[s], {.step = s},
-                       [&](StateVisitor& v) { undisturbed.visit_state(v); });
-    }
-    train(undisturbed, 12);
-    const std::vector<char> expected = state_of(undisturbed);
-    for (std::int64_t s = 1; s <= 10; ++s) {
-      const std::string dtype = name_of(precision);
-      CAPTURE(dtype);
-      CAPTURE(s);
-      set_poison_new_memory(true);
-      Trainer resumed(config, setting.data);
-      fill_with_garbage(resumed);
-      Checkpoint(checkpoints[s]).load([&](StateVisitor& v) { resumed.visit_state(v); });
-      resumed.state_loaded();
-      CHECK(resumed.steps_done() == s);
-      train(resumed, 12);
-      set_poison_new_memory(false);
-      CHECK(state_of(resumed) == expected);
-    }
-  }
 }
 
 TEST_CASE("micro-batches add up to the global batch") {

@@ -22,6 +22,7 @@ class CheckpointStore {
 
   /// Throws: UsageError unless keep >= 2 and keep_every >= 0.
   CheckpointStore(Options options, Log log);
+  const Options& options() const { return options_; }
 
   /// Saves the state under its step and returns the checkpoint's folder. The order is: what dead
   /// runs left half done is removed; the checkpoint is written to a temporary folder, made durable,

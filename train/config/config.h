@@ -70,6 +70,7 @@ struct CheckpointConfig {
   std::int64_t every = 0;       ///< steps; 0: only after the last step
   std::int64_t keep = 2;        ///< newest ones that are kept
   std::int64_t keep_every = 0;  ///< those of every this many steps are kept for good; 0: none
+  bool async = false;           ///< saved by a thread, from a copy, while training goes on
   std::string resume = "auto";  ///< "auto", "none" or the folder of a checkpoint
 };
 

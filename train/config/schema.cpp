@@ -176,6 +176,7 @@ std::vector<Field> fields_of(Config& config) {
       {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
       {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest ones to keep", kMayChange},
       {"checkpoint.keep_every", &checkpoint.keep_every, kSizeOrZero, "steps; 0: none stays for good", kMayChange},
+      {"checkpoint.async", &checkpoint.async, kAnything, "save a copy of the state while training goes on", kMayChange},
       {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest; none; a folder", kMayChange},
 
       {"log.every", &log.every, kSize, "steps", kMayChange},
@@ -241,7 +242,8 @@ std::vector<Relation> relations_of(const Config& c) {
       {"checkpoint.keep_every",
        c.checkpoint.keep_every == 0 ||
            (c.checkpoint.every > 0 && c.checkpoint.keep_every % c.checkpoint.every == 0),
-       concat("a multiple of checkpoint.every=", c.checkpoint.every)},
+       c.checkpoint.every == 0 ? "0 without checkpoint.every"
+                               : concat("a multiple of checkpoint.every=", c.checkpoint.every)},
   };
 }
 

@@ -88,7 +88,7 @@ const Broken kBrokenRelations[] = {
     {{"schedule.warmup_steps=11"}, "at most train.steps=10; got 11"},
     {{"schedule.warmup_steps=5", "schedule.kind=wsd", "schedule.decay_fraction=0.6"},
      "at most 0.5, the share of steps after the warm-up; got 0.6"},
-    {{"checkpoint.keep_every=10"}, "a multiple of checkpoint.every=0; got 10"},
+    {{"checkpoint.keep_every=10"}, "0 without checkpoint.every; got 10"},
     {{"checkpoint.every=4", "checkpoint.keep_every=10"},
      "a multiple of checkpoint.every=4; got 10"},
 };

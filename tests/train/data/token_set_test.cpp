@@ -205,6 +205,24 @@ TEST_CASE("a flipped bit anywhere is found: nothing is silently other, nothing c
   CHECK(silent_damage(folder / "a.h5", digests, header.file_bytes, 25) == 0);
 }
 
+TEST_CASE("zeroed pages anywhere are found") {
+  const TemporaryFolder folder(fast_parent());
+  RandomStream random(9, 0);
+  write_set(folder / "a.h5", {random_text(random, 30'000)}, {random_text(random, 2000)});
+  const std::string whole = read_file(folder / "a.h5", 1 << 20);
+  const Content content = read_all(folder / "a.h5");
+  for (std::size_t position = 0; position < whole.size(); position += 256) {
+    CAPTURE(position);
+    std::string zeroed = whole;
+    const std::size_t end = std::min(position + 512, whole.size());
+    std::fill(zeroed.begin() + position, zeroed.begin() + end, '\0');
+    if (zeroed == whole) continue;
+    overwrite(folder / "b.h5", zeroed);
+    CHECK(contains(message_of([&] { read_all(folder / "b.h5"); }), "b.h5: "));
+  }
+  CHECK(read_all(folder / "a.h5") == content);
+}
+
 TEST_CASE("damage to one block leaves the others readable and names the bytes") {
   const TemporaryFolder folder;
   RandomStream random(8, 0);

@@ -1,0 +1,70 @@
+#!/bin/bash
+# Trains on a disk that gets full: the run must say so with path and bytes and keep the checkpoint
+# it has; with room again the same command must go on from there and end with the bits of an
+# undisturbed run. The disk is a small one in memory, mounted in a name space of its own; where
+# mounting is not allowed this says so and ends with 77.
+# usage: tests/scripts/full_disk.sh path/to/smoe
+set -euo pipefail
+
+smoe=$(realpath "$1")
+if [ -z "${SMOE_FULL_DISK_INSIDE:-}" ]; then
+  unshare --user --map-root-user --mount true 2>/dev/null || {
+    echo "skipped: this machine lets nobody mount a disk of his own"
+    exit 77
+  }
+  SMOE_FULL_DISK_INSIDE=1 exec unshare --user --map-root-user --mount "$0" "$smoe"
+fi
+
+folder=$(mktemp -d /tmp/smoe-full-disk-XXXXXX)
+trap 'rm -rf "$folder" 2>/dev/null' EXIT
+mkdir "$folder/disk"
+cd "$folder"
+
+fail() {
+  echo "FAILED: $*"
+  [ ! -f output ] || sed 's/^/  /' output
+  exit 1
+}
+# expect TEXT: it stands in the last output.
+expect() { grep -qF -- "$1" output || fail "the output must hold: $1"; }
+train() { "$smoe" train config.yaml "$@" >output 2>&1; }
+only_checkpoint() {
+  [ "$(ls -A disk/run/checkpoints)" = "$1" ] ||
+    fail "there must be $1 alone; got $(ls -A disk/run/checkpoints)"
+}
+
+seq 1 20000 | tr '\n' ' ' >text.txt
+"$smoe" prepare --input text.txt --output tokens.h5 >output 2>&1 || fail "prepare"
+cat >config.yaml <<END
+run: {name: run, dir: disk, seed: 1, threads: 1}
+model: {num_layers: 2, d_model: 64, num_heads: 4, num_kv_heads: 2, head_dim: 16, d_expert: 64, num_experts: 4, top_k: 2}
+data: {path: tokens.h5}
+train: {steps: 12, seq_len: 32, micro_batch: 2, global_batch: 2, eval_batches: 1}
+optim: {lr: 0.01}
+checkpoint: {every: 4}
+END
+train run.dir=whole || fail "an undisturbed run"
+whole=whole/run/checkpoints/step-00000012/shard-00000.bin
+kib=$(($(stat -c %s "$whole") / 1024))
+
+# Room for one checkpoint and a half.
+mount -t tmpfs -o size=$((kib * 3 / 2 + 200))k none disk
+if train; then fail "a run whose second checkpoint has no room"; fi
+expect ".tmp-step-00000008/shard-00000.bin at byte "
+expect "bytes): No space left on device"
+only_checkpoint step-00000004
+
+# Room for nothing at all.
+dd if=/dev/zero of=disk/filler bs=4k >/dev/null 2>&1 || true
+if train; then fail "a run on a full disk"; fi
+expect "No space left on device"
+expect "disk/run/"
+only_checkpoint step-00000004
+
+# Room enough.
+rm disk/filler
+mount -o remount,size=$((kib * 8 + 4000))k disk
+train || fail "a run that goes on"
+expect "resumed from disk/run/checkpoints/step-00000004"
+cmp "$whole" disk/run/checkpoints/step-00000012/shard-00000.bin || fail "other bits"
+echo "a full disk was named, the checkpoint stayed, and the same command went on to the same bits"

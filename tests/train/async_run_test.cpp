@@ -1,0 +1,92 @@
+// Runs that save while they train: checkpoint.async.
+#include <doctest/doctest.h>
+
+#include "core/fault.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
+#include "train/run.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+struct Setting {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  Setting() {
+    write_small_token_set(config.data.path);
+    config.train.steps = 30;
+    config.log.every = 5;
+    config.checkpoint.every = 5;
+    config.checkpoint.keep_every = 5;
+  }
+  Config named(const std::string& name, bool async) const {
+    Config copy = config;
+    copy.run.name = name;
+    copy.checkpoint.async = async;
+    return copy;
+  }
+};
+
+std::string read_all(const std::string& path) {
+  return read_file(path, 1 << 24);
+}
+
+std::string checkpoints_of(const Config& config) {
+  return config.run.folder() + "/checkpoints/";
+}
+
+// Every checkpoint of one run, bit for bit the other's.
+void check_same_checkpoints(const Config& a, const Config& b) {
+  const auto entries = list_folder(checkpoints_of(a));
+  CHECK(entries.size() == 6);
+  CHECK(list_folder(checkpoints_of(b)).size() == entries.size());
+  for (const FolderEntry& entry : entries)
+    for (const char* file : {"/manifest.json", "/shard-00000.bin"})
+      CHECK(read_all(checkpoints_of(a) + entry.name + file) ==
+            read_all(checkpoints_of(b) + entry.name + file));
+}
+
+}  // namespace
+
+TEST_CASE("a run that saves while it trains leaves the same checkpoints as one that waits") {
+  const Setting setting;
+  const Config waits = setting.named("waits", false), trains = setting.named("trains", true);
+  CHECK(Run(waits).train() == 0);
+  CHECK(Run(trains).train() == 0);
+  check_same_checkpoints(waits, trains);
+  const std::string log = read_all(RunPaths(trains.run.folder()).log_path());
+  std::size_t at = 0;
+  for (std::int64_t step = 5; step <= 30; step += 5) {
+    at = log.find("saved " + checkpoints_of(trains) + checkpoint_name(step) + "\n", at);
+    CHECK(at != std::string::npos);
+  }
+
+  SUBCASE("and goes on from any of them") {
+    remove_folder(checkpoints_of(trains) + checkpoint_name(30));
+    remove_folder(checkpoints_of(trains) + checkpoint_name(25));
+    CHECK(Run(trains).train() == 0);
+    check_same_checkpoints(waits, trains);
+  }
+}
+
+TEST_CASE("a save that fails in the background ends the run with its error, and loses no other") {
+  const Setting setting;
+  const Config waits = setting.named("waits", false), trains = setting.named("trains", true);
+  CHECK(Run(waits).train() == 0);
+  {
+    // The first four folders are those of runs, the run, its checkpoints and the first of them.
+    rename_path(waits.run.dir, waits.run.dir + "-aside");
+    const FaultScope scope("mkdir:5:ENOSPC");
+    const std::string message = message_of([&] { Run(trains).train(); });
+    CHECK(message ==
+          "make folder " + checkpoints_of(trains) + ".tmp-step-00000010: No space left on device");
+    const auto entries = list_folder(checkpoints_of(trains));
+    REQUIRE(entries.size() == 1);
+    CHECK(entries[0].name == "step-00000005");
+  }
+  CHECK(Run(trains).train() == 0);
+  rename_path(waits.run.dir + "-aside/waits", waits.run.folder());
+  check_same_checkpoints(waits, trains);
+}

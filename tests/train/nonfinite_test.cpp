@@ -1,0 +1,95 @@
+// A NaN in any one value that a step computes, forward or backward, is caught in that step.
+#include <doctest/doctest.h>
+
+#include "core/fault.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/train/small_run.h"
+#include "train/checkpoint/state_copy.h"
+#include "train/trainer.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+// The parts of a trainer's state that a skipped step must leave as they were: all but its counters.
+std::string weights_of(Trainer& trainer) {
+  struct Collect : StateVisitor {
+    std::string bytes;
+    void tensor(std::string_view, Tensor& value) override {
+      bytes.append(static_cast<const char*>(value.data()), value.bytes());
+    }
+    void integer(std::string_view, std::int64_t&) override {}
+    void real(std::string_view, double&) override {}
+  } collect;
+  trainer.visit_state(collect);
+  return collect.bytes;
+}
+
+// Puts a copy's values back.
+void restore(Trainer& trainer, StateCopy& copy) {
+  struct Names : StateVisitor {
+    std::vector<Tensor> tensors;
+    std::vector<std::int64_t> integers;
+    void tensor(std::string_view, Tensor& value) override { tensors.push_back(value); }
+    void integer(std::string_view, std::int64_t& value) override { integers.push_back(value); }
+    void real(std::string_view, double&) override {}
+  } kept;
+  copy.visit(kept);
+  struct PutBack : StateVisitor {
+    explicit PutBack(const Names& kept) : kept(kept) {}
+    const Names& kept;
+    std::size_t num_tensors = 0, num_integers = 0;
+    void tensor(std::string_view, Tensor& value) override {
+      value.copy_from(kept.tensors[num_tensors++]);
+    }
+    void integer(std::string_view, std::int64_t& value) override {
+      value = kept.integers[num_integers++];
+    }
+    void real(std::string_view, double&) override {}
+  } put_back(kept);
+  trainer.visit_state(put_back);
+  trainer.state_loaded();
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a NaN in any value or gradient of a step is caught in that step, and changes no weight") {
+  const TemporaryFolder folder;
+  Config config = small_config(folder.path());
+  write_small_token_set(config.data.path);
+  config.model.router.score = RouterScore::sigmoid;
+  config.model.router.selection_bias_rate = 0.01;
+  config.model.num_shared_experts = 1;
+  const TrainingData data = TrainingData::open(config.data);
+  for (const DType precision : {DType::f32, DType::bf16}) {
+    config.train.precision = precision;
+    Trainer trainer(config, data);
+    trainer.step();
+    StateCopy start;
+    start.take([&](StateVisitor& v) { trainer.visit_state(v); });
+    const std::string before = weights_of(trainer);
+    std::int64_t num_calls = 0;
+    {
+      const FaultScope count;
+      trainer.step();
+      num_calls = count.calls("*");
+    }
+    const std::string undisturbed = weights_of(trainer);
+    std::int64_t caught = 0;
+    for (std::int64_t k = 1; k <= num_calls; ++k) {
+      restore(trainer, start);
+      REQUIRE((weights_of(trainer) == before));
+      const FaultScope scope(concat("*:", k, ":nan"));
+      const bool is_skipped = trainer.step().is_skipped;
+      CAPTURE(k);
+      caught += is_skipped;
+      // What is not caught had no effect: a read of the data, or a value that nothing read.
+      CHECK((weights_of(trainer) == (is_skipped ? before : undisturbed)));
+    }
+    CHECK(caught > num_calls / 2);
+    MESSAGE(std::string(name_of(precision)), ": ", caught, " of ", num_calls,
+            " values of a step made NaN and caught in it; the others were not read");
+  }
+}

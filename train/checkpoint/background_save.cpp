@@ -1,0 +1,71 @@
+#include "train/checkpoint/background_save.h"
+
+#include <utility>
+
+namespace smoe {
+
+BackgroundSave::BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log,
+                               std::function<void(std::int64_t step)> saved)
+    : log_(std::move(log)),
+      saved_(std::move(saved)),
+      store_(std::move(options), [this](const std::string& line) {
+        const std::lock_guard lock(mutex_);
+        lines_.push_back(line);
+      }) {}
+
+BackgroundSave::~BackgroundSave() {
+  try {
+    wait();
+  } catch (const std::exception& error) {
+    log_(error.what());
+  }
+}
+
+void BackgroundSave::start(const CheckpointHeader& header, const VisitState& visit) {
+  wait();
+  copy_.take(visit);
+  is_done_ = false;
+  thread_ = std::thread([this, header] { run(header); });
+}
+
+void BackgroundSave::run(const CheckpointHeader& header) noexcept {
+  std::exception_ptr error;
+  try {
+    store_.save(header, [this](StateVisitor& visitor) { copy_.visit(visitor); });
+  } catch (...) {
+    error = std::current_exception();
+  }
+  const std::lock_guard lock(mutex_);
+  error_ = error;
+  if (!error) saved_step_ = header.step;
+  is_done_ = true;
+}
+
+bool BackgroundSave::flush_log() {
+  std::vector<std::string> lines;
+  std::optional<std::int64_t> saved_step;
+  bool is_done = false;
+  {
+    const std::lock_guard lock(mutex_);
+    lines.swap(lines_);
+    saved_step.swap(saved_step_);
+    is_done = is_done_;
+  }
+  for (const std::string& line : lines) log_(line);
+  if (saved_step) saved_(*saved_step);
+  return is_done;
+}
+
+void BackgroundSave::poll() {
+  if (flush_log()) wait();
+}
+
+void BackgroundSave::wait() {
+  if (!thread_.joinable()) return;
+  thread_.join();
+  copy_.clear();
+  flush_log();
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+}  // namespace smoe

@@ -1,0 +1,58 @@
+#include "train/checkpoint/state_copy.h"
+
+#include "core/device.h"
+
+namespace smoe {
+
+class StateCopy::Taker final : public StateVisitor {
+ public:
+  explicit Taker(std::vector<Value>& values) : values_(values) {}
+
+  void tensor(std::string_view name, Tensor& value) override {
+    const Tensor copy = [&] {
+      const Stream host;
+      const StreamGuard guard(host);
+      return Tensor::empty(value.shape(), value.dtype(), Category::workspace);
+    }();
+    copy.copy_from(value);
+    values_.push_back({std::string(name), copy});
+  }
+  void integer(std::string_view name, std::int64_t& value) override {
+    values_.push_back({std::string(name), value});
+  }
+  void real(std::string_view name, double& value) override {
+    values_.push_back({std::string(name), value});
+  }
+
+ private:
+  std::vector<Value>& values_;
+};
+
+void StateCopy::take(const std::function<void(StateVisitor&)>& visit) {
+  values_.clear();
+  Taker taker(values_);
+  visit(taker);
+}
+
+void StateCopy::show(const std::function<void(StateVisitor&)>& visit) {
+  struct Ignorer final : StateVisitor {
+    void tensor(std::string_view, Tensor&) override {}
+    void integer(std::string_view, std::int64_t&) override {}
+    void real(std::string_view, double&) override {}
+  } ignorer;
+  visit(ignorer);
+}
+
+void StateCopy::visit(StateVisitor& visitor) {
+  for (auto& [name, value] : values_) {
+    if (auto* tensor = std::get_if<Tensor>(&value)) {
+      visitor.tensor(name, *tensor);
+    } else if (auto* integer = std::get_if<std::int64_t>(&value)) {
+      visitor.integer(name, *integer);
+    } else {
+      visitor.real(name, std::get<double>(value));
+    }
+  }
+}
+
+}  // namespace smoe
