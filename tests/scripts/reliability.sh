@@ -1,7 +1,8 @@
 #!/bin/bash
 # Holds a build to the promises of docs/reliability.md at their full counts, which the suite runs
-# reduced, and prints the table of that page as it goes. Takes about an hour on two cores.
-# usage: tests/scripts/reliability.sh [-b BUILD] [WORD]   only rows that hold WORD; BUILD: build/release
+# reduced, and prints the table of that page as it goes. The last row, which builds with ASan + UBSan
+# if need be, takes a night, all others together about half an hour on two cores.
+# usage: tests/scripts/reliability.sh [-b BUILD] [WORD]   rows that hold WORD; BUILD: build/release
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -45,9 +46,9 @@ train() { tests train_tests "$@"; }
 
 printf '| promise | measured | took |\n|---|---|---|\n'
 row 'kill -9 at random instants, a quarter inside a save: all resume bitwise, nothing saved is lost' \
-  train '*/interrupted_run_test.cpp' '*killed*'
+  train '*/interrupted_run_slow_test.cpp' '*killed*'
 row 'SIGTERM, SIGINT, SIGUSR1 at random times: no step lost, own exit code' \
-  train '*/interrupted_run_test.cpp' '*signal*'
+  train '*/interrupted_run_slow_test.cpp' '*signal*'
 row 'kill, EIO, ENOSPC, EINTR and short writes at every system call of a save' \
   train '*/save_faults_test.cpp'
 row 'a full disk: named, the checkpoint stays, the same command goes on' \
@@ -66,7 +67,10 @@ row 'gradients of every op in f64' tests autograd_tests '*/autograd/ops/*'
 row 'routing invariants' tests kernels_tests '*/kernels/routing_test.cpp'
 row 'ranks: 1, 2 and 4 agree, ZeRO on and off bitwise' train '*/data_parallel_test.cpp'
 row 'ranks: mismatches refused by key, signals agreed on, flipped bits found' \
-  train '*/ranks_test.cpp,*/replicas_test.cpp'
-row 'launcher: dead and silent ranks, restarts, no rank left behind' train '*/train/launch/*'
-row 'hostile files: configs, token sets, manifests, safetensors, tokenizers' train '*/fuzz/*'
+  train '*/ranks_test.cpp'
+row 'launcher: dead and silent ranks, restarts, no rank left behind' \
+  train '*/launch/launch_test.cpp,*/launch/rank_failure_test.cpp,*/launch/restart_policy_test.cpp'
+row 'ranks on several hosts, here on one' train '*/several_nodes_test.cpp'
+row 'a million hostile configs, token sets, manifests, weights, tokenizers, messages' \
+  tests/scripts/fuzz.sh 1000000
 exit $is_failed

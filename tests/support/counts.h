@@ -4,15 +4,15 @@
 
 namespace smoe::test {
 
-/// `usual`, a fifth of it where a sanitizer makes everything slow, or `full` where
-/// SMOE_FULL_COUNTS is set: tests/scripts/reliability.sh does that.
-inline int repetitions(int usual, int full) {
-  if (std::getenv("SMOE_FULL_COUNTS")) return full;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return (usual + 4) / 5;
+inline constexpr bool kIsSanitized = true;  ///< and everything several times slower
 #else
-  return usual;
+inline constexpr bool kIsSanitized = false;
 #endif
+
+/// `usual`, or `full` where SMOE_FULL_COUNTS is set: tests/scripts/reliability.sh does that.
+inline int repetitions(int usual, int full) {
+  return std::getenv("SMOE_FULL_COUNTS") ? full : usual;
 }
 
 }  // namespace smoe::test

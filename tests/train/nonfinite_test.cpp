@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "core/fault.h"
+#include "tests/support/counts.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/state_copy.h"
@@ -78,18 +79,21 @@ TEST_CASE(
     }
     const std::string undisturbed = weights_of(trainer);
     std::int64_t caught = 0;
-    for (std::int64_t k = 1; k <= num_calls; ++k) {
+    const std::int64_t stride = kIsSanitized ? 7 : 1;
+    std::int64_t tried = 0;
+    for (std::int64_t k = 1; k <= num_calls; k += stride) {
       restore(trainer, start);
       REQUIRE((weights_of(trainer) == before));
       const FaultScope scope(concat("*:", k, ":nan"));
       const bool is_skipped = trainer.step().is_skipped;
       CAPTURE(k);
       caught += is_skipped;
+      ++tried;
       // What is not caught had no effect: a read of the data, or a value that nothing read.
       CHECK((weights_of(trainer) == (is_skipped ? before : undisturbed)));
     }
-    CHECK(caught > num_calls / 2);
-    MESSAGE(std::string(name_of(precision)), ": ", caught, " of ", num_calls,
+    CHECK(caught > tried / 2);
+    MESSAGE(std::string(name_of(precision)), ": ", caught, " of ", tried,
             " values of a step made NaN and caught in it; the others were not read");
   }
 }

@@ -200,9 +200,9 @@ std::optional<Checkpoint> CheckpointStore::newest_intact() const {
 std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
                                                     const CheckpointHeader& expected,
                                                     const VisitState& visit) {
-  if (kind_of(options_.folder) != PathKind::none) remove_leftovers();
   if (resume == "none") return std::nullopt;
   const bool is_auto = resume == "auto";
+  if (is_auto && kind_of(options_.folder) != PathKind::none) remove_leftovers();
   const std::optional<Checkpoint> chosen = is_auto ? newest_intact() : Checkpoint(resume);
   if (!chosen) return std::nullopt;
   check_same_run(*chosen, expected);

@@ -38,8 +38,8 @@ class CheckpointStore {
                    const ShardWriters& writers = {});
 
   /// Puts back the state that `checkpoint.resume` asks for and returns its step; no value for a new
-  /// run. What a dead run left half done is removed. "auto": the checkpoint with the highest step
-  /// that is intact; damaged ones are logged and passed over. "none": a new run. Otherwise: the
+  /// run. "auto": the checkpoint with the highest step that is intact; damaged ones are logged and
+  /// passed over, and what a dead run left half done is removed. "none": a new run. Otherwise: the
   /// checkpoint in the folder `resume`. Throws: UsageError when "auto" finds only damaged
   /// checkpoints, when the one in the folder `resume` is damaged, and when the chosen one is of
   /// another config or other data than `expected` or does not match the state; SystemError.

@@ -23,7 +23,8 @@ class Disturbance {
  public:
   Disturbance() {
     write_small_token_set(config_.data.path);
-    config_.train.steps = 60;
+    config_.train.steps = kSteps;
+    config_.run.threads = 1;
     config_.log.every = 10;
     config_.checkpoint.every = 1;
     config_.checkpoint.keep_every = 1;
@@ -76,7 +77,7 @@ class Disturbance {
   }
 
   std::uint64_t random() { return random_(); }
-  static constexpr std::int64_t kSteps = 60;
+  static constexpr std::int64_t kSteps = 36;
 
  private:
   std::string name() const { return number_ > 0 ? concat("run-", number_) : "whole"; }
