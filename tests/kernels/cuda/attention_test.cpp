@@ -67,7 +67,8 @@ std::vector<Result> run_cached(const AttentionShape& shape, DType dtype, std::in
               .capacity = capacity,
               .num_cached = num_cached,
               .output = matrix_of(output),
-              .shape = shape});
+              .shape = shape,
+              .workspace = nullptr});
   return {{"cache", cache, {.sum_length = 0}},
           {"output", output, closeness(dtype, num_cached + shape.seq_len)}};
 }
