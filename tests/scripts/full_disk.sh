@@ -16,7 +16,7 @@ if [ -z "${SMOE_FULL_DISK_INSIDE:-}" ]; then
 fi
 
 folder=$(mktemp -d /tmp/smoe-full-disk-XXXXXX)
-trap 'rm -rf "$folder" 2>/dev/null' EXIT
+trap 'umount "$folder/disk" 2>/dev/null || true; rm -rf "$folder"' EXIT
 mkdir "$folder/disk"
 cd "$folder"
 
