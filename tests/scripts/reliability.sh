@@ -25,13 +25,13 @@ row() {
   shift
   [[ $promise == *"$word"* ]] || return 0
   "$@" >"$log" 2>&1 || code=$?
-  measured=$(sed -n 's/.*MESSAGE: //p' "$log" | paste -sd ';' | sed 's/;/; /g')
+  measured=$(sed -n 's/.*MESSAGE: //p' "$log" | awk '!seen[$0]++' | paste -sd ';' | sed 's/;/; /g')
   if grep -q 'no test case was selected' "$log"; then
     measured='not in this build'
   elif [ $code = 77 ]; then
     measured=$(tail -1 "$log")
   elif [ $code != 0 ]; then
-    measured="FAILED: $(grep -E 'ERROR|FAILED' "$log" | head -1)"
+    measured="FAILED: $({ grep -E 'ERROR|FAILED' "$log" || tail -1 "$log"; } | head -1)"
     is_failed=1
   elif [ -z "$measured" ]; then
     measured=$(sed -n 's/.*test cases: *\([0-9]*\).*/\1 test cases pass/p' "$log")

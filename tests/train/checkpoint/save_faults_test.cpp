@@ -81,7 +81,7 @@ struct Disturbed {
   std::string log;
 };
 
-// Calls check(site, number of the call) for all calls of an undisturbed save.
+// Calls check(site, number of the call) for all calls of an undisturbed save, and tells how many.
 template <class Check>
 void for_calls(const Scenario& scenario, Check&& check) {
   std::map<std::string, std::int64_t> calls;
@@ -94,12 +94,15 @@ void for_calls(const Scenario& scenario, Check&& check) {
     REQUIRE(total == count.calls("*"));
     REQUIRE(total > 50);
   }
+  std::int64_t tried = 0;
   for (const auto& [site, num_calls] : calls)
     for (std::int64_t k = 1; k <= num_calls; ++k) {
       CAPTURE(site);
       CAPTURE(k);
       check(site, k);
+      ++tried;
     }
+  MESSAGE("each of ", tried, " calls");
 }
 
 // Fails the save at one call, or at that and all that follow.
