@@ -71,6 +71,9 @@ row 'ranks: mismatches refused by key, signals agreed on, flipped bits found' \
 row 'launcher: dead and silent ranks, restarts, no rank left behind' \
   train '*/launch/launch_test.cpp,*/launch/rank_failure_test.cpp,*/launch/restart_policy_test.cpp'
 row 'ranks on several hosts, here on one' train '*/several_nodes_test.cpp'
+row 'ranks on virtual hosts, each with a network of its own' \
+  tests/scripts/several_hosts.sh "$build/bin/smoe"
+row 'ranks under the real torchrun and mpirun' tests/scripts/launchers.sh "$build/bin/smoe"
 row 'a million hostile configs, token sets, manifests, weights, tokenizers, messages' \
   tests/scripts/fuzz.sh 1000000
 exit $is_failed
