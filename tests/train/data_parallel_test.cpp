@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "tests/support/ranks.h"
+#include "tests/support/state_bytes.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/replicas.h"
@@ -30,21 +31,6 @@ struct Setting {
     config.model.router.jitter = 0.1;
   }
 };
-
-/// All state as bytes.
-std::string state_of(Trainer& trainer) {
-  struct Collect final : StateVisitor {
-    std::string bytes;
-    void put(const void* data, std::size_t size) {
-      bytes.append(static_cast<const char*>(data), size);
-    }
-    void tensor(std::string_view, Tensor& value) override { put(value.data(), value.bytes()); }
-    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
-    void real(std::string_view, double& value) override { put(&value, sizeof value); }
-  } collect;
-  trainer.visit_state(collect);
-  return collect.bytes;
-}
 
 std::string weights_of(const Trainer& trainer) {
   const Tensor& master = trainer.store().master();

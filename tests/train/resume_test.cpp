@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "kernels/elementwise.h"
 #include "tests/support/counts.h"
+#include "tests/support/state_bytes.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
@@ -21,21 +22,6 @@ namespace {
 
 constexpr std::int64_t kSteps = 20;
 constexpr std::int64_t kStride = kIsSanitized ? 7 : 1;  // between steps that are resumed from
-
-// All bits of what visit_state shows.
-std::string state_of(Trainer& trainer) {
-  struct Collect : StateVisitor {
-    std::string bytes;
-    void put(const void* data, std::size_t size) {
-      bytes.append(static_cast<const char*>(data), size);
-    }
-    void tensor(std::string_view, Tensor& value) override { put(value.data(), value.bytes()); }
-    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
-    void real(std::string_view, double& value) override { put(&value, sizeof value); }
-  } collect;
-  trainer.visit_state(collect);
-  return collect.bytes;
-}
 
 void train(Trainer& trainer, std::int64_t until) {
   while (trainer.steps_done() < until) trainer.step();

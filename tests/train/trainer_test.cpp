@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "kernels/threads.h"
+#include "tests/support/state_bytes.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 
@@ -34,25 +35,9 @@ Config with_all_state(Config config, DType precision) {
   return config;
 }
 
-std::vector<char> bytes_of(const Tensor& tensor) {
+std::string bytes_of(const Tensor& tensor) {
   const char* data = static_cast<const char*>(tensor.data());
   return {data, data + tensor.bytes()};
-}
-
-// Everything that visit_state shows, as bytes.
-std::vector<char> state_of(Trainer& trainer) {
-  struct Collect : StateVisitor {
-    std::vector<char> bytes;
-    void put(const void* data, std::size_t size) {
-      bytes.insert(bytes.end(), static_cast<const char*>(data),
-                   static_cast<const char*>(data) + size);
-    }
-    void tensor(std::string_view, Tensor& value) override { put(value.data(), value.bytes()); }
-    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
-    void real(std::string_view, double& value) override { put(&value, sizeof value); }
-  } collect;
-  trainer.visit_state(collect);
-  return collect.bytes;
 }
 
 void train(Trainer& trainer, std::int64_t until) {
@@ -65,12 +50,12 @@ TEST_CASE("training is the same with one, two and three threads, bit for bit") {
   Setting setting;
   for (const DType precision : {DType::f32, DType::bf16}) {
     const Config config = with_all_state(setting.config, precision);
-    std::vector<char> first;
+    std::string first;
     for (const int threads : {1, 2, 2, 3}) {
       kernels::cpu::set_num_threads(threads);
       Trainer trainer(config, setting.data);
       train(trainer, 6);
-      const std::vector<char> state = state_of(trainer);
+      const std::string state = state_of(trainer);
       if (first.empty()) first = state;
       CHECK(state == first);
     }
@@ -112,7 +97,7 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
       float* element = parameter->master().data_as<float>();
       const float kept = *element;
       *element = bad;
-      const std::vector<char> before = bytes_of(trainer.store().master());
+      const std::string before = bytes_of(trainer.store().master());
       const StepReport report = trainer.step();
       CAPTURE(parameter->name());
       // A bad element of one expert may stay unseen until a token reaches it.

@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include "core/host_pieces.h"
 #include "tests/support/cuda.h"
+#include "tests/support/state_bytes.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
@@ -21,24 +21,6 @@ struct Setting {
     return TrainingData::open(config.data);
   }();
 };
-
-// Everything that visit_state shows, as bytes.
-std::string state_of(Trainer& trainer) {
-  struct Collect : StateVisitor {
-    std::string bytes;
-    void put(const void* data, std::int64_t size) {
-      bytes.append(static_cast<const char*>(data), static_cast<std::size_t>(size));
-    }
-    void tensor(std::string_view, Tensor& value) override {
-      read_pieces(value,
-                  [&](std::int64_t, const void* data, std::int64_t size) { put(data, size); });
-    }
-    void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
-    void real(std::string_view, double& value) override { put(&value, sizeof value); }
-  } collect;
-  trainer.visit_state(collect);
-  return collect.bytes;
-}
 
 std::vector<double> losses_of(Trainer& trainer, std::int64_t until) {
   std::vector<double> losses;
