@@ -17,7 +17,7 @@ struct RunConfig {
   std::string dir = "runs";
   std::int64_t seed = 0;
   std::string device = "auto";
-  std::int64_t threads = 0;  ///< 0: one per core
+  std::int64_t threads = 0;  ///< 0: one per core, divided among its ranks
 
   /// Where everything the run writes goes: dir/name.
   std::string folder() const { return dir + "/" + name; }
