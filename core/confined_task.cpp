@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/descriptor.h"
 
 extern char** environ;
 
@@ -111,22 +112,6 @@ void write_answer(Kind kind, std::string_view body) {
 }
 
 // --- In the process that asks ---
-
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() { close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  operator int() const { return number_; }
-  void close() {
-    if (number_ >= 0) ::close(std::exchange(number_, -1));
-  }
-
- private:
-  int number_ = -1;
-};
 
 // A file without a name that holds `bytes`.
 int memory_file(std::string_view bytes) {
@@ -251,12 +236,12 @@ std::string ConfinedTask::run(std::string_view input, const std::string& path) c
   checked("pipe2", ::pipe2(ends, O_CLOEXEC));
   const Descriptor from(ends[0]);
   Descriptor to(ends[1]);
-  const pid_t process = start(name_, file, to);
-  to.close();
+  const pid_t process = start(name_, file.number(), to.number());
+  to.reset();
   const auto max_bytes = static_cast<std::size_t>(limits_.answer_bytes);
   std::optional<std::string> frame;
   try {
-    frame = read_all(from, kFrameBytes + max_bytes, limits_.seconds);
+    frame = read_all(from.number(), kFrameBytes + max_bytes, limits_.seconds);
   } catch (...) {
     end(process);
     throw;

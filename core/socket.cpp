@@ -13,7 +13,6 @@
 #include <memory>
 #include <system_error>
 #include <thread>
-#include <utility>
 
 #include "core/base/check.h"
 
@@ -95,17 +94,6 @@ bool reached_itself(const Socket& socket, const sockaddr_in& address) {
 
 }  // namespace
 
-Socket::~Socket() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-Socket::Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-Socket& Socket::operator=(Socket&& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
-}
-
 Socket Socket::listen(const std::string& host, int port) {
   const sockaddr_in address = resolve(host, port);
   Socket socket = new_socket();
@@ -144,26 +132,26 @@ std::string Socket::local_host() const {
 }
 
 Socket Socket::accept() const {
-  Socket socket(::accept4(descriptor_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  Socket socket(::accept4(descriptor(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (socket.is_open()) set_option(socket, IPPROTO_TCP, TCP_NODELAY);
   return socket;
 }
 
 Socket::Progress Socket::send_some(std::string_view bytes) const {
-  const ssize_t sent = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  const ssize_t sent = ::send(descriptor(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent >= 0) return {static_cast<std::size_t>(sent), false};
   return {0, !would_wait(errno)};
 }
 
 Socket::Progress Socket::receive_some(char* target, std::size_t bytes) const {
-  const ssize_t received = ::recv(descriptor_, target, bytes, 0);
+  const ssize_t received = ::recv(descriptor(), target, bytes, 0);
   if (received > 0) return {static_cast<std::size_t>(received), false};
   return {0, received == 0 || !would_wait(errno)};
 }
 
 bool Socket::wait(short events, const Deadline& deadline) const {
   for (;;) {
-    pollfd entry{descriptor_, events, 0};
+    pollfd entry{descriptor(), events, 0};
     const int ready = ::poll(&entry, 1, static_cast<int>(deadline.left().count()));
     if (ready > 0) return true;
     if (ready < 0 && errno != EINTR) throw SystemError(concat("poll: ", reason(errno)));

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/deadline.h"
+#include "core/descriptor.h"
 
 namespace smoe {
 
@@ -14,9 +15,6 @@ class Socket {
  public:
   Socket() = default;
   explicit Socket(int descriptor) : descriptor_(descriptor) {}
-  ~Socket();
-  Socket(Socket&& other) noexcept;
-  Socket& operator=(Socket&& other) noexcept;
 
   /// Listens on `host` (an IPv4 address or a name) and `port`; 0 takes a free one.
   /// Throws: SystemError naming host, port and reason; UsageError for a port out of range.
@@ -25,8 +23,8 @@ class Socket {
   /// Throws: SystemError naming host, port and reason.
   static Socket connect(const std::string& host, int port, const Deadline& deadline);
 
-  bool is_open() const { return descriptor_ >= 0; }
-  int descriptor() const { return descriptor_; }
+  bool is_open() const { return descriptor_.is_open(); }
+  int descriptor() const { return descriptor_.number(); }
   /// The port and the address ("127.0.0.1") that this end has.
   int port() const;
   std::string local_host() const;
@@ -50,7 +48,7 @@ class Socket {
 
  private:
   bool wait(short events, const Deadline& deadline) const;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 struct Endpoint {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "train/launch/descriptor.h"
+#include "core/descriptor.h"
 #include "train/launch/poll_loop.h"
 
 namespace smoe {

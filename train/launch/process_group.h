@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "train/launch/descriptor.h"
+#include "core/descriptor.h"
 
 namespace smoe {
 

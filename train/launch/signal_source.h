@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "train/launch/descriptor.h"
+#include "core/descriptor.h"
 #include "train/launch/poll_loop.h"
 
 namespace smoe {
