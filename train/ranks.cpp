@@ -66,7 +66,6 @@ Ranks::Ranks(const RankEnvironment& place, std::int64_t timeout_s)
   // Keys of an earlier attempt of this job may still be there.
   store_.emplace(RendezvousStore::Options{endpoint, place.job_id, concat(place.restart_count, "/")},
                  deadline);
-  if (is_first()) progress_.emplace(RendezvousStore::Options{endpoint, place.job_id, ""}, deadline);
 }
 
 Ranks& Ranks::single() {
@@ -155,11 +154,6 @@ void Ranks::step_took(double seconds) {
 
 void Ranks::expect_long_wait() {
   if (several_) several_->set_timeout(start_timeout_s());
-}
-
-void Ranks::publish_saved_step(std::int64_t step) {
-  if (progress_)
-    progress_->set("saved_step", std::to_string(step), Deadline::in(kLeastStepSeconds));
 }
 
 std::string Ranks::fail(const std::string& message, bool is_communication) {

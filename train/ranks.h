@@ -4,7 +4,7 @@
 //
 // In the store, below the number of restarts: facts (of rank 0), compared (how many ranks have),
 // refusal (the first difference), failures, failed_rank and failure (the first one and its
-// message). Above it: saved_step, the newest checkpoint's.
+// message).
 #pragma once
 #include <memory>
 #include <optional>
@@ -60,8 +60,6 @@ class Ranks {
   void step_took(double seconds);
   /// For what takes longer than steps do; the next step_took ends it.
   void expect_long_wait();
-  /// Lets a launcher know of the newest checkpoint. For rank 0.
-  void publish_saved_step(std::int64_t step);
 
   /// Returns when all ranks have called it: the end of a run that went well.
   void leave() { communicator().barrier()->wait(); }
@@ -79,7 +77,7 @@ class Ranks {
   RankEnvironment place_;
   double timeout_s_ = 0;
   std::optional<RendezvousServer> server_;
-  std::optional<RendezvousStore> store_, progress_;
+  std::optional<RendezvousStore> store_;
   std::unique_ptr<Communicator> several_;
   std::vector<double> step_times_;  // of the last steps, a ring
   std::size_t num_steps_ = 0;

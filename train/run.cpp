@@ -45,9 +45,7 @@ Run::Run(const Config& config, Ranks& ranks)
              " has no validation text; set it to 0");
   kernels::set_attention_policy({.deterministic = config_.train.deterministic});
   if (config.checkpoint.async && ranks_.is_first())
-    background_.emplace(
-        checkpoints_.options(), [this](const std::string& line) { say(line); },
-        [this](std::int64_t step) { ranks_.publish_saved_step(step); });
+    background_.emplace(checkpoints_.options(), [this](const std::string& line) { say(line); });
   if (ranks_.is_first()) check_same_config();
   describe();
   resume();
@@ -273,7 +271,6 @@ void Run::save() {
     start_save(visit);
   } else {
     if (ranks_.is_first() || trainer_.is_sharded()) checkpoints_.save(header(), visit, writers());
-    if (ranks_.is_first()) ranks_.publish_saved_step(trainer_.steps_done());
     ranks_.communicator().barrier()->wait();
   }
   saved_step_ = trainer_.steps_done();

@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include "core/fault.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/run.h"
 
@@ -11,19 +10,15 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   Setting() {
-    write_small_token_set(config.data.path);
     config.train.steps = 30;
     config.log.every = 5;
     config.checkpoint.every = 5;
     config.checkpoint.keep_every = 5;
   }
   Config named(const std::string& name, bool async) const {
-    Config copy = config;
-    copy.run.name = name;
+    Config copy = SmallRun::named(name);
     copy.checkpoint.async = async;
     return copy;
   }

@@ -8,7 +8,6 @@
 
 #include "tests/support/ranks.h"
 #include "tests/support/state_bytes.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/replicas.h"
 #include "train/trainer.h"
@@ -18,11 +17,8 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   Setting() {
-    write_small_token_set(config.data.path);
     config.train.global_batch = 8;
     config.train.micro_batch = 1;
     config.parallel.bucket_mb = 1;

@@ -7,7 +7,6 @@
 #include <numbers>
 
 #include "autograd/parameter_store.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/data/small_model.h"
 #include "tests/train/small_run.h"
 #include "train/data/sentencepiece_tokenizer.h"
@@ -17,15 +16,10 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   Transformer model{config.model};
   ParameterStore store{model.parameters(), {DType::f64, DType::f64, 1}};
-  TokenSet set = [this] {
-    write_small_token_set(config.data.path);
-    return TokenSet::open(config.data.path);
-  }();
+  TokenSet set = TokenSet::open(config.data.path);
 };
 
 // Sum of -log p(token) over the split, from logits of one window after the other.

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "autograd/parameter_store.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/load_model.h"
 #include "train/run.h"
@@ -131,13 +130,12 @@ TEST_CASE("a longer text begins like a shorter one while the context reaches bac
 }
 
 TEST_CASE("a trained model writes the words it was trained on") {
-  const TemporaryFolder folder;
-  Config config = small_config(folder.path());
+  SmallRun small;
+  Config& config = small.config;
   config.train.steps = 150;
   config.train.seq_len = 32;
   config.train.micro_batch = config.train.global_batch = 8;
   config.log.every = 50;
-  write_small_token_set(config.data.path);
   REQUIRE(Run(config).train() == 0);
   const LoadedModel loaded = load_model(config.run.folder());
   std::string text;

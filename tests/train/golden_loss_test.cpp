@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/trainer.h"
 
@@ -25,11 +24,10 @@ constexpr double kGolden[50] = {
 }  // namespace
 
 TEST_CASE("fifty steps follow the golden loss curve to 1e-4") {
-  const TemporaryFolder folder;
-  Config config = small_config(folder.path());
+  SmallRun small;
+  Config& config = small.config;
   config.train.steps = 50;
   config.schedule.warmup_steps = 5;
-  write_small_token_set(config.data.path);
   const TrainingData data = TrainingData::open(config.data);
   Trainer trainer(config, data);
   for (int step = 0; step < 50; ++step) {

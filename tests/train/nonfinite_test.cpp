@@ -3,7 +3,6 @@
 
 #include "core/fault.h"
 #include "tests/support/counts.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/state_copy.h"
 #include "train/trainer.h"
@@ -57,9 +56,8 @@ void restore(Trainer& trainer, StateCopy& copy) {
 
 TEST_CASE(
     "a NaN in any value or gradient of a step is caught in that step, and changes no weight") {
-  const TemporaryFolder folder;
-  Config config = small_config(folder.path());
-  write_small_token_set(config.data.path);
+  SmallRun small;
+  Config& config = small.config;
   config.model.router.score = RouterScore::sigmoid;
   config.model.router.selection_bias_rate = 0.01;
   config.model.num_shared_experts = 1;

@@ -43,7 +43,6 @@ class RankProcesses {
   RankProcesses& operator=(const RankProcesses&) = delete;
 
   void send(int rank, int signal) { ::kill(ranks_[rank].pid, signal); }
-  std::optional<std::string> said(const std::string& key) const { return server_.find(key); }
   /// What the rank printed, to both streams.
   std::string output(int rank) const { return read_file(output_path(rank), 1 << 20); }
 

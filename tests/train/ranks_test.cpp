@@ -6,10 +6,9 @@
 #include <cmath>
 #include <map>
 
-#include "tests/support/temporary_folder.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
-#include "train/checkpoint/checkpoint.h"
+#include "train/checkpoint/checkpoint_store.h"
 #include "train/report/metrics_file.h"
 #include "train/report/run_folder.h"
 
@@ -20,13 +19,10 @@ namespace {
 
 using Overrides = std::vector<std::string>;
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   std::string path = folder.path() + "/small.yaml";
 
   Setting() {
-    write_small_token_set(config.data.path);
     config.train.steps = 40;
     config.train.global_batch = 8;
     config.train.precision = DType::f64;
@@ -89,6 +85,10 @@ std::size_t num_shards(const RunPaths& paths) {
   return Checkpoint(paths.checkpoints_path() + "/step-00000040").manifest().shards.size();
 }
 
+std::int64_t newest_step(const RunPaths& paths) {
+  return CheckpointStore({.folder = paths.checkpoints_path()}, nullptr).newest_step();
+}
+
 const std::vector<int> kBothDone = {0, 0};
 
 }  // namespace
@@ -139,11 +139,32 @@ TEST_CASE(
     wait_until(setting.paths(name), 5);
     stopped->send(1, signal);
     CHECK(stopped->wait_all() == std::vector<int>{128 + signal, 128 + signal});
-    const std::string saved = stopped->said("saved_step").value_or("none");
-    CHECK(stopped->output(0).find("after step " + saved) != std::string::npos);
+    const std::int64_t saved = newest_step(setting.paths(name));
+    CHECK(stopped->output(0).find(concat("after step ", saved)) != std::string::npos);
     CHECK(run(name, "1")->wait_all() == kBothDone);
     CHECK(final_state(setting.paths(name)) == final_state(setting.paths("whole")));
     CHECK(num_shards(setting.paths(name)) == 2);
+  }
+}
+
+TEST_CASE("ranks that save in the background end in the bits of those that wait, stopped or not") {
+  const Setting setting;
+  const auto run = [&](const std::string& name, const char* zero, const char* async) {
+    return std::make_unique<RankProcesses>(
+        setting.folder.path(), 2,
+        same(setting.arguments({"run.name=" + name, std::string("parallel.zero=") + zero,
+                                std::string("checkpoint.async=") + async, "checkpoint.every=5"})));
+  };
+  CHECK(run("waits", "0", "false")->wait_all() == kBothDone);
+  for (const char* zero : {"0", "1"}) {
+    const std::string name = std::string("trains-") + zero;
+    auto stopped = run(name, zero, "true");
+    wait_until(setting.paths(name), 12);
+    stopped->send(0, SIGUSR1);
+    CHECK(stopped->wait_all() == std::vector<int>{128 + SIGUSR1, 128 + SIGUSR1});
+    CHECK(newest_step(setting.paths(name)) >= 12);
+    CHECK(run(name, zero, "true")->wait_all() == kBothDone);
+    CHECK(final_state(setting.paths(name)) == final_state(setting.paths("waits")));
   }
 }
 
@@ -219,14 +240,14 @@ TEST_CASE("a fault in a sharded save ends all ranks, says whose, and leaves what
     const std::string who = "rank " + std::to_string(faulty) + ", step ";
     for (int rank = 0; rank < 2; ++rank) CHECK(ranks.output(rank).find(who) != std::string::npos);
     CHECK(ranks.output(1 - faulty).find("No space left on device") != std::string::npos);
-    std::int64_t newest = -1;
+    CHECK(newest_step(paths) > 0);
+    const std::string log = read_file(paths.log_path(), 1 << 24);
     for (const FolderEntry& entry : list_folder(paths.checkpoints_path()))
       if (entry.name.starts_with("step-")) {
-        const Checkpoint checkpoint(paths.checkpoints_path() + "/" + entry.name);
-        checkpoint.verify();
-        newest = checkpoint.manifest().step;
+        const std::string checkpoint = paths.checkpoints_path() + "/" + entry.name;
+        Checkpoint(checkpoint).verify();
+        CHECK(log.find("saved " + checkpoint + "\n") != std::string::npos);
       }
-    CHECK(std::to_string(newest) == ranks.said("saved_step").value_or("-1"));
   }
 }
 
@@ -253,7 +274,7 @@ TEST_CASE("a loss that is not finite on one rank counts on all, whatever the pol
   for (int rank = 0; rank < 2; ++rank)
     CHECK(stop->output(rank).find("step 11: loss or gradient norm is not finite") !=
           std::string::npos);
-  CHECK(stop->said("saved_step") == "11");
+  CHECK(newest_step(setting.paths("stop")) == 11);
 }
 
 TEST_CASE("a weight that changes on one rank ends the run within check_every steps") {

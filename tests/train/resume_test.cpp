@@ -9,7 +9,6 @@
 #include "kernels/elementwise.h"
 #include "tests/support/counts.h"
 #include "tests/support/state_bytes.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/state_copy.h"
@@ -70,12 +69,9 @@ void check_every_resume(const Config& config, const std::string& folder) {
   }
 }
 
-struct Setting {
-  TemporaryFolder folder{fast_parent()};
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   // Every kind of state is in use.
-  Setting() {
-    write_small_token_set(config.data.path);
+  Setting() : SmallRun(fast_parent()) {
     config.train.steps = kSteps + 1;
     config.model.router.score = RouterScore::sigmoid;
     config.model.router.selection_bias_rate = 0.01;

@@ -7,7 +7,6 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/load_model.h"
 #include "train/report/report_page.h"
@@ -17,19 +16,11 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
+struct Setting : SmallRun {
   Setting() {
-    write_small_token_set(config.data.path);
     config.log.every = 5;
     config.train.steps = 60;
     config.checkpoint.every = 20;
-  }
-  Config named(const std::string& name) const {
-    Config copy = config;
-    copy.run.name = name;
-    return copy;
   }
 };
 

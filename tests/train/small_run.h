@@ -1,8 +1,9 @@
-// A small configuration and a token set of made-up words, for tests that train.
+// SmallRun: a small configuration and a token set of made-up words, for tests that train.
 #pragma once
 #include <string>
 
 #include "core/random.h"
+#include "tests/support/temporary_folder.h"
 #include "train/config/config.h"
 #include "train/data/token_set_writer.h"
 
@@ -59,5 +60,21 @@ inline Config small_config(const std::string& folder) {
   c.log.every = 1;
   return c;
 }
+
+/// The configuration and its token set in a folder of `parent` that goes away with them.
+struct SmallRun {
+  TemporaryFolder folder;
+  Config config = small_config(folder.path());
+
+  explicit SmallRun(const std::string& parent = "/tmp") : folder(parent) {
+    write_small_token_set(config.data.path);
+  }
+
+  Config named(const std::string& name) const {
+    Config copy = config;
+    copy.run.name = name;
+    return copy;
+  }
+};
 
 }  // namespace smoe::test

@@ -6,7 +6,6 @@
 #include <cstdio>
 
 #include "tests/support/counts.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "tests/train/smoe_process.h"
 
@@ -35,9 +34,9 @@ Use use_of(pid_t id, const std::string& run_folder) {
 }  // namespace
 
 TEST_CASE("memory, descriptors and files of a long run do not grow") {
-  const TemporaryFolder folder(fast_parent());
-  Config config = small_config(folder.path());
-  write_small_token_set(config.data.path);
+  SmallRun small(fast_parent());
+  const TemporaryFolder& folder = small.folder;
+  Config& config = small.config;
   config.model.num_layers = 1;
   config.train.steps = repetitions(2000, 10'000);
   config.train.seq_len = 8;

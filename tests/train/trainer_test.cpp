@@ -8,7 +8,6 @@
 #include "core/memory.h"
 #include "kernels/threads.h"
 #include "tests/support/state_bytes.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 
 using namespace smoe;
@@ -16,13 +15,8 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
-  TrainingData data = [this] {
-    write_small_token_set(config.data.path);
-    return TrainingData::open(config.data);
-  }();
+struct Setting : SmallRun {
+  TrainingData data = TrainingData::open(config.data);
 };
 
 // A configuration in which every kind of state is in use.

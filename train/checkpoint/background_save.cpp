@@ -4,11 +4,8 @@
 
 namespace smoe {
 
-BackgroundSave::BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log,
-                               std::function<void(std::int64_t step)> saved)
-    : log_(std::move(log)),
-      saved_(std::move(saved)),
-      store_(std::move(options), [this](const std::string& line) {
+BackgroundSave::BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log)
+    : log_(std::move(log)), store_(std::move(options), [this](const std::string& line) {
         const std::lock_guard lock(mutex_);
         lines_.push_back(line);
       }) {}
@@ -37,22 +34,18 @@ void BackgroundSave::run(const CheckpointHeader& header) noexcept {
   }
   const std::lock_guard lock(mutex_);
   error_ = error;
-  if (!error) saved_step_ = header.step;
   is_done_ = true;
 }
 
 bool BackgroundSave::flush_log() {
   std::vector<std::string> lines;
-  std::optional<std::int64_t> saved_step;
   bool is_done = false;
   {
     const std::lock_guard lock(mutex_);
     lines.swap(lines_);
-    saved_step.swap(saved_step_);
     is_done = is_done_;
   }
   for (const std::string& line : lines) log_(line);
-  if (saved_step) saved_(*saved_step);
   return is_done;
 }
 

@@ -2,9 +2,7 @@
 // the host first, so the step after may change it. One save at a time.
 #pragma once
 #include <exception>
-#include <functional>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,11 +14,8 @@ namespace smoe {
 
 class BackgroundSave {
  public:
-  /// `log` receives what CheckpointStore logs, and `saved` the step of each checkpoint that is
-  /// durable, in the thread that calls start, poll and wait.
-  BackgroundSave(
-      CheckpointStore::Options options, CheckpointStore::Log log,
-      std::function<void(std::int64_t step)> saved = [](std::int64_t) {});
+  /// `log` receives what CheckpointStore logs, in the thread that calls start, poll and wait.
+  BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log);
   /// Waits for a save under way; an error it meets is logged.
   ~BackgroundSave();
   BackgroundSave(const BackgroundSave&) = delete;
@@ -40,13 +35,11 @@ class BackgroundSave {
   bool flush_log();
 
   CheckpointStore::Log log_;
-  std::function<void(std::int64_t step)> saved_;
   StateCopy copy_;
   std::thread thread_;
   std::mutex mutex_;  // of what follows
   std::vector<std::string> lines_;
   std::exception_ptr error_;
-  std::optional<std::int64_t> saved_step_;  // not told of yet
   bool is_done_ = false;
   CheckpointStore store_;  // used by the thread alone
 };

@@ -4,7 +4,6 @@
 
 #include "tests/support/cuda.h"
 #include "tests/support/state_bytes.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint.h"
 
@@ -13,13 +12,8 @@ using namespace smoe::test;
 
 namespace {
 
-struct Setting {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
-  TrainingData data = [this] {
-    write_small_token_set(config.data.path);
-    return TrainingData::open(config.data);
-  }();
+struct Setting : SmallRun {
+  TrainingData data = TrainingData::open(config.data);
 };
 
 std::vector<double> losses_of(Trainer& trainer, std::int64_t until) {

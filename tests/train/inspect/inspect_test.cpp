@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/huggingface/safetensors.h"
 #include "train/run.h"
@@ -17,11 +16,8 @@ bool contains(const std::string& text, const std::string& part) {
 }
 
 // A run of two steps, made once.
-struct SmallRun {
-  TemporaryFolder folder;
-  Config config = small_config(folder.path());
-  SmallRun() {
-    write_small_token_set(config.data.path);
+struct TrainedRun : SmallRun {
+  TrainedRun() {
     config.train.steps = 2;
     config.schedule.warmup_steps = 1;
     REQUIRE(Run(config).train() == 0);
@@ -29,8 +25,8 @@ struct SmallRun {
   std::string run() const { return config.run.folder(); }
   std::string checkpoint() const { return run() + "/checkpoints/step-00000002"; }
 
-  static const SmallRun& get() {
-    static const SmallRun run;
+  static const TrainedRun& get() {
+    static const TrainedRun run;
     return run;
   }
 };
@@ -46,7 +42,7 @@ std::string damaged(const std::string& path, std::int64_t offset, const std::str
 }  // namespace
 
 TEST_CASE("a token set shows its splits, a sample of its text and its digest") {
-  const SmallRun& small = SmallRun::get();
+  const TrainedRun& small = TrainedRun::get();
   const std::string text = inspect(small.config.data.path);
   CHECK(text.starts_with(small.config.data.path + ": token set, "));
   CHECK(contains(text, "  tokenizer       bytes, vocabulary 257\n"));
@@ -63,7 +59,7 @@ TEST_CASE("a token set shows its splits, a sample of its text and its digest") {
 }
 
 TEST_CASE("a checkpoint shows its numbers and tensors, by folder and by manifest") {
-  const SmallRun& small = SmallRun::get();
+  const TrainedRun& small = TrainedRun::get();
   const std::string text = inspect(small.checkpoint());
   CHECK(text.starts_with(small.checkpoint() + ": checkpoint after 2 steps, "));
   CHECK(contains(text, "step 2, updates 2\n"));
@@ -76,7 +72,7 @@ TEST_CASE("a checkpoint shows its numbers and tensors, by folder and by manifest
 }
 
 TEST_CASE("a run shows what it is, its checkpoints and the end of its log") {
-  const SmallRun& small = SmallRun::get();
+  const TrainedRun& small = TrainedRun::get();
   const std::string text = inspect(small.run());
   CHECK(text.starts_with(small.run() + ": the folder of run small\n"));
   CHECK(contains(text, "  experts         4 of width 20 in each layer, top 2\n"));

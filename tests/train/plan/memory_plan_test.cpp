@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include "core/device.h"
-#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
 #include "train/trainer.h"
 
@@ -41,9 +40,8 @@ void check_equal(const MemoryPlan& planned, const MemoryPlan& seen) {
 }  // namespace
 
 TEST_CASE("the plan is what the accounting sees of real steps, to the byte") {
-  const TemporaryFolder folder;
-  const Config small = small_config(folder.path());
-  write_small_token_set(small.data.path);
+  const SmallRun run;
+  const Config& small = run.config;
   const TrainingData set = TrainingData::open(small.data);
 
   Config wide = small;
