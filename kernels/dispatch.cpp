@@ -87,10 +87,14 @@ SMOE_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
 #ifdef SMOE_HAS_CUDA
 namespace cuda {
 void set_attention_policy(const AttentionPolicy& policy);
+void set_product_policy(const ProductPolicy& policy);
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
 }  // namespace cuda
 void set_attention_policy(const AttentionPolicy& policy) {
   cuda::set_attention_policy(policy);
+}
+void set_product_policy(const ProductPolicy& policy) {
+  cuda::set_product_policy(policy);
 }
 #else
 namespace cuda {
@@ -99,6 +103,7 @@ std::string attention_engine(const Launch&, const AttentionShape&, DType) {
 }
 }  // namespace cuda
 void set_attention_policy(const AttentionPolicy&) {}
+void set_product_policy(const ProductPolicy&) {}
 #endif
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {

@@ -62,6 +62,13 @@ struct ExpertGradientArgs {
 void expert_gradient(const Launch& launch, const ExpertGradientArgs& args);
 std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertGradientArgs& args);
 
+/// What the products of routed rows (and those of moe_mlp.h) may run on, on a GPU.
+struct ProductPolicy {
+  bool hopper = true;  ///< wgmma and TMA on compute capability 9.0; else what runs on all
+};
+/// Sets it for the whole process, while no product is under way.
+void set_product_policy(const ProductPolicy& policy);
+
 /// grouped[p] = gates[p's pair] * x[p], rounded once; all ones without gates.
 struct GroupArgs {
   RoutingView routing;

@@ -1,9 +1,13 @@
-// Grouped products: tiles of one expert's rows, found from expert_offsets on the device; rows are
-// gathered as a tile is loaded and scattered as it is stored.
+// Grouped products, where those of kernels/cuda/hopper do not apply: tiles of one expert's rows,
+// found from expert_offsets on the device; rows are gathered as a tile is loaded and scattered as
+// it is stored.
 #include "kernels/grouped_gemm.h"
+
+#include <atomic>
 
 #include "kernels/cuda/grouped/product_launch.cuh"
 #include "kernels/cuda/grouped/staging.cuh"
+#include "kernels/cuda/hopper/products.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -287,7 +291,50 @@ __global__ void __launch_bounds__(256)
   store(static_cast<T*>(grouped.data) + p * grouped.stride + col, values);
 }
 
+void run_gradient_product(const Launch& launch, const ExpertGradientArgs& args) {
+  constexpr const char* kOp = "expert_gradient";
+  const ConstMatrix &dy = args.dy.rows, &x = args.x.rows;
+  const ProductConfig config =
+      choose_gradient_product({x.dtype, dy.cols, x.cols, args.routing.num_experts,
+                               fits_width(dy) && fits_width(x) && is_aligned(args.dweight)},
+                              limits_of(launch));
+  if (config.form == ProductForm::plain) {
+    dispatch_storage(kOp, x.dtype, [&](auto type) {
+      using P = PlainGradientProduct<decltype(type)>;
+      launch_plain_product<P>(launch, kOp, config, gradient_args<P, decltype(type)>(args, config));
+    });
+  } else {
+    dispatch_shape<false>(config.form, [&](auto shape) {
+      using P = GradientProduct<decltype(shape)>;
+      launch_tensor_product<P>(launch, kOp, config, gradient_args<P, Bf16>(args, config));
+    });
+  }
+}
+
+void run_bias_gradient(const Launch& launch, const ExpertGradientArgs& args) {
+  const ConstMatrix& dy = args.dy.rows;
+  if (!args.dbias || dy.cols == 0) return;
+  const dim3 blocks(static_cast<unsigned>(ceil_div(dy.cols, 32)),
+                    static_cast<unsigned>(args.routing.num_experts));
+  dispatch_storage("expert_gradient", dy.dtype, [&](auto type) {
+    bias_gradient_kernel<<<blocks, 256, 0, stream_of(launch)>>>(
+        static_cast<const decltype(type)*>(dy.data), dy.stride, static_cast<int>(dy.cols),
+        RowIndex(args.routing, args.dy.layout, dy.rows), args.routing.expert_offsets,
+        static_cast<float*>(args.dbias), static_cast<float>(args.bias_beta));
+  });
+  check_launch("expert_gradient");
+}
+
+std::atomic<ProductPolicy> policy;
+
 }  // namespace
+
+void set_product_policy(const ProductPolicy& wanted) {
+  policy = wanted;
+}
+bool hopper::is_enabled() {
+  return policy.load().hopper;
+}
 
 std::int64_t grouped_gemm_workspace_bytes(const Launch&, const GroupedGemmArgs&) {
   return 0;
@@ -306,44 +353,23 @@ void grouped_gemm(const Launch& launch, const GroupedGemmArgs& args) {
              name_of(args.x.rows.dtype), ", ", name_of(args.weight.dtype), ", ",
              name_of(args.bias.data ? args.bias.dtype : args.x.rows.dtype), " and ",
              name_of(args.y.dtype));
+  if (hopper::takes(launch, args)) return hopper::grouped_gemm(launch, args);
   args.transpose_weight ? run_row_product<true>(launch, args)
                         : run_row_product<false>(launch, args);
 }
 
-std::int64_t expert_gradient_workspace_bytes(const Launch&, const ExpertGradientArgs&) {
-  return 0;
+std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertGradientArgs& args) {
+  return hopper::takes(launch, args) ? hopper::kTicketBytes : 0;
 }
 
 void expert_gradient(const Launch& launch, const ExpertGradientArgs& args) {
-  constexpr const char* kOp = "expert_gradient";
-  const ConstMatrix &dy = args.dy.rows, &x = args.x.rows;
-  SMOE_CHECK(dy.dtype == x.dtype, "expert_gradient: on a GPU dy and x must have one dtype; got ",
-             name_of(dy.dtype), " and ", name_of(x.dtype));
-  const ProductConfig config =
-      choose_gradient_product({x.dtype, dy.cols, x.cols, args.routing.num_experts,
-                               fits_width(dy) && fits_width(x) && is_aligned(args.dweight)},
-                              limits_of(launch));
+  const DType dy = args.dy.rows.dtype, x = args.x.rows.dtype;
+  SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
+             " and ", name_of(x));
   scale_empty_experts(launch, args);
-  dispatch_storage(kOp, x.dtype, [&](auto type) {
-    using T = decltype(type);
-    if (config.form == ProductForm::plain) {
-      using P = PlainGradientProduct<T>;
-      launch_plain_product<P>(launch, kOp, config, gradient_args<P, T>(args, config));
-    } else {
-      dispatch_shape<false>(config.form, [&](auto shape) {
-        using P = GradientProduct<decltype(shape)>;
-        launch_tensor_product<P>(launch, kOp, config, gradient_args<P, Bf16>(args, config));
-      });
-    }
-    if (!args.dbias || dy.cols == 0) return;
-    const dim3 blocks(static_cast<unsigned>(ceil_div(dy.cols, 32)),
-                      static_cast<unsigned>(args.routing.num_experts));
-    bias_gradient_kernel<<<blocks, 256, 0, stream_of(launch)>>>(
-        static_cast<const T*>(dy.data), dy.stride, static_cast<int>(dy.cols),
-        RowIndex(args.routing, args.dy.layout, dy.rows), args.routing.expert_offsets,
-        static_cast<float*>(args.dbias), static_cast<float>(args.bias_beta));
-    check_launch(kOp);
-  });
+  hopper::takes(launch, args) ? hopper::expert_gradient(launch, args)
+                              : run_gradient_product(launch, args);
+  run_bias_gradient(launch, args);
 }
 
 void group(const Launch& launch, const GroupArgs& args) {

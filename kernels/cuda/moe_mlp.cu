@@ -1,10 +1,12 @@
-// The two fused products of an expert MLP. A gated tile holds the gate and the up columns of the
-// same units side by side, so that a thread has both halves of each pre-activation it activates.
+// The two fused products of an expert MLP, where those of kernels/cuda/hopper do not apply. A gated
+// tile holds the gate and the up columns of the same units side by side, so that a thread has both
+// halves of each pre-activation it activates.
 #include "kernels/moe_mlp.h"
 
 #include "kernels/cuda/activation_functions.cuh"
 #include "kernels/cuda/grouped/product_launch.cuh"
 #include "kernels/cuda/grouped/staging.cuh"
+#include "kernels/cuda/hopper/products.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -398,6 +400,11 @@ void run_product(const Launch& launch, const char* op, const ProductConfig& conf
   }
 }
 
+/// Partial sums of a row's gate gradient.
+std::int64_t num_partials(const Launch& launch, const ExpertDownBackwardArgs& args) {
+  return ceil_div(args.a.cols, hopper::takes(launch, args) ? hopper::kPartialCols : kPartialCols);
+}
+
 }  // namespace
 
 std::int64_t expert_up_workspace_bytes(const Launch&, const ExpertUpArgs&) {
@@ -407,6 +414,7 @@ std::int64_t expert_up_workspace_bytes(const Launch&, const ExpertUpArgs&) {
 void expert_up(const Launch& launch, const ExpertUpArgs& args) {
   constexpr const char* kOp = "expert_up";
   check_dtypes(kOp, args.x.dtype, args.w1.dtype, args.a.dtype);
+  if (hopper::takes(launch, args)) return hopper::expert_up(launch, args);
   const bool fits = fits_width(args.x) && fits_width(args.w1[0]) && fits_width(args.a) &&
                     (!args.h.data || fits_halves(args.h, args.a.cols));
   const ProductConfig config = choose_row_product(
@@ -418,31 +426,34 @@ void expert_up(const Launch& launch, const ExpertUpArgs& args) {
       : run_product<UpProduct, PlainUpProduct, false, false>(launch, kOp, config, args);
 }
 
-std::int64_t expert_down_backward_workspace_bytes(const Launch&,
+std::int64_t expert_down_backward_workspace_bytes(const Launch& launch,
                                                   const ExpertDownBackwardArgs& args) {
-  return args.routing.num_rows() * ceil_div(args.a.cols, kPartialCols) *
-         std::int64_t{sizeof(float)};
+  return args.routing.num_rows() * num_partials(launch, args) * std::int64_t{sizeof(float)};
 }
 
 void expert_down_backward(const Launch& launch, const ExpertDownBackwardArgs& args) {
   constexpr const char* kOp = "expert_down_backward";
   check_dtypes(kOp, args.dout.dtype, args.w2.dtype, args.a.dtype);
-  const bool fits = fits_width(args.dout) && fits_width(args.w2[0]) && fits_width(args.a) &&
-                    fits_halves(args.h, args.a.cols);
-  const ProductConfig config = choose_row_product(
-      {args.dout.dtype, args.routing.num_rows(), args.a.cols, args.routing.num_experts, fits, true},
-      limits_of(launch));
-  is_gated(args.kind) ? run_product<DownBackwardProduct, PlainDownBackwardProduct, true, true>(
-                            launch, kOp, config, args)
-                      : run_product<DownBackwardProduct, PlainDownBackwardProduct, false, true>(
-                            launch, kOp, config, args);
+  if (hopper::takes(launch, args)) {
+    hopper::expert_down_backward(launch, args);
+  } else {
+    const bool fits = fits_width(args.dout) && fits_width(args.w2[0]) && fits_width(args.a) &&
+                      fits_halves(args.h, args.a.cols);
+    const ProductConfig config =
+        choose_row_product({args.dout.dtype, args.routing.num_rows(), args.a.cols,
+                            args.routing.num_experts, fits, true},
+                           limits_of(launch));
+    is_gated(args.kind) ? run_product<DownBackwardProduct, PlainDownBackwardProduct, true, true>(
+                              launch, kOp, config, args)
+                        : run_product<DownBackwardProduct, PlainDownBackwardProduct, false, true>(
+                              launch, kOp, config, args);
+  }
   const std::int64_t rows = args.routing.num_rows();
   if (rows == 0) return;
   add_partials_kernel<<<static_cast<unsigned>(ceil_div(rows * kWarp, 256)), 256, 0,
-                        stream_of(launch)>>>(static_cast<const float*>(args.workspace),
-                                             static_cast<int>(ceil_div(args.a.cols, kPartialCols)),
-                                             args.routing.sorted_scattered_ids, rows,
-                                             static_cast<float*>(args.dgates));
+                        stream_of(launch)>>>(
+      static_cast<const float*>(args.workspace), static_cast<int>(num_partials(launch, args)),
+      args.routing.sorted_scattered_ids, rows, static_cast<float*>(args.dgates));
   check_launch(kOp);
 }
 

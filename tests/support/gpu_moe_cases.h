@@ -1,7 +1,10 @@
 // The sizes and routings the expert kernels are tested at on a GPU.
 #pragma once
+#include <doctest/doctest.h>
+
 #include <vector>
 
+#include "kernels/grouped_gemm.h"
 #include "tests/support/cuda.h"
 #include "tests/support/moe_cases.h"
 
@@ -26,9 +29,19 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
       {500, 2, 8, 320, 520, one_expert},
       {1100, 1, 3, 392, 200},
       {1500, 2, 8, 256, 640},
+      {2000, 2, 5, 328, 520, ends_empty},
   };
   return cases;
 }
+
+/// While it lives products run as on GPUs of other compute capabilities than 9.0.
+class PortableProducts {
+ public:
+  PortableProducts() { kernels::set_product_policy({.hopper = false}); }
+  ~PortableProducts() { kernels::set_product_policy({}); }
+  PortableProducts(const PortableProducts&) = delete;
+  PortableProducts& operator=(const PortableProducts&) = delete;
+};
 
 /// f(case, dtype) for aligned sizes in bf16 and f32 and for the others, which no tile fits.
 template <class F>
@@ -37,6 +50,9 @@ void for_gpu_moe_cases(F&& f) {
     for (const MoeCase& test : aligned_moe_cases()) f(test, dtype);
     for (const MoeCase& test : moe_cases()) f(test, dtype);
   }
+  const PortableProducts portable;
+  INFO("products that run on every GPU");
+  for (const MoeCase& test : aligned_moe_cases()) f(test, DType::bf16);
 }
 
 }  // namespace smoe::test
