@@ -5,11 +5,13 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
+#include "train/json_reader.h"
 
 namespace smoe {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;  // to write
+using Json = nlohmann::json;                 // to read
 
 /// Collects the fields of one line; the last one names the numbers JSON cannot hold.
 class Writer {
@@ -28,7 +30,7 @@ class Writer {
   template <class Item, class Get>
   void column(const char* section, const std::vector<Item>& items, const char* name, Get get) {
     if (items.empty()) return;
-    Json list = Json::array();
+    OrderedJson list = OrderedJson::array();
     for (const Item& item : items)
       list.push_back(json_of(concat(section, ".", name, ".", list.size()), get(item)));
     fields_[section][name] = std::move(list);
@@ -36,23 +38,26 @@ class Writer {
 
   std::string text() {
     if (!nonfinite_.empty()) fields_["nonfinite"] = nonfinite_;
-    return fields_.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return fields_.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   }
 
  private:
   template <class T>
-  Json json_of(const std::string&, const T& value) {
+  OrderedJson json_of(const std::string&, const T& value) {
     return value;
   }
-  Json json_of(const std::string& path, double value) {
+  OrderedJson json_of(const std::string& path, double value) {
     if (std::isfinite(value)) return value;
     nonfinite_[path] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
     return nullptr;
   }
 
-  Json fields_;
-  Json nonfinite_;
+  OrderedJson fields_;
+  OrderedJson nonfinite_;
 };
+
+// Steps, tokens, rows and bytes are below: they can be added up and taken from one another.
+constexpr std::int64_t kMaxCount = 1'000'000'000'000'000;
 
 /// The other way; what the line lacks stays as it was.
 class Reader {
@@ -99,6 +104,15 @@ class Reader {
   template <class T>
   void convert(const Json& json, const std::string&, T& value) {
     json.get_to(value);
+  }
+  void convert(const Json& json, const std::string& path, std::int64_t& value) {
+    value = checked_integer(json, path, 0, kMaxCount);
+  }
+  void convert(const Json& json, const std::string& path, std::vector<std::int64_t>& values) {
+    SMOE_CHECK(json.is_array(), path, ": must be a list of integers");
+    values.resize(json.size());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      convert(json[i], concat(path, ".", i), values[i]);
   }
   void convert(const Json& json, const std::string& path, double& value) {
     if (!json.is_null()) {

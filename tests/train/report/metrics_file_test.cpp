@@ -96,7 +96,11 @@ TEST_CASE("what a line holds is read back, bit for bit") {
 TEST_CASE("a line of another kind, type or shape is refused") {
   for (const std::string line :
        {"", "{", "[]", R"({"step":1})", R"({"kind":"stop","step":1})",
-        R"({"kind":"step","step":"1"})", R"({"kind":"step","layers":{"z_loss":3}})",
+        R"({"kind":"step","step":"1"})", R"({"kind":"step","step":-1})",
+        R"({"kind":"step","step":-1e300})", R"({"kind":"step","step":9223372036854775807})",
+        R"({"kind":"step","layers":{"expert_rows":[[-1]]}})",
+        R"({"kind":"step","layers":{"expert_rows":[[1e300]]}})",
+        R"({"kind":"step","layers":{"z_loss":3}})",
         R"({"kind":"step","layers":{"z_loss":[1],"imbalance":[1,2]}})",
         R"({"kind":"step","layers":{"expert_rows":[["a"]]}})", R"({"kind":"step","layers":3})",
         R"({"kind":"step","nonfinite":[],"loss":null})"}) {
