@@ -88,6 +88,8 @@ SMOE_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
 namespace cuda {
 void set_attention_policy(const AttentionPolicy& policy);
 void set_product_policy(const ProductPolicy& policy);
+std::string product_engine(const Launch& launch, std::int64_t num_experts,
+                           const ConstMatrix& weight);
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
 }  // namespace cuda
 void set_attention_policy(const AttentionPolicy& policy) {
@@ -101,6 +103,9 @@ namespace cuda {
 std::string attention_engine(const Launch&, const AttentionShape&, DType) {
   throw UsageError("attention: this build of smoe has no CUDA backend");
 }
+std::string product_engine(const Launch&, std::int64_t, const ConstMatrix&) {
+  throw UsageError("grouped_gemm: this build of smoe has no CUDA backend");
+}
 }  // namespace cuda
 void set_attention_policy(const AttentionPolicy&) {}
 void set_product_policy(const ProductPolicy&) {}
@@ -109,6 +114,12 @@ void set_product_policy(const ProductPolicy&) {}
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
   return launch.device.type == DeviceType::cuda ? cuda::attention_engine(launch, shape, dtype)
                                                 : "own kernels";
+}
+
+std::string product_engine(const Launch& launch, std::int64_t num_experts,
+                           const ConstMatrix& weight) {
+  return launch.device.type == DeviceType::cuda ? cuda::product_engine(launch, num_experts, weight)
+                                                : "OpenBLAS";
 }
 
 }  // namespace smoe::kernels

@@ -1,6 +1,8 @@
 // Grouped matrix products over routed rows (ScatterMoE, arXiv:2403.08245): rows are gathered and
 // scattered by index inside the product; no activation is copied to be sorted or padded.
 #pragma once
+#include <string>
+
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 #include "kernels/routing_view.h"
@@ -68,6 +70,11 @@ struct ProductPolicy {
 };
 /// Sets it for the whole process, while no product is under way.
 void set_product_policy(const ProductPolicy& policy);
+
+/// What products with the matrices of `num_experts` experts, each like `weight`, run on, for
+/// people: "wgmma", "mma.sync".
+std::string product_engine(const Launch& launch, std::int64_t num_experts,
+                           const ConstMatrix& weight);
 
 /// grouped[p] = gates[p's pair] * x[p], rounded once; all ones without gates.
 struct GroupArgs {

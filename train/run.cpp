@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "kernels/attention.h"
+#include "kernels/grouped_gemm.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
@@ -78,8 +79,11 @@ void Run::describe() {
                   config_.train.steps, config_.train.global_batch * config_.train.seq_len));
   const AttentionShape attention{config_.train.micro_batch, config_.train.seq_len, m.num_heads,
                                  m.num_kv_heads, m.head_dim};
-  say(fmt::format("kernels attention by {}",
-                  kernels::attention_engine(launch(), attention, config_.train.precision)));
+  const DType precision = config_.train.precision;
+  const ConstMatrix expert{nullptr, precision, m.d_expert, m.d_model, m.d_model};
+  say(fmt::format("kernels experts by {}, attention by {}",
+                  kernels::product_engine(launch(), m.num_experts, expert),
+                  kernels::attention_engine(launch(), attention, precision)));
   say(fmt::format("folder  {}", paths_.path()));
 }
 

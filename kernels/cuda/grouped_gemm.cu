@@ -336,6 +336,15 @@ bool hopper::is_enabled() {
   return policy.load().hopper;
 }
 
+std::string product_engine(const Launch& launch, std::int64_t num_experts,
+                           const ConstMatrix& weight) {
+  if (hopper::takes(launch, num_experts, weight)) return "wgmma";
+  const bool is_aligned = weight.rows % kWidth == 0 && weight.cols % kWidth == 0;
+  const ProductConfig config = choose_row_product(
+      {weight.dtype, 1, weight.rows, num_experts, is_aligned}, limits_of(launch));
+  return config.form == ProductForm::plain ? "multiply-adds" : "mma.sync";
+}
+
 std::int64_t grouped_gemm_workspace_bytes(const Launch&, const GroupedGemmArgs&) {
   return 0;
 }

@@ -1,5 +1,5 @@
-// Which form a grouped product takes on a GPU: a pure function of the sizes and of what the device
-// has. On devices of compute capability 9.0 too, the tensor-core forms are those of 8.0.
+// Which portable form a grouped product takes on a GPU: a pure function of the sizes and of what
+// the device has. The tensor-core forms are those of compute capability 8.0.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -118,6 +118,12 @@ void run(const Launch& launch, const GroupedGemmArgs& args) {
 
 }  // namespace
 
+bool takes(const Launch& launch, std::int64_t num_experts, const ConstMatrix& weight) {
+  const RoutingView routing{1, 1, num_experts, nullptr, nullptr, nullptr};
+  return weight.rows % kWidth == 0 && weight.cols % kWidth == 0 &&
+         takes(launch, routing, weight.dtype, {weight});
+}
+
 bool takes(const Launch& launch, const GroupedGemmArgs& args) {
   return takes(launch, args.routing, args.x.rows.dtype, {args.x.rows, args.y, args.weight[0]}) &&
          is_aligned(args.bias.data);

@@ -8,6 +8,8 @@ namespace smoe::kernels::cuda::hopper {
 /// As ProductPolicy has it.
 bool is_enabled();
 
+/// Matrices like `weight` of that many experts, with rows for them.
+bool takes(const Launch& launch, std::int64_t num_experts, const ConstMatrix& weight);
 bool takes(const Launch& launch, const GroupedGemmArgs& args);
 bool takes(const Launch& launch, const ExpertGradientArgs& args);
 bool takes(const Launch& launch, const ExpertUpArgs& args);
