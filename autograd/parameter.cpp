@@ -24,7 +24,8 @@ const Tensor& Parameter::master() const {
 }
 
 const Tensor& Parameter::gradient() const {
-  SMOE_CHECK(gradient_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
+  SMOE_CHECK(gradient_.defined(), "parameter ", name_,
+             store_ ? ": its ParameterStore does not train" : ": not in a ParameterStore yet");
   return gradient_;
 }
 

@@ -72,7 +72,7 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
   }
   std::reverse(parameters_.begin(), parameters_.end());
   place();
-  initialize(options.seed);
+  if (options.trains) initialize(options.seed);
 }
 
 void ParameterStore::place() {
@@ -91,14 +91,14 @@ void ParameterStore::place() {
   compute_ = options_.compute == options_.master
                  ? master_
                  : Tensor::zeros({total}, options_.compute, Category::parameters);
-  gradient_ = Tensor::zeros({total}, options_.master, Category::gradients);
+  if (options_.trains) gradient_ = Tensor::zeros({total}, options_.master, Category::gradients);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = *parameters_[i];
     parameter.store_ = this;
     parameter.master_ = master_.view(offsets_[i], parameter.shape());
     parameter.value_ = parameter.full_precision() ? parameter.master_
                                                   : compute_.view(offsets_[i], parameter.shape());
-    parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
+    if (options_.trains) parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
   }
 }
 

@@ -19,6 +19,7 @@ class ParameterStore {
     DType master = DType::f32;   ///< master weights and gradients: f32 or f64
     DType compute = DType::f32;  ///< what ops read: the master dtype, or bf16 beside f32 masters
     std::uint64_t seed = 0;
+    bool trains = true;  ///< else there are no gradients, and all weights are zero until loaded
   };
 
   /// One run of parameters that are treated alike. Offsets and sizes are in elements of the arenas.

@@ -29,7 +29,7 @@ StoredModel open_model(const std::string& path) {
           is_run ? newest_checkpoint(run) : Checkpoint(path)};
 }
 
-LoadedModel load_model(const std::string& path) {
+LoadedModel load_model(const std::string& path, bool trains) {
   StoredModel stored = open_model(path);
   LoadedModel loaded;
   loaded.config = std::move(stored.config);
@@ -37,7 +37,8 @@ LoadedModel load_model(const std::string& path) {
   loaded.model = std::make_unique<Transformer>(loaded.config.model);
   const DType compute = loaded.config.train.precision;
   loaded.store = std::make_unique<ParameterStore>(
-      loaded.model->parameters(), ParameterStore::Options{accumulation_dtype(compute), compute, 0});
+      loaded.model->parameters(),
+      ParameterStore::Options{accumulation_dtype(compute), compute, 0, trains});
   stored.checkpoint.load_part([&](StateVisitor& visitor) {
     loaded.store->visit_state(visitor);
     loaded.model->visit_state(visitor);

@@ -29,7 +29,7 @@ struct LoadedModel {
   std::int64_t step = 0;                  ///< optimizer steps they were trained for
 };
 
-/// As open_model, with the weights on the current device.
-LoadedModel load_model(const std::string& path);
+/// As open_model, with the weights on the current device; `trains` as in ParameterStore::Options.
+LoadedModel load_model(const std::string& path, bool trains = false);
 
 }  // namespace smoe

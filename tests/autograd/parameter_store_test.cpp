@@ -9,6 +9,7 @@
 #include "autograd/tape.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -190,6 +191,14 @@ TEST_CASE("a cleared tape leaves no use pending") {
   store.begin_step();
   tape.backward(dot(linear(x, weight), x));
   CHECK(fired == 1);
+}
+
+TEST_CASE("a store that does not train has zeros to load into, and no gradients") {
+  Parameter w("w", {3}, Init::normal(1));
+  const ParameterStore store({&w}, {.trains = false});
+  CHECK(w.value().to_vector<float>() == std::vector<float>{0, 0, 0});
+  CHECK_FALSE(store.gradient().defined());
+  CHECK(message_of([&] { w.gradient(); }) == "parameter w: its ParameterStore does not train");
 }
 
 TEST_CASE("the store names what does not fit") {

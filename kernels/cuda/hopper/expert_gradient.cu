@@ -5,6 +5,7 @@
 #include "kernels/cuda/grouped/routed_index.cuh"
 #include "kernels/cuda/hopper/blocks.cuh"
 #include "kernels/cuda/hopper/launch.cuh"
+#include "kernels/cuda/hopper/tile_queue.cuh"
 
 namespace smoe::kernels::cuda::hopper {
 namespace {
@@ -58,52 +59,6 @@ struct Tile {
   __device__ int steps() const { return (rows + kTileDepth - 1) / kTileDepth; }
 };
 
-/// The numbers of the tiles a cluster takes: the first block draws them, all warpgroups of both
-/// read them. A ring of two.
-class TileQueue {
- public:
-  static constexpr int kSize = 2;
-  static constexpr int kBytes = kSize * 2 * 8 + kSize * 8;
-  using Position = RingPosition<kSize>;
-
-  __device__ explicit TileQueue(std::uint32_t memory) : memory_(memory) {}
-
-  __device__ void init() const {
-    for (int i = 0; i < kSize; ++i) {
-      init_barrier(ready(i), 1);
-      init_barrier(free(i), (kConsumers + 1) * kClusterSize);
-    }
-  }
-  /// For one thread of the first block.
-  __device__ void put(Position& position, int number) const {
-    const int slot = position.stage();
-    wait_for_cluster(free(slot), position.parity());
-    for (int rank = 0; rank < kClusterSize; ++rank) {
-      store_at(number_at(slot), rank, number);
-      arrive_behind_writes_at(ready(slot), rank);
-    }
-    position.next();
-  }
-  /// For a whole warpgroup, which has number `warpgroup` among the block's.
-  __device__ int take(Position& position, int warpgroup) const {
-    const int slot = position.stage();
-    wait_for_cluster(ready(slot), position.parity());
-    int number;
-    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(number) : "r"(number_at(slot)) : "memory");
-    sync_warpgroup(warpgroup);
-    if (threadIdx.x % kWarpgroup == 0) arrive_at(free(slot), 0);
-    position.next();
-    return number;
-  }
-
- private:
-  __device__ std::uint32_t ready(int slot) const { return memory_ + slot * 8; }
-  __device__ std::uint32_t free(int slot) const { return memory_ + (kSize + slot) * 8; }
-  __device__ std::uint32_t number_at(int slot) const { return memory_ + (2 * kSize + slot) * 8; }
-
-  std::uint32_t memory_;
-};
-
 /// Tile `number` of this block; pairs of row tiles go down the columns of a band.
 __device__ inline Tile tile_of(const Args& args, const Tables& tables, int number) {
   constexpr int kBand = 4;
@@ -121,7 +76,9 @@ __device__ inline Tile tile_of(const Args& args, const Tables& tables, int numbe
   return tile;
 }
 
-/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each step.
+/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each step; zeros behind the expert's last.
+/// The grouped side has the next expert's rows there: one that is not finite would reach this
+/// expert's gradient too.
 __device__ inline void produce(const Args& args, const Ring& ring, const TileQueue& queue,
                                const Tables& tables) {
   constexpr int kRows = 8;

@@ -67,7 +67,7 @@ inline LoadedModel imported(const std::string& folder, DType precision) {
   Config config = load_config(path);
   config.train.precision = precision;
   write_file_atomically(path, to_yaml(config));
-  return load_model(runs / "run");
+  return load_model(runs / "run", true);
 }
 
 /// A reference's batch: ids [B*S], and each token's successor in its sequence, -1 behind the last.
