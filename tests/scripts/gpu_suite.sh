@@ -16,6 +16,14 @@ if [ "${1:-}" = --sanitize ]; then
   shift
 fi
 bin=${1:-build/release/bin}
+programs=(gpu_tests)
+[ $sanitize = 1 ] || programs+=(train_tests smoe_bench_dense smoe_bench_layer)
+for program in "${programs[@]}"; do
+  [ -x "$bin/$program" ] || {
+    echo "$bin/$program is missing; build it first: cmake --build --preset release" >&2
+    exit 1
+  }
+done
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
