@@ -112,6 +112,21 @@ __device__ inline ActivationGradient activate_backward(float gate, float up, flo
   return result;
 }
 
+/// Calls f with the function of `kind` and, as a constant, whether it is gated.
+template <class F>
+void dispatch_kind(Activation kind, F&& f) {
+  switch (kind) {
+    case Activation::swiglu:
+      return f(Silu{}, std::true_type{});
+    case Activation::geglu:
+      return f(Gelu{}, std::true_type{});
+    case Activation::relu2:
+      return f(SquaredRelu{}, std::false_type{});
+    case Activation::gelu:
+      return f(Gelu{}, std::false_type{});
+  }
+}
+
 /// Calls f with the function of `kind`, of which it is known whether it is gated.
 template <bool kIsGated, class F>
 __device__ inline void dispatch_function(Activation kind, F&& f) {

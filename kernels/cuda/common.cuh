@@ -28,6 +28,13 @@ inline cudaStream_t stream_of(const Launch& launch) {
   return static_cast<cudaStream_t>(launch.stream);
 }
 
+/// Of the launch's device.
+inline int attribute(const Launch& launch, cudaDeviceAttr what) {
+  int value = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&value, what, launch.device.index));
+  return value;
+}
+
 /// Throws: SystemError when the launch before it was refused.
 inline void check_launch(const char* kernel) {
   if (const cudaError_t code = cudaGetLastError(); code != cudaSuccess)

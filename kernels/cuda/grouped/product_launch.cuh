@@ -9,12 +9,6 @@
 
 namespace smoe::kernels::cuda {
 
-inline int attribute(const Launch& launch, cudaDeviceAttr what) {
-  int value = 0;
-  CUDA_CHECK(cudaDeviceGetAttribute(&value, what, launch.device.index));
-  return value;
-}
-
 inline DeviceLimits limits_of(const Launch& launch) {
   return {attribute(launch, cudaDevAttrMultiProcessorCount),
           attribute(launch, cudaDevAttrMaxSharedMemoryPerBlockOptin)};

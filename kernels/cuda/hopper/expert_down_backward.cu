@@ -193,16 +193,9 @@ bool takes(const Launch& launch, const ExpertDownBackwardArgs& args) {
 }
 
 void expert_down_backward(const Launch& launch, const ExpertDownBackwardArgs& args) {
-  switch (args.kind) {
-    case Activation::swiglu:
-      return run<Silu, true>(launch, args);
-    case Activation::geglu:
-      return run<Gelu, true>(launch, args);
-    case Activation::relu2:
-      return run<SquaredRelu, false>(launch, args);
-    case Activation::gelu:
-      return run<Gelu, false>(launch, args);
-  }
+  dispatch_kind(args.kind, [&](auto function, auto is_gated) {
+    run<decltype(function), is_gated>(launch, args);
+  });
 }
 
 }  // namespace smoe::kernels::cuda::hopper

@@ -168,16 +168,9 @@ bool takes(const Launch& launch, const ExpertUpArgs& args) {
 }
 
 void expert_up(const Launch& launch, const ExpertUpArgs& args) {
-  switch (args.kind) {
-    case Activation::swiglu:
-      return run<Silu, true>(launch, args);
-    case Activation::geglu:
-      return run<Gelu, true>(launch, args);
-    case Activation::relu2:
-      return run<SquaredRelu, false>(launch, args);
-    case Activation::gelu:
-      return run<Gelu, false>(launch, args);
-  }
+  dispatch_kind(args.kind, [&](auto function, auto is_gated) {
+    run<decltype(function), is_gated>(launch, args);
+  });
 }
 
 }  // namespace smoe::kernels::cuda::hopper

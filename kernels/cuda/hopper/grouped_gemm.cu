@@ -99,7 +99,7 @@ void run(const Launch& launch, const GroupedGemmArgs& args) {
   const ConstMatrix& x = args.x.rows;
   const ExpertMatrices& w = args.weight;
   const typename P::Args product{
-      map_of(kOp, x, kTileM),
+      kGathers ? CUtensorMap{} : map_of(kOp, x, kTileM),
       map_of_weights(kOp, w.data, w.dtype, args.routing.num_experts, w.rows, w.cols,
                      kWeight == WeightForm::cols ? 64 : 128),
       args.routing.expert_offsets,

@@ -7,12 +7,6 @@
 
 namespace smoe::kernels::cuda::hopper {
 
-inline int attribute(const Launch& launch, cudaDeviceAttr what) {
-  int value = 0;
-  CUDA_CHECK(cudaDeviceGetAttribute(&value, what, launch.device.index));
-  return value;
-}
-
 /// Whether there is something to do for such a GPU, in arrays that TMA can read: bf16, whole
 /// 16-byte chunks.
 inline bool takes(const Launch& launch, const RoutingView& routing, DType dtype,
