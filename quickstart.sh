@@ -4,7 +4,7 @@
 # on it for about two minutes and lets the model write. Run again, it does only what is left to do.
 set -euo pipefail
 cd "$(dirname "$0")"
-. tests/scripts/setup.sh
+. scripts/setup.sh
 
 [ $# = 0 ] || fail "takes no arguments; got $*"
 smoe=build/release/bin/smoe

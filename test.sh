@@ -8,7 +8,7 @@
 # A stage that fails does not keep the next one from running; the summary at the end names it.
 set -euo pipefail
 cd "$(dirname "$0")"
-. tests/scripts/setup.sh
+. scripts/setup.sh
 
 mode=${1:---default}
 case "$#$mode" in

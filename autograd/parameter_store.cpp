@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "core/device.h"
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
 #include "core/random.h"
 #include "core/state.h"
 #include "kernels/elementwise.h"

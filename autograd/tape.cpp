@@ -6,7 +6,7 @@
 
 #include "autograd/parameter_store.h"
 #include "core/device.h"
-#include "core/fault.h"
+#include "core/system/fault.h"
 #include "kernels/elementwise.h"
 
 namespace smoe {

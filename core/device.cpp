@@ -9,17 +9,6 @@ namespace {
 const Stream kCpuStream;
 thread_local const Stream* current = &kCpuStream;
 
-// NVIDIA's data sheets, the first name that is part of a GPU's.
-struct Peak {
-  const char* name;
-  double bf16, f32;
-};
-constexpr Peak kPeaks[] = {
-    {"H100 PCIe", 756e12, 51e12}, {"H100 NVL", 835e12, 60e12}, {"H100", 989e12, 67e12},
-    {"H200 NVL", 835e12, 60e12},  {"H200", 989e12, 67e12},     {"GH200", 989e12, 67e12},
-    {"A100", 312e12, 19.5e12},    {"A800", 312e12, 19.5e12},
-};
-
 void enter(const Stream& stream) {
   if (stream.device().type == DeviceType::cuda) gpu::make_current(stream.device().index);
 }
@@ -78,15 +67,6 @@ Device select_device(const std::string& name) {
   const std::string reason = gpu::why_unavailable(0);
   SMOE_CHECK(name == "auto" || reason.empty(), "run.device: cuda was asked for, but ", reason);
   return {reason.empty() ? DeviceType::cuda : DeviceType::cpu, 0};
-}
-
-double peak_flops(Device device, DType dtype) {
-  if (device.type != DeviceType::cuda) return 0;
-  const std::string name = gpu::name(device.index);
-  for (const Peak& peak : kPeaks)
-    if (name.find(peak.name) != std::string::npos)
-      return dtype == DType::bf16 ? peak.bf16 : dtype == DType::f32 ? peak.f32 : 0;
-  return 0;
 }
 
 std::string to_string(Device device) {

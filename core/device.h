@@ -69,10 +69,6 @@ class StreamGuard {
 /// Throws: UsageError for another name, or for "cuda" where no GPU can be used; says why.
 Device select_device(const std::string& name);
 
-/// Dense products a second that a GPU's maker states for it, in FLOP/s: those of its tensor cores
-/// in bf16, without sparsity, or of f32 arithmetic. 0 where that is not known, and on the CPU.
-double peak_flops(Device device, DType dtype);
-
 /// "cpu", "cuda:0" or "dry run".
 std::string to_string(Device device);
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "autograd/parameter_store.h"
-#include "core/communicator.h"
+#include "core/distributed/communicator.h"
 #include "core/state.h"
 
 namespace smoe {

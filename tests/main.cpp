@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <string>
 
-#include "core/confined_task.h"
+#include "core/system/sandbox.h"
 
 #ifdef SMOE_NEEDS_GPU
 #include "core/base/check.h"

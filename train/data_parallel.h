@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "autograd/parameter_store.h"
-#include "core/communicator.h"
+#include "core/distributed/communicator.h"
 #include "optim/shards.h"
 #include "train/config/config.h"
 

@@ -3,7 +3,7 @@
 #include <iostream>
 
 #include "train/checkpoint/checkpoint_store.h"
-#include "train/report/run_folder.h"
+#include "train/config/run_paths.h"
 
 namespace smoe {
 namespace {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/base/check.h"
+#include "core/distributed/gloo_communicator.h"
 
 namespace smoe {
 namespace {

@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "core/communicator.h"
+#include "core/distributed/communicator.h"
+#include "core/distributed/rendezvous.h"
 #include "train/launch/rank_environment.h"
 
 namespace smoe {

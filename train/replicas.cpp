@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/digest.h"
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
+#include "core/system/digest.h"
 
 namespace smoe {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "core/communicator.h"
+#include "core/distributed/communicator.h"
 #include "core/state.h"
 
 namespace smoe {

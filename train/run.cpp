@@ -4,13 +4,15 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "core/system/format.h"
+#include "core/version.h"
 #include "kernels/attention.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
 #include "train/replicas.h"
-#include "train/report/format.h"
+#include "train/report/peak_flops.h"
 #include "train/run_facts.h"
 
 namespace smoe {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "train/checkpoint/background_save.h"
+#include "train/config/run_paths.h"
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"

@@ -1,7 +1,8 @@
 #include "train/run_facts.h"
 
-#include "core/digest.h"
-#include "core/io.h"
+#include "core/system/digest.h"
+#include "core/system/io.h"
+#include "core/version.h"
 #include "train/config/schema.h"
 
 namespace smoe {

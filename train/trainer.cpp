@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "core/fault.h"
+#include "core/system/fault.h"
 #include "kernels/elementwise.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"

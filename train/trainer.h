@@ -7,7 +7,7 @@
 
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
-#include "core/communicator.h"
+#include "core/distributed/communicator.h"
 #include "core/state.h"
 #include "layers/transformer.h"
 #include "optim/adamw.h"

@@ -9,7 +9,7 @@
 #include <initializer_list>
 
 #include "core/base/check.h"
-#include "core/base/cuda.h"
+#include "core/base/cuda.cuh"
 #include "core/base/dtype.h"
 #include "core/base/launch.h"
 #include "core/base/matrix.h"

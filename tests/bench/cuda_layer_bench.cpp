@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "core/base/cuda.h"
+#include "core/base/cuda.cuh"
 #include "kernels/combine.h"
 #include "kernels/elementwise.h"
 #include "kernels/moe_mlp.h"

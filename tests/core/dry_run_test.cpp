@@ -2,7 +2,7 @@
 
 #include "core/base/check.h"
 #include "core/device.h"
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
 #include "core/tensor.h"
 #include "tests/support/counts.h"
 

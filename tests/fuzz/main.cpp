@@ -17,8 +17,8 @@
 #include <new>
 #include <thread>
 
-#include "core/confined_task.h"
-#include "core/io.h"
+#include "core/system/io.h"
+#include "core/system/sandbox.h"
 #include "tests/fuzz/mutate.h"
 #include "tests/fuzz/target.h"
 #include "tests/support/temporary_folder.h"

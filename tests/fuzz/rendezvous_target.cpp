@@ -1,5 +1,5 @@
 // What strangers may send to a rendezvous: messages, and whole connections to a server.
-#include "core/rendezvous.h"
+#include "core/distributed/rendezvous.h"
 #include "tests/fuzz/target.h"
 
 namespace smoe::fuzz {

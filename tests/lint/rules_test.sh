@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 cd "$root"
-mkdir -p core/base kernels/cpu kernels/cuda autograd layers optim train/config tests/reference tests/core
+mkdir -p core/base core/system kernels/cpu kernels/cuda autograd layers optim train/config tests/reference tests/core
 
 # Allowed: nothing below may be reported.
 cat > core/base/check.h <<'END'
@@ -17,7 +17,7 @@ cat > core/tensor.cpp <<'END'
 static_assert(true);  // an assert, printf or exit in a comment
 const char* kText = "fopen(printf)";
 END
-cat > core/io.cpp <<'END'
+cat > core/system/io.cpp <<'END'
 #include <fcntl.h>
 int f() { return ::open("x", O_RDONLY) + File::open("x"); }
 END
@@ -30,9 +30,9 @@ cat > optim/adamw.cpp <<'END'
 #include "autograd/parameter_store.h"
 #include "kernels/optimizer.h"
 END
-cat > train/loop.cpp <<'END'
+cat > train/config/loop.cpp <<'END'
 #include <yaml-cpp/yaml.h>
-#include "layers/moe.h"
+#include "layers/model_config.h"
 int snprintf_(), reopen();
 File file = File::open("x");
 END
@@ -100,17 +100,17 @@ core/base/bad.h:1: core/base may not include fmt (<fmt/format.h>)
 core/base/bad.h:2: core/base may not include core/tensor.h
 core/long.cpp:401: longer than 400 lines
 kernels/cuda/bad.cu:1: CUDA sources may not include fmt
-kernels/cuda/bad.cu:2: kernels may not include core/tensor.h
+kernels/cuda/bad.cu:2: kernels/cuda may not include core/tensor.h
 layers/bad.cpp:1: layers may not include kernels/gemm.h
 layers/bad.cpp:2: libraries neither print nor end the process
 optim/bad.cpp:1: optim may not include autograd/tape.h
 tests/reference/bad.h:1: tests/reference may not include core/tensor.h
-train/config/bad.cpp:1: only core/io touches the file system
-train/config/bad.cpp:2: train may not include kernels/cpu/tiles.h
-train/config/bad.cpp:3: only core/io touches the file system
-train/config/bad.cpp:4: only core/io touches the file system
-train/config/bad.cpp:5: only core/io touches the file system
-train/config/bad.cpp:6: only core/io touches the file system
+train/config/bad.cpp:1: only core/system/io touches the file system
+train/config/bad.cpp:2: train/config may not include kernels/cpu/tiles.h
+train/config/bad.cpp:3: only core/system/io touches the file system
+train/config/bad.cpp:4: only core/system/io touches the file system
+train/config/bad.cpp:5: only core/system/io touches the file system
+train/config/bad.cpp:6: only core/system/io touches the file system
 END
 if "$here/rules.sh" "$root" > reported; then
   echo "rules.sh must fail where a rule is broken; it passed" >&2

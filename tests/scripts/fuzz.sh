@@ -7,7 +7,7 @@
 # An input that fails is kept in build/fuzz, and its line says how to read it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. tests/scripts/setup.sh
+. scripts/setup.sh
 
 runs=${1:-20000}
 seed=${2:-1}

@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/communicator.h"
+#include "core/distributed/gloo_communicator.h"
 
 namespace smoe::test {
 

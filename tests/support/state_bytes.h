@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
 #include "core/state.h"
 
 namespace smoe::test {

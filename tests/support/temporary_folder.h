@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe {
 

@@ -1,8 +1,9 @@
 // Runs that save while they train: checkpoint.async.
 #include <doctest/doctest.h>
 
-#include "core/fault.h"
+#include "core/system/fault.h"
 #include "tests/train/small_run.h"
+#include "train/config/run_paths.h"
 #include "train/run.h"
 
 using namespace smoe;

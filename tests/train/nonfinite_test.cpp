@@ -1,7 +1,7 @@
 // A NaN in any one value that a step computes, forward or backward, is caught in that step.
 #include <doctest/doctest.h>
 
-#include "core/fault.h"
+#include "core/system/fault.h"
 #include "tests/support/counts.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/state_copy.h"

@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/io.h"
-#include "core/rendezvous.h"
+#include "core/distributed/rendezvous.h"
+#include "core/system/io.h"
 
 namespace smoe::test {
 

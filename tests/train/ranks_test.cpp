@@ -9,8 +9,8 @@
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint_store.h"
+#include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"
-#include "train/report/run_folder.h"
 
 using namespace smoe;
 using namespace smoe::test;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/train/small_run.h"
+#include "train/config/run_paths.h"
 #include "train/load_model.h"
 #include "train/report/report_page.h"
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe::test {
 

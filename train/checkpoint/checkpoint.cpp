@@ -5,7 +5,8 @@
 #include <unordered_set>
 
 #include "core/base/check.h"
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
+#include "core/version.h"
 
 namespace smoe {
 namespace {

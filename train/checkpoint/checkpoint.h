@@ -4,8 +4,8 @@
 #include <functional>
 #include <string>
 
-#include "core/io.h"
 #include "core/state.h"
+#include "core/system/io.h"
 #include "train/checkpoint/manifest.h"
 
 namespace smoe {

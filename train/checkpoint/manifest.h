@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/digest.h"
 #include "core/shape.h"
+#include "core/system/digest.h"
 
 namespace smoe {
 

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
+#include "core/system/json_reader.h"
 #include "train/checkpoint/manifest.h"
-#include "train/json_reader.h"
 
 namespace smoe {
 namespace {

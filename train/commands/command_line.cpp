@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/version.h"
 #include "train/commands/commands.h"
 
 namespace smoe {

@@ -10,13 +10,12 @@
 #include <span>
 
 #include "core/device.h"
+#include "core/system/format.h"
 #include "train/commands/commands.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 #include "train/report/progress.h"
 
 namespace smoe {

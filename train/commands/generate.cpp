@@ -1,5 +1,5 @@
 // `smoe generate RUN`: text from a trained model.
-#include "train/generate.h"
+#include "train/generate/generate.h"
 
 #include <fmt/format.h>
 
@@ -9,10 +9,9 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/system/format.h"
 #include "train/commands/commands.h"
 #include "train/load_model.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 
 namespace smoe {
 namespace {

@@ -8,9 +8,9 @@
 #include <iostream>
 #include <memory>
 
+#include "core/system/format.h"
 #include "layers/model_size.h"
 #include "train/commands/commands.h"
-#include "train/report/console_line.h"
 #include "train/report/progress.h"
 
 namespace smoe {

@@ -5,12 +5,12 @@
 #include <memory>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/commands/commands.h"
 #include "train/config/config.h"
+#include "train/config/run_paths.h"
 #include "train/launch/launcher.h"
-#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {

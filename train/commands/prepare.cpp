@@ -12,9 +12,8 @@
 #include <numeric>
 #include <optional>
 
+#include "core/system/format.h"
 #include "train/commands/commands.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 #include "train/report/progress.h"
 #include "train/signals.h"
 

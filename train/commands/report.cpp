@@ -4,11 +4,11 @@
 #include <memory>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/commands/commands.h"
+#include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_page.h"
-#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {

@@ -4,12 +4,12 @@
 #include <map>
 #include <string_view>
 
-#include "core/digest.h"
-#include "core/io.h"
+#include "core/system/digest.h"
+#include "core/system/io.h"
+#include "core/system/text.h"
 #include "train/config/key_hint.h"
 #include "train/config/schema.h"
 #include "train/config/settings.h"
-#include "train/config/text.h"
 
 namespace smoe {
 namespace {

@@ -10,7 +10,7 @@
 #include <sstream>
 #include <string_view>
 
-#include "train/config/text.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {

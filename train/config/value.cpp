@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "train/config/text.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "train/config/text.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {

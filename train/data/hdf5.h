@@ -1,7 +1,7 @@
 // HDF5 for files whose data sets lie in one piece each: libhdf5 handles the metadata in memory and
 // never touches a file. Writing: it lays the data sets out and gives the bytes that go in front of
-// them. Reading: in a process of its own (core/confined_task.h), which a crafted file may crash, it
-// turns those bytes into a table of the data sets, which is checked before anyone uses it. The
+// them. Reading: in a process of its own (core/system/sandbox.h), which a crafted file may crash,
+// it turns those bytes into a table of the data sets, which is checked before anyone uses it. The
 // elements themselves are written and read by core/io at the offsets of the table.
 #pragma once
 #include <cstdint>

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
-#include "core/confined_task.h"
+#include "core/system/json_reader.h"
+#include "core/system/sandbox.h"
 #include "train/data/hdf5.h"
 #include "train/data/hdf5_image.h"
-#include "train/json_reader.h"
 
 namespace smoe {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "core/base/check.h"
-#include "train/config/text.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {

@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "core/base/check.h"
-#include "train/config/text.h"
+#include "core/system/text.h"
 #include "train/data/sentencepiece_model.h"
 
 namespace smoe {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe {
 

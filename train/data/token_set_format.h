@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/digest.h"
+#include "core/system/digest.h"
 #include "train/data/hdf5.h"
 
 namespace smoe {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/digest.h"
+#include "core/system/digest.h"
 
 namespace smoe {
 

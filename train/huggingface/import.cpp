@@ -4,14 +4,14 @@
 
 #include "core/device.h"
 #include "core/state.h"
+#include "core/system/json_reader.h"
 #include "layers/transformer.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/config.h"
+#include "train/config/run_paths.h"
 #include "train/huggingface/new_folder.h"
 #include "train/huggingface/tokenizer_files.h"
 #include "train/huggingface/weight_files.h"
-#include "train/json_reader.h"
-#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {

@@ -6,8 +6,8 @@
 #include <set>
 #include <string_view>
 
+#include "core/system/json_reader.h"
 #include "train/config/schema.h"
-#include "train/json_reader.h"
 
 namespace smoe {
 namespace {

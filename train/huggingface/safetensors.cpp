@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "core/system/json_reader.h"
 #include "train/huggingface/half.h"
-#include "train/json_reader.h"
 
 namespace smoe {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/parameter.h"
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe {
 

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 namespace smoe {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "train/json_reader.h"
+#include "core/system/json_reader.h"
 
 namespace smoe {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/inspect/kinds.h"
 
 namespace smoe {

@@ -4,15 +4,14 @@
 
 #include <algorithm>
 
+#include "core/system/format.h"
 #include "layers/model_size.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/config.h"
+#include "train/config/run_paths.h"
 #include "train/data/token_set.h"
 #include "train/huggingface/safetensors.h"
 #include "train/inspect/tensor_table.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
-#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {

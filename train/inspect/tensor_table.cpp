@@ -6,8 +6,7 @@
 #include <cctype>
 #include <map>
 
-#include "train/report/console_line.h"
-#include "train/report/format.h"
+#include "core/system/format.h"
 
 namespace smoe {
 namespace {

@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "core/base/check.h"
-#include "core/io_reopen.h"
+#include "core/system/io_reopen.h"
 
 namespace smoe {
 namespace {

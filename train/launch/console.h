@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/descriptor.h"
+#include "core/system/descriptor.h"
 #include "train/launch/poll_loop.h"
 
 namespace smoe {

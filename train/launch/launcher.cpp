@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "core/base/check.h"
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe {
 namespace {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/rendezvous.h"
+#include "core/distributed/rendezvous.h"
 #include "train/launch/attempt.h"
 #include "train/launch/restart_policy.h"
 

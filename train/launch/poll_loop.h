@@ -3,7 +3,7 @@
 #include <functional>
 #include <map>
 
-#include "core/deadline.h"
+#include "core/system/deadline.h"
 
 namespace smoe {
 

@@ -13,8 +13,8 @@
 #include <thread>
 
 #include "core/base/check.h"
-#include "core/deadline.h"
-#include "core/io.h"
+#include "core/system/deadline.h"
+#include "core/system/io.h"
 
 namespace smoe {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/io.h"
+#include "core/system/io.h"
 
 namespace smoe {
 

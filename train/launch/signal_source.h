@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "core/descriptor.h"
+#include "core/system/descriptor.h"
 #include "train/launch/poll_loop.h"
 
 namespace smoe {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/system/format.h"
 #include "train/data/training_data.h"
 #include "train/plan/plan.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 
 namespace smoe {
 namespace {

@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/system/format.h"
 #include "train/plan/plan.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 
 namespace smoe {
 namespace {

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/system/format.h"
+
 namespace smoe {
 namespace {
 
@@ -159,28 +161,6 @@ std::string console_line(const ValidationReport& report, LineStyle style, std::s
     line.add(source.name, fmt::format("{:.4f}", source.bits_per_byte), Rank::detail);
   line.add("in", format_duration(report.seconds), Rank::detail);
   return line.take(width);
-}
-
-std::string format_duration(double seconds) {
-  if (!std::isfinite(seconds) || seconds < 0 || seconds >= 1e5 * 86400) return "?";
-  if (seconds < 9.95) return fmt::format("{:.1f}s", seconds);
-  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  if (whole < 60) return fmt::format("{}s", whole);
-  if (whole < 3600) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
-  if (whole < 86400) return fmt::format("{}h{:02}m", whole / 3600, whole % 3600 / 60);
-  if (whole < 100 * 86400) return fmt::format("{}d{:02}h", whole / 86400, whole % 86400 / 3600);
-  return fmt::format("{}d", whole / 86400);
-}
-
-std::string format_bytes(std::int64_t bytes) {
-  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
-  if (bytes < 1024) return fmt::format("{} B", bytes);
-  double value = static_cast<double>(bytes) / 1024;
-  int unit = 0;
-  // 999.5 and not 1024, so that the number never needs a fourth digit.
-  for (; value >= 999.5 && unit < 4; ++unit) value /= 1024;
-  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-  return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);
 }
 
 }  // namespace smoe

@@ -30,11 +30,4 @@ std::string console_line(const StepReport& report, LineStyle style = LineStyle::
 std::string console_line(const ValidationReport& report, LineStyle style = LineStyle::plain,
                          std::size_t width = 0);
 
-/// A span of time in at most six characters: "0.4s", "42s", "1m42s", "3h07m", "12d03h", "463d"; "?"
-/// when it is not finite or negative.
-std::string format_duration(double seconds);
-
-/// Bytes with a binary unit: "512 B", "1.24 GiB".
-std::string format_bytes(std::int64_t bytes);
-
 }  // namespace smoe

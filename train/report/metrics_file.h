@@ -15,7 +15,7 @@
 #include <functional>
 #include <string>
 
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/report/metrics_line.h"
 
 namespace smoe {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
-#include "train/json_reader.h"
+#include "core/system/json_reader.h"
 
 namespace smoe {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <ostream>
 
-#include "train/report/console_line.h"
+#include "core/system/format.h"
 
 namespace smoe {
 namespace {

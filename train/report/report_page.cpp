@@ -4,10 +4,9 @@
 
 #include <cmath>
 
+#include "core/system/format.h"
 #include "layers/model_size.h"
 #include "train/report/chart.h"
-#include "train/report/console_line.h"
-#include "train/report/format.h"
 #include "train/report/load_map.h"
 #include "train/report/page_style.h"
 

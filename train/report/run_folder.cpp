@@ -3,13 +3,9 @@
 #include <unistd.h>
 
 #include "core/base/check.h"
+#include "train/config/run_paths.h"
 
 namespace smoe {
-
-std::string RunPaths::tokenizer_path() const {
-  const std::string model = path_ + "/tokenizer.model";
-  return kind_of(model) == PathKind::file ? model : path_ + "/tokenizer.json";
-}
 
 RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
   const std::string parent = parent_of(path());

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "core/base/check.h"
+#include "train/config/run_paths.h"
 #include "train/report/console_line.h"
 
 namespace smoe {

@@ -4,9 +4,9 @@
 #include <optional>
 #include <string>
 
+#include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_file.h"
-#include "train/report/run_folder.h"
 #include "train/report/tensorboard_file.h"
 
 namespace smoe {

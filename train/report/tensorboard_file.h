@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/io.h"
+#include "core/system/io.h"
 #include "train/report/metrics_line.h"
 
 namespace smoe {

@@ -1,7 +1,7 @@
 #include "kernels/cuda/hopper/tensor_map.h"
 
 #include "core/base/check.h"
-#include "core/base/cuda.h"
+#include "core/base/cuda.cuh"
 
 namespace smoe::kernels::cuda::hopper {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "core/host_pieces.h"
+#include "core/host_chunks.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;

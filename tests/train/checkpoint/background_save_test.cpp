@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include "core/fault.h"
 #include "core/memory.h"
+#include "core/system/fault.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 

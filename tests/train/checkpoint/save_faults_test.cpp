@@ -9,7 +9,7 @@
 #include <set>
 #include <system_error>
 
-#include "core/fault.h"
+#include "core/system/fault.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 #include "train/checkpoint/checkpoint_store.h"

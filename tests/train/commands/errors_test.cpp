@@ -7,7 +7,7 @@
 #include <map>
 #include <vector>
 
-#include "core/digest.h"
+#include "core/system/digest.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/run_smoe.h"
 

@@ -7,7 +7,7 @@
 #include <random>
 #include <set>
 
-#include "core/io.h"
+#include "core/system/io.h"
 #include "tests/train/config/valid_config.h"
 #include "train/config/schema.h"
 

@@ -14,10 +14,10 @@
 #include "core/state.h"
 #include "tests/support/compare.h"
 #include "tests/support/temporary_folder.h"
+#include "train/config/run_paths.h"
 #include "train/huggingface/import.h"
 #include "train/huggingface/safetensors.h"
 #include "train/load_model.h"
-#include "train/report/run_folder.h"
 
 namespace smoe::test {
 

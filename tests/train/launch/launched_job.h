@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/deadline.h"
+#include "core/system/deadline.h"
 #include "tests/support/temporary_folder.h"
 
 namespace smoe::test {

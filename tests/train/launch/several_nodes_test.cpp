@@ -2,7 +2,7 @@
 // together.
 #include <doctest/doctest.h>
 
-#include "core/socket.h"
+#include "core/system/socket.h"
 #include "tests/train/launch/launched_job.h"
 
 using namespace smoe;

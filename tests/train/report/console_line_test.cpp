@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "core/system/format.h"
+
 using namespace smoe;
 
 namespace {

@@ -1,0 +1,237 @@
+#include "core/gpu.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "core/base/cuda.cuh"
+
+namespace smoe::gpu {
+namespace {
+
+cudaStream_t stream_of(void* stream) {
+  return static_cast<cudaStream_t>(stream);
+}
+cudaEvent_t event_of(void* event) {
+  return static_cast<cudaEvent_t>(event);
+}
+
+// Pinned memory that transfers pass through, a slot at a time, in turn: while one slot is on its
+// way the next is filled or emptied.
+class Staging {
+ public:
+  void from_host(std::byte* target, const std::byte* source, std::int64_t bytes, void* stream) {
+    const std::lock_guard lock(mutex_);
+    for (std::int64_t done = 0; done < bytes; done += kSlotBytes) {
+      const std::int64_t size = std::min(kSlotBytes, bytes - done);
+      Slot& slot = next_slot();
+      std::memcpy(slot.memory, source + done, size);
+      send(slot, target + done, slot.memory, size, stream);
+    }
+  }
+
+  void to_host(std::byte* target, const std::byte* source, std::int64_t bytes, void* stream) {
+    const std::lock_guard lock(mutex_);
+    struct OnItsWay {
+      Slot* slot;
+      std::int64_t begin, size;
+    };
+    std::deque<OnItsWay> queue;
+    for (std::int64_t sent = 0, done = 0; done < bytes;) {
+      for (; sent < bytes && queue.size() < kSlots; sent += kSlotBytes) {
+        const std::int64_t size = std::min(kSlotBytes, bytes - sent);
+        Slot& slot = next_slot();
+        send(slot, slot.memory, source + sent, size, stream);
+        queue.push_back({&slot, sent, size});
+      }
+      const OnItsWay first = queue.front();
+      queue.pop_front();
+      CUDA_CHECK(cudaEventSynchronize(first.slot->is_free));
+      std::memcpy(target + first.begin, first.slot->memory, first.size);
+      done += first.size;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kSlotBytes = std::int64_t{4} << 20;
+  static constexpr std::size_t kSlots = 4;
+
+  struct Slot {
+    std::byte* memory = nullptr;
+    cudaEvent_t is_free = nullptr;
+  };
+
+  Slot& next_slot() {
+    Slot& slot = slots_[next_++ % kSlots];
+    if (!slot.memory) {
+      CUDA_CHECK(cudaEventCreateWithFlags(&slot.is_free, cudaEventDisableTiming));
+      CUDA_CHECK(
+          cudaHostAlloc(reinterpret_cast<void**>(&slot.memory), kSlotBytes, cudaHostAllocDefault));
+    }
+    CUDA_CHECK(cudaEventSynchronize(slot.is_free));
+    return slot;
+  }
+
+  void send(Slot& slot, void* target, const void* source, std::int64_t bytes, void* stream) {
+    CUDA_CHECK(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, stream_of(stream)));
+    CUDA_CHECK(cudaEventRecord(slot.is_free, stream_of(stream)));
+  }
+
+  std::mutex mutex_;
+  std::array<Slot, kSlots> slots_;
+  std::size_t next_ = 0;
+};
+
+// What a process keeps for each device. Leaked on purpose: tensors with static lifetime may free
+// after a static of ours would have been destroyed.
+struct DeviceState {
+  cudaMemPool_t pool = nullptr;
+  Staging staging;
+};
+
+DeviceState& state_of(int device) {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& states = *new std::map<int, DeviceState>;
+  const std::lock_guard lock(mutex);
+  DeviceState& state = states[device];
+  if (!state.pool) {
+    CUDA_CHECK(cudaDeviceGetDefaultMemPool(&state.pool, device));
+    // What is freed stays in the pool, for the next step asks for the same sizes again.
+    std::uint64_t keep_all = ~std::uint64_t{0};
+    CUDA_CHECK(cudaMemPoolSetAttribute(state.pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+  }
+  return state;
+}
+
+}  // namespace
+
+std::string why_unavailable(int device) {
+  int num_devices = 0;
+  const cudaError_t code = cudaGetDeviceCount(&num_devices);
+  cudaGetLastError();
+  if (code == cudaErrorInsufficientDriver)
+    return "there is no NVIDIA driver, or it is older than the CUDA this build of smoe was made "
+           "with; see nvidia-smi";
+  if (code == cudaErrorNoDevice) return "the NVIDIA driver finds no GPU; see nvidia-smi";
+  if (code != cudaSuccess)
+    return concat("CUDA cannot start: ", cudaGetErrorName(code), ": ", cudaGetErrorString(code));
+  if (device >= num_devices)
+    return concat("there is no GPU ", device, "; this process sees ", num_devices);
+  int major = 0, minor = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  if (major < 8)
+    return concat("GPU ", device, " has compute capability ", major, ".", minor,
+                  "; smoe's kernels need 8.0 (Ampere) or newer");
+  return "";
+}
+
+std::string name(int device) {
+  cudaDeviceProp properties;
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  return properties.name;
+}
+
+void make_current(int device) {
+  CUDA_CHECK(cudaSetDevice(device));
+}
+
+std::shared_ptr<void> create_stream(int device) {
+  make_current(device);
+  cudaStream_t stream;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return {stream, [](void* handle) { cudaStreamDestroy(stream_of(handle)); }};
+}
+
+void wait_for_stream(void* stream) {
+  CUDA_CHECK(cudaStreamSynchronize(stream_of(stream)));
+}
+
+std::shared_ptr<void> create_event(int device) {
+  make_current(device);
+  cudaEvent_t event;
+  CUDA_CHECK(cudaEventCreate(&event));
+  return {event, [](void* handle) { cudaEventDestroy(event_of(handle)); }};
+}
+
+void record_event(void* event, void* stream) {
+  CUDA_CHECK(cudaEventRecord(event_of(event), stream_of(stream)));
+}
+
+void wait_for_event(void* event) {
+  CUDA_CHECK(cudaEventSynchronize(event_of(event)));
+}
+
+void wait_for_event_on(void* stream, void* event) {
+  CUDA_CHECK(cudaStreamWaitEvent(stream_of(stream), event_of(event)));
+}
+
+double milliseconds_between(void* begin, void* end) {
+  float milliseconds = 0;
+  CUDA_CHECK(cudaEventElapsedTime(&milliseconds, event_of(begin), event_of(end)));
+  return milliseconds;
+}
+
+void* allocate(std::int64_t bytes, int device, void* stream) {
+  const DeviceState& state = state_of(device);
+  void* data = nullptr;
+  cudaError_t code = cudaMallocFromPoolAsync(&data, bytes, state.pool, stream_of(stream));
+  if (code == cudaErrorMemoryAllocation) {
+    // What the pool keeps in pieces too small for this may do when it has gone back.
+    cudaGetLastError();
+    CUDA_CHECK(cudaStreamSynchronize(stream_of(stream)));
+    release_kept(device);
+    code = cudaMallocFromPoolAsync(&data, bytes, state.pool, stream_of(stream));
+  }
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  CUDA_CHECK(code);
+  return data;
+}
+
+void release(void* data, void* stream) noexcept {
+  if (cudaFreeAsync(data, stream_of(stream)) != cudaSuccess) cudaGetLastError();
+}
+
+void release_kept(int device) {
+  CUDA_CHECK(cudaMemPoolTrimTo(state_of(device).pool, 0));
+}
+
+Room room(int device) {
+  make_current(device);
+  std::size_t free_bytes = 0, total_bytes = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  // What the pool keeps unused is free too.
+  std::uint64_t kept = 0, used = 0;
+  const DeviceState& state = state_of(device);
+  CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrReservedMemCurrent, &kept));
+  CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  return {static_cast<std::int64_t>(free_bytes + kept - used),
+          static_cast<std::int64_t>(total_bytes)};
+}
+
+void set_bytes(void* data, int byte, std::int64_t bytes, void* stream) {
+  CUDA_CHECK(cudaMemsetAsync(data, byte, bytes, stream_of(stream)));
+}
+
+void copy_on_device(void* target, const void* source, std::int64_t bytes, void* stream) {
+  CUDA_CHECK(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToDevice, stream_of(stream)));
+}
+
+void copy_from_host(void* target, const void* source, std::int64_t bytes, int device,
+                    void* stream) {
+  state_of(device).staging.from_host(static_cast<std::byte*>(target),
+                                     static_cast<const std::byte*>(source), bytes, stream);
+}
+
+void copy_to_host(void* target, const void* source, std::int64_t bytes, int device, void* stream) {
+  state_of(device).staging.to_host(static_cast<std::byte*>(target),
+                                   static_cast<const std::byte*>(source), bytes, stream);
+}
+
+}  // namespace smoe::gpu

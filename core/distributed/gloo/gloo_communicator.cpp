@@ -1,0 +1,271 @@
+// Communicator over a GlooMesh: Gloo's own reductions would add in other orders. One thread runs
+// the operations, one after the other.
+//
+//   reduce_scatter  everyone sends each rank its part and adds up what it receives, by rank
+//   all_gather      everyone sends its part to everyone
+//   all_reduce      one after the other; for small tensors, everyone sends all it has to everyone
+#include "core/distributed/gloo_communicator.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/distributed/gloo/gloo_mesh.h"
+#include "core/distributed/ordered_sum.h"
+#include "core/system/block_signals.h"
+
+namespace smoe {
+namespace {
+
+// What is exchanged with each rank at a time, so that the memory for it stays small.
+constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
+// Below this the time of an exchange is that of its messages' ways, not of their bytes.
+constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
+constexpr const char* kBarrier = "barrier";
+
+/// An operation, from being queued to being done.
+class Task final : public Work {
+ public:
+  Task(const char* name, std::function<void()> run) : name_(name), run_(std::move(run)) {}
+
+  const char* name() const { return name_; }
+  void run() {
+    std::exception_ptr error;
+    try {
+      run_();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    finish(error);
+  }
+  void finish(std::exception_ptr error) {
+    const std::lock_guard lock(mutex_);
+    error_ = error;
+    is_done_ = true;
+    run_ = nullptr;  // lets go of the tensor
+    done_.notify_all();
+  }
+  bool failed() {
+    const std::lock_guard lock(mutex_);
+    return error_ != nullptr;
+  }
+  void wait() override {
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return is_done_; });
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const char* name_;
+  std::function<void()> run_;
+  std::mutex mutex_;
+  std::condition_variable done_;
+  bool is_done_ = false;
+  std::exception_ptr error_;
+};
+
+class GlooCommunicator final : public Communicator {
+ public:
+  GlooCommunicator(int rank, int world_size, RendezvousStore& store, double timeout_s)
+      : rank_(rank), world_size_(world_size), timeout_s_(timeout_s) {
+    const BlockSignals blocked;  // also SIGPIPE, which a dead rank would send
+    mesh_ = std::make_unique<GlooMesh>(rank, world_size, store, timeout_s);
+    thread_ = std::thread([this] { run(); });
+  }
+
+  ~GlooCommunicator() override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (is_busy_ || !queue_.empty()) mesh_->stop("the communicator was closed");
+      is_closing_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  int rank() const override { return rank_; }
+  int world_size() const override { return world_size_; }
+
+  WorkHandle all_reduce(const Tensor& values) override {
+    const OrderedSum add = check("all_reduce", values, true);
+    return queue("all_reduce", [=, this] {
+      if (values.bytes() <= kSmallBytes) return sum_small(values, add);
+      scatter_sums(values, add);
+      gather_parts(values);
+    });
+  }
+  WorkHandle reduce_scatter(const Tensor& values) override {
+    const OrderedSum add = check("reduce_scatter", values, true);
+    return queue("reduce_scatter", [=, this] { scatter_sums(values, add); });
+  }
+  WorkHandle all_gather(const Tensor& values) override {
+    check("all_gather", values, false);
+    return queue("all_gather", [=, this] { gather_parts(values); });
+  }
+  WorkHandle broadcast(const Tensor& values, int root) override {
+    check("broadcast", values, false);
+    SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
+               " of ", world_size_);
+    return queue("broadcast", [=, this] {
+      if (values.bytes() <= kSmallBytes) return send_all(values, root);
+      scatter_parts(values, root);
+      gather_parts(values);
+    });
+  }
+  WorkHandle barrier() override {
+    return queue(kBarrier, [this] {
+      char own = 0;
+      std::vector<char> others(world_size_);
+      exchange(
+          [&](int) {
+            return Span{&own, 1};
+          },
+          [&](int rank) {
+            return Span{&others[rank], 1};
+          });
+    });
+  }
+
+  void set_timeout(double seconds) override {
+    const std::lock_guard lock(mutex_);
+    timeout_s_ = seconds;
+  }
+
+  void cancel() override { mesh_->stop("cancelled"); }
+
+ private:
+  using Span = ByteSpan;
+  using SpanOf = GlooMesh::SpanOf;
+
+  OrderedSum check(const char* op, const Tensor& values, bool adds) const {
+    SMOE_CHECK(values.device().type == DeviceType::cpu, op,
+               ": Gloo's tensors are on the CPU; got one on ", to_string(values.device()));
+    return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
+  }
+
+  WorkHandle queue(const char* name, std::function<void()> run) {
+    auto task = std::make_shared<Task>(name, std::move(run));
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.push_back(task);
+    }
+    changed_.notify_all();
+    return task;
+  }
+
+  void run() {
+    std::unique_lock lock(mutex_);
+    bool may_leave = false;  // nobody needs anything from this rank any more
+    for (;;) {
+      changed_.wait(lock, [this] { return is_closing_ || !queue_.empty(); });
+      if (queue_.empty()) break;
+      const std::shared_ptr<Task> task = queue_.front();
+      queue_.pop_front();
+      is_busy_ = true;
+      op_ = task->name();
+      deadline_ = Deadline::in(timeout_s_);
+      lock.unlock();
+      task->run();
+      lock.lock();
+      is_busy_ = false;
+      if (task->failed()) mesh_->stop("an earlier operation failed");
+      may_leave = task->name() == kBarrier && !task->failed();
+    }
+    lock.unlock();
+    if (may_leave) mesh_->leave();
+  }
+
+  void exchange(const SpanOf& send, const SpanOf& receive) {
+    mesh_->exchange(op_, deadline_, send, receive);
+  }
+
+  static Span bytes_of(const Tensor& values, std::int64_t begin, std::int64_t end) {
+    const std::int64_t size = size_of(values.dtype());
+    return {static_cast<char*>(values.data()) + begin * size, (end - begin) * size};
+  }
+  Span part_bytes(const Tensor& values, int rank) const {
+    const Part part = part_of(values.numel(), rank, world_size_);
+    return bytes_of(values, part.begin, part.end);
+  }
+
+  /// Memory for what comes from the other ranks, `bytes` from each.
+  char* staging(std::int64_t bytes) {
+    staging_.resize(std::max(staging_.size(), static_cast<std::size_t>(bytes * world_size_)));
+    return staging_.data();
+  }
+
+  void sum_small(const Tensor& values, OrderedSum add) {
+    const Span own{static_cast<char*>(values.data()), values.bytes()};
+    add_exchanged(own, values.dtype(), add, [&](int) { return own; });
+  }
+
+  void scatter_sums(const Tensor& values, OrderedSum add) {
+    const std::int64_t step = kPieceBytes / size_of(values.dtype());
+    const std::int64_t largest = part_of(values.numel(), 0, world_size_).numel();
+    for (std::int64_t at = 0; at < largest; at += step) {
+      const auto piece_of = [&](int rank) {
+        const Part part = part_of(values.numel(), rank, world_size_);
+        const std::int64_t begin = std::min(part.begin + at, part.end);
+        return bytes_of(values, begin, std::min(begin + step, part.end));
+      };
+      add_exchanged(piece_of(rank_), values.dtype(), add, piece_of);
+    }
+  }
+
+  /// Sends each rank what is for it, and replaces `own` by its sum over the ranks.
+  void add_exchanged(Span own, DType dtype, OrderedSum add, const SpanOf& send) {
+    char* const received = staging(own.bytes);
+    const auto place_of = [&](int rank) { return Span{received + rank * own.bytes, own.bytes}; };
+    exchange(send, place_of);
+    std::vector<const void*> terms;
+    for (int rank = 0; rank < world_size_; ++rank)
+      terms.push_back(rank == rank_ ? own.data : place_of(rank).data);
+    add(terms, own.bytes / size_of(dtype), own.data);
+  }
+
+  void gather_parts(const Tensor& values) {
+    exchange([&](int) { return part_bytes(values, rank_); },
+             [&](int rank) { return part_bytes(values, rank); });
+  }
+
+  void send_all(const Tensor& values, int root) {
+    const Span all{static_cast<char*>(values.data()), values.bytes()};
+    exchange([&](int) { return rank_ == root ? all : Span(); },
+             [&](int rank) { return rank == root ? all : Span(); });
+  }
+
+  void scatter_parts(const Tensor& values, int root) {
+    exchange([&](int rank) { return rank_ == root ? part_bytes(values, rank) : Span(); },
+             [&](int rank) { return rank == root ? part_bytes(values, rank_) : Span(); });
+  }
+
+  const int rank_, world_size_;
+  std::unique_ptr<GlooMesh> mesh_;
+  std::thread thread_;
+
+  std::mutex mutex_;  // of all below that other threads touch
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<Task>> queue_;
+  double timeout_s_;
+  bool is_closing_ = false, is_busy_ = false;
+
+  // Of the thread alone.
+  const char* op_ = "";
+  Deadline deadline_;
+  std::vector<char> staging_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> gloo_communicator(int rank, int world_size, RendezvousStore& store,
+                                                double timeout_s) {
+  SMOE_CHECK(rank >= 0 && rank < world_size, "communicator: rank must be 0 to ", world_size - 1,
+             "; got ", rank);
+  return std::make_unique<GlooCommunicator>(rank, world_size, store, timeout_s);
+}
+
+}  // namespace smoe

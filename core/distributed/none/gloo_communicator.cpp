@@ -1,0 +1,14 @@
+// Builds without Gloo: one rank only.
+#include "core/distributed/gloo_communicator.h"
+
+#include "core/base/check.h"
+
+namespace smoe {
+
+std::unique_ptr<Communicator> gloo_communicator(int, int world_size, RendezvousStore&, double) {
+  throw UsageError(concat("communicator: ", world_size,
+                          " ranks on CPUs need Gloo, which this build was made without; install "
+                          "libgloo-dev (Debian, Ubuntu) and build again"));
+}
+
+}  // namespace smoe

@@ -1,0 +1,70 @@
+// A build without CUDA: no device can be selected, so that nothing but the first function is ever
+// called.
+#include "core/gpu.h"
+
+#include "core/base/check.h"
+
+namespace smoe::gpu {
+namespace {
+
+[[noreturn]] void fail() {
+  throw InternalError("gpu: this build has no CUDA backend");
+}
+
+}  // namespace
+
+std::string why_unavailable(int) {
+  return "this build of smoe has no CUDA backend; build it where nvcc is, with -DSMOE_CUDA=ON";
+}
+
+std::string name(int) {
+  fail();
+}
+void make_current(int) {
+  fail();
+}
+std::shared_ptr<void> create_stream(int) {
+  fail();
+}
+void wait_for_stream(void*) {
+  fail();
+}
+std::shared_ptr<void> create_event(int) {
+  fail();
+}
+void record_event(void*, void*) {
+  fail();
+}
+void wait_for_event(void*) {
+  fail();
+}
+void wait_for_event_on(void*, void*) {
+  fail();
+}
+double milliseconds_between(void*, void*) {
+  fail();
+}
+void* allocate(std::int64_t, int, void*) {
+  fail();
+}
+void release(void*, void*) noexcept {}
+void release_kept(int) {
+  fail();
+}
+Room room(int) {
+  fail();
+}
+void set_bytes(void*, int, std::int64_t, void*) {
+  fail();
+}
+void copy_on_device(void*, const void*, std::int64_t, void*) {
+  fail();
+}
+void copy_from_host(void*, const void*, std::int64_t, int, void*) {
+  fail();
+}
+void copy_to_host(void*, const void*, std::int64_t, int, void*) {
+  fail();
+}
+
+}  // namespace smoe::gpu

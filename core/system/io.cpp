@@ -1,0 +1,238 @@
+#include "core/system/io.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/system/io_calls.h"
+
+namespace smoe {
+
+void io::fail(const std::string& what) {
+  throw SystemError(concat(what, ": ", std::generic_category().message(errno)));
+}
+
+int io::open_descriptor(const std::string& path, int flags) {
+  // O_NONBLOCK: opening a pipe that nobody writes must fail the kind check below, not hang.
+  return checked("open", "open " + path, [&] {
+    return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+  });
+}
+
+int io::close_descriptor(int descriptor) {
+  const int result = ::close(descriptor);
+  return fails_on_purpose("close") ? -1 : result;
+}
+
+using namespace io;
+
+File::~File() {
+  if (is_open()) close_descriptor(descriptor_);
+}
+
+File::File(File&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+File File::open(const std::string& path) {
+  File file(path, open_descriptor(path, O_RDONLY));
+  struct stat info;
+  checked("stat", "stat " + path, [&] { return ::fstat(file.descriptor_, &info); });
+  if (S_ISDIR(info.st_mode)) throw SystemError(concat("open ", path, ": is a folder, not a file"));
+  if (!S_ISREG(info.st_mode)) throw SystemError(concat("open ", path, ": is no regular file"));
+  return file;
+}
+
+File File::create(const std::string& path) {
+  return File(path, open_descriptor(path, O_RDWR | O_CREAT | O_TRUNC));
+}
+
+File File::open_append(const std::string& path) {
+  return File(path, open_descriptor(path, O_RDWR | O_CREAT | O_APPEND));
+}
+
+std::int64_t File::size() const {
+  struct stat info;
+  checked("stat", "stat " + path_, [&] { return ::fstat(descriptor_, &info); });
+  return info.st_size;
+}
+
+void File::read_at(std::int64_t offset, void* target, std::int64_t bytes) const {
+  const std::int64_t got = read_some_at(offset, target, bytes);
+  if (got == bytes) return;
+  throw SystemError(concat("read ", path_, " at byte ", offset, ": wanted ", bytes,
+                           " bytes, but the file ends after ", got));
+}
+
+std::int64_t File::read_some_at(std::int64_t offset, void* target, std::int64_t bytes) const {
+  std::int64_t done = 0;
+  while (done < bytes) {
+    const std::int64_t at = offset + done;
+    const ssize_t got = transfer("read", bytes - done, [&](std::size_t some) {
+      return ::pread(descriptor_, static_cast<char*>(target) + done, some, at);
+    });
+    if (got < 0) fail(concat("read ", path_, " at byte ", at));
+    if (got == 0) break;
+    done += got;
+  }
+  return done;
+}
+
+void File::write_at(std::int64_t offset, const void* source, std::int64_t bytes) {
+  for (std::int64_t done = 0; done < bytes;) {
+    const std::int64_t at = offset + done;
+    const ssize_t written = transfer("write", bytes - done, [&](std::size_t some) {
+      return ::pwrite(descriptor_, static_cast<const char*>(source) + done, some, at);
+    });
+    if (written < 0) fail(concat("write ", path_, " at byte ", at, " (", bytes - done, " bytes)"));
+    done += written;
+  }
+}
+
+void File::append(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = transfer("append", bytes.size(), [&](std::size_t some) {
+      return ::write(descriptor_, bytes.data(), some);
+    });
+    if (written < 0) fail("append to " + path_);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void File::resize(std::int64_t bytes) {
+  checked("resize", concat("resize ", path_, " to ", bytes, " bytes"),
+          [&] { return ::ftruncate(descriptor_, bytes); });
+}
+
+void File::sync() {
+  checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_); });
+}
+
+bool File::try_lock() {
+  if (uninterrupted("lock", [&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0)
+    return true;
+  if (errno == EWOULDBLOCK) return false;
+  fail("lock " + path_);
+}
+
+void File::close() {
+  // Never repeated: on Linux the descriptor is gone even when close was interrupted.
+  if (close_descriptor(std::exchange(descriptor_, -1)) < 0 && errno != EINTR)
+    fail("close " + path_);
+}
+
+namespace {
+
+// Behind the name of the file that an AtomicFile will be: ".tmp-", process and count.
+constexpr std::string_view kTemporary = ".tmp-";
+
+bool is_temporary_of(std::string_view target, std::string_view name) {
+  if (!name.starts_with(target)) return false;
+  name.remove_prefix(target.size());
+  return name.starts_with(kTemporary) &&
+         name.find_first_not_of("0123456789-", kTemporary.size()) == std::string_view::npos;
+}
+
+// Removes what killed processes left. A temporary file that is being written is locked.
+void remove_dead_temporaries(const std::string& path) {
+  const std::string folder = parent_of(path), target = name_of_path(path);
+  for (const FolderEntry& entry : list_folder(folder)) {
+    if (entry.is_link || !is_temporary_of(target, entry.name)) continue;
+    File found = File::open(folder + "/" + entry.name);
+    if (found.try_lock()) remove_file(found.path());
+  }
+}
+
+// A new file beside `path`, locked. Its name is unique among processes and within this one, so that
+// two writers never share it.
+File create_temporary(const std::string& path) {
+  static std::atomic<int> count{0};
+  for (;;) {
+    File file = File::create(concat(path, kTemporary, ::getpid(), "-", count++));
+    try {
+      // Before it was locked, another writer may have taken it for a dead one's and removed it.
+      if (file.try_lock() && kind_of(file.path()) == PathKind::file) return file;
+    } catch (const SystemError&) {
+      remove_file(file.path());
+      throw;
+    }
+  }
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  try {
+    remove_dead_temporaries(path);
+  } catch (const SystemError&) {  // they only take room; and others may have removed them first
+  }
+  file_ = create_temporary(path);
+}
+
+AtomicFile::~AtomicFile() {
+  if (is_committed_) return;
+  try {
+    remove_file(file_.path());
+  } catch (const SystemError&) {  // the error that led here says more
+  }
+}
+
+void AtomicFile::commit() {
+  file_.sync();
+  rename_path(file_.path(), path_);  // before the lock on it goes with its closing
+  is_committed_ = true;
+  file_.close();
+  sync_folder(parent_of(path_));
+}
+
+LineWriter::LineWriter(const std::string& path) : file_(File::open_append(path)) {
+  const std::int64_t size = file_.size();
+  char block[4096];
+  for (std::int64_t end = size; end > 0;) {
+    const std::int64_t begin = std::max<std::int64_t>(0, end - std::int64_t{sizeof block});
+    file_.read_at(begin, block, end - begin);
+    const std::size_t newline = std::string_view(block, end - begin).rfind('\n');
+    if (newline != std::string_view::npos) {
+      const std::int64_t whole = begin + static_cast<std::int64_t>(newline) + 1;
+      if (whole < size) file_.resize(whole);
+      return;
+    }
+    end = begin;
+  }
+  if (size > 0) file_.resize(0);
+}
+
+void LineWriter::write(std::string_view line) {
+  std::string bytes(line);
+  bytes += '\n';
+  file_.append(bytes);
+}
+
+std::string read_file(const std::string& path, std::int64_t max_bytes) {
+  const File file = File::open(path);
+  const std::int64_t size = file.size();
+  SMOE_CHECK(size <= max_bytes, path, ": at most ", max_bytes, " bytes are read; got ", size);
+  std::string bytes(size, '\0');
+  file.read_at(0, bytes.data(), size);
+  return bytes;
+}
+
+void write_file_atomically(const std::string& path, std::string_view bytes) {
+  AtomicFile target(path);
+  target.file().write_at(0, bytes.data(), static_cast<std::int64_t>(bytes.size()));
+  target.commit();
+}
+
+}  // namespace smoe

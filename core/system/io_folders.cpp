@@ -1,0 +1,169 @@
+// The part of core/io that deals with paths and folders.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "core/base/check.h"
+#include "core/system/io.h"
+#include "core/system/io_calls.h"
+
+namespace smoe {
+
+using namespace io;
+
+namespace {
+
+PathKind kind_of_mode(mode_t mode) {
+  if (S_ISREG(mode)) return PathKind::file;
+  return S_ISDIR(mode) ? PathKind::folder : PathKind::other;
+}
+
+bool is_missing(int error) {
+  return error == ENOENT || error == ENOTDIR;
+}
+
+}  // namespace
+
+PathKind kind_of(const std::string& path) {
+  struct stat info;
+  if (uninterrupted("stat", [&] { return ::stat(path.c_str(), &info); }) == 0)
+    return kind_of_mode(info.st_mode);
+  if (is_missing(errno)) return PathKind::none;
+  fail("stat " + path);
+}
+
+bool is_same_path(const std::string& a, const std::string& b) {
+  struct stat first, second;
+  const auto exists = [](const std::string& path, struct stat& info) {
+    if (uninterrupted("stat", [&] { return ::stat(path.c_str(), &info); }) == 0) return true;
+    if (is_missing(errno)) return false;
+    fail("stat " + path);
+  };
+  return exists(a, first) && exists(b, second) && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
+}
+
+namespace {
+
+std::unique_ptr<DIR, int (*)(DIR*)> open_folder(const std::string& path) {
+  DIR* folder = nullptr;
+  checked("list", "list " + path, [&] { return (folder = ::opendir(path.c_str())) ? 0 : -1; });
+  return {folder, ::closedir};
+}
+
+// What an entry of a folder is; no value when it was removed since it was listed.
+std::optional<FolderEntry> describe(int folder, const std::string& path, const std::string& name) {
+  struct stat info;
+  const auto exists = [&](int flags) {
+    const auto stat = [&] { return ::fstatat(folder, name.c_str(), &info, flags); };
+    if (uninterrupted("stat", stat) == 0) return true;
+    if (is_missing(errno) || errno == ELOOP) return false;
+    fail(concat("stat ", path, "/", name));
+  };
+  if (!exists(AT_SYMLINK_NOFOLLOW)) return std::nullopt;
+  FolderEntry entry{name, kind_of_mode(info.st_mode), S_ISLNK(info.st_mode), info.st_size};
+  if (entry.is_link) {
+    const bool is_dangling = !exists(0);
+    entry.kind = is_dangling ? PathKind::none : kind_of_mode(info.st_mode);
+    entry.bytes = is_dangling ? 0 : info.st_size;
+  }
+  return entry;
+}
+
+}  // namespace
+
+std::vector<FolderEntry> list_folder(const std::string& path) {
+  const auto folder = open_folder(path);
+  std::vector<FolderEntry> entries;
+  for (;;) {
+    const dirent* found = nullptr;
+    checked("list", "list " + path, [&] {
+      errno = 0;
+      found = ::readdir(folder.get());
+      return found || errno == 0 ? 0 : -1;
+    });
+    if (!found) break;
+    const std::string name = found->d_name;
+    if (name == "." || name == "..") continue;
+    if (auto entry = describe(::dirfd(folder.get()), path, name))
+      entries.push_back(std::move(*entry));
+  }
+  std::sort(entries.begin(), entries.end(),
+            [](const FolderEntry& a, const FolderEntry& b) { return a.name < b.name; });
+  return entries;
+}
+
+void make_folders(const std::string& path) {
+  if (kind_of(path) == PathKind::folder) return;
+  const std::string parent = parent_of(path);
+  if (parent != path) make_folders(parent);
+  if (uninterrupted("mkdir", [&] { return ::mkdir(path.c_str(), 0777); }) == 0) return;
+  const int error = errno;
+  // Another process may have been faster.
+  if (error == EEXIST && kind_of(path) == PathKind::folder) return;
+  errno = error;
+  fail("make folder " + path);
+}
+
+void make_new_folder(const std::string& path) {
+  checked("mkdir", "make folder " + path, [&] { return ::mkdir(path.c_str(), 0777); });
+}
+
+void rename_path(const std::string& from, const std::string& to) {
+  checked("rename", concat("rename ", from, " to ", to),
+          [&] { return ::rename(from.c_str(), to.c_str()); });
+}
+
+bool remove_file(const std::string& path) {
+  if (uninterrupted("unlink", [&] { return ::unlink(path.c_str()); }) == 0) return true;
+  if (errno == ENOENT) return false;
+  fail("remove " + path);
+}
+
+bool remove_folder(const std::string& path) {
+  struct stat info;
+  if (uninterrupted("stat", [&] { return ::lstat(path.c_str(), &info); }) != 0) {
+    if (is_missing(errno)) return false;
+    fail("stat " + path);
+  }
+  if (S_ISLNK(info.st_mode)) return remove_file(path);
+  for (const FolderEntry& entry : list_folder(path)) {
+    const std::string inner = path + "/" + entry.name;
+    if (entry.kind == PathKind::folder && !entry.is_link) {
+      remove_folder(inner);
+    } else {
+      remove_file(inner);
+    }
+  }
+  checked("rmdir", "remove folder " + path, [&] { return ::rmdir(path.c_str()); });
+  return true;
+}
+
+void sync_folder(const std::string& path) {
+  const int descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY);
+  const Closer closer{descriptor};
+  checked("fsync", "sync folder " + path, [&] { return ::fsync(descriptor); });
+}
+
+std::string parent_of(const std::string& path) {
+  const std::size_t last = path.find_last_not_of('/');
+  const std::size_t slash = last == std::string::npos ? 0 : path.rfind('/', last);
+  if (slash == std::string::npos) return ".";
+  const std::size_t end = path.find_last_not_of('/', slash);
+  return end == std::string::npos ? "/" : path.substr(0, end + 1);
+}
+
+std::string name_of_path(const std::string& path) {
+  const std::size_t last = path.find_last_not_of('/');
+  if (last == std::string::npos) return "/";
+  const std::size_t slash = path.rfind('/', last);
+  const std::size_t begin = slash == std::string::npos ? 0 : slash + 1;
+  return path.substr(begin, last + 1 - begin);
+}
+
+}  // namespace smoe

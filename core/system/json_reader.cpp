@@ -1,0 +1,128 @@
+#include "core/system/json_reader.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "core/base/check.h"
+
+namespace smoe {
+namespace {
+
+using Json = nlohmann::json;
+
+bool fits_int64(const Json& value) {
+  return value.is_number_integer() &&
+         !(value.is_number_unsigned() &&
+           value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxInt64));
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kMax = 80;
+  std::string shown(text.substr(0, kMax));
+  for (char& c : shown)
+    if (c < 0x20 || c > 0x7e) c = '?';
+  return text.size() > kMax ? shown + "..." : shown;
+}
+
+std::string shown(const Json& value) {
+  if (value.is_structured()) return value.is_array() ? "an array" : "an object";
+  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+Json parse_json(std::string_view text, const std::string& path, std::size_t max_depth) {
+  std::vector<std::vector<std::string>> keys;  // of the objects around the parser; none in arrays
+  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_start || event == Event::array_start) {
+      SMOE_CHECK(keys.size() < max_depth, path, ": must nest at most ", max_depth,
+                 " levels deep; got more");
+      keys.emplace_back();
+    } else if (event == Event::object_end || event == Event::array_end) {
+      auto& names = keys.back();
+      std::sort(names.begin(), names.end());
+      const auto twin = std::adjacent_find(names.begin(), names.end());
+      SMOE_CHECK(twin == names.end(), path, ": keys must occur once in an object; got ",
+                 printable(*twin), " twice");
+      keys.pop_back();
+    } else if (event == Event::key) {
+      keys.back().push_back(parsed.get<std::string>());
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const Json::parse_error& error) {
+    throw UsageError(concat(path, ": is no JSON at byte ", error.byte));
+  } catch (const Json::exception&) {
+    throw UsageError(concat(path, ": is no JSON: a number is out of range"));
+  }
+}
+
+std::int64_t checked_integer(const Json& value, const std::string& place, std::int64_t min,
+                             std::int64_t max) {
+  const bool is_inside =
+      fits_int64(value) && value.get<std::int64_t>() >= min && value.get<std::int64_t>() <= max;
+  SMOE_CHECK(is_inside, place, ": must be an integer from ", min, " to ", max, "; got ",
+             shown(value));
+  return value.get<std::int64_t>();
+}
+
+ObjectReader::ObjectReader(const Json& object, std::string place)
+    : object_(object), place_(std::move(place)) {
+  SMOE_CHECK(object.is_object(), place_, ": must be an object; got ", shown(object));
+}
+
+const Json& ObjectReader::field(const char* key) {
+  const auto found = object_.find(key);
+  SMOE_CHECK(found != object_.end(), place_, ": has no \"", key, "\"");
+  ++num_read_;
+  return *found;
+}
+
+const std::string& ObjectReader::string(const char* key) {
+  const Json& value = field(key);
+  SMOE_CHECK(value.is_string(), place_of(key), ": must be a string; got ", shown(value));
+  return value.get_ref<const std::string&>();
+}
+
+const Json& ObjectReader::array(const char* key) {
+  const Json& value = field(key);
+  SMOE_CHECK(value.is_array(), place_of(key), ": must be an array; got ", shown(value));
+  return value;
+}
+
+const Json& ObjectReader::object(const char* key) {
+  const Json& value = field(key);
+  SMOE_CHECK(value.is_object(), place_of(key), ": must be an object; got ", shown(value));
+  return value;
+}
+
+std::int64_t ObjectReader::integer(const char* key, std::int64_t min, std::int64_t max) {
+  return checked_integer(field(key), place_of(key), min, max);
+}
+
+Shape ObjectReader::shape(const char* key, std::int64_t element_bytes) {
+  const Json& sizes = array(key);
+  const std::string place = place_of(key);
+  SMOE_CHECK(sizes.size() <= Shape::kMaxRank, place, ": must have at most ", Shape::kMaxRank,
+             " sizes; got ", sizes.size());
+  std::int64_t values[Shape::kMaxRank];
+  std::int64_t total = element_bytes;  // stays positive: an overflow behind a zero is refused too
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    values[i] = checked_integer(sizes[i], place, 0, kMaxInt64);
+    const bool overflows =
+        __builtin_mul_overflow(total, std::max<std::int64_t>(values[i], 1), &total);
+    SMOE_CHECK(!overflows, place, ": must have less than 2^63 bytes; got ", sizes.dump());
+  }
+  return {values, static_cast<int>(sizes.size())};
+}
+
+void ObjectReader::finish() const {
+  SMOE_CHECK(object_.size() == num_read_, place_, ": must have ", num_read_, " fields; got ",
+             object_.size());
+}
+
+}  // namespace smoe

@@ -1,0 +1,54 @@
+#include "core/system/text.h"
+
+#include <algorithm>
+
+namespace smoe {
+
+std::size_t utf8_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const unsigned first = byte(0);
+  if (text.empty() || first < 0x80) return text.empty() ? 0 : 1;
+  const std::size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (length == 0 || first > 0xf4) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  const bool is_overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
+  const bool is_surrogate = first == 0xed && byte(1) >= 0xa0;
+  const bool is_too_large = first == 0xf4 && byte(1) >= 0x90;
+  return is_overlong || is_surrogate || is_too_large ? 0 : length;
+}
+
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
+bool is_printable(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    if (length == 0 || is_control(text[0])) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string hex_byte(char c) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  return {kDigits[byte >> 4], kDigits[byte & 15]};
+}
+
+std::string shown(std::string_view text) {
+  constexpr std::size_t kLongest = 80;
+  std::string out;
+  while (!text.empty() && out.size() < kLongest) {
+    const std::size_t length = utf8_length(text);
+    const bool is_text = length > 0 && !is_control(text[0]);
+    out += is_text ? std::string(text.substr(0, length)) : "\\x" + hex_byte(text[0]);
+    text.remove_prefix(std::max<std::size_t>(length, 1));
+  }
+  return text.empty() ? out : out + "...";
+}
+
+}  // namespace smoe

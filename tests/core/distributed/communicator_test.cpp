@@ -1,0 +1,223 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cmath>
+
+#include "core/base/check.h"
+#include "core/distributed/gloo_communicator.h"
+#include "tests/support/ranks.h"
+
+using namespace smoe;
+using test::on_ranks;
+
+namespace {
+
+/// What `rank` has at element i: of many sizes, so that sums round.
+double value_at(int rank, std::int64_t i) {
+  const double digits = static_cast<double>((i * 7919 + rank * 104'729) % 1'000'003) / 1'000'003;
+  return (0.5 + digits) * static_cast<double>(std::int64_t{1} << (rank * 5 + i) % 23);
+}
+
+template <class T>
+Tensor values_of(int rank, std::int64_t numel) {
+  std::vector<T> values(numel);
+  for (std::int64_t i = 0; i < numel; ++i) values[i] = static_cast<T>(value_at(rank, i));
+  return Tensor::from(values, {numel});
+}
+
+/// The sums in the order of ranks, in Acc.
+template <class T, class Acc>
+std::vector<T> expected_sums(int world_size, std::int64_t numel) {
+  std::vector<T> sums(numel);
+  for (std::int64_t i = 0; i < numel; ++i) {
+    Acc sum = static_cast<Acc>(static_cast<T>(value_at(0, i)));
+    for (int rank = 1; rank < world_size; ++rank)
+      sum += static_cast<Acc>(static_cast<T>(value_at(rank, i)));
+    sums[i] = static_cast<T>(sum);
+  }
+  return sums;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+// Nothing, one, fewer than ranks, part borders, what is small, and what takes several pieces.
+std::vector<std::int64_t> sizes_for(int world_size) {
+  std::vector<std::int64_t> sizes = {0, 1, 3, 64, 65, 1000, 4097, 40'001};
+  if (world_size == 2) sizes.push_back(2'200'001);
+  return sizes;
+}
+
+}  // namespace
+
+TEST_CASE("parts tile a tensor for any number of ranks") {
+  for (const std::int64_t numel : {0, 1, 63, 64, 65, 1000, 1 << 20})
+    for (const int world_size : {1, 2, 3, 4, 7, 64}) {
+      std::int64_t end = 0;
+      for (int rank = 0; rank < world_size; ++rank) {
+        const Part part = part_of(numel, rank, world_size);
+        CHECK(part.begin == end);
+        CHECK(part.end >= part.begin);
+        CHECK((part.begin % 64 == 0 || part.begin == numel));
+        end = part.end;
+      }
+      CHECK(end == numel);
+    }
+}
+
+TEST_CASE_TEMPLATE("sums have the bits of adding up in the order of ranks", T, float, double, bf16,
+                   std::int64_t) {
+  using Acc = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+  for (const int world_size : {2, 3, 4})
+    on_ranks(world_size, [=](Communicator& ranks, RendezvousStore&) {
+      for (const std::int64_t numel : sizes_for(world_size)) {
+        const std::vector<T> sums = expected_sums<T, Acc>(world_size, numel);
+        const Tensor reduced = values_of<T>(ranks.rank(), numel);
+        ranks.all_reduce(reduced)->wait();
+        CHECK(same_bits(reduced.to_vector<T>(), sums));
+
+        const Tensor scattered = values_of<T>(ranks.rank(), numel);
+        ranks.reduce_scatter(scattered)->wait();
+        const Part part = part_of(numel, ranks.rank(), world_size);
+        const std::vector<T> own(sums.begin() + part.begin, sums.begin() + part.end);
+        CHECK(same_bits(scattered.rows(part.begin, part.end).to_vector<T>(), own));
+        ranks.all_gather(scattered)->wait();
+        CHECK(same_bits(scattered.to_vector<T>(), sums));
+      }
+    });
+}
+
+TEST_CASE("everyone gets what the root has") {
+  for (const int world_size : {2, 4})
+    on_ranks(world_size, [=](Communicator& ranks, RendezvousStore&) {
+      for (int root = 0; root < world_size; ++root)
+        for (const std::int64_t numel : {1, 5, 100'000}) {
+          const Tensor values = values_of<std::int32_t>(ranks.rank(), numel);
+          ranks.broadcast(values, root)->wait();
+          CHECK(same_bits(values.to_vector<std::int32_t>(),
+                          values_of<std::int32_t>(root, numel).to_vector<std::int32_t>()));
+        }
+    });
+}
+
+TEST_CASE("operations queue up while their caller goes on") {
+  on_ranks(3, [](Communicator& ranks, RendezvousStore&) {
+    std::vector<Tensor> tensors;
+    std::vector<WorkHandle> work;
+    for (int i = 0; i < 50; ++i) {
+      tensors.push_back(values_of<float>(ranks.rank() + i, 1000 + 37 * i));
+      work.push_back(ranks.all_reduce(tensors.back()));
+    }
+    for (int i = 49; i >= 0; --i) {
+      work[i]->wait();
+      double sum = 0;
+      for (int rank = 0; rank < 3; ++rank) sum += value_at(rank + i, 999);
+      CHECK(tensors[i].to_vector<float>()[999] == doctest::Approx(sum));
+    }
+  });
+}
+
+TEST_CASE("a barrier lets nobody through before all are there") {
+  std::atomic<int> arrived = 0;
+  on_ranks(4, [&](Communicator& ranks, RendezvousStore&) {
+    for (int round = 1; round <= 20; ++round) {
+      ++arrived;
+      ranks.barrier()->wait();
+      CHECK(arrived >= 4 * round);
+      ranks.barrier()->wait();
+    }
+  });
+}
+
+TEST_CASE("a rank that does not answer in time is named, and all end") {
+  const auto start = Deadline::Clock::now();
+  on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
+    if (ranks.rank() == 1) {
+      store.get("all done", Deadline::in(10));
+      return;
+    }
+    ranks.set_timeout(0.1);
+    const Tensor values = values_of<float>(ranks.rank(), 10);
+    CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
+                         "all_reduce: rank 1 did not answer within 0.1 s", CommunicationError);
+    CHECK_THROWS_AS(ranks.barrier()->wait(), CommunicationError);
+    if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
+    store.get("all done", Deadline::in(10));
+  });
+  CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
+}
+
+TEST_CASE("a rank that is gone is named") {
+  on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
+    const Tensor values = values_of<float>(ranks.rank(), 100'000);
+    ranks.all_reduce(values)->wait();
+    if (ranks.rank() == 2) return ranks.cancel();
+    CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
+                         doctest::Contains("all_reduce: lost rank 2"), CommunicationError);
+    if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
+    store.get("all done", Deadline::in(10));  // before that, closing would be being gone, too
+  });
+}
+
+TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
+  on_ranks(2, [](Communicator& ranks, RendezvousStore& store) {
+    if (ranks.rank() == 1) {
+      store.get("cancelled", Deadline::in(10));
+      return;
+    }
+    const Tensor values = values_of<float>(0, 100'000);
+    const WorkHandle first = ranks.all_reduce(values), second = ranks.barrier();
+    std::thread cancelling([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      ranks.cancel();
+    });
+    const auto start = Deadline::Clock::now();
+    CHECK_THROWS_WITH_AS(first->wait(), "all_reduce: cancelled", CommunicationError);
+    CHECK_THROWS_AS(second->wait(), CommunicationError);
+    CHECK_THROWS_AS(ranks.barrier()->wait(), CommunicationError);
+    CHECK(Deadline::Clock::now() - start < std::chrono::seconds(2));
+    cancelling.join();
+    store.set("cancelled", "", Deadline::in(10));
+  });
+}
+
+TEST_CASE("a communicator may be closed while its operations wait") {
+  CHECK_THROWS_WITH_AS(on_ranks(2,
+                                [](Communicator& ranks, RendezvousStore&) {
+                                  if (ranks.rank() == 1) return ranks.cancel();
+                                  ranks.all_reduce(values_of<float>(0, 1000));
+                                  throw UsageError("leaving");
+                                }),
+                       "leaving", UsageError);
+}
+
+TEST_CASE("what no communicator can do is refused before anything is sent") {
+  on_ranks(2, [](Communicator& ranks, RendezvousStore&) {
+    CHECK_THROWS_WITH_AS(ranks.all_reduce(Tensor::zeros({4}, DType::u8)),
+                         doctest::Contains("all_reduce: sums are for"), UsageError);
+    CHECK_THROWS_AS(ranks.broadcast(Tensor::zeros({4}, DType::f32), 2), UsageError);
+    ranks.barrier()->wait();
+  });
+}
+
+TEST_CASE("ranks that do not come are not waited for longer than the timeout") {
+  const auto start = Deadline::Clock::now();
+  const RendezvousServer server({.job_id = "test"});
+  RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(5));
+  CHECK_THROWS_AS(gloo_communicator(0, 2, store, 0.2), SystemError);
+  CHECK(Deadline::Clock::now() - start < std::chrono::seconds(3));
+}
+
+TEST_CASE("one rank has nothing to wait for") {
+  Communicator& single = single_communicator();
+  const Tensor values = Tensor::from<float>({1, 2}, {2});
+  single.all_reduce(values)->wait();
+  single.reduce_scatter(values)->wait();
+  single.all_gather(values)->wait();
+  single.broadcast(values, 0)->wait();
+  single.barrier()->wait();
+  CHECK(values.to_vector<float>() == std::vector<float>{1, 2});
+}

@@ -1,0 +1,242 @@
+#include "core/system/io.h"
+
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "core/base/check.h"
+#include "core/system/fault.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace smoe;
+
+TEST_CASE("a file gives back what was written at each offset, zeros in holes") {
+  const TemporaryFolder folder;
+  File file = File::create(folder / "a");
+  file.write_at(5, "world", 5);
+  file.write_at(0, "hell", 4);
+  std::string bytes(10, 'x');
+  file.read_at(0, bytes.data(), 10);
+  CHECK(bytes == std::string("hell\0world", 10));
+  CHECK(file.read_some_at(8, bytes.data(), 10) == 2);
+  CHECK(file.read_some_at(100, bytes.data(), 10) == 0);
+  file.resize(3);
+  CHECK(file.size() == 3);
+  file.sync();
+  file.close();
+  CHECK(!file.is_open());
+}
+
+TEST_CASE("errors name the call, the path, the offset and the reason") {
+  const TemporaryFolder folder;
+  CHECK(message_of([&] { File::open(folder / "none"); }) ==
+        "open " + folder.path() + "/none: No such file or directory");
+  CHECK(message_of([&] { File::open(folder.path()); }).find("is a folder") != std::string::npos);
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  CHECK(message_of([&] { File::open(folder / "pipe"); }).find("no regular file") !=
+        std::string::npos);
+  write_file_atomically(folder / "short", "12345");
+  char block[16];
+  CHECK(message_of([&] { File::open(folder / "short").read_at(2, block, 16); }) ==
+        "read " + folder.path() + "/short at byte 2: wanted 16 bytes, but the file ends after 3");
+  File read_only = File::open(folder / "short");
+  CHECK_THROWS_AS(read_only.write_at(7, "x", 1), SystemError);
+  CHECK(message_of([&] { read_file(folder / "short", 4); }).find("at most 4 bytes") !=
+        std::string::npos);
+  CHECK(message_of([&] { write_file_atomically("/dev/full/x", ""); }).find("/dev/full/x") !=
+        std::string::npos);
+}
+
+TEST_CASE("a full device is an error of the write, not of the next start") {
+  if (kind_of("/dev/full") == PathKind::none) return;
+  File full = File::open_append("/dev/full");
+  CHECK(message_of([&] { full.append("x"); }) == "append to /dev/full: No space left on device");
+}
+
+TEST_CASE("an atomic write shows the old file or the new one and leaves nothing temporary") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "old");
+  {
+    AtomicFile target(folder / "a");
+    target.file().write_at(0, "half", 4);
+    CHECK(list_folder(folder.path()).size() == 2);
+    CHECK(read_file(folder / "a", 100) == "old");
+  }
+  CHECK(list_folder(folder.path()).size() == 1);
+  CHECK(read_file(folder / "a", 100) == "old");
+  write_file_atomically(folder / "a", "new");
+  CHECK(read_file(folder / "a", 100) == "new");
+  CHECK(list_folder(folder.path()).size() == 1);
+}
+
+TEST_CASE("a rename that fails leaves no temporary file") {
+  const TemporaryFolder folder;
+  make_folders(folder / "taken/inside");
+  CHECK_THROWS_AS(write_file_atomically(folder / "taken", "x"), SystemError);
+  CHECK(list_folder(folder.path()).size() == 1);
+}
+
+TEST_CASE(
+    "what a killed process left of an atomic write goes with the next one, a living one's stays") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a.tmp-123-0", "a.tmp-mine", "b.tmp-123-0"})
+    write_file_atomically(folder / name, "left");
+  AtomicFile living(folder / "a");
+  write_file_atomically(folder / "a", "new");
+  std::string names;
+  for (const FolderEntry& entry : list_folder(folder.path())) names += entry.name + " ";
+  const std::string its_name = name_of_path(living.file().path());
+  const bool is_first = its_name < "a.tmp-mine";
+  CHECK(is_first);
+  CHECK(names == "a " + its_name + " a.tmp-mine b.tmp-123-0 ");
+  living.file().write_at(0, "newer", 5);
+  living.commit();
+  CHECK(read_file(folder / "a", 100) == "newer");
+}
+
+TEST_CASE("an atomic write that fails at any call leaves the old file or the new, and one line") {
+  const auto write = [](const std::string& path) {
+    return message_of([&] { write_file_atomically(path, "new"); });
+  };
+  std::int64_t num_calls = 0;
+  {
+    const TemporaryFolder folder;
+    const FaultScope count;
+    CHECK(write(folder / "a") == "no error");
+    num_calls = count.calls("*");
+  }
+  REQUIRE(num_calls > 8);
+  for (std::int64_t k = 1; k <= num_calls; ++k) {
+    CAPTURE(k);
+    const TemporaryFolder folder;
+    write_file_atomically(folder / "a", "old");
+    std::string message;
+    {
+      const FaultScope scope(concat("*:", k, ":EIO"));
+      message = write(folder / "a");
+    }
+    const std::string now = read_file(folder / "a", 100);
+    CHECK((now == "new" || (now == "old" && message != "no error")));
+    if (message != "no error") CHECK(message.find("Input/output error") != std::string::npos);
+    CHECK(list_folder(folder.path()).size() == 1);
+    {
+      const FaultScope scope(concat("*:", k, ":EINTR"));
+      CHECK(write(folder / "a") == "no error");
+    }
+  }
+}
+
+TEST_CASE("a folder's entry that cannot be looked at is an error, not an absence") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "");
+  const FaultScope scope("stat:1:EIO");
+  CHECK(message_of([&] { list_folder(folder.path()); }) ==
+        "stat " + folder.path() + "/a: Input/output error");
+}
+
+TEST_CASE("short reads and writes are continued") {
+  const TemporaryFolder folder;
+  const std::string bytes = "0123456789";
+  const FaultScope scope("read:1:short,read:2:short,write:1:short,append:1:short,append:2:short");
+  write_file_atomically(folder / "a", bytes);
+  CHECK(read_file(folder / "a", 100) == bytes);
+  CHECK(scope.calls("write") == 2);
+  CHECK(scope.calls("read") == 3);
+  File::open_append(folder / "a").append(bytes);
+  CHECK(read_file(folder / "a", 100) == bytes + bytes);
+}
+
+TEST_CASE("the line writer goes on after whole lines and cuts half a line away") {
+  const TemporaryFolder folder;
+  LineWriter(folder / "m").write("one");
+  LineWriter(folder / "m").write("two");
+  CHECK(read_file(folder / "m", 100) == "one\ntwo\n");
+  const std::string half(10'000, 'x');
+  write_file_atomically(folder / "m", "one\n" + half);
+  LineWriter(folder / "m").write("two");
+  CHECK(read_file(folder / "m", 100) == "one\ntwo\n");
+  write_file_atomically(folder / "m", half);
+  LineWriter(folder / "m").write("one");
+  CHECK(read_file(folder / "m", 100) == "one\n");
+}
+
+TEST_CASE("folders are made, listed in order and removed without following links") {
+  const TemporaryFolder folder;
+  make_folders(folder / "a/b/c");
+  make_folders(folder / "a/b/c/");
+  write_file_atomically(folder / "a/z", "12");
+  write_file_atomically(folder / "a/B", "");
+  write_file_atomically(folder / "kept", "here");
+  REQUIRE(::symlink(folder.path().c_str(), (folder / "a/link").c_str()) == 0);
+  REQUIRE(::symlink("nowhere", (folder / "a/dangling").c_str()) == 0);
+  const auto entries = list_folder(folder / "a");
+  REQUIRE(entries.size() == 5);
+  CHECK(entries[0].name == "B");
+  CHECK((entries[1].name == "b" && entries[1].kind == PathKind::folder && !entries[1].is_link));
+  CHECK((entries[2].name == "dangling" && entries[2].kind == PathKind::none));
+  CHECK((entries[3].name == "link" && entries[3].kind == PathKind::folder && entries[3].is_link));
+  CHECK((entries[4].name == "z" && entries[4].bytes == 2 && entries[4].kind == PathKind::file));
+  CHECK_THROWS_AS(make_new_folder(folder / "a"), SystemError);
+  CHECK_THROWS_AS(make_folders(folder / "a/z"), SystemError);
+  CHECK_THROWS_AS(make_folders(folder / "a/z/inside"), SystemError);
+  CHECK_THROWS_AS(make_folders("/proc/none/inside"), SystemError);
+  REQUIRE(::symlink((folder / "a").c_str(), (folder / "way").c_str()) == 0);
+  CHECK(remove_folder(folder / "way"));
+  CHECK(list_folder(folder / "a").size() == 5);
+  CHECK(remove_folder(folder / "a"));
+  CHECK(!remove_folder(folder / "a"));
+  CHECK(read_file(folder / "kept", 100) == "here");
+  CHECK(!remove_file(folder / "a"));
+  CHECK_THROWS_AS(list_folder(folder / "a"), SystemError);
+}
+
+TEST_CASE("reads go on when a timer's signals interrupt them") {
+  struct sigaction quiet {};
+  struct sigaction before {};
+  quiet.sa_handler = [](int) {};  // without SA_RESTART
+  REQUIRE(::sigaction(SIGALRM, &quiet, &before) == 0);
+  ::ualarm(200, 200);
+  const TemporaryFolder folder;
+  const std::string bytes(1 << 22, 'q');
+  for (int i = 0; i < 5; ++i) {
+    write_file_atomically(folder / "a", bytes);
+    CHECK(read_file(folder / "a", 1 << 23) == bytes);
+  }
+  ::ualarm(0, 0);
+  ::sigaction(SIGALRM, &before, nullptr);
+}
+
+TEST_CASE("one open file at a time holds a file's lock, until it is closed") {
+  const TemporaryFolder folder;
+  File first = File::open_append(folder / "lock");
+  File second = File::open_append(folder / "lock");
+  CHECK(first.try_lock());
+  CHECK(!second.try_lock());
+  first.close();
+  CHECK(second.try_lock());
+}
+
+TEST_CASE("two paths are the same when they lead to one place") {
+  const TemporaryFolder folder;
+  make_folders(folder / "a/b");
+  REQUIRE(::symlink("a", (folder / "link").c_str()) == 0);
+  CHECK(is_same_path(folder / "a/b", folder / "./link//b"));
+  CHECK(!is_same_path(folder / "a/b", folder / "a"));
+  CHECK(!is_same_path(folder / "none", folder / "none"));
+}
+
+TEST_CASE("parents and names of paths") {
+  CHECK(parent_of("a/b/c") == "a/b");
+  CHECK(parent_of("a/b/") == "a");
+  CHECK(parent_of("a//b") == "a");
+  CHECK(parent_of("c") == ".");
+  CHECK(parent_of("/c") == "/");
+  CHECK(parent_of("/") == "/");
+  CHECK(name_of_path("a/b/c") == "c");
+  CHECK(name_of_path("a/b/") == "b");
+  CHECK(name_of_path("c") == "c");
+}

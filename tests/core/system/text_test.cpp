@@ -1,0 +1,50 @@
+#include "core/system/text.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+
+namespace smoe {
+namespace {
+
+/// The UTF-8 form of a code point, written from the definition; surrogates and all.
+std::string encoded(std::uint32_t point) {
+  const auto tail = [&](int shift) { return static_cast<char>(0x80 | ((point >> shift) & 0x3f)); };
+  if (point < 0x80) return {static_cast<char>(point)};
+  if (point < 0x800) return {static_cast<char>(0xc0 | point >> 6), tail(0)};
+  if (point < 0x10000) return {static_cast<char>(0xe0 | point >> 12), tail(6), tail(0)};
+  return {static_cast<char>(0xf0 | point >> 18), tail(12), tail(6), tail(0)};
+}
+
+TEST_CASE("utf8_length knows every code point, and none of the surrogates") {
+  for (std::uint32_t point = 0; point < 0x120000; ++point) {
+    const std::string text = encoded(point);
+    const bool is_character = point < 0xd800 || (point > 0xdfff && point < 0x110000);
+    const std::size_t expected = is_character ? text.size() : 0;
+    if (utf8_length(text) != expected || utf8_length(text + "x") != expected) FAIL(point);
+    if (text.size() > 1 && utf8_length(text.substr(0, text.size() - 1)) != 0) FAIL(point);
+  }
+}
+
+TEST_CASE("utf8_length refuses overlong forms, lone tails and the empty text") {
+  for (const char* text : {"", "\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf",
+                           "\xf5\x80\x80\x80", "\xff", "\xc3("})
+    CHECK(utf8_length(text) == 0);
+}
+
+TEST_CASE("shown is one line of valid UTF-8, cut between characters") {
+  CHECK(shown("plain") == "plain");
+  CHECK(shown("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
+  CHECK(shown(std::string_view("a\nb\0c\x7f\x1b[1m", 10)) == "a\\x0ab\\x00c\\x7f\\x1b[1m");
+  CHECK(shown("a\xc3") == "a\\xc3");
+  CHECK(shown(std::string(80, 'x')) == std::string(80, 'x'));
+  CHECK(shown(std::string(81, 'x')) == std::string(80, 'x') + "...");
+  const std::string umlaut = "\xc3\xbc";
+  std::string long_text = "x";
+  while (long_text.size() < 200) long_text += umlaut;
+  CHECK(shown(long_text) == long_text.substr(0, 81) + "...");
+}
+
+}  // namespace
+}  // namespace smoe

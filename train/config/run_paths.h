@@ -1,0 +1,26 @@
+// Where things lie in a run's folder; train/report/run_folder.h lists them.
+#pragma once
+#include <string>
+
+namespace smoe {
+
+/// Where things lie in a run's folder.
+class RunPaths {
+ public:
+  explicit RunPaths(std::string path) : path_(std::move(path)) {}
+
+  const std::string& path() const { return path_; }
+  std::string config_path() const { return path_ + "/config.yaml"; }
+  /// Where the tokenizer's file is, under the name that its kind has.
+  std::string tokenizer_path() const;
+  std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
+  std::string report_path() const { return path_ + "/report.html"; }
+  std::string log_path() const { return path_ + "/log.txt"; }
+  std::string logs_path() const { return path_ + "/logs"; }
+  std::string checkpoints_path() const { return path_ + "/checkpoints"; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace smoe

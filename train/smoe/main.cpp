@@ -1,0 +1,31 @@
+// The program `smoe`. Here, and only here, an exception becomes an exit code:
+// 0 done, 1 failed, 2 wrong usage or configuration.
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "core/base/check.h"
+#include "core/system/sandbox.h"
+#include "train/commands/command_line.h"
+
+namespace {
+
+int report(const char* message, int exit_code) {
+  std::fprintf(stderr, "%s\n", message);
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  smoe::serve_confined_task(argc, argv);
+  try {
+    return smoe::run_command_line(argc, argv);
+  } catch (const smoe::UsageError& error) {
+    return report(error.what(), 2);
+  } catch (const std::bad_alloc&) {
+    return report("smoe: out of memory", 1);
+  } catch (const std::exception& error) {
+    return report(error.what(), 1);
+  }
+}
