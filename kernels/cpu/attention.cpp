@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/panel.h"
@@ -218,7 +219,7 @@ void attend(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix&
 template <class F>
 void for_each_block(const AttentionShape& shape, F&& attend_block) {
   const std::int64_t num_heads = shape.batch * shape.num_heads;
-  const std::int64_t num_blocks = (shape.seq_len + kQueries - 1) / kQueries;
+  const std::int64_t num_blocks = ceil_div(shape.seq_len, kQueries);
   parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
     // The last queries see the most keys: they come first, so that threads end together.
     const std::int64_t q0 = (num_blocks - 1 - task / num_heads) * kQueries;

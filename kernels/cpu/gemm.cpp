@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/thread_pool.h"

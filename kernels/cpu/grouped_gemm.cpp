@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/routed_rows.h"
 #include "kernels/cpu/thread_pool.h"
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels::cpu {
@@ -14,7 +15,7 @@ constexpr std::int64_t kRows = 64;  // rows of one task, and of one partial sum 
 constexpr std::int64_t kCols = 64;  // columns of one task that adds up the partial sums
 
 std::int64_t num_row_blocks(std::int64_t rows) {
-  return (rows + kRows - 1) / kRows;
+  return ceil_div(rows, kRows);
 }
 
 template <class T, class Acc>

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels::cpu {
@@ -105,7 +106,7 @@ void adamw(const Launch&, const AdamwArgs& args) {
 }
 
 std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {
-  return (args.numel + kBlock - 1) / kBlock * std::int64_t{sizeof(double)};
+  return ceil_div(args.numel, kBlock) * std::int64_t{sizeof(double)};
 }
 
 void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {

@@ -14,10 +14,6 @@
 
 namespace smoe::kernels::cpu {
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// f(double{}) where any of the dtypes is f64, else f(float{}).
 template <class F>
 decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f) {

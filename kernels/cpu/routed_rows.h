@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/grouped_gemm.h"

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/ceil_div.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -14,10 +15,6 @@ namespace {
 
 constexpr std::int64_t kTokens = 64;     // a block of router work
 constexpr std::int64_t kRows = 1 << 12;  // a block of the counting sort
-
-std::int64_t num_blocks(std::int64_t size, std::int64_t block) {
-  return (size + block - 1) / block;
-}
 
 template <class F>
 void dispatch_logits(DType dtype, F&& f) {
@@ -187,7 +184,7 @@ std::int32_t* block_counts(const GroupByExpertArgs& args, std::int64_t block) {
 /// Turns counts into first rows: over experts first, over blocks second, so that rows of one expert
 /// keep their order.
 void scan_counts(const GroupByExpertArgs& args) {
-  const std::int64_t blocks = num_blocks(args.num_rows, kRows);
+  const std::int64_t blocks = ceil_div(args.num_rows, kRows);
   std::int32_t row = 0;
   for (std::int64_t e = 0; e < args.num_experts; ++e) {
     args.expert_offsets[e] = row;
@@ -205,7 +202,7 @@ void scan_counts(const GroupByExpertArgs& args) {
 
 std::int64_t router_forward_workspace_bytes(const Launch&, const RouterForwardArgs& args) {
   const std::int64_t numbers = 2 * args.logits.cols + 1;
-  return num_blocks(args.logits.rows, kTokens) * numbers * std::int64_t{sizeof(double)};
+  return ceil_div(args.logits.rows, kTokens) * numbers * std::int64_t{sizeof(double)};
 }
 
 void router_forward(const Launch&, const RouterForwardArgs& args) {
@@ -221,12 +218,12 @@ void router_forward(const Launch&, const RouterForwardArgs& args) {
     });
   });
   std::fill(args.sums, args.sums + num_experts + 1, 0.0);
-  for (std::int64_t block = 0; block < num_blocks(num_tokens, kTokens); ++block)
+  for (std::int64_t block = 0; block < ceil_div(num_tokens, kTokens); ++block)
     for (std::int64_t i = 0; i <= num_experts; ++i) args.sums[i] += workspace[block * stride + i];
 }
 
 std::int64_t group_by_expert_workspace_bytes(const Launch&, const GroupByExpertArgs& args) {
-  return num_blocks(args.num_rows, kRows) * args.num_experts * std::int64_t{sizeof(std::int32_t)};
+  return ceil_div(args.num_rows, kRows) * args.num_experts * std::int64_t{sizeof(std::int32_t)};
 }
 
 void group_by_expert(const Launch&, const GroupByExpertArgs& args) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "kernels/ceil_div.h"
 
 namespace smoe::kernels::cpu {
 namespace {
@@ -137,7 +138,7 @@ void parallel_for(std::int64_t num_tasks, const Task& task) {
 void parallel_blocks(
     std::int64_t size, std::int64_t block,
     const std::function<void(std::int64_t begin, std::int64_t end, int thread)>& task) {
-  parallel_for((size + block - 1) / block, [&](std::int64_t i, int thread) {
+  parallel_for(ceil_div(size, block), [&](std::int64_t i, int thread) {
     task(i * block, std::min(size, (i + 1) * block), thread);
   });
 }

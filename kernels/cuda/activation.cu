@@ -1,7 +1,9 @@
 // A thread takes a few columns of a row.
 #include "kernels/activation.h"
 
-#include "kernels/cuda/activation_functions.cuh"
+#include "kernels/cuda/device/activation_functions.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

@@ -2,7 +2,9 @@
 // pair's row with its token's gradient.
 #include "kernels/combine.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

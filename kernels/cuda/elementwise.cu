@@ -1,8 +1,12 @@
 // Flat loops: a thread takes kWidth elements, the last ones one by one.
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "core/base/philox.h"
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

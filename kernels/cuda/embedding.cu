@@ -5,7 +5,9 @@
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

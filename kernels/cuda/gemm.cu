@@ -3,8 +3,10 @@
 // parts; any other pair is computed in f32, from copies of what is bf16.
 #include "kernels/gemm.h"
 
-#include "kernels/cuda/bf16_parts.cuh"
-#include "kernels/cuda/cublaslt.cuh"
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/device/bf16_parts.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -56,7 +58,7 @@ struct Dtypes {
 // The workspace: the library's, then copies of what has another dtype than the library wants.
 struct Copies {
   Matrix a, b, c;
-  std::int64_t bytes = kLibraryBytes;
+  std::int64_t bytes = kCublasltWorkspaceBytes;
 
   explicit Copies(const GemmArgs& args) {
     const Dtypes dtypes(args);
@@ -104,19 +106,19 @@ struct SplitOperand {
   explicit SplitOperand(const GemmArgs& args) : splits_a(args.a.dtype == DType::f32) {
     const ConstMatrix& split = splits_a ? args.a : args.b;
     const bool below = splits_a ? !args.transpose_a : args.transpose_b;
-    auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
+    auto* memory = static_cast<std::byte*>(args.workspace) + kCublasltWorkspaceBytes;
     parts = stacked(memory, DType::bf16, split, below, 3);
     const std::int64_t parts_bytes = padded_bytes(parts);
     sums = stacked(memory + parts_bytes, DType::f32, args.c, splits_a, 3);
-    bytes = kLibraryBytes + parts_bytes + padded_bytes(sums);
+    bytes = kCublasltWorkspaceBytes + parts_bytes + padded_bytes(sums);
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
     split_in_parts(launch, splits_a ? args.a : args.b, parts, {3, {0, 1, 2}});
-    Library::get().run(launch,
-                       {splits_a ? parts : args.a, splits_a ? args.b : parts, args.transpose_a,
-                        args.transpose_b, sums, 0},
-                       args.workspace);
+    cublaslt_gemm(launch,
+                  {splits_a ? parts : args.a, splits_a ? args.b : parts, args.transpose_a,
+                   args.transpose_b, sums, 0},
+                  args.workspace);
     add_parts(launch, sums, args.c, static_cast<float>(args.beta));
   }
 };
@@ -129,17 +131,16 @@ struct SplitBoth {
   std::int64_t bytes;
 
   explicit SplitBoth(const GemmArgs& args) {
-    auto* memory = static_cast<std::byte*>(args.workspace) + kLibraryBytes;
+    auto* memory = static_cast<std::byte*>(args.workspace) + kCublasltWorkspaceBytes;
     a = stacked(memory, DType::bf16, args.a, args.transpose_a, 6);
     b = stacked(memory + padded_bytes(a), DType::bf16, args.b, !args.transpose_b, 6);
-    bytes = kLibraryBytes + padded_bytes(a) + padded_bytes(b);
+    bytes = kCublasltWorkspaceBytes + padded_bytes(a) + padded_bytes(b);
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
     split_in_parts(launch, args.a, a, {6, {0, 1, 0, 2, 1, 0}});
     split_in_parts(launch, args.b, b, {6, {0, 0, 1, 0, 1, 2}});
-    Library::get().run(launch, {a, b, args.transpose_a, args.transpose_b, args.c, 0},
-                       args.workspace);
+    cublaslt_gemm(launch, {a, b, args.transpose_a, args.transpose_b, args.c, 0}, args.workspace);
   }
 };
 
@@ -157,10 +158,10 @@ void run_on_copies(const Launch& launch, const GemmArgs& args) {
   if (copies.a.dtype != args.a.dtype) convert_matrix(launch, args.a, copies.a);
   if (copies.b.dtype != args.b.dtype) convert_matrix(launch, args.b, copies.b);
   if (converts_c && args.beta != 0) convert_matrix(launch, args.c, copies.c);
-  Library::get().run(launch,
-                     {copies.a, copies.b, args.transpose_a, args.transpose_b, copies.c,
-                      static_cast<float>(args.beta)},
-                     args.workspace);
+  cublaslt_gemm(launch,
+                {copies.a, copies.b, args.transpose_a, args.transpose_b, copies.c,
+                 static_cast<float>(args.beta)},
+                args.workspace);
   if (converts_c) convert_matrix(launch, copies.c, args.c);
 }
 

@@ -3,7 +3,9 @@
 // halves of each pre-activation it activates.
 #include "kernels/moe_mlp.h"
 
-#include "kernels/cuda/activation_functions.cuh"
+#include "kernels/cuda/device/activation_functions.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/grouped/product_launch.cuh"
 #include "kernels/cuda/grouped/staging.cuh"
 #include "kernels/cuda/hopper/products.h"

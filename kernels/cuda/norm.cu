@@ -3,7 +3,9 @@
 // dweight = sum over rows of dy x r.
 #include "kernels/norm.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

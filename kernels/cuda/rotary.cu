@@ -2,7 +2,8 @@
 // pairs of one head, or copies as many elements of a value head.
 #include "kernels/rotary.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

@@ -3,7 +3,8 @@
 // for, or depends on, what an earlier one found.
 #include "kernels/routing.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {

@@ -2,10 +2,10 @@
 #pragma once
 #include <algorithm>
 
-#include "kernels/cuda/common.cuh"
 #include "kernels/cuda/grouped/product_config.h"
 #include "kernels/cuda/grouped/simt_product.cuh"
 #include "kernels/cuda/grouped/tensor_product.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 

@@ -1,7 +1,7 @@
 // The plain product for f32 and for sizes that tensor cores do not take: fused multiply-adds in
 // f32 (never TF32) over elements of any alignment. Tiles of 128 x 128, 8 x 8 sums a thread.
 #pragma once
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/grouped/routed_index.cuh"
 #include "kernels/cuda/grouped/work.cuh"
 

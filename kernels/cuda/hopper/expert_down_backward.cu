@@ -1,5 +1,5 @@
 // da = W2^T dout; dh over h, a again, and the gates' gradients.
-#include "kernels/cuda/activation_functions.cuh"
+#include "kernels/cuda/device/activation_functions.cuh"
 #include "kernels/cuda/hopper/blocks.cuh"
 #include "kernels/cuda/hopper/launch.cuh"
 #include "kernels/cuda/hopper/row_product.cuh"

@@ -2,6 +2,7 @@
 // its columns a tile; the other comes by TMA, 256 of its columns. Both lie in shared memory as in
 // memory: a row for each of the sum. The sums leave through shared memory, by TMA, which adds them
 // to what is there or stores them; a tile is one block's, so two runs give the same bits.
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/grouped/routed_index.cuh"
 #include "kernels/cuda/hopper/blocks.cuh"
 #include "kernels/cuda/hopper/launch.cuh"

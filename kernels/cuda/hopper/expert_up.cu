@@ -1,5 +1,6 @@
 // h = W1 x, a = gate * act(h).
-#include "kernels/cuda/activation_functions.cuh"
+#include "kernels/cuda/device/activation_functions.cuh"
+#include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/hopper/blocks.cuh"
 #include "kernels/cuda/hopper/launch.cuh"
 #include "kernels/cuda/hopper/row_product.cuh"

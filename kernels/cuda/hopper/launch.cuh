@@ -1,9 +1,12 @@
 // What the products of compute capability 9.0 share on the host.
 #pragma once
-#include "kernels/cuda/common.cuh"
+#include <algorithm>
+#include <initializer_list>
+
 #include "kernels/cuda/hopper/pipeline.cuh"
 #include "kernels/cuda/hopper/products.h"
 #include "kernels/cuda/hopper/tensor_map.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda::hopper {
 

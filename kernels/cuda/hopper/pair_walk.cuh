@@ -3,7 +3,7 @@
 // each other; of an odd last tile of an expert it takes two neighbouring columns instead, so that
 // no expert is rounded up to 256 rows.
 #pragma once
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/hopper/pipeline.cuh"
 
 namespace smoe::kernels::cuda::hopper {

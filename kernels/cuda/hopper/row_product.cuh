@@ -2,6 +2,7 @@
 // multiprocessor. One warpgroup loads (rows by TMA, or gathered by copy_async; weights by TMA), two
 // multiply 64 rows each and run the epilogue on their own.
 #pragma once
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/grouped/routed_index.cuh"
 #include "kernels/cuda/hopper/pair_walk.cuh"
 #include "kernels/cuda/hopper/tensor_map.h"

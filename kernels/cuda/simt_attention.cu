@@ -2,15 +2,13 @@
 // memory, with a running maximum and sum per query over the blocks of keys (arXiv:1805.02867,
 // arXiv:2205.14135). A block of threads owns what it writes and adds in a fixed order: queries in
 // the forward and for dQ, keys of all query heads that read them for dK and dV.
-//
-// For bf16 cuDNN's kernels run instead where it has deterministic ones.
-#include "kernels/attention.h"
+#include "kernels/cuda/simt_attention.h"
 
-#include <atomic>
 #include <cmath>
 
-#include "kernels/cuda/common.cuh"
-#include "kernels/cuda/cudnn_attention.h"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -358,16 +356,42 @@ void run_forward(const Launch& launch, const ForwardArgs& args) {
   });
 }
 
-// Rows of `columns` elements from one packed array to another.
-void copy_columns(const Launch& launch, const void* source, std::int64_t source_stride,
-                  void* target, std::int64_t target_stride, std::int64_t columns, std::int64_t rows,
-                  DType dtype) {
-  const std::int64_t size = size_of(dtype);
-  CUDA_CHECK(cudaMemcpy2DAsync(target, target_stride * size, source, source_stride * size,
-                               columns * size, rows, cudaMemcpyDeviceToDevice, stream_of(launch)));
+}  // namespace
+
+void simt_attention(const Launch& launch, const AttentionArgs& args) {
+  run_forward(launch, {.queries = args.qkv,
+                       .keys = args.qkv,
+                       .key_rows = args.shape.seq_len,
+                       .first_k = args.shape.output_width(),
+                       .before = 0,
+                       .output = args.output,
+                       .logsumexp = static_cast<float*>(args.logsumexp),
+                       .shape = args.shape});
 }
 
-void own_attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
+void simt_cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
+  const AttentionShape& shape = args.shape;
+  const std::int64_t size = size_of(args.qkv.dtype), new_rows = shape.seq_len;
+  const auto* source = static_cast<const std::byte*>(args.qkv.data) + shape.output_width() * size;
+  auto* target =
+      static_cast<std::byte*>(args.cache.data) + args.num_cached * args.cache.stride * size;
+  for (std::int64_t sequence = 0; sequence < shape.batch; ++sequence)
+    copy_matrix(launch,
+                {source + sequence * new_rows * args.qkv.stride * size, args.qkv.dtype, new_rows,
+                 args.cache.cols, args.qkv.stride},
+                {target + sequence * args.capacity * args.cache.stride * size, args.cache.dtype,
+                 new_rows, args.cache.cols, args.cache.stride});
+  run_forward(launch, {.queries = args.qkv,
+                       .keys = args.cache,
+                       .key_rows = args.capacity,
+                       .first_k = 0,
+                       .before = args.num_cached,
+                       .output = args.output,
+                       .logsumexp = nullptr,
+                       .shape = shape});
+}
+
+void simt_attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
   const AttentionShape& shape = args.shape;
   check_head_dim("attention_backward", shape);
   dispatch_storage("attention_backward", args.qkv.dtype, [&](auto type) {
@@ -390,105 +414,14 @@ void own_attention_backward(const Launch& launch, const AttentionBackwardArgs& a
                                                                                     scratch.delta);
     check_launch("attention_backward");
     const std::int64_t width = 2 * shape.num_kv_heads * shape.head_dim;
-    copy_columns(launch, scratch.dkv, width, static_cast<T*>(args.dqkv.data) + shape.output_width(),
-                 args.dqkv.stride, width, shape.num_tokens(), args.dqkv.dtype);
+    copy_matrix(launch, {scratch.dkv, args.dqkv.dtype, shape.num_tokens(), width, width},
+                {static_cast<T*>(args.dqkv.data) + shape.output_width(), args.dqkv.dtype,
+                 shape.num_tokens(), width, args.dqkv.stride});
   });
 }
 
-std::atomic<AttentionPolicy> policy;
-
-template <class Args>
-CudnnAttentionSizes sizes_of(const Args& args) {
-  return {args.shape, args.qkv.stride, args.output.stride, policy.load().deterministic};
-}
-
-template <class Args>
-bool has_cudnn(const Launch& launch, const Args& args) {
-  return policy.load().cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
-         fits_width(args.output) && cudnn_supports(launch, sizes_of(args));
-}
-bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {
-  return has_cudnn(launch, args);
-}
-bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
-  return args.doutput.stride == args.output.stride && args.dqkv.stride == args.qkv.stride &&
-         fits_width(args.doutput) && fits_width(args.dqkv) && has_cudnn(launch, args);
-}
-
-// cuDNN reads qkv to its end: a gradient that shall lie there is written behind cuDNN's own
-// scratch memory first.
-std::int64_t aside_bytes(const AttentionBackwardArgs& args) {
-  return args.dqkv.data == args.qkv.data ? args.dqkv.rows * args.dqkv.stride * size_of(DType::bf16)
-                                         : 0;
-}
-
-}  // namespace
-
-void attention(const Launch& launch, const AttentionArgs& args) {
-  if (uses_cudnn(launch, args))
-    cudnn_attention(launch, sizes_of(args), args);
-  else
-    run_forward(launch, {args.qkv, args.qkv, args.shape.seq_len, args.shape.output_width(), 0,
-                         args.output, static_cast<float*>(args.logsumexp), args.shape});
-}
-
-std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
-  return uses_cudnn(launch, args) ? cudnn_attention_workspace_bytes(launch, sizes_of(args)) : 0;
-}
-
-void cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
-  const AttentionShape& shape = args.shape;
-  const std::int64_t size = size_of(args.qkv.dtype), new_rows = shape.seq_len;
-  const auto* source = static_cast<const std::byte*>(args.qkv.data) + shape.output_width() * size;
-  auto* target =
-      static_cast<std::byte*>(args.cache.data) + args.num_cached * args.cache.stride * size;
-  for (std::int64_t sequence = 0; new_rows > 0 && sequence < shape.batch; ++sequence)
-    copy_columns(launch, source + sequence * new_rows * args.qkv.stride * size, args.qkv.stride,
-                 target + sequence * args.capacity * args.cache.stride * size, args.cache.stride,
-                 args.cache.cols, new_rows, args.qkv.dtype);
-  run_forward(launch, {args.qkv, args.cache, args.capacity, 0, args.num_cached, args.output,
-                       nullptr, shape});
-}
-
-std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttentionArgs&) {
-  return 0;
-}
-
-void attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
-  if (!uses_cudnn(launch, args)) return own_attention_backward(launch, args);
-  AttentionBackwardArgs apart = args;
-  if (aside_bytes(args) > 0)
-    apart.dqkv.data =
-        static_cast<std::byte*>(args.workspace) +
-        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256;
-  cudnn_attention_backward(launch, sizes_of(args), apart);
-  if (aside_bytes(args) > 0)
-    copy_columns(launch, apart.dqkv.data, args.dqkv.stride, args.dqkv.data, args.dqkv.stride,
-                 args.shape.packed_width(), args.dqkv.rows, args.dqkv.dtype);
-}
-
-std::int64_t attention_backward_workspace_bytes(const Launch& launch,
-                                                const AttentionBackwardArgs& args) {
-  if (!uses_cudnn(launch, args)) return Scratch(args).bytes;
-  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256 +
-         aside_bytes(args);
-}
-
-void set_attention_policy(const AttentionPolicy& wanted) {
-  policy = wanted;
-}
-
-std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
-  const AttentionPolicy wanted = policy;
-  if (!wanted.cudnn || dtype != DType::bf16) return "own kernels";
-  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
-                                  wanted.deterministic};
-  const std::string version = cudnn_version(launch);
-  if (version.empty()) return "own kernels: cuDNN is missing";
-  const char* kind = wanted.deterministic ? "deterministic" : "not deterministic";
-  return cudnn_supports(launch, sizes) ? concat("cuDNN ", version, ", ", kind)
-                                       : concat("own kernels: cuDNN ", version,
-                                                " has none that are ", kind, " for this shape");
+std::int64_t simt_attention_backward_workspace_bytes(const AttentionBackwardArgs& args) {
+  return Scratch(args).bytes;
 }
 
 }  // namespace smoe::kernels::cuda

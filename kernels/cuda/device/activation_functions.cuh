@@ -2,8 +2,9 @@
 // kernel that computes an activation again gets the forward one's bits. The roundings that a
 // compiler might merge are spelt out for that.
 #pragma once
+#include <type_traits>
+
 #include "kernels/activation.h"
-#include "kernels/cuda/common.cuh"
 
 namespace smoe::kernels::cuda {
 

@@ -1,7 +1,8 @@
 // An f32 number as the exact sum of three bf16 numbers, each with the next eight bits of it, so
 // that tensor cores, which multiply bf16 and add up in f32, can multiply f32.
 #pragma once
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/device/vector.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 

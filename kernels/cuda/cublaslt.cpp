@@ -1,38 +1,35 @@
-// Products by cuBLASLt. It knows columns first, so it is asked for c^T = op(b)^T op(a)^T.
-// Algorithms whose sums depend on timing are ruled out, and so is TF32.
-#pragma once
+#include "kernels/cuda/cublaslt.h"
+
 #include <cublasLt.h>
 
 #include <array>
 #include <map>
 #include <mutex>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
+namespace {
 
-// What NVIDIA recommends for Hopper.
-constexpr std::int64_t kLibraryBytes = std::int64_t{32} << 20;
-
-inline void check(cublasStatus_t status, const char* call) {
+void check(cublasStatus_t status, const char* call) {
   if (status != CUBLAS_STATUS_SUCCESS)
     throw SystemError(concat("gemm: ", call, " failed: ", cublasLtGetStatusName(status), ": ",
                              cublasLtGetStatusString(status)));
 }
 #define SMOE_CUBLAS_CHECK(call) check((call), #call)
 
-inline cudaDataType_t data_type(DType dtype) {
+cudaDataType_t data_type(DType dtype) {
   return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 // Largest power of two, at most 256, that divides both.
-inline std::uint32_t alignment_of(const void* data, std::int64_t stride_bytes) {
+std::uint32_t alignment_of(const void* data, std::int64_t stride_bytes) {
   const auto bits = reinterpret_cast<std::uintptr_t>(data) |
                     static_cast<std::uintptr_t>(stride_bytes) | std::uintptr_t{256};
   return static_cast<std::uint32_t>(bits & -bits);
 }
 
-// A library's descriptor, destroyed with its scope.
+// Owns a cuBLASLt descriptor.
 template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
 struct Descriptor {
   Handle handle = nullptr;
@@ -70,38 +67,32 @@ struct Preference : Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPrefere
   }
 };
 
-// A product as the library is asked for it: two operands of one dtype and c, none of them empty.
-struct Product {
-  ConstMatrix a, b;
-  bool transpose_a, transpose_b;
-  Matrix c;
-  float beta;
+// Everything that the choice of an algorithm may depend on.
+using Key = std::array<std::int64_t, 14>;
 
-  // All that the choice of an algorithm may depend on.
-  using Key = std::array<std::int64_t, 14>;
-  Key key(int device) const {
-    return {device,
-            c.rows,
-            c.cols,
-            transpose_a ? a.rows : a.cols,
-            a.stride,
-            b.stride,
-            c.stride,
-            transpose_a * 2 + transpose_b,
-            static_cast<int>(a.dtype) * 16 + static_cast<int>(c.dtype),
-            beta == 0,
-            alignment(a),
-            alignment(b),
-            alignment(c),
-            kLibraryBytes};
-  }
+std::uint32_t alignment_of(const ConstMatrix& m) {
+  return alignment_of(m.data, m.stride * size_of(m.dtype));
+}
 
-  static std::uint32_t alignment(const ConstMatrix& m) {
-    return alignment_of(m.data, m.stride * size_of(m.dtype));
-  }
-};
+Key key_of(int device, const CublasltGemm& gemm) {
+  const auto& [a, b, transpose_a, transpose_b, c, beta] = gemm;
+  return {device,
+          c.rows,
+          c.cols,
+          transpose_a ? a.rows : a.cols,
+          a.stride,
+          b.stride,
+          c.stride,
+          transpose_a * 2 + transpose_b,
+          static_cast<int>(a.dtype) * 16 + static_cast<int>(c.dtype),
+          beta == 0,
+          alignment_of(a),
+          alignment_of(b),
+          alignment_of(c),
+          kCublasltWorkspaceBytes};
+}
 
-// One device's handle and the algorithms chosen so far.
+// The handles of the devices and the algorithms chosen so far.
 class Library {
  public:
   static Library& get() {
@@ -109,15 +100,15 @@ class Library {
     return library;
   }
 
-  void run(const Launch& launch, const Product& product, void* workspace) {
-    const Operation operation(product.transpose_b, product.transpose_a);
-    const Layout a(product.a), b(product.b), c(product.c);
-    const cublasLtMatmulAlgo_t algorithm = choose(launch.device.index, product, operation, a, b, c);
+  void run(const Launch& launch, const CublasltGemm& gemm, void* workspace) {
+    const Operation operation(gemm.transpose_b, gemm.transpose_a);
+    const Layout a(gemm.a), b(gemm.b), c(gemm.c);
+    const cublasLtMatmulAlgo_t algorithm = choose(launch.device.index, gemm, operation, a, b, c);
     const float alpha = 1;
-    SMOE_CUBLAS_CHECK(cublasLtMatmul(
-        handle(launch.device.index), operation.handle, &alpha, product.b.data, b.handle,
-        product.a.data, a.handle, &product.beta, product.c.data, c.handle, product.c.data, c.handle,
-        &algorithm, workspace, kLibraryBytes, stream_of(launch)));
+    SMOE_CUBLAS_CHECK(cublasLtMatmul(handle(launch.device.index), operation.handle, &alpha,
+                                     gemm.b.data, b.handle, gemm.a.data, a.handle, &gemm.beta,
+                                     gemm.c.data, c.handle, gemm.c.data, c.handle, &algorithm,
+                                     workspace, kCublasltWorkspaceBytes, stream_of(launch)));
   }
 
  private:
@@ -128,35 +119,42 @@ class Library {
     return handle;
   }
 
-  cublasLtMatmulAlgo_t choose(int device, const Product& product, const Operation& operation,
+  cublasLtMatmulAlgo_t choose(int device, const CublasltGemm& gemm, const Operation& operation,
                               const Layout& a, const Layout& b, const Layout& c) {
     const cublasLtHandle_t library = handle(device);
     const std::lock_guard lock(mutex_);
-    const auto key = product.key(device);
+    const auto key = key_of(device, gemm);
     if (const auto chosen = chosen_.find(key); chosen != chosen_.end()) return chosen->second;
     Preference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kLibraryBytes});
-    // The parts of a long sum are added in f32, and not in place, where the order may be that in
-    // which they finish.
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                   std::uint64_t{kCublasltWorkspaceBytes});
+    // Split-K partial results are reduced in f32 from the workspace, never in place, where the
+    // order may depend on timing.
     preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                    std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, Product::alignment(product.b));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, Product::alignment(product.a));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, Product::alignment(product.c));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, Product::alignment(product.c));
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(gemm.b));
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(gemm.a));
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(gemm.c));
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(gemm.c));
     cublasLtMatmulHeuristicResult_t best;
     int num_found = 0;
     SMOE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(library, operation.handle, b.handle, a.handle,
                                                      c.handle, c.handle, preference.handle, 1,
                                                      &best, &num_found));
-    SMOE_CHECK(num_found > 0, "gemm: cuBLASLt has no algorithm for c [", product.c.rows, ", ",
-               product.c.cols, "] ", name_of(product.c.dtype), " from ", name_of(product.a.dtype));
+    SMOE_CHECK(num_found > 0, "gemm: cuBLASLt has no algorithm for c [", gemm.c.rows, ", ",
+               gemm.c.cols, "] ", name_of(gemm.c.dtype), " from ", name_of(gemm.a.dtype));
     return chosen_[key] = best.algo;
   }
 
   std::mutex mutex_;
   std::map<int, cublasLtHandle_t> handles_;
-  std::map<Product::Key, cublasLtMatmulAlgo_t> chosen_;
+  std::map<Key, cublasLtMatmulAlgo_t> chosen_;
 };
+
+}  // namespace
+
+void cublaslt_gemm(const Launch& launch, const CublasltGemm& gemm, void* workspace) {
+  Library::get().run(launch, gemm, workspace);
+}
 
 }  // namespace smoe::kernels::cuda

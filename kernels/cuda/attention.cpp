@@ -1,0 +1,96 @@
+// Chooses between cuDNN's kernels, which run for bf16 where cuDNN has suitable ones, and our own.
+#include "kernels/attention.h"
+
+#include <atomic>
+
+#include "kernels/cuda/cudnn_attention.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/simt_attention.h"
+
+namespace smoe::kernels::cuda {
+namespace {
+
+std::atomic<AttentionPolicy> policy;
+
+template <class Args>
+CudnnAttentionSizes sizes_of(const Args& args) {
+  return {args.shape, args.qkv.stride, args.output.stride, policy.load().deterministic};
+}
+
+template <class Args>
+bool has_cudnn(const Launch& launch, const Args& args) {
+  return policy.load().cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
+         fits_width(args.output) && cudnn_supports(launch, sizes_of(args));
+}
+bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {
+  return has_cudnn(launch, args);
+}
+bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
+  return args.doutput.stride == args.output.stride && args.dqkv.stride == args.qkv.stride &&
+         fits_width(args.doutput) && fits_width(args.dqkv) && has_cudnn(launch, args);
+}
+
+// cuDNN reads qkv to its end: a gradient that shall lie there is written behind cuDNN's own
+// scratch memory first.
+std::int64_t aside_bytes(const AttentionBackwardArgs& args) {
+  return args.dqkv.data == args.qkv.data ? args.dqkv.rows * args.dqkv.stride * size_of(DType::bf16)
+                                         : 0;
+}
+
+}  // namespace
+
+void attention(const Launch& launch, const AttentionArgs& args) {
+  if (uses_cudnn(launch, args))
+    cudnn_attention(launch, sizes_of(args), args);
+  else
+    simt_attention(launch, args);
+}
+
+std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
+  return uses_cudnn(launch, args) ? cudnn_attention_workspace_bytes(launch, sizes_of(args)) : 0;
+}
+
+void cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
+  simt_cached_attention(launch, args);
+}
+
+std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttentionArgs&) {
+  return 0;
+}
+
+void attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
+  if (!uses_cudnn(launch, args)) return simt_attention_backward(launch, args);
+  AttentionBackwardArgs apart = args;
+  if (aside_bytes(args) > 0)
+    apart.dqkv.data =
+        static_cast<std::byte*>(args.workspace) +
+        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256;
+  cudnn_attention_backward(launch, sizes_of(args), apart);
+  if (aside_bytes(args) > 0) copy_matrix(launch, apart.dqkv, args.dqkv);
+}
+
+std::int64_t attention_backward_workspace_bytes(const Launch& launch,
+                                                const AttentionBackwardArgs& args) {
+  if (!uses_cudnn(launch, args)) return simt_attention_backward_workspace_bytes(args);
+  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256 +
+         aside_bytes(args);
+}
+
+void set_attention_policy(const AttentionPolicy& wanted) {
+  policy = wanted;
+}
+
+std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
+  const AttentionPolicy wanted = policy;
+  if (!wanted.cudnn || dtype != DType::bf16) return "own kernels";
+  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
+                                  wanted.deterministic};
+  const std::string version = cudnn_version(launch);
+  if (version.empty()) return "own kernels: cuDNN is missing";
+  const char* kind = wanted.deterministic ? "deterministic" : "not deterministic";
+  return cudnn_supports(launch, sizes) ? concat("cuDNN ", version, ", ", kind)
+                                       : concat("own kernels: cuDNN ", version,
+                                                " has none that are ", kind, " for this shape");
+}
+
+}  // namespace smoe::kernels::cuda
