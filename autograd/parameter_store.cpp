@@ -41,7 +41,7 @@ void draw_normals(const Tensor& weights, double std, const RandomStream& stream)
   dispatch_floating(weights.dtype(), [&](auto type) {
     using T = decltype(type);
     constexpr std::int64_t kSize = sizeof(T);
-    write_pieces(weights, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+    fill_by_host_chunks(weights, [&](std::int64_t offset, void* data, std::int64_t bytes) {
       T* const values = static_cast<T*>(data);
       on_all_cores(bytes / kSize, [&](std::int64_t begin, std::int64_t end) {
         RandomStream own = stream;

@@ -23,7 +23,7 @@ class ParameterStore {
   };
 
   /// One run of parameters that are treated alike. Offsets and sizes are in elements of the arenas.
-  struct Range {
+  struct DecayRange {
     std::int64_t offset;
     std::int64_t numel;
     bool decays;
@@ -47,7 +47,7 @@ class ParameterStore {
   const Tensor& compute() const { return compute_; }
   const Tensor& gradient() const { return gradient_; }
   /// All parameters as few ranges as possible, in arena order; padding is in no range.
-  std::span<const Range> ranges() const { return ranges_; }
+  std::span<const DecayRange> ranges() const { return ranges_; }
   /// Parameters' elements, padding not counted.
   std::int64_t num_elements() const;
 
@@ -80,7 +80,7 @@ class ParameterStore {
 
   std::vector<Parameter*> parameters_;
   std::vector<std::int64_t> offsets_;
-  std::vector<Range> ranges_;
+  std::vector<DecayRange> ranges_;
   Options options_;
   Tensor master_, compute_, gradient_;
   GradientHook hook_;

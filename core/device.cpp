@@ -10,7 +10,7 @@ const Stream kCpuStream;
 thread_local const Stream* current = &kCpuStream;
 
 void enter(const Stream& stream) {
-  if (stream.device().type == DeviceType::cuda) gpu::make_current(stream.device().index);
+  if (stream.device().type == DeviceType::cuda) gpu::set_device(stream.device().index);
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ Device select_device(const std::string& name) {
   SMOE_CHECK(name == "auto" || name == "cpu" || name == "cuda",
              "run.device: must be auto, cpu or cuda; got ", name);
   if (name == "cpu") return {};
-  const std::string reason = gpu::why_unavailable(0);
+  const std::string reason = gpu::unavailable_reason(0);
   SMOE_CHECK(name == "auto" || reason.empty(), "run.device: cuda was asked for, but ", reason);
   return {reason.empty() ? DeviceType::cuda : DeviceType::cpu, 0};
 }

@@ -9,13 +9,13 @@
 namespace smoe::gpu {
 
 /// Empty when `device` can be used; otherwise what is missing and what to do about it.
-std::string why_unavailable(int device);
+std::string unavailable_reason(int device);
 
 /// As the driver calls it: "NVIDIA H200".
 std::string name(int device);
 
 /// Makes `device` the one the calling thread's CUDA calls are for.
-void make_current(int device);
+void set_device(int device);
 
 /// A stream that waits for no other one; destroyed with the last reference to it.
 std::shared_ptr<void> create_stream(int device);
@@ -35,14 +35,14 @@ void* allocate(std::int64_t bytes, int device, void* stream);
 void release(void* data, void* stream) noexcept;
 /// Gives memory that the pool keeps for reuse back to the system.
 void release_kept(int device);
-struct Room {
+struct MemoryInfo {
   std::int64_t free_bytes;
   std::int64_t total_bytes;
 };
-Room room(int device);
+MemoryInfo memory_info(int device);
 
 /// Queues the filling of memory with one byte.
-void set_bytes(void* data, int byte, std::int64_t bytes, void* stream);
+void memset_async(void* data, int byte, std::int64_t bytes, void* stream);
 /// Queues a copy between two places of one device.
 void copy_on_device(void* target, const void* source, std::int64_t bytes, void* stream);
 /// Copies through pinned memory, since CUDA lets the caller wait on any other. The first returns

@@ -24,7 +24,7 @@ void for_pieces(const Tensor& tensor, F&& f) {
 
 }  // namespace
 
-void read_pieces(
+void for_each_host_chunk(
     const Tensor& tensor,
     const std::function<void(std::int64_t offset, const void* data, std::int64_t bytes)>& use) {
   if (tensor.device().type == DeviceType::cpu) {
@@ -37,7 +37,7 @@ void read_pieces(
   });
 }
 
-void write_pieces(
+void fill_by_host_chunks(
     const Tensor& tensor,
     const std::function<void(std::int64_t offset, void* data, std::int64_t bytes)>& fill) {
   if (tensor.device().type == DeviceType::cpu) {

@@ -10,13 +10,13 @@ namespace smoe {
 
 /// Calls use(offset, data, bytes) for the bytes of `tensor`, piece after piece; offset is the first
 /// byte's within the tensor. A tensor on the host is one piece: itself. Waits for the device.
-void read_pieces(
+void for_each_host_chunk(
     const Tensor& tensor,
     const std::function<void(std::int64_t offset, const void* data, std::int64_t bytes)>& use);
 
 /// Calls fill(offset, data, bytes), which writes `data`, for the bytes of `tensor`, piece after
 /// piece; they become the tensor's. That of a dry run takes none.
-void write_pieces(
+void fill_by_host_chunks(
     const Tensor& tensor,
     const std::function<void(std::int64_t offset, void* data, std::int64_t bytes)>& fill);
 

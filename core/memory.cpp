@@ -137,18 +137,18 @@ void poison(void* data, std::int64_t bytes, const Stream& stream) {
   if (stream.device().type == DeviceType::cpu)
     std::memset(data, 0xFF, bytes);
   else if (stream.device().type == DeviceType::cuda)
-    gpu::set_bytes(data, 0xFF, bytes, stream.launch().stream);
+    gpu::memset_async(data, 0xFF, bytes, stream.launch().stream);
 }
 
 [[noreturn]] void throw_out_of_memory(std::int64_t bytes, Category category, Device device,
                                       const Uses& uses) {
   std::string room;
   if (device.type == DeviceType::cuda) {
-    const gpu::Room left = gpu::room(device.index);
+    const gpu::MemoryInfo left = gpu::memory_info(device.index);
     room = concat(", where ", left.free_bytes, " of ", left.total_bytes, " bytes are free");
   }
-  throw SystemError(concat("memory: no room for ", bytes, " bytes of ", name_of(category), " on ",
-                           to_string(device), room, "; tensors hold ", uses.to_string()));
+  throw SystemError(concat("memory: out of memory: ", bytes, " bytes of ", name_of(category),
+                           " on ", to_string(device), room, "; tensors hold ", uses.to_string()));
 }
 
 }  // namespace

@@ -62,7 +62,7 @@ void Tensor::fill_zero() const {
   if (device().type == DeviceType::cpu)
     std::memset(data(), 0, bytes());
   else if (device().type == DeviceType::cuda)
-    gpu::set_bytes(data(), 0, bytes(), stream().launch().stream);
+    gpu::memset_async(data(), 0, bytes(), stream().launch().stream);
 }
 
 Tensor Tensor::clone(Category category) const {

@@ -17,10 +17,10 @@ void check_config(const OptimConfig& config) {
 }
 
 /// The store's ranges within a piece of its arenas, with offsets from the piece's start.
-std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Part& piece,
+std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Range& piece,
                                            const OptimConfig& config) {
   std::vector<kernels::AdamwRange> ranges;
-  for (const ParameterStore::Range& range : store.ranges()) {
+  for (const ParameterStore::DecayRange& range : store.ranges()) {
     const std::int64_t begin = std::max(range.offset, piece.begin);
     const std::int64_t end = std::min(range.offset + range.numel, piece.end);
     if (begin < end)
@@ -35,7 +35,7 @@ std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Pa
 AdamW::AdamW(ParameterStore& store, const OptimConfig& config, Shards shards)
     : store_(store), config_(config), shards_(std::move(shards)) {
   check_config(config);
-  for (const Part& piece : shards_.own()) ranges_.push_back(ranges_in(store, piece, config));
+  for (const Range& piece : shards_.own()) ranges_.push_back(ranges_in(store, piece, config));
   const DType dtype = store.master().dtype();
   m_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);
   v_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);

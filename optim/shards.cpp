@@ -5,19 +5,19 @@
 namespace smoe {
 namespace {
 
-Part overlap(const Part& a, const Part& b) {
+Range overlap(const Range& a, const Range& b) {
   const std::int64_t begin = std::max(a.begin, b.begin);
   return {begin, std::max(begin, std::min(a.end, b.end))};
 }
 
 /// The part of bucket that is `rank`'s, in the arenas.
-Part part_in(const Part& bucket, int rank, int world_size) {
-  const Part part = part_of(bucket.numel(), rank, world_size);
+Range part_in(const Range& bucket, int rank, int world_size) {
+  const Range part = shard_range(bucket.numel(), rank, world_size);
   return {bucket.begin + part.begin, bucket.begin + part.end};
 }
 
 /// The elements `part` of the arenas in a tensor that begins at element `offset` of them.
-Tensor elements(const Tensor& flat, const Part& part, std::int64_t offset) {
+Tensor elements(const Tensor& flat, const Range& part, std::int64_t offset) {
   return flat.view(part.begin - offset, {part.numel()});
 }
 
@@ -25,10 +25,10 @@ Tensor elements(const Tensor& flat, const Part& part, std::int64_t offset) {
 
 Shards::Shards(std::int64_t numel) : own_{{0, numel}}, num_own_(numel) {}
 
-Shards::Shards(std::vector<Part> buckets, Communicator& ranks)
+Shards::Shards(std::vector<Range> buckets, Communicator& ranks)
     : buckets_(std::move(buckets)), ranks_(&ranks) {
-  for (const Part& bucket : buckets_) {
-    const Part part = part_in(bucket, ranks.rank(), ranks.world_size());
+  for (const Range& bucket : buckets_) {
+    const Range part = part_in(bucket, ranks.rank(), ranks.world_size());
     if (part.numel() == 0) continue;
     own_.push_back(part);
     num_own_ += part.numel();
@@ -41,11 +41,11 @@ void Shards::visit(StateVisitor& visitor, std::string_view prefix, const Paramet
   store.for_each_part([&](const ParameterPart& part, std::int64_t offset) {
     Tensor whole = Tensor::empty(part.shape, state.dtype(), Category::workspace);
     const Tensor flat = whole.reshape({whole.numel()});
-    const Part wanted{offset, offset + flat.numel()};
+    const Range wanted{offset, offset + flat.numel()};
     const auto for_each_own = [&](auto&& copy) {
       std::int64_t at = 0;  // of the piece in the state
-      for (const Part& piece : own_) {
-        const Part common = overlap(piece, wanted);
+      for (const Range& piece : own_) {
+        const Range common = overlap(piece, wanted);
         if (common.numel() > 0)
           copy(elements(flat, common, offset), elements(state, common, piece.begin - at));
         at += piece.numel();
@@ -60,15 +60,15 @@ void Shards::visit(StateVisitor& visitor, std::string_view prefix, const Paramet
 
 /// Fills a run of elements, the first of which is `offset` in the arenas, from whose they are.
 void Shards::gather(const Tensor& whole, std::int64_t offset) const {
-  const Part wanted{offset, offset + whole.numel()};
-  std::vector<WorkHandle> work;
-  for (const Part& bucket : buckets_)
+  const Range wanted{offset, offset + whole.numel()};
+  std::vector<CollectiveHandle> work;
+  for (const Range& bucket : buckets_)
     for (int rank = 0; rank < ranks_->world_size(); ++rank) {
-      const Part common = overlap(part_in(bucket, rank, ranks_->world_size()), wanted);
+      const Range common = overlap(part_in(bucket, rank, ranks_->world_size()), wanted);
       if (common.numel() > 0)
         work.push_back(ranks_->broadcast(elements(whole, common, offset), rank));
     }
-  for (const WorkHandle& one : work) one->wait();
+  for (const CollectiveHandle& one : work) one->wait();
 }
 
 }  // namespace smoe

@@ -17,10 +17,10 @@ class Shards {
   explicit Shards(std::int64_t numel);
   /// The calling rank's part_of each bucket. `buckets` tile the arenas in ascending order; `ranks`
   /// must outlive this.
-  Shards(std::vector<Part> buckets, Communicator& ranks);
+  Shards(std::vector<Range> buckets, Communicator& ranks);
 
   /// This rank's elements, ascending.
-  std::span<const Part> own() const { return own_; }
+  std::span<const Range> own() const { return own_; }
   /// How many they are; state for them lies in their order without gaps.
   std::int64_t num_own() const { return num_own_; }
 
@@ -33,9 +33,9 @@ class Shards {
  private:
   void gather(const Tensor& whole, std::int64_t offset) const;
 
-  std::vector<Part> buckets_;      // empty: everything is here
+  std::vector<Range> buckets_;     // empty: everything is here
   Communicator* ranks_ = nullptr;  // who hold the rest
-  std::vector<Part> own_;
+  std::vector<Range> own_;
   std::int64_t num_own_ = 0;
 };
 

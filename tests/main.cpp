@@ -54,7 +54,7 @@ REGISTER_LISTENER("count_selected", 1, CountSelected);
 }  // namespace
 
 int main(int argc, char** argv) {
-  smoe::serve_confined_task(argc, argv);
+  smoe::serve_sandboxed_task(argc, argv);
   if (const std::string reason = reason_to_skip(); !reason.empty()) {
     std::puts(reason.c_str());
     return kSkipped;

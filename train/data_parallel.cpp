@@ -10,21 +10,21 @@ namespace {
 constexpr std::int64_t kMiB = std::int64_t{1} << 20;
 
 /// Runs of `mib` MiB or a little less, whose parts for each rank are equal, but for the last's.
-std::vector<Part> cut(std::int64_t numel, std::int64_t mib, DType dtype, int world_size) {
+std::vector<Range> cut(std::int64_t numel, std::int64_t mib, DType dtype, int world_size) {
   const std::int64_t unit = std::int64_t{64} * world_size;
   const std::int64_t size = std::max<std::int64_t>(mib * kMiB / size_of(dtype) / unit, 1) * unit;
-  std::vector<Part> buckets;
+  std::vector<Range> buckets;
   for (std::int64_t begin = 0; begin < numel; begin += size)
     buckets.push_back({begin, std::min(begin + size, numel)});
   return buckets;
 }
 
-Tensor elements(const Tensor& arena, const Part& part) {
+Tensor elements(const Tensor& arena, const Range& part) {
   return arena.view(part.begin, {part.numel()});
 }
 
-void wait_for(std::vector<WorkHandle>& work) {
-  for (const WorkHandle& one : work) one->wait();
+void wait_for(std::vector<CollectiveHandle>& work) {
+  for (const CollectiveHandle& one : work) one->wait();
   work.clear();
 }
 
@@ -83,7 +83,7 @@ Tensor DataParallel::sum_of_squares() const {
   // By piece, so that the order of adding up is the same whoever computes a piece.
   std::vector<double> squares(buckets_.size() * world_size());
   std::vector<Tensor> own;
-  for (const Part& piece : shards_.own())
+  for (const Range& piece : shards_.own())
     own.push_back(smoe::sum_of_squares(elements(store_.gradient(), piece)));
   for (std::size_t i = 0; i < own.size(); ++i) squares[i * world_size() + rank()] = own[i].item();
   sum(squares);
@@ -94,8 +94,8 @@ Tensor DataParallel::sum_of_squares() const {
 
 void DataParallel::gather_parameters() {
   if (!is_sharded_) return;
-  std::vector<WorkHandle> work;
-  for (const Part& bucket : buckets_)
+  std::vector<CollectiveHandle> work;
+  for (const Range& bucket : buckets_)
     work.push_back(ranks_.all_gather(elements(store_.master(), bucket)));
   wait_for(work);
   store_.refresh_compute();

@@ -56,11 +56,11 @@ class DataParallel {
   ParameterStore& store_;
   Communicator& ranks_;
   bool is_sharded_;
-  std::vector<Part> buckets_;
+  std::vector<Range> buckets_;
   Shards shards_;                                // this rank's part of each bucket
   Shards optimizer_shards_;                      // the same, or everything
   std::vector<int> parameters_in_, missing_in_;  // by bucket: all, and those not complete yet
-  std::vector<WorkHandle> work_;                 // of the buckets sent in this step
+  std::vector<CollectiveHandle> work_;           // of the buckets sent in this step
 };
 
 }  // namespace smoe

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "core/system/folder.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/run_paths.h"
 

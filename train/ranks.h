@@ -12,7 +12,8 @@
 #include <vector>
 
 #include "core/distributed/communicator.h"
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_server.h"
+#include "core/distributed/rendezvous_store.h"
 #include "train/launch/rank_environment.h"
 
 namespace smoe {

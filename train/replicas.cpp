@@ -15,7 +15,7 @@ class Digests final : public StateVisitor {
  public:
   void tensor(std::string_view name, Tensor& value) override {
     Hasher hasher;
-    read_pieces(value, [&](std::int64_t, const void* data, std::int64_t bytes) {
+    for_each_host_chunk(value, [&](std::int64_t, const void* data, std::int64_t bytes) {
       hasher.update(data, bytes);
     });
     add(name, hasher.digest());

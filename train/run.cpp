@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "core/system/folder.h"
 #include "core/system/format.h"
 #include "core/version.h"
 #include "kernels/attention.h"

@@ -1,7 +1,7 @@
 #include "train/run_facts.h"
 
 #include "core/system/digest.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "core/version.h"
 #include "train/config/schema.h"
 

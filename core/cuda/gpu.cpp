@@ -108,7 +108,7 @@ DeviceState& state_of(int device) {
 
 }  // namespace
 
-std::string why_unavailable(int device) {
+std::string unavailable_reason(int device) {
   int num_devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&num_devices);
   cudaGetLastError();
@@ -135,12 +135,12 @@ std::string name(int device) {
   return properties.name;
 }
 
-void make_current(int device) {
+void set_device(int device) {
   CUDA_CHECK(cudaSetDevice(device));
 }
 
 std::shared_ptr<void> create_stream(int device) {
-  make_current(device);
+  set_device(device);
   cudaStream_t stream;
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   return {stream, [](void* handle) { cudaStreamDestroy(stream_of(handle)); }};
@@ -151,7 +151,7 @@ void wait_for_stream(void* stream) {
 }
 
 std::shared_ptr<void> create_event(int device) {
-  make_current(device);
+  set_device(device);
   cudaEvent_t event;
   CUDA_CHECK(cudaEventCreate(&event));
   return {event, [](void* handle) { cudaEventDestroy(event_of(handle)); }};
@@ -202,8 +202,8 @@ void release_kept(int device) {
   CUDA_CHECK(cudaMemPoolTrimTo(state_of(device).pool, 0));
 }
 
-Room room(int device) {
-  make_current(device);
+MemoryInfo memory_info(int device) {
+  set_device(device);
   std::size_t free_bytes = 0, total_bytes = 0;
   CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
   // What the pool keeps unused is free too.
@@ -215,7 +215,7 @@ Room room(int device) {
           static_cast<std::int64_t>(total_bytes)};
 }
 
-void set_bytes(void* data, int byte, std::int64_t bytes, void* stream) {
+void memset_async(void* data, int byte, std::int64_t bytes, void* stream) {
   CUDA_CHECK(cudaMemsetAsync(data, byte, bytes, stream_of(stream)));
 }
 

@@ -1,9 +1,10 @@
-// The communicator of ranks on CPUs: gloo/ implements it, none/ stands for it in builds without Gloo.
+// The communicator of ranks on CPUs: gloo/ implements it, none/ stands for it in builds without
+// Gloo.
 #pragma once
 #include <memory>
 
 #include "core/distributed/communicator.h"
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_store.h"
 
 namespace smoe {
 

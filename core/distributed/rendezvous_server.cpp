@@ -1,3 +1,5 @@
+#include "core/distributed/rendezvous_server.h"
+
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -11,8 +13,10 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_message.h"
 #include "core/system/block_signals.h"
+#include "core/system/deadline.h"
+#include "core/system/socket.h"
 
 namespace smoe {
 namespace {

@@ -1,5 +1,6 @@
+#include "core/distributed/rendezvous_store.h"
+
 #include "core/base/check.h"
-#include "core/distributed/rendezvous.h"
 
 namespace smoe {
 

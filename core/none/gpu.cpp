@@ -13,14 +13,14 @@ namespace {
 
 }  // namespace
 
-std::string why_unavailable(int) {
+std::string unavailable_reason(int) {
   return "this build of smoe has no CUDA backend; build it where nvcc is, with -DSMOE_CUDA=ON";
 }
 
 std::string name(int) {
   fail();
 }
-void make_current(int) {
+void set_device(int) {
   fail();
 }
 std::shared_ptr<void> create_stream(int) {
@@ -51,10 +51,10 @@ void release(void*, void*) noexcept {}
 void release_kept(int) {
   fail();
 }
-Room room(int) {
+MemoryInfo memory_info(int) {
   fail();
 }
-void set_bytes(void*, int, std::int64_t, void*) {
+void memset_async(void*, int, std::int64_t, void*) {
   fail();
 }
 void copy_on_device(void*, const void*, std::int64_t, void*) {

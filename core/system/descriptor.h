@@ -1,7 +1,5 @@
-// Descriptor: a file descriptor that somebody owns.
+// Descriptor: the owner of a file descriptor.
 #pragma once
-#include <unistd.h>
-
 #include <utility>
 
 namespace smoe {
@@ -11,7 +9,7 @@ class Descriptor {
  public:
   Descriptor() = default;
   explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() { reset(); }
+  ~Descriptor() { close(); }
   Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
   Descriptor& operator=(Descriptor&& other) noexcept {
     std::swap(number_, other.number_);
@@ -20,9 +18,9 @@ class Descriptor {
 
   bool is_open() const { return number_ >= 0; }
   int number() const { return number_; }
-  void reset() {
-    if (is_open()) ::close(std::exchange(number_, -1));
-  }
+  /// Closes it if it is open. Returns 0, or -1 with errno set; it is closed either way, so a failed
+  /// close is never repeated. Only writers need the result: their data may be lost.
+  int close();
 
  private:
   int number_ = -1;

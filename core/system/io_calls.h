@@ -1,32 +1,35 @@
-// The thin layer of core/io: every system call passes here, by the name that fault.h knows it by.
-// Not for use outside of core/io*.cpp.
+// The layer that every file system call passes: it repeats calls that a signal interrupted, turns
+// failures into SystemError and is where fault.h injects faults, by the call's site name. Included
+// only by the .cpp files of core/system.
 #pragma once
 #include <sys/types.h>
 
 #include <cerrno>
 #include <string>
 
+#include "core/system/descriptor.h"
 #include "core/system/fault.h"
 
 namespace smoe::io {
 
-/// Whether a test wants the call at `site` to fail; errno says how.
-inline bool fails_on_purpose(const char* site) {
+/// Whether a test makes the call at `site` fail; sets errno if so.
+inline bool inject_failure(const char* site) {
   const int error = fault_point(site).error;
   if (error) errno = error;
   return error != 0;
 }
 
-/// Makes the call again for as long as a signal interrupts it. Returns its result, errno set.
+/// Repeats the call while a signal interrupts it. Returns its result, with errno set.
 template <class Call>
 auto uninterrupted(const char* site, Call&& call) {
   for (;;) {
-    const auto result = fails_on_purpose(site) ? -1 : call();
+    const auto result = inject_failure(site) ? -1 : call();
     if (result >= 0 || errno != EINTR) return result;
   }
 }
 
-/// Reads or writes: call(bytes) may do less than it is asked for. Returns what it did, errno set.
+/// Reads or writes: call(bytes) may transfer fewer bytes than requested. Returns the number of
+/// bytes transferred or -1, with errno set.
 template <class Call>
 ssize_t transfer(const char* site, std::size_t bytes, Call&& call) {
   for (;;) {
@@ -37,10 +40,10 @@ ssize_t transfer(const char* site, std::size_t bytes, Call&& call) {
   }
 }
 
-/// Throws: SystemError, `what` and errno's meaning, always.
+/// Always throws SystemError with `what` and the meaning of errno.
 [[noreturn]] void fail(const std::string& what);
 
-/// As uninterrupted; a failure throws, named by what was done to which file.
+/// Like uninterrupted, but a failure throws SystemError; `what` names the operation and the path.
 template <class Call>
 auto checked(const char* site, const std::string& what, Call&& call) {
   const auto result = uninterrupted(site, call);
@@ -49,15 +52,6 @@ auto checked(const char* site, const std::string& what, Call&& call) {
 }
 
 /// Opens a file or folder. Throws: SystemError.
-int open_descriptor(const std::string& path, int flags);
-
-/// Closes a descriptor. Returns 0, or -1 with errno set: it is gone all the same.
-int close_descriptor(int descriptor);
-
-/// Closes a descriptor that was only read from, whose close can lose nothing.
-struct Closer {
-  int descriptor;
-  ~Closer() { close_descriptor(descriptor); }
-};
+Descriptor open_path(const std::string& path, int flags);
 
 }  // namespace smoe::io

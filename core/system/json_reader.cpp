@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {
@@ -19,21 +20,13 @@ bool fits_int64(const Json& value) {
 
 }  // namespace
 
-std::string printable(std::string_view text) {
-  constexpr std::size_t kMax = 80;
-  std::string shown(text.substr(0, kMax));
-  for (char& c : shown)
-    if (c < 0x20 || c > 0x7e) c = '?';
-  return text.size() > kMax ? shown + "..." : shown;
-}
-
 std::string shown(const Json& value) {
   if (value.is_structured()) return value.is_array() ? "an array" : "an object";
   return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 Json parse_json(std::string_view text, const std::string& path, std::size_t max_depth) {
-  std::vector<std::vector<std::string>> keys;  // of the objects around the parser; none in arrays
+  std::vector<std::vector<std::string>> keys;  // one list per enclosing level; empty for arrays
   const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
     using Event = Json::parse_event_t;
     if (event == Event::object_start || event == Event::array_start) {
@@ -55,9 +48,9 @@ Json parse_json(std::string_view text, const std::string& path, std::size_t max_
   try {
     return Json::parse(text, watch);
   } catch (const Json::parse_error& error) {
-    throw UsageError(concat(path, ": is no JSON at byte ", error.byte));
+    throw UsageError(concat(path, ": invalid JSON at byte ", error.byte));
   } catch (const Json::exception&) {
-    throw UsageError(concat(path, ": is no JSON: a number is out of range"));
+    throw UsageError(concat(path, ": invalid JSON: a number is out of range"));
   }
 }
 
@@ -102,22 +95,6 @@ const Json& ObjectReader::object(const char* key) {
 
 std::int64_t ObjectReader::integer(const char* key, std::int64_t min, std::int64_t max) {
   return checked_integer(field(key), place_of(key), min, max);
-}
-
-Shape ObjectReader::shape(const char* key, std::int64_t element_bytes) {
-  const Json& sizes = array(key);
-  const std::string place = place_of(key);
-  SMOE_CHECK(sizes.size() <= Shape::kMaxRank, place, ": must have at most ", Shape::kMaxRank,
-             " sizes; got ", sizes.size());
-  std::int64_t values[Shape::kMaxRank];
-  std::int64_t total = element_bytes;  // stays positive: an overflow behind a zero is refused too
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    values[i] = checked_integer(sizes[i], place, 0, kMaxInt64);
-    const bool overflows =
-        __builtin_mul_overflow(total, std::max<std::int64_t>(values[i], 1), &total);
-    SMOE_CHECK(!overflows, place, ": must have less than 2^63 bytes; got ", sizes.dump());
-  }
-  return {values, static_cast<int>(sizes.size())};
 }
 
 void ObjectReader::finish() const {

@@ -1,5 +1,5 @@
-// Reading JSON that nobody vouches for: a parser with limits, and typed fields of an object with
-// messages that say where a wrong one is.
+// Reading untrusted JSON: a parser with limits, and typed access to an object's fields with
+// messages that locate the error.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -7,31 +7,27 @@
 #include <string>
 #include <string_view>
 
-#include "core/shape.h"
-
 namespace smoe {
 
 inline constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
 
-/// Text from a file, made fit for a message: short and of one line.
-std::string printable(std::string_view text);
-
-/// A value for a message: short and of one line.
+/// A value for messages, short and on one line.
 std::string shown(const nlohmann::json& value);
 
-/// The JSON in `text`; `path` stands for the file in messages. Throws: UsageError when it is none,
+/// Parses `text`; messages name the file `path`. Throws: UsageError when it is not valid JSON,
 /// nests deeper than `max_depth`, has a number out of range or a key twice in one object.
 nlohmann::json parse_json(std::string_view text, const std::string& path, std::size_t max_depth);
 
-/// The integer `value`. Throws: UsageError naming `place` unless it is one from min to max.
+/// Returns `value` as an integer. Throws: UsageError naming `place` unless it is an integer in
+/// [min, max].
 std::int64_t checked_integer(const nlohmann::json& value, const std::string& place,
                              std::int64_t min, std::int64_t max);
 
-/// A place in a JSON text: one object, and where it is. The object must outlive the reader. Members
-/// that read throw UsageError when the field is missing or not of the type.
+/// Reads the fields of one object, whose place in the file messages name. The object must outlive
+/// the reader. Members that read throw UsageError when the field is missing or of another type.
 class ObjectReader {
  public:
-  /// Throws: UsageError unless `object` is one.
+  /// Throws: UsageError unless `object` is a JSON object.
   ObjectReader(const nlohmann::json& object, std::string place);
 
   const nlohmann::json& field(const char* key);
@@ -39,10 +35,8 @@ class ObjectReader {
   const nlohmann::json& array(const char* key);
   const nlohmann::json& object(const char* key);
   std::int64_t integer(const char* key, std::int64_t min, std::int64_t max);
-  /// An array of sizes, of a tensor with less than 2^63 bytes.
-  Shape shape(const char* key, std::int64_t element_bytes);
   std::string place_of(const char* key) const { return place_ + ": " + key; }
-  /// To be called last. Throws: UsageError when there are fields besides those that were read.
+  /// To be called last. Throws: UsageError when the object has fields that were not read.
   void finish() const;
 
  private:

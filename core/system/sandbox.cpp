@@ -24,16 +24,17 @@
 
 #include "core/base/check.h"
 #include "core/system/descriptor.h"
+#include "core/system/text.h"
 
 extern char** environ;
 
 namespace smoe {
 namespace {
 
-// The command line of a confined process: PROGRAM confined-task NAME. No command of the program,
+// The command line of a confined process: PROGRAM sandboxed-task NAME. No command of the program,
 // so its help does not list it.
-constexpr const char* kCommand = "confined-task";
-constexpr const char* kMark = "SMOE_CONFINED";  // in the environment of a confined process
+constexpr const char* kCommand = "sandboxed-task";
+constexpr const char* kMark = "SMOE_SANDBOXED";  // in the environment of a confined process
 
 // An answer is a kind, the number of bytes that follow, and these.
 enum class Kind : char { answer = 'a', error = 'e' };
@@ -47,8 +48,8 @@ constexpr bool kIsSanitized = true;
 constexpr bool kIsSanitized = false;
 #endif
 
-std::vector<const ConfinedTask*>& tasks() {
-  static std::vector<const ConfinedTask*> all;
+std::vector<const SandboxedTask*>& tasks() {
+  static std::vector<const SandboxedTask*> all;
   return all;
 }
 
@@ -72,7 +73,7 @@ void limit(int resource, rlim_t value) {
 }
 
 // Takes away what the task does not need, for good.
-void confine(const ConfinedLimits& limits) {
+void confine(const SandboxLimits& limits) {
   ::alarm(static_cast<unsigned>(limits.seconds));  // whatever becomes of the other process
   checked("prctl", ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   ::close_range(3, ~0u, 0);  // what is open here was opened by no one of us; old systems lack it
@@ -212,22 +213,14 @@ std::optional<std::string> read_all(int pipe, std::size_t max_bytes, int seconds
   return bytes;
 }
 
-// The error text of a process that may be in the hands of its input: one short line.
-std::string one_line(std::string_view text) {
-  std::string line(text.substr(0, kMaxErrorBytes));
-  for (char& c : line)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  return line;
-}
-
 }  // namespace
 
-ConfinedTask::ConfinedTask(const char* name, Work work, const ConfinedLimits& limits)
+SandboxedTask::SandboxedTask(const char* name, Work work, const SandboxLimits& limits)
     : name_(name), work_(work), limits_(limits) {
   tasks().push_back(this);
 }
 
-std::string ConfinedTask::run(std::string_view input, const std::string& path) const {
+std::string SandboxedTask::run(std::string_view input, const std::string& path) const {
   // A program whose main does not serve tasks would otherwise start itself without end.
   SMOE_INTERNAL_CHECK(::getenv(kMark) == nullptr, "confined task ", name_,
                       ": asked for by a confined process");
@@ -237,7 +230,7 @@ std::string ConfinedTask::run(std::string_view input, const std::string& path) c
   const Descriptor from(ends[0]);
   Descriptor to(ends[1]);
   const pid_t process = start(name_, file.number(), to.number());
-  to.reset();
+  to.close();
   const auto max_bytes = static_cast<std::size_t>(limits_.answer_bytes);
   std::optional<std::string> frame;
   try {
@@ -259,10 +252,10 @@ std::string ConfinedTask::run(std::string_view input, const std::string& path) c
   const char kind = frame->front();
   frame->erase(0, kFrameBytes);
   if (kind == static_cast<char>(Kind::answer)) return *std::move(frame);
-  throw UsageError(concat(path, ": ", one_line(*frame)));
+  throw UsageError(concat(path, ": ", printable(*frame, kMaxErrorBytes)));
 }
 
-void ConfinedTask::serve() const {
+void SandboxedTask::serve() const {
   try {
     confine(limits_);
     write_answer(Kind::answer, work_(read_input()));
@@ -276,9 +269,9 @@ void ConfinedTask::serve() const {
   ::_exit(0);
 }
 
-void serve_confined_task(int argc, char** argv) {
+void serve_sandboxed_task(int argc, char** argv) {
   if (argc != 3 || std::string_view(argv[1]) != kCommand || !::getenv(kMark)) return;
-  for (const ConfinedTask* task : tasks())
+  for (const SandboxedTask* task : tasks())
     if (std::string_view(task->name()) == argv[2]) task->serve();
 }
 

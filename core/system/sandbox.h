@@ -9,7 +9,7 @@
 
 namespace smoe {
 
-struct ConfinedLimits {
+struct SandboxLimits {
   int seconds = 30;                                   ///< of wall clock
   int cpu_seconds = 10;                               ///< of processor time
   std::int64_t memory_bytes = std::int64_t{1} << 29;  ///< of data; no limit under a sanitizer
@@ -18,15 +18,15 @@ struct ConfinedLimits {
 
 /// A piece of work for a process of its own. Such objects are constants at namespace scope: the
 /// process finds its work among them by name.
-class ConfinedTask {
+class SandboxedTask {
  public:
   /// Gets the input and returns the answer. It can open no file and start no process.
   using Work = std::string (*)(std::string_view input);
 
   /// `name` outlives the object and is one that no other task has.
-  ConfinedTask(const char* name, Work work, const ConfinedLimits& limits = {});
-  ConfinedTask(const ConfinedTask&) = delete;
-  ConfinedTask& operator=(const ConfinedTask&) = delete;
+  SandboxedTask(const char* name, Work work, const SandboxLimits& limits = {});
+  SandboxedTask(const SandboxedTask&) = delete;
+  SandboxedTask& operator=(const SandboxedTask&) = delete;
 
   /// What `work` returns for `input`, which is a part of the file `path`. The answer is still
   /// nothing to rely on: bytes that took the process over can make it say anything.
@@ -37,16 +37,16 @@ class ConfinedTask {
   const char* name() const { return name_; }
 
  private:
-  friend void serve_confined_task(int argc, char** argv);
+  friend void serve_sandboxed_task(int argc, char** argv);
   [[noreturn]] void serve() const;
 
   const char* name_;
   Work work_;
-  ConfinedLimits limits_;
+  SandboxLimits limits_;
 };
 
-/// To be called first in main: where ConfinedTask::run started this process, does the task and ends
-/// the process; returns in every other.
-void serve_confined_task(int argc, char** argv);
+/// To be called first in main: where SandboxedTask::run started this process, does the task and
+/// ends the process; returns in every other.
+void serve_sandboxed_task(int argc, char** argv);
 
 }  // namespace smoe

@@ -25,11 +25,11 @@ std::string reason(int error) {
   return std::generic_category().message(error);
 }
 
-std::string shown(const std::string& host, int port) {
+std::string address_text(const std::string& host, int port) {
   return concat(host, ":", port);
 }
 
-std::string shown(const in_addr& address) {
+std::string address_text(const in_addr& address) {
   char text[INET_ADDRSTRLEN] = {};
   ::inet_ntop(AF_INET, &address, text, sizeof text);
   return text;
@@ -101,7 +101,8 @@ Socket Socket::listen(const std::string& host, int port) {
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);
   if (::bind(socket.descriptor(), generic, sizeof address) != 0 ||
       ::listen(socket.descriptor(), kBacklog) != 0)
-    throw SystemError(concat("socket: cannot listen on ", shown(host, port), ": ", reason(errno)));
+    throw SystemError(
+        concat("socket: cannot listen on ", address_text(host, port), ": ", reason(errno)));
   return socket;
 }
 
@@ -117,7 +118,7 @@ Socket Socket::connect(const std::string& host, int port, const Deadline& deadli
       return socket;
     }
     if (deadline.has_passed())
-      throw SystemError(concat("socket: no connection to ", shown(host, port), " within ",
+      throw SystemError(concat("socket: no connection to ", address_text(host, port), " within ",
                                deadline.total_s(), " s: ", reason(error)));
     std::this_thread::sleep_for(std::min(pause, deadline.left()));
   }
@@ -128,7 +129,7 @@ int Socket::port() const {
 }
 
 std::string Socket::local_host() const {
-  return shown(local_address(*this).sin_addr);
+  return address_text(local_address(*this).sin_addr);
 }
 
 Socket Socket::accept() const {

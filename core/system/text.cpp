@@ -3,6 +3,15 @@
 #include <algorithm>
 
 namespace smoe {
+namespace {
+
+// U+0080 to U+009F; terminals treat U+009B as the start of an escape sequence.
+bool is_c1_control(std::string_view character) {
+  return character.size() == 2 && character[0] == '\xc2' &&
+         static_cast<unsigned char>(character[1]) < 0xa0;
+}
+
+}  // namespace
 
 std::size_t utf8_length(std::string_view text) {
   const auto byte = [&](std::size_t i) {
@@ -39,14 +48,19 @@ std::string hex_byte(char c) {
   return {kDigits[byte >> 4], kDigits[byte & 15]};
 }
 
-std::string shown(std::string_view text) {
-  constexpr std::size_t kLongest = 80;
+std::string printable(std::string_view text, std::size_t max_bytes) {
   std::string out;
-  while (!text.empty() && out.size() < kLongest) {
-    const std::size_t length = utf8_length(text);
-    const bool is_text = length > 0 && !is_control(text[0]);
-    out += is_text ? std::string(text.substr(0, length)) : "\\x" + hex_byte(text[0]);
-    text.remove_prefix(std::max<std::size_t>(length, 1));
+  while (!text.empty() && out.size() < max_bytes) {
+    const std::size_t length = std::max<std::size_t>(utf8_length(text), 1);
+    const std::string_view character = text.substr(0, length);
+    if (character == "\n" || character == "\t") {
+      out += character == "\n" ? "\\n" : "\\t";
+    } else if (is_printable(character) && !is_c1_control(character)) {
+      out += character;
+    } else {
+      for (const char c : character) out += "\\x" + hex_byte(c);
+    }
+    text.remove_prefix(length);
   }
   return text.empty() ? out : out + "...";
 }

@@ -1,11 +1,12 @@
-// Text from outside: whether it is text at all, and how messages show it.
+// Untrusted text: UTF-8 validation, and a safe form of it for messages and terminals.
 #pragma once
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace smoe {
 
-/// Bytes of the UTF-8 character that `text` begins with; 0 if it is empty or begins with none.
+/// Bytes of the UTF-8 character that `text` begins with; 0 when `text` is empty or invalid there.
 /// Source: RFC 3629, section 4.
 std::size_t utf8_length(std::string_view text);
 
@@ -18,7 +19,9 @@ bool is_printable(std::string_view text);
 /// The byte as two hexadecimal digits.
 std::string hex_byte(char c);
 
-/// `text` for a message: one line, in valid UTF-8, bytes that are no text as \xNN, a long tail cut.
-std::string shown(std::string_view text);
+/// `text` made safe for messages and terminals: one line of valid UTF-8. Line feeds and tabs become
+/// \n and \t; other control characters (C0, DEL, C1) and invalid bytes become \xNN. Text that takes
+/// more than about `max_bytes` is cut, and "..." appended.
+std::string printable(std::string_view text, std::size_t max_bytes = 80);
 
 }  // namespace smoe

@@ -35,7 +35,7 @@ TEST_CASE("a dry run takes values and has none") {
   set_poison_new_memory(true);
   const Tensor x = Tensor::from(std::vector<float>{1, 2, 3}, {3});
   set_poison_new_memory(false);
-  write_pieces(x, [](std::int64_t, void*, std::int64_t) { FAIL("nothing may be written"); });
+  fill_by_host_chunks(x, [](std::int64_t, void*, std::int64_t) { FAIL("nothing may be written"); });
   CHECK_THROWS_WITH_AS(x.to_vector<float>(), "tensor: a dry run computes no values to read",
                        UsageError);
   CHECK_THROWS_AS(x.rows(0, 1).item(), UsageError);

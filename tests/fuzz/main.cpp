@@ -17,7 +17,8 @@
 #include <new>
 #include <thread>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "core/system/sandbox.h"
 #include "tests/fuzz/mutate.h"
 #include "tests/fuzz/target.h"
@@ -268,7 +269,7 @@ int run_fuzzer(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  serve_confined_task(argc, argv);
+  serve_sandboxed_task(argc, argv);
   Options options;
   CLI::App app("Gives damaged and crafted inputs to one of smoe's readers.", "smoe_fuzz");
   std::string names;

@@ -1,5 +1,6 @@
 // What strangers may send to a rendezvous: messages, and whole connections to a server.
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_server.h"
+#include "core/distributed/rendezvous_store.h"
 #include "tests/fuzz/target.h"
 
 namespace smoe::fuzz {

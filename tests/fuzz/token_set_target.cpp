@@ -1,7 +1,7 @@
 // Token sets: header, HDF5 metadata and data.
 #include <algorithm>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "tests/fuzz/hdf5_files.h"
 #include "tests/fuzz/target.h"
 #include "train/data/token_set.h"

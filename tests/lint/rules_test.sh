@@ -17,7 +17,7 @@ cat > core/tensor.cpp <<'END'
 static_assert(true);  // an assert, printf or exit in a comment
 const char* kText = "fopen(printf)";
 END
-cat > core/system/io.cpp <<'END'
+cat > core/system/file.cpp <<'END'
 #include <fcntl.h>
 int f() { return ::open("x", O_RDONLY) + File::open("x"); }
 END
@@ -105,12 +105,12 @@ layers/bad.cpp:1: layers may not include kernels/gemm.h
 layers/bad.cpp:2: libraries neither print nor end the process
 optim/bad.cpp:1: optim may not include autograd/tape.h
 tests/reference/bad.h:1: tests/reference may not include core/tensor.h
-train/config/bad.cpp:1: only core/system/io touches the file system
+train/config/bad.cpp:1: only file, folder and io_calls of core/system touch the file system
 train/config/bad.cpp:2: train/config may not include kernels/cpu/tiles.h
-train/config/bad.cpp:3: only core/system/io touches the file system
-train/config/bad.cpp:4: only core/system/io touches the file system
-train/config/bad.cpp:5: only core/system/io touches the file system
-train/config/bad.cpp:6: only core/system/io touches the file system
+train/config/bad.cpp:3: only file, folder and io_calls of core/system touch the file system
+train/config/bad.cpp:4: only file, folder and io_calls of core/system touch the file system
+train/config/bad.cpp:5: only file, folder and io_calls of core/system touch the file system
+train/config/bad.cpp:6: only file, folder and io_calls of core/system touch the file system
 END
 if "$here/rules.sh" "$root" > reported; then
   echo "rules.sh must fail where a rule is broken; it passed" >&2

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/distributed/gloo_communicator.h"
+#include "core/distributed/rendezvous_server.h"
 
 namespace smoe::test {
 

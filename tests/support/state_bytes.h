@@ -16,8 +16,8 @@ std::string state_of(Holder& holder) {
       bytes.append(static_cast<const char*>(data), static_cast<std::size_t>(size));
     }
     void tensor(std::string_view, Tensor& value) override {
-      read_pieces(value,
-                  [&](std::int64_t, const void* data, std::int64_t size) { put(data, size); });
+      for_each_host_chunk(
+          value, [&](std::int64_t, const void* data, std::int64_t size) { put(data, size); });
     }
     void integer(std::string_view, std::int64_t& value) override { put(&value, sizeof value); }
     void real(std::string_view, double& value) override { put(&value, sizeof value); }

@@ -5,7 +5,8 @@
 #include <string_view>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 

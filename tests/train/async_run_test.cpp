@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "core/system/fault.h"
+#include "core/system/folder.h"
 #include "tests/train/small_run.h"
 #include "train/config/run_paths.h"
 #include "train/run.h"

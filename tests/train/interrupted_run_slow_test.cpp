@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 
+#include "core/system/folder.h"
 #include "tests/support/counts.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"

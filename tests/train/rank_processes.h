@@ -14,8 +14,9 @@
 #include <thread>
 #include <vector>
 
-#include "core/distributed/rendezvous.h"
-#include "core/system/io.h"
+#include "core/distributed/rendezvous_server.h"
+#include "core/system/deadline.h"
+#include "core/system/file.h"
 
 namespace smoe::test {
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/system/folder.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint_store.h"

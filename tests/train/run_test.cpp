@@ -7,6 +7,7 @@
 #include <sstream>
 #include <thread>
 
+#include "core/system/folder.h"
 #include "tests/train/small_run.h"
 #include "train/config/run_paths.h"
 #include "train/load_model.h"

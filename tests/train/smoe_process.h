@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 
 namespace smoe::test {
 

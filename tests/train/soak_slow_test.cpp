@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/system/folder.h"
 #include "tests/support/counts.h"
 #include "tests/train/small_run.h"
 #include "tests/train/smoe_process.h"

@@ -6,6 +6,7 @@
 
 #include "core/base/check.h"
 #include "core/host_chunks.h"
+#include "core/system/folder.h"
 #include "core/version.h"
 
 namespace smoe {
@@ -45,7 +46,7 @@ class Writer final : public StateVisitor {
     ManifestShard& shard = manifest_.shards.back();
     ManifestTensor entry{own_name, value.dtype(), value.shape(), shard.bytes, value.bytes(), {}};
     Hasher hasher;
-    read_pieces(value, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
+    for_each_host_chunk(value, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
       file_.write_at(entry.offset + offset, data, bytes);
       hasher.update(data, bytes);
     });
@@ -168,7 +169,7 @@ class Reader final : public StateVisitor {
     const ManifestTensor& entry = *location.entry;
     const File& file = shards_[location.shard];
     Hasher hasher;
-    write_pieces(value, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+    fill_by_host_chunks(value, [&](std::int64_t offset, void* data, std::int64_t bytes) {
       file.read_at(entry.offset + offset, data, bytes);
       hasher.update(data, bytes);
     });

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/state.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/checkpoint/manifest.h"
 
 namespace smoe {

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 namespace {

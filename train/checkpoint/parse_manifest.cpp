@@ -6,6 +6,8 @@
 
 #include "core/base/check.h"
 #include "core/system/json_reader.h"
+#include "core/system/text.h"
+#include "train/checkpoint/json_shape.h"
 #include "train/checkpoint/manifest.h"
 
 namespace smoe {
@@ -45,7 +47,7 @@ ManifestTensor read_tensor(const Json& object, const std::string& place, std::in
   SMOE_CHECK(is_state_name(tensor.name), reader.place_of("name"),
              ": must be 1 to 256 of A-Z a-z 0-9 . _ / -; got ", printable(tensor.name));
   tensor.dtype = read_dtype(reader);
-  tensor.shape = reader.shape("shape", size_of(tensor.dtype));
+  tensor.shape = read_shape(reader, "shape", size_of(tensor.dtype));
   tensor.offset = reader.integer("offset", offset, offset);
   const std::int64_t bytes = tensor.shape.numel() * size_of(tensor.dtype);
   SMOE_CHECK(bytes <= end - offset, place, ": must end inside its shard, ", end - offset,

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/commands/commands.h"
 #include "train/config/config.h"

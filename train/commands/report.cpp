@@ -4,7 +4,8 @@
 #include <memory>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "train/commands/commands.h"
 #include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "core/system/digest.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "core/system/text.h"
 #include "train/config/key_hint.h"
 #include "train/config/schema.h"
@@ -15,7 +15,7 @@ namespace smoe {
 namespace {
 
 [[noreturn]] void fail(const std::string& place, std::string_view key, const std::string& rule) {
-  throw UsageError(concat(place, ": ", shown(key), ": ", rule));
+  throw UsageError(concat(place, ": ", printable(key), ": ", rule));
 }
 
 /// Puts settings into a Config and remembers where each key was set, for messages.

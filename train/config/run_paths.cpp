@@ -1,6 +1,6 @@
 #include "train/config/run_paths.h"
 
-#include "core/system/io.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 

@@ -73,7 +73,7 @@ class SettingsBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     check_plain(mark, tag, anchor);
-    if (sections_.empty()) fail(mark, "must consist of sections; got " + shown(value));
+    if (sections_.empty()) fail(mark, "must consist of sections; got " + printable(value));
     const bool is_quoted = tag == "!";  // yaml-cpp's own mark; plain scalars have "?"
     if (is_quoted) check_quotes(mark);
     if (has_key_)
@@ -132,11 +132,12 @@ class SettingsBuilder : public YAML::EventHandler {
     if (key == "<<") fail(mark, "merge keys (<<) are not allowed");
     if (key.empty()) fail(mark, "keys must be plain words; got an empty one");
     if (key.find('.') != std::string::npos)
-      fail(mark, shown(key) + ": keys are nested in their section here; dots are for overrides");
+      fail(mark,
+           printable(key) + ": keys are nested in their section here; dots are for overrides");
     const auto [earlier, is_new] = section.key_lines.emplace(key, mark.line + 1);
     if (!is_new)
-      fail(mark,
-           concat(shown(section.prefix + key), ": given twice; first in line ", earlier->second));
+      fail(mark, concat(printable(section.prefix + key), ": given twice; first in line ",
+                        earlier->second));
     setting_ = {concat(name_, ":", mark.line + 1), section.prefix + key};
     has_key_ = true;
   }
@@ -174,13 +175,13 @@ std::vector<Setting> read_settings(std::string_view yaml, const std::string& nam
     }
   } catch (const YAML::Exception& error) {
     throw UsageError(
-        concat(name, ":", error.mark.line + 1, ": not valid YAML: ", shown(error.msg)));
+        concat(name, ":", error.mark.line + 1, ": not valid YAML: ", printable(error.msg)));
   }
   return builder.take();
 }
 
 Setting read_override(const std::string& text) {
-  const std::string place = concat("override '", shown(text), "'");
+  const std::string place = concat("override '", printable(text), "'");
   const std::size_t equals = text.find('=');
   SMOE_CHECK(equals != std::string::npos && equals > 0, place, ": must be key.path=value");
   return {place, text.substr(0, equals), Setting::Kind::scalar, {text.substr(equals + 1)}};

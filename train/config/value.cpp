@@ -121,8 +121,8 @@ std::string type_of(const Slot& slot) {
 }
 
 std::string shown(const Scalar& scalar) {
-  return scalar.is_quoted || scalar.text.empty() ? '"' + shown(scalar.text) + '"'
-                                                 : shown(scalar.text);
+  return scalar.is_quoted || scalar.text.empty() ? '"' + printable(scalar.text) + '"'
+                                                 : printable(scalar.text);
 }
 
 std::string listed(const std::vector<std::string_view>& names) {

@@ -24,10 +24,10 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   std::string trouble() const {
     if (!trouble_.empty()) return trouble_;
     if (num_found_ == 1) return "";
-    return num_found_ == 0
-               ? concat("must have the field \"", shown(field_), "\"; it has ",
-                        keys_.empty() ? "none" : keys_)
-               : concat("must have the field \"", shown(field_), "\" once; it has ", num_found_);
+    return num_found_ == 0 ? concat("must have the field \"", printable(field_), "\"; it has ",
+                                    keys_.empty() ? "none" : keys_)
+                           : concat("must have the field \"", printable(field_), "\" once; it has ",
+                                    num_found_);
   }
 
   bool null() override { return take("null"); }
@@ -58,7 +58,7 @@ class FieldFinder : public nlohmann::json_sax<Json> {
     is_wanted_ = name == field_;
     num_found_ += is_wanted_;
     constexpr std::size_t kMaxShown = 80;
-    if (keys_.size() < kMaxShown) keys_ += (keys_.empty() ? "" : ", ") + shown(name);
+    if (keys_.size() < kMaxShown) keys_ += (keys_.empty() ? "" : ", ") + printable(name);
     return true;
   }
 
@@ -66,7 +66,7 @@ class FieldFinder : public nlohmann::json_sax<Json> {
                    const nlohmann::detail::exception&) override {
     const std::size_t begin = token.size() - std::min<std::size_t>(token.size(), 20);
     trouble_ = concat("must be JSON; it breaks at byte ", position, ", the end of '",
-                      shown(token.substr(begin)), "'");
+                      printable(token.substr(begin)), "'");
     return false;
   }
 
@@ -74,7 +74,7 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   // Passes over a value that is no text. Returns whether it may be where it is.
   bool take(const char* what) {
     if (depth_ == 0) trouble_ = concat("must be a JSON object; got ", what);
-    if (is_wanted_) trouble_ = concat("\"", shown(field_), "\" must be text; got ", what);
+    if (is_wanted_) trouble_ = concat("\"", printable(field_), "\" must be text; got ", what);
     return trouble_.empty();
   }
 

@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/system/json_reader.h"
 #include "core/system/sandbox.h"
+#include "core/system/text.h"
 #include "train/data/hdf5.h"
 #include "train/data/hdf5_image.h"
 
@@ -145,7 +146,7 @@ std::string answer_table(std::string_view input) {
   return collector.take().dump();
 }
 
-const ConfinedTask kReadTable("hdf5-table", answer_table);
+const SandboxedTask kReadTable("hdf5-table", answer_table);
 
 // --- In the process that asks ---
 

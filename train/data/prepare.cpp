@@ -8,7 +8,7 @@
 #include <set>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/folder.h"
 #include "train/data/split_text.h"
 #include "train/data/token_set_writer.h"
 #include "train/data/tokenizer.h"

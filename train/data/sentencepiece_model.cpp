@@ -87,7 +87,7 @@ void check_piece(std::string_view piece, std::int64_t id, const std::string& pat
     if (number != kPieceText) continue;
     SMOE_CHECK(content.size() <= kMaxPieceBytes && content.find('\0') == std::string_view::npos,
                path, ": damaged: piece ", id, " must be text of at most ", kMaxPieceBytes,
-               " bytes; got ", content.size(), ": ", shown(content.substr(0, 40)));
+               " bytes; got ", content.size(), ": ", printable(content.substr(0, 40)));
   }
 }
 

@@ -111,7 +111,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const s
   } catch (const std::exception& error) {
     trouble = error.what();
   }
-  SMOE_CHECK(trouble == "OK", path, ": damaged: SentencePiece cannot load it: ", shown(trouble));
+  SMOE_CHECK(trouble == "OK", path,
+             ": damaged: SentencePiece cannot load it: ", printable(trouble));
   end_of_text_ = processor_->eos_id();
   SMOE_CHECK(end_of_text_ >= 0, path, ": must have an end-of-sentence token, </s>; it has none");
   find_bytes();
@@ -204,7 +205,7 @@ void SentencePieceTokenizer::encode_segment(std::string_view segment,
     if (!rest.starts_with(bytes)) break;
     rest.remove_prefix(bytes.size());
   }
-  SMOE_CHECK(rest.empty(), path_, ": does not give back the text '", shown(segment), "'");
+  SMOE_CHECK(rest.empty(), path_, ": does not give back the text '", printable(segment), "'");
   tokens.insert(tokens.end(), ids.begin(), ids.end());
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/data/token_set_format.h"
 #include "train/data/tokenizer.h"
 

@@ -1,7 +1,7 @@
 #include "train/data/tokenizer.h"
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 namespace smoe {

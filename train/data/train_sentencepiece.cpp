@@ -62,7 +62,7 @@ class Sentences : public sentencepiece::SentenceIterator {
 std::string reason_of(const sentencepiece::util::Status& status) {
   const std::string message = status.ToString();
   const std::size_t place = message.rfind("] ");
-  return shown(place == std::string::npos ? message : message.substr(place + 2));
+  return printable(place == std::string::npos ? message : message.substr(place + 2));
 }
 
 }  // namespace

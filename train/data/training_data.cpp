@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/system/folder.h"
+
 namespace smoe {
 namespace {
 

@@ -4,7 +4,9 @@
 
 #include "core/device.h"
 #include "core/state.h"
+#include "core/system/folder.h"
 #include "core/system/json_reader.h"
+#include "core/system/text.h"
 #include "layers/transformer.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/config.h"

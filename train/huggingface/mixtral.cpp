@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/system/json_reader.h"
+#include "core/system/text.h"
 #include "train/config/schema.h"
 
 namespace smoe {

@@ -1,7 +1,7 @@
 #include "train/huggingface/new_folder.h"
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 

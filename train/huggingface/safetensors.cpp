@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "core/system/json_reader.h"
+#include "core/system/text.h"
+#include "train/checkpoint/json_shape.h"
 #include "train/huggingface/half.h"
 
 namespace smoe {
@@ -44,7 +46,7 @@ SafetensorsEntry read_entry(const std::string& name, const Json& object, const s
   entry.name = name;
   entry.dtype = reader.string("dtype");
   const std::int64_t unit = element_bytes(entry.dtype, reader.place_of("dtype"));
-  entry.shape = reader.shape("shape", unit);
+  entry.shape = read_shape(reader, "shape", unit);
   entry.bytes = entry.shape.numel() * unit;
   const Json& offsets = reader.array("data_offsets");
   const std::string place = reader.place_of("data_offsets");

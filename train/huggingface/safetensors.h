@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/parameter.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 
 namespace smoe {
 

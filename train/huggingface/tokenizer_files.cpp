@@ -3,7 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "train/data/sentencepiece_tokenizer.h"
 
 namespace smoe {

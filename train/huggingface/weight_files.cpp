@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/system/folder.h"
 #include "core/system/json_reader.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {

@@ -3,7 +3,8 @@
 #include <cstring>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "train/inspect/kinds.h"
 
 namespace smoe {

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 
+#include "core/system/folder.h"
 #include "core/system/format.h"
+#include "core/system/text.h"
 #include "layers/model_size.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/config.h"
@@ -16,23 +18,8 @@
 namespace smoe {
 namespace {
 
-// Text in one line of at most `most` bytes, with escapes for what would leave it.
-std::string quoted(std::string_view text, std::size_t most) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (out.size() >= most) return out + "...\"";
-    if (c == '\n')
-      out += "\\n";
-    else if (c == '\t')
-      out += "\\t";
-    else if (c == '"' || c == '\\')
-      out += {'\\', c};
-    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
-      out += concat("\\x", "0123456789abcdef"[c >> 4 & 15], "0123456789abcdef"[c & 15]);
-    else
-      out += c;
-  }
-  return out + "\"";
+std::string quoted(std::string_view text, std::size_t max_bytes) {
+  return '"' + printable(text, max_bytes) + '"';
 }
 
 std::string model_lines(const ModelConfig& m) {

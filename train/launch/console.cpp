@@ -1,11 +1,12 @@
 #include "train/launch/console.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 
 #include "core/base/check.h"
-#include "core/system/io_reopen.h"
+#include "core/system/nonblocking_output.h"
 
 namespace smoe {
 namespace {
@@ -15,7 +16,7 @@ constexpr std::size_t kMaxPendingBytes = std::size_t{1} << 20;
 }  // namespace
 
 ConsoleStream::ConsoleStream(PollLoop& loop, int descriptor)
-    : loop_(loop), descriptor_(reopen_without_waiting(descriptor)) {}
+    : loop_(loop), descriptor_(reopen_nonblocking(descriptor)) {}
 
 ConsoleStream::~ConsoleStream() {
   if (descriptor_.is_open()) loop_.forget(descriptor_.number());
@@ -41,7 +42,7 @@ void ConsoleStream::write_pending() {
     }
     if (written < 0) {  // whoever read it is gone; the job goes on, its logs are complete
       loop_.forget(descriptor_.number());
-      descriptor_.reset();
+      descriptor_.close();
       pending_.clear();
       return;
     }

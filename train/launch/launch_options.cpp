@@ -18,7 +18,7 @@ constexpr int kMaxLocalRanks = 4096;
 
 int num_gpus() {
   int count = 0;
-  while (gpu::why_unavailable(count).empty()) ++count;
+  while (gpu::unavailable_reason(count).empty()) ++count;
   return count;
 }
 
@@ -28,7 +28,7 @@ int num_ranks_of(const std::string& text) {
   if (text == "cpu") return num_usable_cores();
   if (text == "gpu" || text == "auto") {
     if (const int gpus = num_gpus()) return gpus;
-    SMOE_CHECK(text == "auto", "--nproc-per-node: gpu, but ", gpu::why_unavailable(0));
+    SMOE_CHECK(text == "auto", "--nproc-per-node: gpu, but ", gpu::unavailable_reason(0));
     return num_usable_cores();
   }
   int number = 0;

@@ -6,7 +6,8 @@
 #include <numeric>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
+#include "core/system/folder.h"
+#include "core/system/format.h"
 
 namespace smoe {
 namespace {
@@ -95,9 +96,6 @@ StartPlan Launcher::plan(int restart_count) const {
 }
 
 void Launcher::announce(const StartPlan& plan) {
-  const auto counted = [](int count, const char* what) {
-    return concat(count, " ", what, count == 1 ? "" : "s");
-  };
   const int cores = num_usable_cores();
   console_.say(concat(
       counted(options_.num_local_ranks, "rank"),

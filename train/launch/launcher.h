@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_server.h"
 #include "train/launch/attempt.h"
 #include "train/launch/restart_policy.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_store.h"
 #include "train/launch/launch_options.h"
 #include "train/launch/node_message.h"
 

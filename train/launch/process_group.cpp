@@ -14,7 +14,7 @@
 
 #include "core/base/check.h"
 #include "core/system/deadline.h"
-#include "core/system/io.h"
+#include "core/system/file.h"
 
 namespace smoe {
 namespace {
@@ -143,7 +143,7 @@ Child ProcessGroup::start(const ProgramCall& call) {
     become(prepared, launcher, guard_, input.read_end.number(), output.write_end.number(),
            error.write_end.number(), failed.write_end.number());
   ::setpgid(child.pid, guard_);
-  failed.write_end.reset();
+  failed.write_end.close();
   int reason = 0;
   ssize_t got = 0;
   do {

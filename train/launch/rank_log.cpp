@@ -1,6 +1,7 @@
 #include "train/launch/rank_log.h"
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 
 namespace smoe {
 

@@ -1,6 +1,7 @@
 #include "train/launch/rank_output.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -82,7 +83,7 @@ void RankOutput::close(Source& source) {
   if (!source.line.empty()) end_line(source);
   write_ended(source);
   loop_.forget(source.pipe.number());
-  source.pipe.reset();
+  source.pipe.close();
 }
 
 bool RankOutput::is_shown() const {

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 
 namespace smoe {
 namespace {

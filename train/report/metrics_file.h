@@ -15,7 +15,7 @@
 #include <functional>
 #include <string>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/report/metrics_line.h"
 
 namespace smoe {

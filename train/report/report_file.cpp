@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_page.h"
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 #include "train/config/run_paths.h"
 
 namespace smoe {

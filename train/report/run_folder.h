@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/config/run_paths.h"
 #include "train/data/tokenizer.h"
 

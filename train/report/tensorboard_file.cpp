@@ -8,6 +8,7 @@
 #include <charconv>
 #include <chrono>
 
+#include "core/system/folder.h"
 #include "train/report/crc32c.h"
 
 namespace smoe {

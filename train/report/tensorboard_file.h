@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
 #include "train/report/metrics_line.h"
 
 namespace smoe {

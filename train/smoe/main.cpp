@@ -18,7 +18,7 @@ int report(const char* message, int exit_code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  smoe::serve_confined_task(argc, argv);
+  smoe::serve_sandboxed_task(argc, argv);
   try {
     return smoe::run_command_line(argc, argv);
   } catch (const smoe::UsageError& error) {

@@ -28,7 +28,7 @@ constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
 constexpr const char* kBarrier = "barrier";
 
 /// An operation, from being queued to being done.
-class Task final : public Work {
+class Task final : public Collective {
  public:
   Task(const char* name, std::function<void()> run) : name_(name), run_(std::move(run)) {}
 
@@ -90,7 +90,7 @@ class GlooCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
 
-  WorkHandle all_reduce(const Tensor& values) override {
+  CollectiveHandle all_reduce(const Tensor& values) override {
     const OrderedSum add = check("all_reduce", values, true);
     return queue("all_reduce", [=, this] {
       if (values.bytes() <= kSmallBytes) return sum_small(values, add);
@@ -98,15 +98,15 @@ class GlooCommunicator final : public Communicator {
       gather_parts(values);
     });
   }
-  WorkHandle reduce_scatter(const Tensor& values) override {
+  CollectiveHandle reduce_scatter(const Tensor& values) override {
     const OrderedSum add = check("reduce_scatter", values, true);
     return queue("reduce_scatter", [=, this] { scatter_sums(values, add); });
   }
-  WorkHandle all_gather(const Tensor& values) override {
+  CollectiveHandle all_gather(const Tensor& values) override {
     check("all_gather", values, false);
     return queue("all_gather", [=, this] { gather_parts(values); });
   }
-  WorkHandle broadcast(const Tensor& values, int root) override {
+  CollectiveHandle broadcast(const Tensor& values, int root) override {
     check("broadcast", values, false);
     SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
                " of ", world_size_);
@@ -116,7 +116,7 @@ class GlooCommunicator final : public Communicator {
       gather_parts(values);
     });
   }
-  WorkHandle barrier() override {
+  CollectiveHandle barrier() override {
     return queue(kBarrier, [this] {
       char own = 0;
       std::vector<char> others(world_size_);
@@ -147,7 +147,7 @@ class GlooCommunicator final : public Communicator {
     return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
   }
 
-  WorkHandle queue(const char* name, std::function<void()> run) {
+  CollectiveHandle queue(const char* name, std::function<void()> run) {
     auto task = std::make_shared<Task>(name, std::move(run));
     {
       const std::lock_guard lock(mutex_);
@@ -188,7 +188,7 @@ class GlooCommunicator final : public Communicator {
     return {static_cast<char*>(values.data()) + begin * size, (end - begin) * size};
   }
   Span part_bytes(const Tensor& values, int rank) const {
-    const Part part = part_of(values.numel(), rank, world_size_);
+    const Range part = shard_range(values.numel(), rank, world_size_);
     return bytes_of(values, part.begin, part.end);
   }
 
@@ -205,10 +205,10 @@ class GlooCommunicator final : public Communicator {
 
   void scatter_sums(const Tensor& values, OrderedSum add) {
     const std::int64_t step = kPieceBytes / size_of(values.dtype());
-    const std::int64_t largest = part_of(values.numel(), 0, world_size_).numel();
+    const std::int64_t largest = shard_range(values.numel(), 0, world_size_).numel();
     for (std::int64_t at = 0; at < largest; at += step) {
       const auto piece_of = [&](int rank) {
-        const Part part = part_of(values.numel(), rank, world_size_);
+        const Range part = shard_range(values.numel(), rank, world_size_);
         const std::int64_t begin = std::min(part.begin + at, part.end);
         return bytes_of(values, begin, std::min(begin + step, part.end));
       };

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "core/distributed/rendezvous.h"
+#include "core/distributed/rendezvous_store.h"
 
 namespace smoe {
 

@@ -29,7 +29,7 @@ inline std::int64_t padded_bytes(const Matrix& m) {
 namespace detail {
 
 /// Part `which` of x. What is cut off to zero has x's sign, so that no part overflows.
-__device__ inline float part_of(float x, int which) {
+__device__ inline float shard_range(float x, int which) {
   if (!isfinite(x)) return which == 0 ? x : 0;
   float part = 0;
   for (int i = 0; i <= which; ++i) {
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kPartsThreads)
   load(row_of<float>(source, i) + j, x);
   for (int layer = 0; layer < order.count; ++layer) {
 #pragma unroll
-    for (int k = 0; k < N; ++k) part[k] = part_of(x[k], order.part[layer]);
+    for (int k = 0; k < N; ++k) part[k] = shard_range(x[k], order.part[layer]);
     store(at_layer<__nv_bfloat16>(target, source.rows, source.cols, layer) + i * target.stride + j,
           part);
   }

@@ -56,7 +56,7 @@ TEST_CASE("pieces of a GPU tensor come in order and go back to their places") {
   const Tensor copy = Tensor::empty({kMany}, DType::i32);
   std::vector<std::int32_t> read(kMany);
   std::int64_t next = 0, num_pieces = 0;
-  read_pieces(x, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
+  for_each_host_chunk(x, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
     CHECK(offset == next);
     std::memcpy(reinterpret_cast<char*>(read.data()) + offset, data, bytes);
     next += bytes;
@@ -64,7 +64,7 @@ TEST_CASE("pieces of a GPU tensor come in order and go back to their places") {
   });
   CHECK(read == values);
   CHECK(num_pieces > 1);
-  write_pieces(copy, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+  fill_by_host_chunks(copy, [&](std::int64_t offset, void* data, std::int64_t bytes) {
     std::memcpy(data, reinterpret_cast<const char*>(values.data()) + offset, bytes);
   });
   CHECK(copy.to_vector<std::int32_t>() == values);
@@ -92,8 +92,8 @@ TEST_CASE("a GPU without room says what was wanted, what is free and who holds t
   } catch (const SystemError& error) {
     message = error.what();
   }
-  CHECK(message.find("memory: no room for 17592186044416 bytes of workspace on cuda:0, where ") ==
-        0);
+  CHECK(message.find(
+            "memory: out of memory: 17592186044416 bytes of workspace on cuda:0, where ") == 0);
   CHECK(message.find("gradients 4000 bytes") != std::string::npos);
   const Tensor after = tensor_of({1, 2}, {2}, DType::f32);
   CHECK(values_of(after) == std::vector<double>{1, 2});

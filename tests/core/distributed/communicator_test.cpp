@@ -58,7 +58,7 @@ TEST_CASE("parts tile a tensor for any number of ranks") {
     for (const int world_size : {1, 2, 3, 4, 7, 64}) {
       std::int64_t end = 0;
       for (int rank = 0; rank < world_size; ++rank) {
-        const Part part = part_of(numel, rank, world_size);
+        const Range part = shard_range(numel, rank, world_size);
         CHECK(part.begin == end);
         CHECK(part.end >= part.begin);
         CHECK((part.begin % 64 == 0 || part.begin == numel));
@@ -81,7 +81,7 @@ TEST_CASE_TEMPLATE("sums have the bits of adding up in the order of ranks", T, f
 
         const Tensor scattered = values_of<T>(ranks.rank(), numel);
         ranks.reduce_scatter(scattered)->wait();
-        const Part part = part_of(numel, ranks.rank(), world_size);
+        const Range part = shard_range(numel, ranks.rank(), world_size);
         const std::vector<T> own(sums.begin() + part.begin, sums.begin() + part.end);
         CHECK(same_bits(scattered.rows(part.begin, part.end).to_vector<T>(), own));
         ranks.all_gather(scattered)->wait();
@@ -106,7 +106,7 @@ TEST_CASE("everyone gets what the root has") {
 TEST_CASE("operations queue up while their caller goes on") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore&) {
     std::vector<Tensor> tensors;
-    std::vector<WorkHandle> work;
+    std::vector<CollectiveHandle> work;
     for (int i = 0; i < 50; ++i) {
       tensors.push_back(values_of<float>(ranks.rank() + i, 1000 + 37 * i));
       work.push_back(ranks.all_reduce(tensors.back()));
@@ -169,7 +169,7 @@ TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
       return;
     }
     const Tensor values = values_of<float>(0, 100'000);
-    const WorkHandle first = ranks.all_reduce(values), second = ranks.barrier();
+    const CollectiveHandle first = ranks.all_reduce(values), second = ranks.barrier();
     std::thread cancelling([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       ranks.cancel();

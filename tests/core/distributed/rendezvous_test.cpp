@@ -1,11 +1,11 @@
-#include "core/distributed/rendezvous.h"
-
 #include <doctest/doctest.h>
 
 #include <thread>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/distributed/rendezvous_server.h"
+#include "core/distributed/rendezvous_store.h"
 
 using namespace smoe;
 using namespace std::chrono_literals;

@@ -1,5 +1,3 @@
-#include "core/system/io.h"
-
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -10,6 +8,8 @@
 
 #include "core/base/check.h"
 #include "core/system/fault.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace smoe;

@@ -26,7 +26,7 @@ constexpr bool kIsSanitized = true;
 constexpr bool kIsSanitized = false;
 #endif
 
-constexpr ConfinedLimits kTight = {
+constexpr SandboxLimits kTight = {
     .seconds = 1, .cpu_seconds = 1, .memory_bytes = 64 << 20, .answer_bytes = 1000};
 
 std::string echo(std::string_view input) {
@@ -79,19 +79,19 @@ std::string forge(std::string_view input) {
   ::_exit(0);
 }
 
-const ConfinedTask kEcho("test-echo", echo);
-const ConfinedTask kShortEcho("test-short-echo", echo, kTight);
-const ConfinedTask kThrow("test-throw", throw_usage_error);
-const ConfinedTask kCrash("test-crash", crash);
-const ConfinedTask kLeave("test-leave", leave);
-const ConfinedTask kSpin("test-spin", spin, {.cpu_seconds = 1});
-const ConfinedTask kSleep("test-sleep", sleep_on, kTight);
-const ConfinedTask kSleepSilently("test-sleep-silently", sleep_silently, kTight);
-const ConfinedTask kAllocate("test-allocate", allocate, kTight);
-const ConfinedTask kOpen("test-open", open_things);
-const ConfinedTask kForge("test-forge", forge, kTight);
+const SandboxedTask kEcho("test-echo", echo);
+const SandboxedTask kShortEcho("test-short-echo", echo, kTight);
+const SandboxedTask kThrow("test-throw", throw_usage_error);
+const SandboxedTask kCrash("test-crash", crash);
+const SandboxedTask kLeave("test-leave", leave);
+const SandboxedTask kSpin("test-spin", spin, {.cpu_seconds = 1});
+const SandboxedTask kSleep("test-sleep", sleep_on, kTight);
+const SandboxedTask kSleepSilently("test-sleep-silently", sleep_silently, kTight);
+const SandboxedTask kAllocate("test-allocate", allocate, kTight);
+const SandboxedTask kOpen("test-open", open_things);
+const SandboxedTask kForge("test-forge", forge, kTight);
 
-std::string message_of(const ConfinedTask& task, std::string_view input = {}) {
+std::string message_of(const SandboxedTask& task, std::string_view input = {}) {
   try {
     return "no error: " + task.run(input, "a.h5");
   } catch (const UsageError& error) {

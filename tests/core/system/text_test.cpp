@@ -34,16 +34,16 @@ TEST_CASE("utf8_length refuses overlong forms, lone tails and the empty text") {
 }
 
 TEST_CASE("shown is one line of valid UTF-8, cut between characters") {
-  CHECK(shown("plain") == "plain");
-  CHECK(shown("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
-  CHECK(shown(std::string_view("a\nb\0c\x7f\x1b[1m", 10)) == "a\\x0ab\\x00c\\x7f\\x1b[1m");
-  CHECK(shown("a\xc3") == "a\\xc3");
-  CHECK(shown(std::string(80, 'x')) == std::string(80, 'x'));
-  CHECK(shown(std::string(81, 'x')) == std::string(80, 'x') + "...");
+  CHECK(printable("plain") == "plain");
+  CHECK(printable("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
+  CHECK(printable(std::string_view("a\nb\0c\x7f\x1b[1m", 10)) == "a\\nb\\x00c\\x7f\\x1b[1m");
+  CHECK(printable("a\xc3") == "a\\xc3");
+  CHECK(printable(std::string(80, 'x')) == std::string(80, 'x'));
+  CHECK(printable(std::string(81, 'x')) == std::string(80, 'x') + "...");
   const std::string umlaut = "\xc3\xbc";
   std::string long_text = "x";
   while (long_text.size() < 200) long_text += umlaut;
-  CHECK(shown(long_text) == long_text.substr(0, 81) + "...");
+  CHECK(printable(long_text) == long_text.substr(0, 81) + "...");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "core/memory.h"
 #include "core/system/fault.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <random>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 

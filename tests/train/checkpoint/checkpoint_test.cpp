@@ -7,6 +7,7 @@
 #include <random>
 
 #include "autograd/parameter_store.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 

@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 #include "train/checkpoint/checkpoint_store.h"

@@ -78,7 +78,7 @@ TEST_CASE("each broken rule of the format is one clear line") {
       {"\"step\": 1234", "\"step\": -1", "m: step: must be an integer from 0 to"},
       {"\"step\": 1234", "\"step\": 1e3", "m: step: must be an integer"},
       {"\"step\": 1234", "\"step\": 18446744073709551615", "got 18446744073709551615"},
-      {"\"step\": 1234", "\"step\": 1e999", "m: is no JSON: a number is out of range"},
+      {"\"step\": 1234", "\"step\": 1e999", "m: invalid JSON: a number is out of range"},
       {"\"step\": 1234", "\"step\": 1, \"step\": 2", "keys must occur once in an object; got step"},
       {"\"step\": 1234,", "", "m: has no \"step\""},
       {"\"step\": 1234", "\"step\": 1, \"more\": 2", "m: must have 12 fields; got 13"},
@@ -119,9 +119,9 @@ TEST_CASE("each broken rule of the format is one clear line") {
        "m: shards: must be 1 to 100000 of them; got 0"},
       {"\"cpu\"", std::string(100, '['), "m: must nest at most 8 levels deep; got more"},
       {"\"cpu\"", std::string(100'000, '['), "m: must nest at most 8 levels deep; got more"},
-      {"\"cpu\"", "\"\xff\xfe\"", "m: is no JSON at byte"},
-      {"\"cpu\"", "\"c\npu\"", "m: is no JSON at byte"},
-      {"\"cpu\"", "cpu", "m: is no JSON at byte"},
+      {"\"cpu\"", "\"\xff\xfe\"", "m: invalid JSON at byte"},
+      {"\"cpu\"", "\"c\npu\"", "m: invalid JSON at byte"},
+      {"\"cpu\"", "cpu", "m: invalid JSON at byte"},
   };
   for (const Case& c : cases) {
     CAPTURE(c.from);

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "core/system/fault.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
 #include "train/checkpoint/checkpoint_store.h"

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/system/digest.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/run_smoe.h"
 
@@ -103,7 +104,7 @@ const Row kRows[] = {
     {"train @/run.yaml run.name=damaged train.steps=3", 2, "@/runs/damaged: cannot go on with *"},
 #ifndef __SANITIZE_ADDRESS__  // whose allocator says more than one line where memory ends
     {"train @/run.yaml run.name=x model.d_model=1000000000", 1,
-     "memory: no room for * bytes of parameters*"},
+     "memory: out of memory: * bytes of parameters*"},
 #endif
 
     // ---- plan ----
@@ -151,7 +152,7 @@ const Row kRows[] = {
     {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: is no safetensors file: *"},
     {"import @/hf-long @/o", 2,
      "@/hf-long/model.safetensors: must end with its last tensor, at byte *; it has 3298534883328"},
-    {"import @/hf-json @/o", 2, "@/hf-json/config.json: is no JSON at byte 3"},
+    {"import @/hf-json @/o", 2, "@/hf-json/config.json: invalid JSON at byte 3"},
     {"import @/hf-huge @/o", 2,
      "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
     {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},

@@ -7,7 +7,8 @@
 #include <random>
 #include <set>
 
-#include "core/system/io.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
 #include "tests/train/config/valid_config.h"
 #include "train/config/schema.h"
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <thread>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_model.h"

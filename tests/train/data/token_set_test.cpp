@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "train/data/token_set_writer.h"
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/system/folder.h"
 #include "kernels/threads.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/data/small_model.h"

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/state.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tensors.h"
 #include "tests/train/small_run.h"

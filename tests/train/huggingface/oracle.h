@@ -12,6 +12,7 @@
 
 #include "core/device.h"
 #include "core/state.h"
+#include "core/system/folder.h"
 #include "tests/support/compare.h"
 #include "tests/support/temporary_folder.h"
 #include "train/config/run_paths.h"

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/random.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tensors.h"
 
@@ -103,7 +104,7 @@ TEST_CASE("a file that is not as the format says is refused, with what is wrong"
         std::string::npos);
   CHECK(refusal(file_of("{}", 0).substr(0, 9)).find("at most 1 bytes; got 2") != std::string::npos);
   check("[]", 0, "its header must be an object; got an array");
-  check("{", 0, "is no JSON at byte 2");
+  check("{", 0, "invalid JSON at byte 2");
   check(std::string(1000, '['), 0, "must nest at most 3 levels deep; got more");
   check(a + "1}", 0, "a: must be an object; got 1");
   check(a + entry("F32", "[2]", 0, 8) + R"(, "a": )" + entry("F32", "[2]", 8, 16) + "}", 16,

@@ -3,6 +3,7 @@
 // small one is in the tree.
 #include <sstream>
 
+#include "core/system/folder.h"
 #include "tests/train/huggingface/oracle.h"
 #include "tests/train/small_run.h"
 #include "train/trainer.h"

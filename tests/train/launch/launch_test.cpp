@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "core/system/folder.h"
 #include "tests/train/launch/launched_job.h"
 
 using namespace smoe;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/system/deadline.h"
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 
 namespace smoe::test {

@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace smoe;

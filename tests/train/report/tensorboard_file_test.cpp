@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "train/report/crc32c.h"
 

@@ -1,4 +1,5 @@
-// The part of core/io that deals with paths and folders.
+#include "core/system/folder.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -9,7 +10,6 @@
 #include <optional>
 
 #include "core/base/check.h"
-#include "core/system/io.h"
 #include "core/system/io_calls.h"
 
 namespace smoe {
@@ -56,7 +56,7 @@ std::unique_ptr<DIR, int (*)(DIR*)> open_folder(const std::string& path) {
   return {folder, ::closedir};
 }
 
-// What an entry of a folder is; no value when it was removed since it was listed.
+// Describes an entry of a folder; no value when it was removed after it was listed.
 std::optional<FolderEntry> describe(int folder, const std::string& path, const std::string& name) {
   struct stat info;
   const auto exists = [&](int flags) {
@@ -104,7 +104,7 @@ void make_folders(const std::string& path) {
   if (parent != path) make_folders(parent);
   if (uninterrupted("mkdir", [&] { return ::mkdir(path.c_str(), 0777); }) == 0) return;
   const int error = errno;
-  // Another process may have been faster.
+  // Another process may have created it in between.
   if (error == EEXIST && kind_of(path) == PathKind::folder) return;
   errno = error;
   fail("make folder " + path);
@@ -145,9 +145,8 @@ bool remove_folder(const std::string& path) {
 }
 
 void sync_folder(const std::string& path) {
-  const int descriptor = open_descriptor(path, O_RDONLY | O_DIRECTORY);
-  const Closer closer{descriptor};
-  checked("fsync", "sync folder " + path, [&] { return ::fsync(descriptor); });
+  const Descriptor folder = open_path(path, O_RDONLY | O_DIRECTORY);
+  checked("fsync", "sync folder " + path, [&] { return ::fsync(folder.number()); });
 }
 
 std::string parent_of(const std::string& path) {

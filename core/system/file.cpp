@@ -1,4 +1,4 @@
-#include "core/system/io.h"
+#include "core/system/file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -7,65 +7,36 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/system/folder.h"
 #include "core/system/io_calls.h"
 
 namespace smoe {
 
-void io::fail(const std::string& what) {
-  throw SystemError(concat(what, ": ", std::generic_category().message(errno)));
-}
-
-int io::open_descriptor(const std::string& path, int flags) {
-  // O_NONBLOCK: opening a pipe that nobody writes must fail the kind check below, not hang.
-  return checked("open", "open " + path, [&] {
-    return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-  });
-}
-
-int io::close_descriptor(int descriptor) {
-  const int result = ::close(descriptor);
-  return fails_on_purpose("close") ? -1 : result;
-}
-
 using namespace io;
 
-File::~File() {
-  if (is_open()) close_descriptor(descriptor_);
-}
-
-File::File(File&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-File& File::operator=(File&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
-}
-
 File File::open(const std::string& path) {
-  File file(path, open_descriptor(path, O_RDONLY));
+  File file(path, open_path(path, O_RDONLY));
   struct stat info;
-  checked("stat", "stat " + path, [&] { return ::fstat(file.descriptor_, &info); });
+  checked("stat", "stat " + path, [&] { return ::fstat(file.descriptor_.number(), &info); });
   if (S_ISDIR(info.st_mode)) throw SystemError(concat("open ", path, ": is a folder, not a file"));
-  if (!S_ISREG(info.st_mode)) throw SystemError(concat("open ", path, ": is no regular file"));
+  if (!S_ISREG(info.st_mode)) throw SystemError(concat("open ", path, ": is not a regular file"));
   return file;
 }
 
 File File::create(const std::string& path) {
-  return File(path, open_descriptor(path, O_RDWR | O_CREAT | O_TRUNC));
+  return File(path, open_path(path, O_RDWR | O_CREAT | O_TRUNC));
 }
 
 File File::open_append(const std::string& path) {
-  return File(path, open_descriptor(path, O_RDWR | O_CREAT | O_APPEND));
+  return File(path, open_path(path, O_RDWR | O_CREAT | O_APPEND));
 }
 
 std::int64_t File::size() const {
   struct stat info;
-  checked("stat", "stat " + path_, [&] { return ::fstat(descriptor_, &info); });
+  checked("stat", "stat " + path_, [&] { return ::fstat(descriptor_.number(), &info); });
   return info.st_size;
 }
 
@@ -81,7 +52,7 @@ std::int64_t File::read_some_at(std::int64_t offset, void* target, std::int64_t 
   while (done < bytes) {
     const std::int64_t at = offset + done;
     const ssize_t got = transfer("read", bytes - done, [&](std::size_t some) {
-      return ::pread(descriptor_, static_cast<char*>(target) + done, some, at);
+      return ::pread(descriptor_.number(), static_cast<char*>(target) + done, some, at);
     });
     if (got < 0) fail(concat("read ", path_, " at byte ", at));
     if (got == 0) break;
@@ -94,7 +65,7 @@ void File::write_at(std::int64_t offset, const void* source, std::int64_t bytes)
   for (std::int64_t done = 0; done < bytes;) {
     const std::int64_t at = offset + done;
     const ssize_t written = transfer("write", bytes - done, [&](std::size_t some) {
-      return ::pwrite(descriptor_, static_cast<const char*>(source) + done, some, at);
+      return ::pwrite(descriptor_.number(), static_cast<const char*>(source) + done, some, at);
     });
     if (written < 0) fail(concat("write ", path_, " at byte ", at, " (", bytes - done, " bytes)"));
     done += written;
@@ -104,7 +75,7 @@ void File::write_at(std::int64_t offset, const void* source, std::int64_t bytes)
 void File::append(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = transfer("append", bytes.size(), [&](std::size_t some) {
-      return ::write(descriptor_, bytes.data(), some);
+      return ::write(descriptor_.number(), bytes.data(), some);
     });
     if (written < 0) fail("append to " + path_);
     bytes.remove_prefix(static_cast<std::size_t>(written));
@@ -113,29 +84,27 @@ void File::append(std::string_view bytes) {
 
 void File::resize(std::int64_t bytes) {
   checked("resize", concat("resize ", path_, " to ", bytes, " bytes"),
-          [&] { return ::ftruncate(descriptor_, bytes); });
+          [&] { return ::ftruncate(descriptor_.number(), bytes); });
 }
 
 void File::sync() {
-  checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_); });
+  checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_.number()); });
 }
 
 bool File::try_lock() {
-  if (uninterrupted("lock", [&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0)
+  if (uninterrupted("lock", [&] { return ::flock(descriptor_.number(), LOCK_EX | LOCK_NB); }) == 0)
     return true;
   if (errno == EWOULDBLOCK) return false;
   fail("lock " + path_);
 }
 
 void File::close() {
-  // Never repeated: on Linux the descriptor is gone even when close was interrupted.
-  if (close_descriptor(std::exchange(descriptor_, -1)) < 0 && errno != EINTR)
-    fail("close " + path_);
+  if (descriptor_.close() < 0 && errno != EINTR) fail("close " + path_);
 }
 
 namespace {
 
-// Behind the name of the file that an AtomicFile will be: ".tmp-", process and count.
+// A temporary file is named after its target: TARGET.tmp-PROCESS-COUNT.
 constexpr std::string_view kTemporary = ".tmp-";
 
 bool is_temporary_of(std::string_view target, std::string_view name) {
@@ -145,7 +114,7 @@ bool is_temporary_of(std::string_view target, std::string_view name) {
          name.find_first_not_of("0123456789-", kTemporary.size()) == std::string_view::npos;
 }
 
-// Removes what killed processes left. A temporary file that is being written is locked.
+// Removes temporary files of killed processes; one that is being written is locked.
 void remove_dead_temporaries(const std::string& path) {
   const std::string folder = parent_of(path), target = name_of_path(path);
   for (const FolderEntry& entry : list_folder(folder)) {
@@ -155,14 +124,14 @@ void remove_dead_temporaries(const std::string& path) {
   }
 }
 
-// A new file beside `path`, locked. Its name is unique among processes and within this one, so that
-// two writers never share it.
+// A new locked file in the folder of `path`, with a name that no other writer uses, in this process
+// or another.
 File create_temporary(const std::string& path) {
   static std::atomic<int> count{0};
   for (;;) {
     File file = File::create(concat(path, kTemporary, ::getpid(), "-", count++));
     try {
-      // Before it was locked, another writer may have taken it for a dead one's and removed it.
+      // Before it was locked, another writer may have removed it as left by a killed process.
       if (file.try_lock() && kind_of(file.path()) == PathKind::file) return file;
     } catch (const SystemError&) {
       remove_file(file.path());
@@ -176,7 +145,8 @@ File create_temporary(const std::string& path) {
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   try {
     remove_dead_temporaries(path);
-  } catch (const SystemError&) {  // they only take room; and others may have removed them first
+  } catch (const SystemError&) {  // they only take disk space, and another writer may have removed
+                                  // them first
   }
   file_ = create_temporary(path);
 }
@@ -185,13 +155,13 @@ AtomicFile::~AtomicFile() {
   if (is_committed_) return;
   try {
     remove_file(file_.path());
-  } catch (const SystemError&) {  // the error that led here says more
+  } catch (const SystemError&) {  // the error that led here is the one to report
   }
 }
 
 void AtomicFile::commit() {
   file_.sync();
-  rename_path(file_.path(), path_);  // before the lock on it goes with its closing
+  rename_path(file_.path(), path_);  // before close() releases the lock
   is_committed_ = true;
   file_.close();
   sync_folder(parent_of(path_));
