@@ -13,7 +13,6 @@ struct RoutingPlan {
   std::int64_t top_k = 0;        // K
   std::int64_t num_experts = 0;  // E
   Tensor expert_ids;             // i32 [T, K], a token's experts by falling score
-  Tensor sorted_expert_ids;      // i32 [N], expert of each grouped row
   Tensor sorted_scattered_ids;   // i32 [N], scattered id of each grouped row
   Tensor grouped_rows;           // i32 [N], grouped row of each scattered id: the inverse of it
   Tensor expert_offsets;         // i32 [E+1], first grouped row of each expert; the last is N

@@ -39,12 +39,11 @@ void router_forward(const Launch& launch, const RouterForwardArgs& args);
 std::int64_t router_forward_workspace_bytes(const Launch& launch, const RouterForwardArgs& args);
 
 /// Stable counting sort of the pairs (token, slot) by expert. See autograd/routing_plan.h for what
-/// the four results mean.
+/// the three results mean.
 struct GroupByExpertArgs {
   const std::int32_t* expert_ids;  // [N], each in [0, E)
   std::int64_t num_rows;           // N, at most 2^31 - 1
   std::int64_t num_experts;        // E
-  std::int32_t* sorted_expert_ids;
   std::int32_t* sorted_scattered_ids;
   std::int32_t* grouped_rows;
   std::int32_t* expert_offsets;

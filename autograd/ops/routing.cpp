@@ -92,13 +92,11 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
                          expert_ids,
                          Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_rows}, DType::i32),
-                         Tensor::empty({num_rows}, DType::i32),
                          Tensor::empty({num_experts + 1}, DType::i32)};
   run_kernel(kernels::group_by_expert, kernels::group_by_expert_workspace_bytes,
              {.expert_ids = expert_ids.data_as<std::int32_t>(),
               .num_rows = num_rows,
               .num_experts = num_experts,
-              .sorted_expert_ids = plan.sorted_expert_ids.data_as<std::int32_t>(),
               .sorted_scattered_ids = plan.sorted_scattered_ids.data_as<std::int32_t>(),
               .grouped_rows = plan.grouped_rows.data_as<std::int32_t>(),
               .expert_offsets = plan.expert_offsets.data_as<std::int32_t>()});

@@ -237,7 +237,6 @@ void group_by_expert(const Launch&, const GroupByExpertArgs& args) {
     std::int32_t* next = block_counts(args, begin / kRows);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int32_t row = next[args.expert_ids[i]]++;
-      args.sorted_expert_ids[row] = args.expert_ids[i];
       args.sorted_scattered_ids[row] = static_cast<std::int32_t>(i);
       args.grouped_rows[i] = row;
     }

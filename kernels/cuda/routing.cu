@@ -268,7 +268,6 @@ __global__ void place_kernel(GroupByExpertArgs args) {
       const std::int32_t row = next[expert] + rank;
       __syncwarp(active);
       if (rank == 0) next[expert] += __popc(same);
-      args.sorted_expert_ids[row] = expert;
       args.sorted_scattered_ids[row] = static_cast<std::int32_t>(i);
       args.grouped_rows[i] = row;
     }

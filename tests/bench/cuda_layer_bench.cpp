@@ -210,7 +210,6 @@ class Layer {
                {.expert_ids = plan_.expert_ids.data_as<std::int32_t>(),
                 .num_rows = s_.num_rows(),
                 .num_experts = s_.num_experts,
-                .sorted_expert_ids = plan_.sorted_expert_ids.data_as<std::int32_t>(),
                 .sorted_scattered_ids = plan_.sorted_scattered_ids.data_as<std::int32_t>(),
                 .grouped_rows = plan_.grouped_rows.data_as<std::int32_t>(),
                 .expert_offsets = plan_.expert_offsets.data_as<std::int32_t>()});

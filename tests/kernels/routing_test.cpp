@@ -28,12 +28,11 @@ struct Case {
 };
 
 struct Outputs {
-  Tensor gates, expert_ids, sums, sorted_expert_ids, sorted_scattered_ids, grouped_rows, offsets,
-      balance_loss, z_loss;
+  Tensor gates, expert_ids, sums, sorted_scattered_ids, grouped_rows, offsets, balance_loss, z_loss;
 
   std::vector<Tensor> all() const {
-    return {gates,   expert_ids,   sums,  sorted_expert_ids, sorted_scattered_ids, grouped_rows,
-            offsets, balance_loss, z_loss};
+    return {gates,        expert_ids, sums,         sorted_scattered_ids,
+            grouped_rows, offsets,    balance_loss, z_loss};
   }
 };
 
@@ -51,7 +50,6 @@ Outputs run_forward(const Tensor& logits, const Tensor& bias, std::int64_t top_k
   o.gates = Tensor::empty({num_tokens, top_k}, logits.dtype());
   o.expert_ids = Tensor::empty({num_tokens, top_k}, DType::i32);
   o.sums = Tensor::empty({num_experts + 1}, DType::f64);
-  o.sorted_expert_ids = Tensor::empty({num_rows}, DType::i32);
   o.sorted_scattered_ids = Tensor::empty({num_rows}, DType::i32);
   o.grouped_rows = Tensor::empty({num_rows}, DType::i32);
   o.offsets = Tensor::empty({num_experts + 1}, DType::i32);
@@ -75,7 +73,6 @@ Outputs run_forward(const Tensor& logits, const Tensor& bias, std::int64_t top_k
       .expert_ids = ids,
       .num_rows = num_rows,
       .num_experts = num_experts,
-      .sorted_expert_ids = o.sorted_expert_ids.data_as<std::int32_t>(),
       .sorted_scattered_ids = o.sorted_scattered_ids.data_as<std::int32_t>(),
       .grouped_rows = o.grouped_rows.data_as<std::int32_t>(),
       .expert_offsets = offsets};
@@ -128,18 +125,19 @@ double largest(const Tensor& x) {
 void check_plan(const Outputs& o, const Case& c) {
   const std::vector<int> ids = ints_of(o.expert_ids), offsets = ints_of(o.offsets);
   const std::vector<int> sorted = ints_of(o.sorted_scattered_ids), rows = ints_of(o.grouped_rows);
-  const std::vector<int> experts = ints_of(o.sorted_expert_ids);
   const auto num_rows = static_cast<std::size_t>(c.num_tokens * c.top_k);
   bool holds = offsets.front() == 0 && offsets.back() == static_cast<int>(num_rows) &&
                std::is_sorted(offsets.begin(), offsets.end());
   std::vector<bool> seen(num_rows, false);
   for (std::size_t row = 0; row < num_rows && holds; ++row) {
-    const int id = sorted[row], expert = experts[row];
-    holds = id >= 0 && id < static_cast<int>(num_rows) && !seen[id] && expert == ids[id] &&
-            expert >= 0 && expert < c.num_experts && rows[id] == static_cast<int>(row) &&
+    const int id = sorted[row];
+    holds = id >= 0 && id < static_cast<int>(num_rows) && !seen[id];
+    if (!holds) break;
+    const int expert = ids[id];
+    holds = expert >= 0 && expert < c.num_experts && rows[id] == static_cast<int>(row) &&
             static_cast<int>(row) >= offsets[expert] && static_cast<int>(row) < offsets[expert + 1];
     // Stable: rows of one expert keep their order.
-    holds = holds && (row == 0 || experts[row - 1] < expert || sorted[row - 1] < id);
+    holds = holds && (row == 0 || ids[sorted[row - 1]] < expert || sorted[row - 1] < id);
     if (holds) seen[id] = true;
   }
   for (std::int64_t t = 0; t < c.num_tokens && holds; ++t)

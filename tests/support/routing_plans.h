@@ -14,22 +14,20 @@ namespace smoe::test {
 inline RoutingPlan plan_of(const std::vector<std::int32_t>& expert_ids, std::int64_t top_k,
                            std::int64_t num_experts) {
   const auto num_rows = static_cast<std::int64_t>(expert_ids.size());
-  std::vector<std::int32_t> sorted(num_rows), rows(num_rows), experts(num_rows);
+  std::vector<std::int32_t> sorted(num_rows), rows(num_rows);
   std::vector<std::int32_t> offsets(num_experts + 1, 0);
   std::iota(sorted.begin(), sorted.end(), 0);
   std::stable_sort(sorted.begin(), sorted.end(),
                    [&](int a, int b) { return expert_ids[a] < expert_ids[b]; });
   for (std::int64_t row = 0; row < num_rows; ++row) {
     rows[sorted[row]] = static_cast<std::int32_t>(row);
-    experts[row] = expert_ids[sorted[row]];
-    ++offsets[experts[row] + 1];
+    ++offsets[expert_ids[sorted[row]] + 1];
   }
   std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
   return {num_rows / top_k,
           top_k,
           num_experts,
           Tensor::from(expert_ids, {num_rows / top_k, top_k}),
-          Tensor::from(experts, {num_rows}),
           Tensor::from(sorted, {num_rows}),
           Tensor::from(rows, {num_rows}),
           Tensor::from(offsets, {num_experts + 1})};

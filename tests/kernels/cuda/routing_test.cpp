@@ -44,8 +44,7 @@ Tensor coarse_logits(int kind, const Case& c) {
 }
 
 struct Routed {
-  Tensor gates, expert_ids, sums, sorted_expert_ids, sorted_scattered_ids, grouped_rows, offsets,
-      balance_loss, z_loss;
+  Tensor gates, expert_ids, sums, sorted_scattered_ids, grouped_rows, offsets, balance_loss, z_loss;
 };
 
 /// With `expert_ids` i32 [T, K] defined, the choice is not made.
@@ -56,7 +55,6 @@ Routed route(const Case& c, const Tensor& logits, const Tensor& bias,
       Tensor::empty({c.num_tokens, c.top_k}, c.dtype),
       expert_ids.defined() ? expert_ids : Tensor::empty({c.num_tokens, c.top_k}, DType::i32),
       Tensor::empty({c.num_experts + 1}, DType::f64),
-      Tensor::empty({rows}, DType::i32),
       Tensor::empty({rows}, DType::i32),
       Tensor::empty({rows}, DType::i32),
       Tensor::empty({c.num_experts + 1}, DType::i32),
@@ -75,7 +73,6 @@ Routed route(const Case& c, const Tensor& logits, const Tensor& bias,
              {.expert_ids = r.expert_ids.data_as<std::int32_t>(),
               .num_rows = rows,
               .num_experts = c.num_experts,
-              .sorted_expert_ids = r.sorted_expert_ids.data_as<std::int32_t>(),
               .sorted_scattered_ids = r.sorted_scattered_ids.data_as<std::int32_t>(),
               .grouped_rows = r.grouped_rows.data_as<std::int32_t>(),
               .expert_offsets = r.offsets.data_as<std::int32_t>()});
@@ -99,7 +96,6 @@ std::vector<Result> run_all(const Case& c, int kind) {
       {"gates", r.gates, {.sum_length = c.num_experts}},
       {"expert_ids", r.expert_ids},
       {"sums", r.sums, {.sum_length = c.num_experts, .slack = 64 * u * tokens}},
-      {"sorted_expert_ids", r.sorted_expert_ids},
       {"sorted_scattered_ids", r.sorted_scattered_ids},
       {"grouped_rows", r.grouped_rows},
       {"offsets", r.offsets},
