@@ -160,7 +160,7 @@ TEST_CASE("route keeps logits, gates and plan, and no scratch memory") {
   const Variable logits = tape.watch(random_normal("logits", {t, e}, DType::f32));
   const std::int64_t before = memory_use().now_bytes;
   const Routing r = route(logits, k, RouterScore::softmax_topk_renorm, {});
-  const std::int64_t plan_bytes = (4 * n + e + 1) * 4;
+  const std::int64_t plan_bytes = (3 * n + e + 1) * 4;
   CHECK(memory_use().now_bytes - before == n * 4 + 2 * 4 + plan_bytes);
 }
 
