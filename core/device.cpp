@@ -62,10 +62,10 @@ StreamGuard::~StreamGuard() {
 
 Device select_device(const std::string& name) {
   SMOE_CHECK(name == "auto" || name == "cpu" || name == "cuda",
-             "run.device: must be auto, cpu or cuda; got ", name);
+             "device: must be auto, cpu or cuda; got ", name);
   if (name == "cpu") return {};
   const std::string reason = gpu::unavailable_reason(0);
-  SMOE_CHECK(name == "auto" || reason.empty(), "run.device: cuda was asked for, but ", reason);
+  SMOE_CHECK(name == "auto" || reason.empty(), "device: cuda was requested, but ", reason);
   return {reason.empty() ? DeviceType::cuda : DeviceType::cpu, 0};
 }
 

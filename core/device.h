@@ -1,5 +1,5 @@
-// Devices, streams and events. Kernels are launched on the thread's current stream; StreamGuard
-// sets it for a scope.
+// Devices, streams and events. Kernels are launched on the calling thread's current stream, which
+// StreamGuard sets for a scope.
 #pragma once
 #include <memory>
 #include <string>
@@ -11,19 +11,19 @@ namespace smoe {
 
 class Event;
 
-/// A queue of work on one device. On the CPU there is one, and it is always idle between calls.
-/// Copies are the same queue.
+/// A queue of work on one device. The CPU has one, which is idle between calls. Copies refer to the
+/// same queue.
 class Stream {
  public:
-  /// The CPU's.
+  /// The CPU's stream.
   Stream() = default;
-  /// A new queue on `device`, which select_device() chose. Throws: SystemError.
+  /// A new stream on `device`, as returned by select_device(). Throws: SystemError.
   explicit Stream(Device device);
   Device device() const { return device_; }
   Launch launch() const { return {device_, handle_.get()}; }
   /// Waits until all work queued on this stream has finished.
   void synchronize() const;
-  /// Makes what is queued on this stream from here on wait for `event`; the caller does not.
+  /// Makes work queued on this stream afterwards wait for `event`; does not block the caller.
   void wait(const Event& event) const;
 
  private:
@@ -31,14 +31,14 @@ class Stream {
   std::shared_ptr<void> handle_;
 };
 
-/// A point in a stream's work, for another stream to wait for or to measure times between.
+/// A point in a stream's work that other streams can wait for and that times are measured between.
 class Event {
  public:
-  /// The point behind all that is queued on `stream` now.
+  /// The point after all work that is queued on `stream` now.
   explicit Event(const Stream& stream);
   /// Waits until the stream has reached this point.
   void synchronize() const;
-  /// Milliseconds on the device from `earlier` to here, waiting for both; 0 on the CPU.
+  /// Device time in milliseconds from `earlier` to this event; waits for both. 0 on the CPU.
   double ms_since(const Event& earlier) const;
 
  private:
@@ -46,13 +46,13 @@ class Event {
   std::shared_ptr<void> handle_;
 };
 
-/// The calling thread's current stream; the CPU's unless a StreamGuard says otherwise.
+/// The calling thread's current stream; the CPU's unless a StreamGuard set another.
 const Stream& current_stream();
 
 /// Launch arguments for the current stream.
 Launch launch();
 
-/// Makes `stream` and its device current for this thread until the guard goes out of scope.
+/// Makes `stream` and its device current for this thread during the guard's lifetime.
 class StreamGuard {
  public:
   explicit StreamGuard(const Stream& stream);
@@ -64,9 +64,9 @@ class StreamGuard {
   const Stream* previous_;
 };
 
-/// The device for a config's `run.device`: "cpu", "cuda" or "auto" (CUDA if this build and machine
-/// have it, the CPU otherwise).
-/// Throws: UsageError for another name, or for "cuda" where no GPU can be used; says why.
+/// The device named "cpu", "cuda" or "auto" (CUDA if this build and machine support it, otherwise
+/// the CPU).
+/// Throws: UsageError for another name, and for "cuda" when no GPU can be used, with the reason.
 Device select_device(const std::string& name);
 
 /// "cpu", "cuda:0" or "dry run".

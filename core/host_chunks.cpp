@@ -5,19 +5,19 @@
 namespace smoe {
 namespace {
 
-constexpr std::int64_t kPieceBytes = std::int64_t{32} << 20;
+constexpr std::int64_t kChunkBytes = std::int64_t{32} << 20;
 
-// Calls f(piece of the tensor, memory on the host for it, offset in bytes).
+// Calls f(chunk of the tensor, host memory of its size, offset in bytes).
 template <class F>
-void for_pieces(const Tensor& tensor, F&& f) {
+void for_chunks(const Tensor& tensor, F&& f) {
   const Stream host;
   const StreamGuard guard(host);
   const Tensor flat = tensor.reshape({tensor.numel()});
   const std::int64_t width = size_of(tensor.dtype());
-  const std::int64_t most = std::min(tensor.numel(), kPieceBytes / width);
-  const Tensor memory = Tensor::empty({most}, tensor.dtype(), Category::workspace);
-  for (std::int64_t begin = 0; begin < tensor.numel(); begin += most) {
-    const std::int64_t end = std::min(begin + most, tensor.numel());
+  const std::int64_t max_numel = std::min(tensor.numel(), kChunkBytes / width);
+  const Tensor memory = Tensor::empty({max_numel}, tensor.dtype(), Category::workspace);
+  for (std::int64_t begin = 0; begin < tensor.numel(); begin += max_numel) {
+    const std::int64_t end = std::min(begin + max_numel, tensor.numel());
     f(flat.rows(begin, end), memory.rows(0, end - begin), begin * width);
   }
 }
@@ -31,8 +31,8 @@ void for_each_host_chunk(
     if (tensor.bytes() > 0) use(0, tensor.data(), tensor.bytes());
     return;
   }
-  for_pieces(tensor, [&](const Tensor& piece, const Tensor& memory, std::int64_t offset) {
-    memory.copy_from(piece);
+  for_chunks(tensor, [&](const Tensor& chunk, const Tensor& memory, std::int64_t offset) {
+    memory.copy_from(chunk);
     use(offset, memory.data(), memory.bytes());
   });
 }
@@ -45,9 +45,9 @@ void fill_by_host_chunks(
     return;
   }
   if (tensor.device().type == DeviceType::dry) return;
-  for_pieces(tensor, [&](const Tensor& piece, const Tensor& memory, std::int64_t offset) {
+  for_chunks(tensor, [&](const Tensor& chunk, const Tensor& memory, std::int64_t offset) {
     fill(offset, memory.data(), memory.bytes());
-    piece.copy_from(memory);
+    chunk.copy_from(memory);
   });
 }
 

@@ -17,11 +17,12 @@
 namespace smoe {
 namespace {
 
-// What tensors hold of one device's memory.
+// Memory that tensors hold on one device.
 struct Uses {
   std::array<MemoryUse, kNumCategories> by_category;
   MemoryUse total;
-  std::array<std::int64_t, kNumCategories> at_peak{};  // of the total, by category
+  std::array<std::int64_t, kNumCategories>
+      at_peak{};  // by category, when the total was at its peak
 
   void count(Category category, std::int64_t bytes) {
     MemoryUse& own = by_category[static_cast<int>(category)];
@@ -30,14 +31,14 @@ struct Uses {
     own.peak_bytes = std::max(own.peak_bytes, own.now_bytes);
     if (total.now_bytes <= total.peak_bytes) return;
     total.peak_bytes = total.now_bytes;
-    note_peak();
+    record_peak();
   }
 
-  void note_peak() {
+  void record_peak() {
     for (int c = 0; c < kNumCategories; ++c) at_peak[c] = by_category[c].now_bytes;
   }
 
-  // "activations 12 bytes, parameters 7 bytes": those in use, the largest first.
+  // "activations 12 bytes, parameters 7 bytes": nonzero categories in descending order.
   std::string to_string() const {
     std::array<int, kNumCategories> order;
     for (int i = 0; i < kNumCategories; ++i) order[i] = i;
@@ -53,16 +54,16 @@ struct Uses {
   }
 };
 
-// Blocks of the host. The GPU's are kept by CUDA's own pool.
-class HostBlocks {
+// Cache of free host blocks. For GPUs, the CUDA memory pool does this.
+class HostBlockCache {
  public:
-  // Null when the system has no memory.
+  // Null when out of memory.
   void* take(std::int64_t bytes) {
-    auto& blocks = kept_[rounded(bytes)];
+    auto& blocks = free_blocks_[rounded(bytes)];
     if (!blocks.empty()) {
       void* data = blocks.back();
       blocks.pop_back();
-      kept_bytes_ -= rounded(bytes);
+      cached_bytes_ -= rounded(bytes);
       return data;
     }
     void* data = std::aligned_alloc(kAlignment, rounded(bytes));
@@ -71,39 +72,40 @@ class HostBlocks {
     return std::aligned_alloc(kAlignment, rounded(bytes));
   }
 
-  // Sizes that never come back (a growing sequence in generation) must not pile up.
+  // Blocks of sizes that never recur (a growing sequence in generation) must not accumulate.
   void keep(void* block, std::int64_t bytes, std::int64_t peak_bytes) {
-    constexpr std::int64_t kAlwaysKept = std::int64_t{256} << 20;
-    kept_[rounded(bytes)].push_back(block);
-    kept_bytes_ += rounded(bytes);
-    if (kept_bytes_ > kAlwaysKept && kept_bytes_ > peak_bytes) release();
+    constexpr std::int64_t kMinCacheLimit = std::int64_t{256} << 20;
+    free_blocks_[rounded(bytes)].push_back(block);
+    cached_bytes_ += rounded(bytes);
+    if (cached_bytes_ > kMinCacheLimit && cached_bytes_ > peak_bytes) release();
   }
 
   void release() {
-    for (auto& [bytes, blocks] : kept_)
+    for (auto& [bytes, blocks] : free_blocks_)
       for (void* block : blocks) std::free(block);
-    kept_.clear();
-    kept_bytes_ = 0;
+    free_blocks_.clear();
+    cached_bytes_ = 0;
   }
 
  private:
-  // A cache line, and the widest vector of any x86-64 CPU.
+  // A cache line, and the widest vector register of x86-64 CPUs.
   static constexpr std::int64_t kAlignment = 64;
 
   static std::int64_t rounded(std::int64_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
 
-  std::unordered_map<std::int64_t, std::vector<void*>> kept_;  // rounded bytes -> free blocks
-  std::int64_t kept_bytes_ = 0;
+  std::unordered_map<std::int64_t, std::vector<void*>>
+      free_blocks_;  // rounded bytes -> free blocks
+  std::int64_t cached_bytes_ = 0;
 };
 
-// Leaked on purpose: tensors with static lifetime may free after a static of ours would have been
-// destroyed.
+// Intentionally leaked: tensors with static lifetime may be freed after static destructors have
+// run.
 struct Memory {
   std::mutex mutex;
   std::map<std::pair<DeviceType, int>, Uses> uses;
-  HostBlocks host;
+  HostBlockCache host;
   bool poison = false;
 
   static Memory& get() {
@@ -114,7 +116,7 @@ struct Memory {
   Uses& uses_of(Device device) { return uses[{device.type, device.index}]; }
 };
 
-// Addresses for a dry run: nothing may be read or written there. Null when there are none left.
+// Address space for a dry run, which can be neither read nor written. Null when exhausted.
 void* reserve_addresses(std::int64_t bytes) {
   void* const data =
       ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -142,13 +144,14 @@ void poison(void* data, std::int64_t bytes, const Stream& stream) {
 
 [[noreturn]] void throw_out_of_memory(std::int64_t bytes, Category category, Device device,
                                       const Uses& uses) {
-  std::string room;
+  std::string available;
   if (device.type == DeviceType::cuda) {
-    const gpu::MemoryInfo left = gpu::memory_info(device.index);
-    room = concat(", where ", left.free_bytes, " of ", left.total_bytes, " bytes are free");
+    const gpu::MemoryInfo info = gpu::memory_info(device.index);
+    available = concat(", where ", info.free_bytes, " of ", info.total_bytes, " bytes are free");
   }
-  throw SystemError(concat("memory: out of memory: ", bytes, " bytes of ", name_of(category),
-                           " on ", to_string(device), room, "; tensors hold ", uses.to_string()));
+  throw SystemError(concat("memory: out of memory: cannot allocate ", bytes, " bytes of ",
+                           name_of(category), " on ", to_string(device), available,
+                           "; tensors hold ", uses.to_string()));
 }
 
 }  // namespace
@@ -183,7 +186,7 @@ void reset_peak_memory() {
   Uses& uses = memory.uses_of(current_stream().device());
   for (MemoryUse& use : uses.by_category) use.peak_bytes = use.now_bytes;
   uses.total.peak_bytes = uses.total.now_bytes;
-  uses.note_peak();
+  uses.record_peak();
 }
 
 void release_cached_memory() {
@@ -193,7 +196,7 @@ void release_cached_memory() {
   if (stream.device().type == DeviceType::cpu) memory.host.release();
   if (stream.device().type == DeviceType::cuda) {
     stream.synchronize();
-    gpu::release_kept(stream.device().index);
+    gpu::trim_pool(stream.device().index);
   }
 }
 

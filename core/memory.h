@@ -1,6 +1,6 @@
-// Memory of tensors: the one place that allocates, and the accounting of it by device and category.
-// Freed blocks are kept for later requests, since a training step asks for the same sizes over and
-// over; the accounting counts what tensors hold, to the byte, and not what is kept.
+// Tensor memory: the only place that allocates it, with accounting by device and category. Freed
+// blocks are cached, since every training step allocates the same sizes; the accounting counts the
+// bytes that tensors hold and excludes the cache.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -21,28 +21,28 @@ struct MemoryUse {
   std::int64_t peak_bytes = 0;
 };
 
-/// Bytes that tensors of one category hold now, and at most since the last reset, on the current
-/// stream's device, as all of these functions.
+/// Bytes that tensors of one category hold now, and their peak since the last reset, on the current
+/// stream's device, as for all functions below.
 MemoryUse memory_use(Category category);
-/// The same over all categories; its peak is the peak of the sum, not the sum of the peaks.
+/// Total over all categories; its peak is the peak of the total, not the total of the peaks.
 MemoryUse memory_use();
-/// What the sum's peak consisted of: bytes of each category at that moment, by Category.
+/// Bytes of each category when the total was at its peak; indexed by Category.
 std::array<std::int64_t, kNumCategories> memory_at_peak();
-/// Makes the present use the peak, for every category and the sum.
+/// Resets each peak, and that of the total, to the current use.
 void reset_peak_memory();
-/// Gives blocks kept for reuse back to the system.
+/// Returns cached blocks to the system.
 void release_cached_memory();
 
-/// While on, new blocks are filled with 0xFF bytes, a NaN in every floating type, so that a kernel
-/// that leaves an element unwritten or reads one too early is seen. For tests.
+/// While on, new blocks are filled with 0xFF bytes, NaN in every floating-point type, which exposes
+/// kernels that read an element before it is written or leave one unwritten. For tests.
 void set_poison_new_memory(bool on);
 
-/// A block of memory, shared by the tensors that view it. Not copyable. On a GPU it belongs to a
-/// stream: work queued there may use it at once and until it is destroyed; work on another stream
-/// must be ordered after the one and before the other by events.
+/// A block of memory, shared by the tensors that view it. Not copyable. On a GPU it is
+/// stream-ordered: work on its stream may use it from construction to destruction; work on another
+/// stream must be ordered after the first and before the second by events.
 class Storage {
  public:
-  /// Throws: SystemError when there is no memory left; names bytes, category, free bytes and uses.
+  /// Throws: SystemError when out of memory; names bytes, category, free bytes and uses.
   Storage(std::int64_t bytes, Category category, const Stream& stream);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -52,7 +52,7 @@ class Storage {
   std::int64_t bytes() const { return bytes_; }
   Category category() const { return category_; }
   Device device() const { return stream_.device(); }
-  /// The stream it was allocated on and is freed on.
+  /// The stream on which it is allocated and freed.
   const Stream& stream() const { return stream_; }
 
  private:

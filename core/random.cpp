@@ -34,8 +34,8 @@ double RandomStream::uniform() {
 }
 
 std::uint64_t RandomStream::below(std::uint64_t n) {
-  SMOE_CHECK(n > 0, "random: below(n) wants n > 0");
-  // Draws past the last whole multiple of n would favour small results.
+  SMOE_CHECK(n > 0, "random: below(n): n must be positive");
+  // Draws beyond the last whole multiple of n would favor small results.
   const std::uint64_t limit = ~std::uint64_t{0} - ~std::uint64_t{0} % n;
   std::uint64_t draw = next_u64();
   while (draw >= limit) draw = next_u64();
@@ -55,8 +55,8 @@ double RandomStream::normal() {
 }
 
 void RandomStream::skip_to_normal(std::uint64_t count) {
-  SMOE_CHECK(count % 2 == 0, "random: skip_to_normal(count) wants an even count; got ", count);
-  block_ = count / 2;  // two uniforms of two words each make a pair
+  SMOE_CHECK(count % 2 == 0, "random: skip_to_normal(count): count must be even; got ", count);
+  block_ = count / 2;  // a pair takes two uniforms of two words each
   used_ = 4;
   has_spare_ = false;
 }

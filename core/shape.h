@@ -1,4 +1,4 @@
-// Shape: up to four sizes, row-major.
+// Shape: the sizes of up to four dimensions, row-major.
 #pragma once
 #include <array>
 #include <cstdint>

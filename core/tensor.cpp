@@ -31,7 +31,7 @@ void* Tensor::data() const {
 }
 
 double Tensor::item() const {
-  SMOE_CHECK(numel() == 1, "tensor: item() wants one element; got shape ", shape_);
+  SMOE_CHECK(numel() == 1, "tensor: item() needs one element; got shape ", shape_);
   return dispatch_floating(dtype_, [&](auto type) {
     decltype(type) value;
     copy_to_host(&value);
@@ -84,11 +84,12 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 void Tensor::check_dtype(DType wanted) const {
-  SMOE_CHECK(wanted == dtype_, "tensor: wanted ", name_of(wanted), "; got ", name_of(dtype_));
+  SMOE_CHECK(wanted == dtype_, "tensor: dtype must be ", name_of(wanted), "; got ",
+             name_of(dtype_));
 }
 
-// The stream that work on this tensor is queued on: the current one, or where that is of another
-// device the tensor's own.
+// The stream for work on this tensor: the current one, or the tensor's own when the current stream
+// is on another device.
 const Stream& Tensor::stream() const {
   return current_stream().device() == device() ? current_stream() : storage_->stream();
 }

@@ -1,5 +1,6 @@
-// Tensor: a typed, shaped, row-major view of shared storage. It knows no gradient; see
-// autograd/variable.h. Copies of a Tensor share storage.
+// Tensor: a typed, shaped, row-major view of shared storage, without gradients; for those see
+// autograd/variable.h. A Tensor is a handle, like shared_ptr: copies share storage, and constness
+// is that of the handle, so const methods may write elements.
 #pragma once
 #include <cstring>
 #include <memory>
@@ -22,8 +23,9 @@ class Tensor {
   static Tensor zeros(const Shape& shape, DType dtype, Category category = Category::activations);
   /// New memory with the shape and dtype of `other`.
   static Tensor empty_like(const Tensor& other, Category category = Category::activations);
-  /// A tensor with the values of a host vector, on the current stream's device, where they arrive
-  /// in the stream's order. Throws: UsageError unless the sizes agree.
+  /// A tensor with the values of a host vector, copied to the current stream's device in stream
+  /// order.
+  /// Throws: UsageError unless the sizes agree.
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape,
                      Category category = Category::activations);
@@ -38,35 +40,34 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device() : Device{}; }
   Category category() const { return storage_ ? storage_->category() : Category::activations; }
 
-  /// First element, on the tensor's device. Constness is the handle's, not the data's, as with a
-  /// shared_ptr.
+  /// First element, on the tensor's device.
   void* data() const;
   /// First element as T. Throws: UsageError if T is not this tensor's dtype.
   template <class T>
   T* data_as() const;
-  /// The one element of a tensor with numel() == 1, waiting for the device. Floating dtypes only.
+  /// The element of a tensor with numel() == 1; waits for the device. Floating-point dtypes only.
   double item() const;
 
   /// Same elements in another shape; shares storage. Throws: UsageError if the counts differ.
   Tensor reshape(const Shape& shape) const;
   /// Rows [begin, end) of dimension 0; shares storage. Throws: UsageError out of range.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
-  /// `shape.numel()` elements from element `offset` on; shares storage.
+  /// `shape.numel()` elements starting at element `offset`; shares storage.
   Tensor view(std::int64_t offset, const Shape& shape) const;
-  /// Makes every element zero.
+  /// Sets every element to zero.
   void fill_zero() const;
-  /// A copy in memory of its own, on the current stream's device.
+  /// A copy in new memory, on the current stream's device.
   Tensor clone(Category category) const;
-  /// Writes the elements of `source`, a tensor of this shape and dtype, here; either may be on any
-  /// device. Waits only where the target is the host. Throws: UsageError for another shape or
-  /// dtype.
+  /// Copies the elements of `source`, which has the same shape and dtype, to this tensor, across
+  /// devices if needed. Waits only when this tensor is on the host. Throws: UsageError for another
+  /// shape or dtype.
   void copy_from(const Tensor& source) const;
-  /// The elements on the host, waiting for the device. Throws: UsageError if T is not the dtype.
+  /// The elements on the host; waits for the device. Throws: UsageError if T is not the dtype.
   template <class T>
   std::vector<T> to_vector() const;
 
   bool shares_storage(const Tensor& other) const { return storage_ && storage_ == other.storage_; }
-  /// True when no other Tensor refers to this storage, so that it may be overwritten unseen.
+  /// True when no other Tensor refers to this storage, so that overwriting it affects no other.
   bool is_sole_reference() const { return storage_.use_count() == 1; }
 
  private:
@@ -86,7 +87,7 @@ class Tensor {
 template <class T>
 Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Category category) {
   SMOE_CHECK(static_cast<std::int64_t>(values.size()) == shape.numel(), "tensor: shape ", shape,
-             " wants ", shape.numel(), " values; got ", values.size());
+             " must have ", shape.numel(), " values; got ", values.size());
   Tensor tensor = empty(shape, dtype_of<T>, category);
   tensor.copy_from_host(values.data());
   return tensor;

@@ -1,5 +1,5 @@
-// bf16: the upper 16 bits of an IEEE float, rounded to nearest even. A storage type: every sum over
-// bf16 values is kept in float.
+// bf16: the upper 16 bits of an IEEE float, rounded to nearest even. A storage type:
+// accumulators over bf16 values are float.
 #pragma once
 #include <cstdint>
 #include <cstring>

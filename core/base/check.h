@@ -1,6 +1,6 @@
-// Errors and checks. Who is at fault decides the type: the caller (UsageError), the operating
-// system or a library (SystemError), this program (InternalError). Messages read `op: rule that was
-// broken; got <values>`; checks stay on in release builds.
+// Errors and checks. The cause determines the type: the caller (UsageError), the operating system
+// or a library (SystemError), a bug of this program (InternalError). Messages read `op: broken
+// rule; got <values>`; checks stay on in release builds.
 #pragma once
 #include <sstream>
 #include <stdexcept>
@@ -12,22 +12,22 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The caller's fault: a wrong argument, shape, config value or input file.
+/// Caused by the caller: an invalid argument, shape, config value or input file.
 struct UsageError : Error {
   using Error::Error;
 };
 
-/// The system's fault: CUDA, NCCL, files, memory.
+/// Caused by the system: CUDA, NCCL, files, memory.
 struct SystemError : Error {
   using Error::Error;
 };
 
-/// Our own fault.
+/// Caused by a bug of this program.
 struct InternalError : Error {
   using Error::Error;
 };
 
-/// All parts printed one after the other.
+/// All parts printed and concatenated.
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
@@ -43,7 +43,7 @@ std::string concat(const Parts&... parts) {
     if (!(condition)) throw ::smoe::UsageError(::smoe::concat(__VA_ARGS__)); \
   } while (false)
 
-/// As SMOE_CHECK for a rule that only a bug of ours can break; names the source line.
+/// Like SMOE_CHECK, for a rule that only a bug can break; names the source line.
 #define SMOE_INTERNAL_CHECK(condition, ...)                                                    \
   do {                                                                                         \
     if (!(condition))                                                                          \

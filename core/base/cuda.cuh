@@ -1,4 +1,4 @@
-// CUDA's error codes as exceptions. Only for files that are compiled where CUDA is.
+// CUDA error codes as exceptions. Only for files that are compiled with CUDA.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -6,8 +6,8 @@
 
 namespace smoe {
 
-/// Whether an error ended the device's context: every later call of this process fails too, and
-/// what caused it was a kernel launched earlier.
+/// Whether an error is sticky: caused by an earlier kernel, it makes every later call of this
+/// process fail too.
 inline bool is_sticky(cudaError_t code) {
   switch (code) {
     case cudaErrorIllegalAddress:
@@ -26,12 +26,12 @@ inline bool is_sticky(cudaError_t code) {
   }
 }
 
-/// Throws: SystemError that names the call, its place, the device and the code.
+/// Throws: SystemError that names the call, its source line, the device and the code.
 [[noreturn]] inline void throw_cuda_error(const char* call, cudaError_t code, const char* file,
                                           int line) {
   int device = -1;
   cudaGetDevice(&device);
-  cudaGetLastError();  // takes an error that is not sticky away from later checks
+  cudaGetLastError();  // clears a non-sticky error so that later checks do not see it
   throw SystemError(concat("cuda: ", call, " failed at ", file, ":", line, " on device ", device,
                            ": ", cudaGetErrorName(code), ": ", cudaGetErrorString(code),
                            is_sticky(code)
@@ -42,7 +42,7 @@ inline bool is_sticky(cudaError_t code) {
 
 }  // namespace smoe
 
-/// Throws SystemError unless a call of the CUDA runtime returned cudaSuccess.
+/// Throws SystemError unless a CUDA runtime call returned cudaSuccess.
 #define CUDA_CHECK(call)                                                \
   do {                                                                  \
     if (const cudaError_t smoe_code = (call); smoe_code != cudaSuccess) \

@@ -29,7 +29,7 @@ constexpr std::int64_t size_of(DType dtype) {
   return 0;
 }
 
-/// Short name as used in messages and on disk: "f32", "bf16", ...
+/// Short name used in messages and on disk: "f32", "bf16", ...
 constexpr const char* name_of(DType dtype) {
   switch (dtype) {
     case DType::f32:
@@ -54,7 +54,7 @@ constexpr bool is_floating(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::bf16;
 }
 
-/// The type in which sums over elements of `dtype` are kept: f64 for f64, f32 for f32 and bf16.
+/// The accumulator type for elements of `dtype`: f64 for f64, f32 for f32 and bf16.
 constexpr DType accumulation_dtype(DType dtype) {
   return dtype == DType::f64 ? DType::f64 : DType::f32;
 }
@@ -83,7 +83,7 @@ struct dtype_of_type<std::uint8_t> : std::integral_constant<DType, DType::u8> {}
 template <class T>
 inline constexpr DType dtype_of = dtype_of_type<T>::value;
 
-/// Calls f(T{}) with T the C++ type of a floating `dtype` and returns what f returns.
+/// Calls f(T{}) with T the C++ type of a floating-point `dtype` and returns what f returns.
 /// Throws: UsageError for an integer dtype.
 template <class F>
 decltype(auto) dispatch_floating(DType dtype, F&& f) {

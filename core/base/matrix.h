@@ -1,4 +1,4 @@
-// Matrix: a row-major matrix somewhere in memory, as kernels see it.
+// Matrix: a view of a row-major matrix, for kernels.
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011). Any block of a stream is computed on its own, so threads and devices draw the
-// same words in any order.
+// 1, 2, 3", SC 2011). Each block of a stream is computed independently, so threads and devices draw
+// the same words in any order.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -23,7 +23,7 @@ constexpr PhiloxWords philox4x32(PhiloxWords counter, std::array<std::uint32_t, 
   return counter;
 }
 
-/// The stream of a seed that is named by two words, e.g. (hash of a name, 0) or (step, sequence).
+/// The stream of a seed that two words identify, e.g. (hash of a name, 0) or (step, sequence).
 class PhiloxStream {
  public:
   constexpr PhiloxStream(std::uint64_t seed, std::uint64_t a, std::uint64_t b)

@@ -19,77 +19,77 @@ cudaEvent_t event_of(void* event) {
   return static_cast<cudaEvent_t>(event);
 }
 
-// Pinned memory that transfers pass through, a slot at a time, in turn: while one slot is on its
-// way the next is filled or emptied.
-class Staging {
+// A ring of pinned buffers that transfers pass through: while one is being copied by the device,
+// the host fills or drains the next.
+class PinnedRing {
  public:
   void from_host(std::byte* target, const std::byte* source, std::int64_t bytes, void* stream) {
     const std::lock_guard lock(mutex_);
-    for (std::int64_t done = 0; done < bytes; done += kSlotBytes) {
-      const std::int64_t size = std::min(kSlotBytes, bytes - done);
-      Slot& slot = next_slot();
-      std::memcpy(slot.memory, source + done, size);
-      send(slot, target + done, slot.memory, size, stream);
+    for (std::int64_t done = 0; done < bytes; done += kBufferBytes) {
+      const std::int64_t size = std::min(kBufferBytes, bytes - done);
+      Buffer& buffer = next_buffer();
+      std::memcpy(buffer.memory, source + done, size);
+      send(buffer, target + done, buffer.memory, size, stream);
     }
   }
 
   void to_host(std::byte* target, const std::byte* source, std::int64_t bytes, void* stream) {
     const std::lock_guard lock(mutex_);
-    struct OnItsWay {
-      Slot* slot;
+    struct InFlight {
+      Buffer* buffer;
       std::int64_t begin, size;
     };
-    std::deque<OnItsWay> queue;
+    std::deque<InFlight> queue;
     for (std::int64_t sent = 0, done = 0; done < bytes;) {
-      for (; sent < bytes && queue.size() < kSlots; sent += kSlotBytes) {
-        const std::int64_t size = std::min(kSlotBytes, bytes - sent);
-        Slot& slot = next_slot();
-        send(slot, slot.memory, source + sent, size, stream);
-        queue.push_back({&slot, sent, size});
+      for (; sent < bytes && queue.size() < kNumBuffers; sent += kBufferBytes) {
+        const std::int64_t size = std::min(kBufferBytes, bytes - sent);
+        Buffer& buffer = next_buffer();
+        send(buffer, buffer.memory, source + sent, size, stream);
+        queue.push_back({&buffer, sent, size});
       }
-      const OnItsWay first = queue.front();
+      const InFlight first = queue.front();
       queue.pop_front();
-      CUDA_CHECK(cudaEventSynchronize(first.slot->is_free));
-      std::memcpy(target + first.begin, first.slot->memory, first.size);
+      CUDA_CHECK(cudaEventSynchronize(first.buffer->is_free));
+      std::memcpy(target + first.begin, first.buffer->memory, first.size);
       done += first.size;
     }
   }
 
  private:
-  static constexpr std::int64_t kSlotBytes = std::int64_t{4} << 20;
-  static constexpr std::size_t kSlots = 4;
+  static constexpr std::int64_t kBufferBytes = std::int64_t{4} << 20;
+  static constexpr std::size_t kNumBuffers = 4;
 
-  struct Slot {
+  struct Buffer {
     std::byte* memory = nullptr;
     cudaEvent_t is_free = nullptr;
   };
 
-  Slot& next_slot() {
-    Slot& slot = slots_[next_++ % kSlots];
-    if (!slot.memory) {
-      CUDA_CHECK(cudaEventCreateWithFlags(&slot.is_free, cudaEventDisableTiming));
-      CUDA_CHECK(
-          cudaHostAlloc(reinterpret_cast<void**>(&slot.memory), kSlotBytes, cudaHostAllocDefault));
+  Buffer& next_buffer() {
+    Buffer& buffer = buffers_[next_++ % kNumBuffers];
+    if (!buffer.memory) {
+      CUDA_CHECK(cudaEventCreateWithFlags(&buffer.is_free, cudaEventDisableTiming));
+      CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&buffer.memory), kBufferBytes,
+                               cudaHostAllocDefault));
     }
-    CUDA_CHECK(cudaEventSynchronize(slot.is_free));
-    return slot;
+    CUDA_CHECK(cudaEventSynchronize(buffer.is_free));
+    return buffer;
   }
 
-  void send(Slot& slot, void* target, const void* source, std::int64_t bytes, void* stream) {
+  void send(Buffer& buffer, void* target, const void* source, std::int64_t bytes, void* stream) {
     CUDA_CHECK(cudaMemcpyAsync(target, source, bytes, cudaMemcpyDefault, stream_of(stream)));
-    CUDA_CHECK(cudaEventRecord(slot.is_free, stream_of(stream)));
+    CUDA_CHECK(cudaEventRecord(buffer.is_free, stream_of(stream)));
   }
 
   std::mutex mutex_;
-  std::array<Slot, kSlots> slots_;
+  std::array<Buffer, kNumBuffers> buffers_;
   std::size_t next_ = 0;
 };
 
-// What a process keeps for each device. Leaked on purpose: tensors with static lifetime may free
-// after a static of ours would have been destroyed.
+// Per-device state. Intentionally leaked: tensors with static lifetime may be freed after static
+// destructors have run.
 struct DeviceState {
   cudaMemPool_t pool = nullptr;
-  Staging staging;
+  PinnedRing pinned;
 };
 
 DeviceState& state_of(int device) {
@@ -99,7 +99,7 @@ DeviceState& state_of(int device) {
   DeviceState& state = states[device];
   if (!state.pool) {
     CUDA_CHECK(cudaDeviceGetDefaultMemPool(&state.pool, device));
-    // What is freed stays in the pool, for the next step asks for the same sizes again.
+    // Freed memory stays in the pool: the next step allocates the same sizes.
     std::uint64_t keep_all = ~std::uint64_t{0};
     CUDA_CHECK(cudaMemPoolSetAttribute(state.pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
   }
@@ -180,10 +180,10 @@ void* allocate(std::int64_t bytes, int device, void* stream) {
   void* data = nullptr;
   cudaError_t code = cudaMallocFromPoolAsync(&data, bytes, state.pool, stream_of(stream));
   if (code == cudaErrorMemoryAllocation) {
-    // What the pool keeps in pieces too small for this may do when it has gone back.
+    // The pool's unused memory may be too fragmented; returned to the system it may suffice.
     cudaGetLastError();
     CUDA_CHECK(cudaStreamSynchronize(stream_of(stream)));
-    release_kept(device);
+    trim_pool(device);
     code = cudaMallocFromPoolAsync(&data, bytes, state.pool, stream_of(stream));
   }
   if (code == cudaErrorMemoryAllocation) {
@@ -198,7 +198,7 @@ void release(void* data, void* stream) noexcept {
   if (cudaFreeAsync(data, stream_of(stream)) != cudaSuccess) cudaGetLastError();
 }
 
-void release_kept(int device) {
+void trim_pool(int device) {
   CUDA_CHECK(cudaMemPoolTrimTo(state_of(device).pool, 0));
 }
 
@@ -206,7 +206,7 @@ MemoryInfo memory_info(int device) {
   set_device(device);
   std::size_t free_bytes = 0, total_bytes = 0;
   CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
-  // What the pool keeps unused is free too.
+  // The pool's unused memory counts as free.
   std::uint64_t kept = 0, used = 0;
   const DeviceState& state = state_of(device);
   CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrReservedMemCurrent, &kept));
@@ -225,13 +225,13 @@ void copy_on_device(void* target, const void* source, std::int64_t bytes, void* 
 
 void copy_from_host(void* target, const void* source, std::int64_t bytes, int device,
                     void* stream) {
-  state_of(device).staging.from_host(static_cast<std::byte*>(target),
-                                     static_cast<const std::byte*>(source), bytes, stream);
+  state_of(device).pinned.from_host(static_cast<std::byte*>(target),
+                                    static_cast<const std::byte*>(source), bytes, stream);
 }
 
 void copy_to_host(void* target, const void* source, std::int64_t bytes, int device, void* stream) {
-  state_of(device).staging.to_host(static_cast<std::byte*>(target),
-                                   static_cast<const std::byte*>(source), bytes, stream);
+  state_of(device).pinned.to_host(static_cast<std::byte*>(target),
+                                  static_cast<const std::byte*>(source), bytes, stream);
 }
 
 }  // namespace smoe::gpu

@@ -8,8 +8,8 @@
 
 namespace smoe {
 
-/// For ranks on CPUs, over TCP by way of Gloo. All ranks must call it; `store` is where they find
-/// each other. The timeout bounds finding each other as well, and holds until set_timeout.
+/// Connects ranks on CPUs over TCP with Gloo. All ranks must call it; they exchange addresses
+/// through `store`. `timeout_s` bounds connecting and, until set_timeout, each operation.
 /// Throws: UsageError in builds without Gloo; SystemError.
 std::unique_ptr<Communicator> gloo_communicator(int rank, int world_size, RendezvousStore& store,
                                                 double timeout_s);

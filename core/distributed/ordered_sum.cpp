@@ -37,7 +37,7 @@ OrderedSum ordered_sum_for(const char* op, DType dtype) {
     case DType::i64:
       return add_in_order<std::uint64_t, std::uint64_t>;
     default:
-      throw UsageError(concat(op, ": sums are for f32, f64, bf16 and i64; got ", name_of(dtype)));
+      throw UsageError(concat(op, ": dtype must be f32, f64, bf16 or i64; got ", name_of(dtype)));
   }
 }
 

@@ -1,4 +1,4 @@
-// Sums of several arrays, element by element, in a fixed order.
+// Elementwise sums of several arrays in a fixed order.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -12,7 +12,7 @@ namespace smoe {
 using OrderedSum = void (*)(const std::vector<const void*>& terms, std::int64_t numel,
                             void* result);
 
-/// The sum for f32, f64, i64 (which wraps), and bf16, which is added up in f32.
+/// The sum for f32, f64, i64 (which wraps), and bf16, which accumulates in f32.
 /// Throws: UsageError, naming `op`, for another dtype.
 OrderedSum ordered_sum_for(const char* op, DType dtype);
 

@@ -21,14 +21,14 @@
 namespace smoe {
 namespace {
 
-constexpr double kHelloSeconds = 10;  // strangers must show the job id in that time
+constexpr double kHelloSeconds = 10;  // time limit for a new connection to send the job id
 constexpr std::size_t kMaxConnections = 4096;
 constexpr std::size_t kMaxKeys = std::size_t{1} << 16;
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;  // of all keys and values
 constexpr std::size_t kReadBytes = std::size_t{64} << 10;
-constexpr int kTickMs = 500;  // how often strangers' time is looked at
+constexpr int kTickMs = 500;  // how often the hello deadlines are checked
 
-/// Keys and values within bounds.
+/// The keys and values, with a limit on both.
 class Table {
  public:
   std::optional<std::string> find(const std::string& key) const {
@@ -45,7 +45,7 @@ class Table {
     const auto entry = values_.find(key);
     std::int64_t sum = entry == values_.end() ? 0 : parse_rendezvous_number(entry->second);
     SMOE_CHECK(!__builtin_add_overflow(sum, increment, &sum),
-               "rendezvous: the sum leaves the numbers of 64 bits");
+               "rendezvous: add: the sum must fit in 64 bits");
     store(key, std::to_string(sum));
     return std::to_string(sum);
   }
@@ -57,8 +57,8 @@ class Table {
     const std::size_t old_bytes = is_new ? 0 : key.size() + entry->second.size();
     const std::size_t bytes = bytes_ - old_bytes + key.size() + value.size();
     SMOE_CHECK((!is_new || values_.size() < kMaxKeys) && bytes <= kMaxBytes,
-               "rendezvous: a store has at most ", kMaxKeys, " keys and ", kMaxBytes,
-               " bytes; this one is full");
+               "rendezvous: the store must have at most ", kMaxKeys, " keys and ", kMaxBytes,
+               " bytes; it is full");
     values_[key] = std::move(value);
     bytes_ = bytes;
   }
@@ -73,10 +73,10 @@ struct Connection {
 
   Socket socket;
   RendezvousFrames frames{kMaxRendezvousHello};
-  std::string output;  // of the reply that is being sent; no request is read meanwhile
+  std::string output;  // rest of the reply being sent; requests are not read until it is empty
   std::optional<std::string> awaited_key;
-  bool is_member = false;  // has shown the job id
-  bool is_ending = false;  // goes when its output is sent
+  bool is_member = false;  // has sent the job id
+  bool is_ending = false;  // is closed when its output has been sent
   bool is_dead = false;
   Deadline hello_by = Deadline::in(kHelloSeconds);
 
@@ -132,7 +132,7 @@ class RendezvousServer::Service {
     }
   }
 
-  /// Returns false when the waiting connection got no descriptor: there may be one later.
+  /// Returns false when no descriptor is left for the pending connection; there may be one later.
   bool accept() {
     Socket socket = listener_.accept();
     if (!socket.is_open()) return false;
@@ -151,8 +151,8 @@ class RendezvousServer::Service {
     process(c);
   }
 
-  /// Answers the requests that have arrived, one at a time: a client that does not read its reply
-  /// is not listened to.
+  /// Replies to the received requests one at a time: no request is processed until the client has
+  /// read the reply to the one before.
   void process(Connection& c) {
     try {
       while (!c.is_dead && !c.is_ending && c.output.empty() && !c.awaited_key) {
@@ -165,16 +165,16 @@ class RendezvousServer::Service {
           greet(c, request);
         flush(c);
       }
-      // Who waits for a reply has nothing to say.
+      // A client must not send while it waits for a reply.
       c.is_dead |= c.awaited_key && c.frames.num_pending() > 0;
-    } catch (const UsageError&) {  // what this connection says cannot be made sense of any more
+    } catch (const UsageError&) {  // the rest of this connection cannot be parsed
       c.is_dead = true;
     }
   }
 
   void greet(Connection& c, const RendezvousRequest& request) {
     const bool is_hello = request.op == RendezvousOp::hello && request.key == kRendezvousProtocol;
-    SMOE_CHECK(is_hello, "rendezvous: a connection begins with hello");
+    SMOE_CHECK(is_hello, "rendezvous: a connection must begin with hello");
     if (request.value == job_id_) {
       c.is_member = true;
       c.frames.set_max_body(kMaxRendezvousBody);
@@ -199,10 +199,11 @@ class RendezvousServer::Service {
           return c.reply(value ? RendezvousStatus::ok : RendezvousStatus::none, value.value_or(""));
         }
         case RendezvousOp::get:
-          c.awaited_key = request.key;  // answered by answer_waiting, at once if it is there
+          c.awaited_key =
+              request.key;  // replied to by answer_waiting, immediately if it has a value
           return;
         case RendezvousOp::hello:
-          throw UsageError("rendezvous: hello is said once");
+          throw UsageError("rendezvous: hello must be sent only once");
       }
     } catch (const UsageError& error) {
       c.reply(RendezvousStatus::refused, error.what());
@@ -238,7 +239,7 @@ class RendezvousServer::Service {
 };
 
 RendezvousServer::RendezvousServer(const Options& options) {
-  SMOE_CHECK(options.job_id.size() <= kMaxRendezvousKey, "rendezvous: a job id has at most ",
+  SMOE_CHECK(options.job_id.size() <= kMaxRendezvousKey, "rendezvous: a job id must have at most ",
              kMaxRendezvousKey, " bytes; got ", options.job_id.size());
   service_ = std::make_unique<Service>(options);
 }

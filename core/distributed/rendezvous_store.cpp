@@ -27,13 +27,13 @@ void RendezvousStore::connect(const Deadline& deadline) {
 RendezvousReply RendezvousStore::exchange(const RendezvousRequest& request,
                                           const Deadline& deadline) {
   const auto fail = [&](const char* what) {
-    socket_ = Socket();  // a late reply must not be taken for that of the next request
+    socket_ = Socket();  // a late reply must not be read as that of the next request
     throw SystemError(
         concat(name(), ": ", request.key, ": ", what, " within ", deadline.total_s(), " s"));
   };
   const std::string frame = rendezvous_frame(request);
   for (std::string_view rest = frame; !rest.empty();) {
-    if (!socket_.wait_writable(deadline)) fail("no room to send");
+    if (!socket_.wait_writable(deadline)) fail("cannot send");
     const Socket::Progress progress = socket_.send_some(rest);
     if (progress.is_closed) fail("the server closed the connection; no reply");
     rest.remove_prefix(progress.bytes);

@@ -1,5 +1,4 @@
-// A build without CUDA: no device can be selected, so that nothing but the first function is ever
-// called.
+// Builds without CUDA: no device can be selected, so only unavailable_reason is ever called.
 #include "core/gpu.h"
 
 #include "core/base/check.h"
@@ -48,7 +47,7 @@ void* allocate(std::int64_t, int, void*) {
   fail();
 }
 void release(void*, void*) noexcept {}
-void release_kept(int) {
+void trim_pool(int) {
   fail();
 }
 MemoryInfo memory_info(int) {

@@ -1,5 +1,5 @@
-// BlockSignals: threads that are started while one lives are interrupted by no signal; those go to
-// the main thread, whose business they are.
+// BlockSignals: blocks all signals in threads started in its scope, so that signals are delivered
+// to the main thread, which handles them.
 #pragma once
 #include <pthread.h>
 #include <signal.h>
@@ -11,14 +11,14 @@ class BlockSignals {
   BlockSignals() {
     sigset_t all;
     ::sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, &former_);
+    ::pthread_sigmask(SIG_BLOCK, &all, &previous_);
   }
-  ~BlockSignals() { ::pthread_sigmask(SIG_SETMASK, &former_, nullptr); }
+  ~BlockSignals() { ::pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
   BlockSignals(const BlockSignals&) = delete;
   BlockSignals& operator=(const BlockSignals&) = delete;
 
  private:
-  sigset_t former_;
+  sigset_t previous_;
 };
 
 }  // namespace smoe

@@ -1,4 +1,4 @@
-// Deadline: a point on the monotonic clock that every wait is bounded by.
+// Deadline: the point on the monotonic clock at which a wait gives up.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -9,7 +9,7 @@ class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// The point `seconds` from now.
+  /// The time `seconds` from now.
   static Deadline in(double seconds) {
     Deadline deadline;
     deadline.total_s_ = seconds;
@@ -20,12 +20,12 @@ class Deadline {
 
   Clock::time_point at() const { return at_; }
   bool has_passed() const { return Clock::now() >= at_; }
-  /// Whole milliseconds left, rounded up so that waiting for them is never a busy loop; at least 0.
+  /// Milliseconds left, at least 0; rounded up so that a loop that waits for them does not spin.
   std::chrono::milliseconds left() const {
     return std::max(std::chrono::milliseconds(0),
                     std::chrono::ceil<std::chrono::milliseconds>(at_ - Clock::now()));
   }
-  /// The seconds it was set for, for messages.
+  /// The duration that it was created with, for messages.
   double total_s() const { return total_s_; }
 
  private:

@@ -17,13 +17,13 @@ std::string Digest::hex() const {
 }
 
 Digest Digest::from_hex(std::string_view hex) {
-  SMOE_CHECK(hex.size() == 32, "digest: 32 hexadecimal digits; got '", hex, "'");
+  SMOE_CHECK(hex.size() == 32, "digest: must be 32 hexadecimal digits; got '", hex, "'");
   Digest digest;
   for (int i = 0; i < 32; ++i) {
     const char c = hex[i];
     const bool is_digit = c >= '0' && c <= '9';
-    SMOE_CHECK(is_digit || (c >= 'a' && c <= 'f'), "digest: 32 hexadecimal digits; got '", hex,
-               "'");
+    SMOE_CHECK(is_digit || (c >= 'a' && c <= 'f'), "digest: must be 32 hexadecimal digits; got '",
+               hex, "'");
     std::uint64_t& word = i < 16 ? digest.high : digest.low;
     word = word << 4 | static_cast<std::uint64_t>(is_digit ? c - '0' : c - 'a' + 10);
   }
@@ -45,7 +45,7 @@ void Hasher::Free::operator()(XXH3_state_s* state) const {
 
 Hasher::Hasher() : state_(XXH3_createState()) {
   if (!state_ || XXH3_128bits_reset(state_.get()) == XXH_ERROR)
-    throw SystemError("digest: no memory for the hash state");
+    throw SystemError("digest: out of memory");
 }
 
 void Hasher::update(const void* data, std::int64_t bytes) {

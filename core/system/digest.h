@@ -1,4 +1,4 @@
-// Digests of data: XXH3-128 (https://xxhash.com), which finds damage and mistakes, not forgery.
+// Digests of data: XXH3-128 (https://xxhash.com), which detects corruption but not forgery.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,7 +16,7 @@ struct Digest {
 
   /// 32 lower-case hexadecimal digits, high bits first, as xxhsum -H2 prints them.
   std::string hex() const;
-  /// Reads what hex() wrote. Throws: UsageError for anything else.
+  /// Parses the output of hex(). Throws: UsageError for anything else.
   static Digest from_hex(std::string_view hex);
 
   friend bool operator==(const Digest&, const Digest&) = default;
@@ -26,13 +26,13 @@ struct Digest {
 Digest digest_of(const void* data, std::int64_t bytes);
 Digest digest_of(std::string_view bytes);
 
-/// Digest of bytes that come in pieces; equal to digest_of over all of them.
+/// Incremental digest; equal to digest_of over the concatenated bytes.
 class Hasher {
  public:
   Hasher();
   void update(const void* data, std::int64_t bytes);
   void update(std::string_view bytes);
-  /// The digest of all bytes so far; more may follow.
+  /// The digest of all bytes so far; update() may be called again afterwards.
   Digest digest() const;
 
  private:

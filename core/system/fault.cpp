@@ -83,11 +83,11 @@ std::vector<PlannedFault> parse_faults(std::string_view text) {
   return faults;
 }
 
-/// The faults to come, and the calls that there were.
-class Plan {
+/// The requested faults and the calls counted so far.
+class FaultPlan {
  public:
-  static Plan& get() {
-    static Plan plan;
+  static FaultPlan& get() {
+    static FaultPlan plan;
     return plan;
   }
 
@@ -119,7 +119,7 @@ class Plan {
   }
 
  private:
-  Plan() {
+  FaultPlan() {
     if (const char* text = std::getenv("SMOE_FAULT")) faults_ = parse_faults(text);
   }
 
@@ -131,22 +131,22 @@ class Plan {
 }  // namespace
 
 Fault fault_point(std::string_view site) {
-  const Action action = Plan::get().call(site);
-  // A signal to a process is delivered before kill() returns to it.
+  const Action action = FaultPlan::get().call(site);
+  // A signal that a process sends to itself is delivered before kill() returns.
   if (action.signal) ::kill(::getpid(), action.signal);
   return action.fault;
 }
 
 FaultScope::FaultScope(std::string_view faults) {
-  Plan::get().replace(parse_faults(faults));
+  FaultPlan::get().replace(parse_faults(faults));
 }
 
 FaultScope::~FaultScope() {
-  Plan::get().replace({});
+  FaultPlan::get().replace({});
 }
 
 std::int64_t FaultScope::calls(std::string_view site) const {
-  return Plan::get().calls(site);
+  return FaultPlan::get().calls(site);
 }
 
 }  // namespace smoe

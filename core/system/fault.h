@@ -1,13 +1,13 @@
-// Faults on purpose: every system call of core/io, and whatever else may fail from outside, asks at
-// a named site whether it is to fail this time, so that tests can try each failure at each call.
-// Only builds with tests have this seam (CMake: SMOE_TESTS); in all others fault_point is a
-// constant that leaves nothing in the program.
+// Fault injection: every file system call, and other operations with external causes of failure,
+// has a named site where a test can make it fail, so that each failure can be tested at each call.
+// Only builds with tests have it (CMake: SMOE_TESTS); in others fault_point is a constant that
+// compiles to nothing.
 //
-// SMOE_FAULT=site:k:action[,site:k:action...] in the environment of a program asks for faults:
-//   site    what the code calls it, such as write or fsync; * for all
-//   k       the k-th call at that site, counted from 1; "k+" that one and all that follow
+// The environment variable SMOE_FAULT=site:k:action[,site:k:action...] requests faults:
+//   site    the name in the code, such as write or fsync; * for all sites
+//   k       the k-th call at that site, counted from 1; "k+" that call and all later ones
 //   action  kill or stop (SIGKILL or SIGSTOP to this process), short (half of the bytes are read or
-//           written), nan (a computed value becomes one), or the errno to fail with: EIO, ENOSPC,
+//           written), nan (a computed value becomes NaN), or the errno to fail with: EIO, ENOSPC,
 //           ...
 #pragma once
 #include <cstdint>
@@ -15,31 +15,30 @@
 
 namespace smoe {
 
-/// What becomes of a call.
+/// How one call must behave.
 struct Fault {
-  int error = 0;          ///< unless 0, it fails with this errno and does nothing
-  bool is_short = false;  ///< it does half of what it was asked for
-  bool is_nan = false;    ///< one value of its result becomes a NaN
+  int error = 0;          ///< unless 0, fail with this errno and do nothing
+  bool is_short = false;  ///< transfer half of the requested bytes
+  bool is_nan = false;    ///< make one value of the result NaN
 };
 
 #ifdef SMOE_FAULTS
 
-/// Counts a call at `site` and says what becomes of it; does not return where the process is to be
-/// killed. Any thread may call it. Throws: UsageError when SMOE_FAULT is not as above.
+/// Counts a call at `site` and returns its fault; does not return when the fault kills the process.
+/// Thread-safe. Throws: UsageError when SMOE_FAULT does not follow the syntax above.
 Fault fault_point(std::string_view site);
 
-/// Faults to come in this process in place of those of SMOE_FAULT, while the object lives; one at a
-/// time.
+/// Replaces the requested faults of this process during its lifetime; one object at a time.
 class FaultScope {
  public:
-  /// `faults` as in SMOE_FAULT, or empty to count calls only. Counts start anew.
-  /// Throws: UsageError when it is not as above.
+  /// `faults` has the syntax of SMOE_FAULT, or is empty to count calls only. Resets all counts.
+  /// Throws: UsageError when it does not follow the syntax.
   explicit FaultScope(std::string_view faults = "");
   ~FaultScope();
   FaultScope(const FaultScope&) = delete;
   FaultScope& operator=(const FaultScope&) = delete;
 
-  /// Calls at `site` up to now; * for all.
+  /// Number of calls at `site` so far; * for all sites.
   std::int64_t calls(std::string_view site) const;
 };
 

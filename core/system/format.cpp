@@ -5,10 +5,10 @@
 namespace smoe {
 namespace {
 
-// Three digits in the unit that leaves no more than three in front of the point.
+// Three digits, in the unit that leaves at most three before the point.
 std::string scaled(double number, std::initializer_list<const char*> units) {
   const auto* unit = units.begin();
-  // 999.5 and not 1000, so that the number never needs a fourth digit.
+  // 999.5 rather than 1000: it rounds to 1000, which has a fourth digit.
   for (; number >= 999.5 && unit + 1 != units.end(); ++unit) number /= 1e3;
   const bool is_whole = unit == units.begin();
   const int decimals = is_whole || number >= 99.95 ? 0 : number < 9.995 ? 2 : 1;
@@ -56,7 +56,7 @@ std::string format_bytes(std::int64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   double value = static_cast<double>(bytes) / 1024;
   int unit = 0;
-  // 999.5 and not 1024, so that the number never needs a fourth digit.
+  // 999.5 rather than 1024: it rounds to 1000, which has a fourth digit.
   for (; value >= 999.5 && unit < 4; ++unit) value /= 1024;
   const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
   return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);

@@ -1,4 +1,4 @@
-// Counts, bytes and times as people read them.
+// Human-readable counts, bytes and times.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,17 +12,17 @@ std::string grouped(std::int64_t number);
 /// "1 document", "1,200 documents".
 std::string counted(std::int64_t number, const std::string& noun);
 
-/// Three digits and a unit: "873", "12.3 k", "3.48 M", "1.52 B".
+/// Three digits and a decimal unit: "873", "12.3 k", "3.48 M", "1.52 B".
 std::string short_count(double number);
 
-/// Operations in three digits and a decimal unit: "873 FLOP", "12.3 kFLOP", "8.97 TFLOP".
+/// Operations with three digits and a decimal unit: "873 FLOP", "12.3 kFLOP", "8.97 TFLOP".
 std::string short_flops(double number);
 
-/// A line of a table for people: two spaces, the label in a column of 16, the text, a line break.
+/// A line of a printed table: two spaces, the label padded to 16 columns, the text, a line feed.
 std::string labelled(std::string_view label, std::string_view text);
 
-/// A span of time in at most six characters: "0.4s", "42s", "1m42s", "3h07m", "12d03h", "463d"; "?"
-/// when it is not finite or negative.
+/// A duration in at most six characters: "0.4s", "42s", "1m42s", "3h07m", "12d03h", "463d"; "?"
+/// when it is negative or not finite.
 std::string format_duration(double seconds);
 
 /// Bytes with a binary unit: "512 B", "1.24 GiB".

@@ -31,18 +31,18 @@ extern char** environ;
 namespace smoe {
 namespace {
 
-// The command line of a confined process: PROGRAM sandboxed-task NAME. No command of the program,
-// so its help does not list it.
+// The command line of the subprocess is PROGRAM sandboxed-task NAME. It is not a command of the CLI
+// and not in its help.
 constexpr const char* kCommand = "sandboxed-task";
-constexpr const char* kMark = "SMOE_SANDBOXED";  // in the environment of a confined process
+constexpr const char* kMark = "SMOE_SANDBOXED";  // in the environment of the subprocess
 
-// An answer is a kind, the number of bytes that follow, and these.
-enum class Kind : char { answer = 'a', error = 'e' };
+// A result frame is a kind, the number of bytes that follow, and those bytes.
+enum class Kind : char { result = 'a', error = 'e' };
 constexpr std::size_t kFrameBytes = 1 + sizeof(std::uint64_t);
 constexpr std::size_t kMaxErrorBytes = 400;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-// With shadow memory beyond any limit, reports on stderr, and pipes to find out what is readable.
+// Sanitizers need shadow memory beyond any limit, stderr for reports, and pipes to probe memory.
 constexpr bool kIsSanitized = true;
 #else
 constexpr bool kIsSanitized = false;
@@ -54,7 +54,7 @@ std::vector<const SandboxedTask*>& tasks() {
 }
 
 [[noreturn]] void fail(const char* call, int error) {
-  throw SystemError(concat("confined task: ", call, ": ", std::generic_category().message(error)));
+  throw SystemError(concat("sandboxed task: ", call, ": ", std::generic_category().message(error)));
 }
 
 int checked(const char* call, int result) {
@@ -62,7 +62,7 @@ int checked(const char* call, int result) {
   return result;
 }
 
-// --- In the confined process ---
+// --- In the subprocess ---
 
 void limit(int resource, rlim_t value) {
   rlimit now;
@@ -72,12 +72,12 @@ void limit(int resource, rlim_t value) {
   checked("setrlimit", ::setrlimit(resource, &now));
 }
 
-// Takes away what the task does not need, for good.
-void confine(const SandboxLimits& limits) {
-  ::alarm(static_cast<unsigned>(limits.seconds));  // whatever becomes of the other process
+// Drops every resource that the task does not need, irrevocably.
+void enter_sandbox(const SandboxLimits& limits) {
+  ::alarm(static_cast<unsigned>(limits.seconds));  // even if the parent is gone
   checked("prctl", ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-  ::close_range(3, ~0u, 0);  // what is open here was opened by no one of us; old systems lack it
-  // From here on no file, socket or pipe can be opened.
+  ::close_range(3, ~0u, 0);  // inherited descriptors; old kernels lack it
+  // From here on neither files nor sockets nor pipes can be opened.
   limit(RLIMIT_NOFILE, kIsSanitized ? 16 : 3);
   limit(RLIMIT_FSIZE, 0);
   limit(RLIMIT_CORE, 0);
@@ -100,23 +100,23 @@ std::string read_input() {
   return input;
 }
 
-void write_answer(Kind kind, std::string_view body) {
+void write_result(Kind kind, std::string_view body) {
   const std::uint64_t size = body.size();
   std::string frame(1, static_cast<char>(kind));
   frame.append(reinterpret_cast<const char*>(&size), sizeof size);
   frame += body;
   for (std::string_view rest = frame; !rest.empty();) {
     const auto written = ::write(STDOUT_FILENO, rest.data(), rest.size());
-    if (written < 0) return;  // nobody listens any more
+    if (written < 0) return;  // the parent has closed the pipe
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
 }
 
-// --- In the process that asks ---
+// --- In the parent ---
 
-// A file without a name that holds `bytes`.
+// An anonymous file that holds `bytes`.
 int memory_file(std::string_view bytes) {
-  const int file = checked("memfd_create", ::memfd_create("confined-input", MFD_CLOEXEC));
+  const int file = checked("memfd_create", ::memfd_create("sandbox-input", MFD_CLOEXEC));
   for (off_t done = 0; !bytes.empty();) {
     const auto written = ::pwrite(file, bytes.data(), bytes.size(), done);
     if (written < 0 && errno == EINTR) continue;
@@ -131,8 +131,8 @@ int memory_file(std::string_view bytes) {
   return file;
 }
 
-// What a confined process may know of our environment: how to load and to sanitize.
-std::vector<std::string> confined_environment() {
+// The environment of the subprocess: only what the loader and the sanitizers need.
+std::vector<std::string> sandbox_environment() {
   std::vector<std::string> variables = {concat(kMark, "=1"), "OPENBLAS_NUM_THREADS=1"};
   for (char** variable = environ; *variable; ++variable) {
     const std::string_view text = *variable;
@@ -149,19 +149,19 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   return pointers;
 }
 
-// Starts this program again, with `input` and `answer` for its standard input and output.
-pid_t start(const char* task, int input, int answer) {
+// Starts this program again with `input` and `output` as its standard input and output.
+pid_t start(const char* task, int input, int output) {
   std::vector<std::string> words = {"smoe", kCommand, task};
-  std::vector<std::string> variables = confined_environment();
+  std::vector<std::string> variables = sandbox_environment();
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&files);
   posix_spawnattr_init(&attributes);
   posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&files, answer, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
   if (!kIsSanitized)
     posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  // A polite signal to the whole process group is not for this process, which ends soon anyway.
+  // Termination signals to the process group are for the parent; the subprocess ends soon anyway.
   sigset_t blocked, defaults;
   sigemptyset(&blocked);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&blocked, signal);
@@ -179,20 +179,20 @@ pid_t start(const char* task, int input, int answer) {
   return process;
 }
 
-// Ends the process, if it has not by itself, and returns how it ended.
+// Kills the process if it is still running and returns how it ended.
 std::string end(pid_t process) {
-  // One that closed its answer may still be there. What is ending already keeps its own ending.
+  // It may have closed its output and still run. A process that is exiting keeps its exit status.
   ::kill(process, SIGKILL);
   int status = 0;
   pid_t ended;
   while ((ended = ::waitpid(process, &status, 0)) < 0 && errno == EINTR) {
   }
-  if (ended < 0) return "ended";  // where SIGCHLD is ignored, the system keeps no status
-  if (WIFSIGNALED(status)) return concat("was ended by signal ", WTERMSIG(status));
-  return concat("ended with code ", WEXITSTATUS(status));
+  if (ended < 0) return "ended";  // the system keeps no status when SIGCHLD is ignored
+  if (WIFSIGNALED(status)) return concat("was killed by signal ", WTERMSIG(status));
+  return concat("exited with code ", WEXITSTATUS(status));
 }
 
-// Up to `max_bytes` + 1 bytes of what comes out of the pipe; nothing when time is up.
+// Reads the pipe to its end, but at most `max_bytes` + one block; no value when time runs out.
 std::optional<std::string> read_all(int pipe, std::size_t max_bytes, int seconds) {
   using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + std::chrono::seconds(seconds);
@@ -215,15 +215,15 @@ std::optional<std::string> read_all(int pipe, std::size_t max_bytes, int seconds
 
 }  // namespace
 
-SandboxedTask::SandboxedTask(const char* name, Work work, const SandboxLimits& limits)
-    : name_(name), work_(work), limits_(limits) {
+SandboxedTask::SandboxedTask(const char* name, Function function, const SandboxLimits& limits)
+    : name_(name), function_(function), limits_(limits) {
   tasks().push_back(this);
 }
 
 std::string SandboxedTask::run(std::string_view input, const std::string& path) const {
-  // A program whose main does not serve tasks would otherwise start itself without end.
-  SMOE_INTERNAL_CHECK(::getenv(kMark) == nullptr, "confined task ", name_,
-                      ": asked for by a confined process");
+  // A program whose main does not call serve_sandboxed_task would start itself endlessly.
+  SMOE_INTERNAL_CHECK(::getenv(kMark) == nullptr, "sandboxed task ", name_,
+                      ": started from within a sandboxed task");
   const Descriptor file(memory_file(input));
   int ends[2];
   checked("pipe2", ::pipe2(ends, O_CLOEXEC));
@@ -231,7 +231,7 @@ std::string SandboxedTask::run(std::string_view input, const std::string& path) 
   Descriptor to(ends[1]);
   const pid_t process = start(name_, file.number(), to.number());
   to.close();
-  const auto max_bytes = static_cast<std::size_t>(limits_.answer_bytes);
+  const auto max_bytes = static_cast<std::size_t>(limits_.result_bytes);
   std::optional<std::string> frame;
   try {
     frame = read_all(from.number(), kFrameBytes + max_bytes, limits_.seconds);
@@ -240,32 +240,32 @@ std::string SandboxedTask::run(std::string_view input, const std::string& path) 
     throw;
   }
   const std::string ending = end(process);
-  SMOE_CHECK(frame, path, ": damaged: ", name_, " must be done in ", limits_.seconds,
-             " s; it took more");
+  SMOE_CHECK(frame, path, ": damaged: ", name_, " must finish within ", limits_.seconds,
+             " s; it took longer");
   SMOE_CHECK(frame->size() <= kFrameBytes + max_bytes, path, ": damaged: ", name_,
-             " must answer in ", max_bytes, " bytes; it said more");
+             " must return at most ", max_bytes, " bytes; it returned more");
 
   std::uint64_t size = 0;
   if (frame->size() >= kFrameBytes) std::memcpy(&size, frame->data() + 1, sizeof size);
   SMOE_CHECK(frame->size() >= kFrameBytes && size == frame->size() - kFrameBytes, path,
-             ": damaged: the process for ", name_, " ", ending, " without an answer");
+             ": damaged: the process for ", name_, " ", ending, " without a result");
   const char kind = frame->front();
   frame->erase(0, kFrameBytes);
-  if (kind == static_cast<char>(Kind::answer)) return *std::move(frame);
+  if (kind == static_cast<char>(Kind::result)) return *std::move(frame);
   throw UsageError(concat(path, ": ", printable(*frame, kMaxErrorBytes)));
 }
 
 void SandboxedTask::serve() const {
   try {
-    confine(limits_);
-    write_answer(Kind::answer, work_(read_input()));
+    enter_sandbox(limits_);
+    write_result(Kind::result, function_(read_input()));
   } catch (const std::bad_alloc&) {
-    write_answer(Kind::error, concat("damaged: ", name_, " must be done in ",
-                                     limits_.memory_bytes >> 20, " MiB; it asked for more"));
+    write_result(Kind::error, concat("damaged: ", name_, " must run within ",
+                                     limits_.memory_bytes >> 20, " MiB of memory; it needs more"));
   } catch (const std::exception& error) {
-    write_answer(Kind::error, error.what());
+    write_result(Kind::error, error.what());
   }
-  // No destructor and no handler of a library runs on what the input left behind.
+  // No destructor or exit handler may run on state that the input has corrupted.
   ::_exit(0);
 }
 

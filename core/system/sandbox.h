@@ -1,7 +1,7 @@
-// Work on bytes that nobody vouches for, by libraries that cannot be trusted to withstand them:
-// done in a process of its own, which is this program started again with nothing open but the input
-// and the answer, and with limits. Whatever the bytes make of that process, the caller gets an
-// answer of bounded size or an error within bounded time.
+// Runs code on untrusted input in a sandboxed subprocess, for libraries that malformed input may
+// crash or take over. The subprocess is this program started again with resource limits and with
+// nothing open but the input and the result. Whatever the input does to it, the caller gets a
+// result of bounded size or an error within bounded time.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -10,28 +10,29 @@
 namespace smoe {
 
 struct SandboxLimits {
-  int seconds = 30;                                   ///< of wall clock
-  int cpu_seconds = 10;                               ///< of processor time
-  std::int64_t memory_bytes = std::int64_t{1} << 29;  ///< of data; no limit under a sanitizer
-  std::int64_t answer_bytes = std::int64_t{4} << 20;
+  int seconds = 30;      ///< wall-clock time
+  int cpu_seconds = 10;  ///< processor time
+  std::int64_t memory_bytes = std::int64_t{1}
+                              << 29;  ///< data segment; not limited under a sanitizer
+  std::int64_t result_bytes = std::int64_t{4} << 20;
 };
 
-/// A piece of work for a process of its own. Such objects are constants at namespace scope: the
-/// process finds its work among them by name.
+/// A function to run in a subprocess. Objects are constants at namespace scope: the subprocess
+/// finds its task among them by name.
 class SandboxedTask {
  public:
-  /// Gets the input and returns the answer. It can open no file and start no process.
-  using Work = std::string (*)(std::string_view input);
+  /// Maps the input to the result. It cannot open files or start processes.
+  using Function = std::string (*)(std::string_view input);
 
-  /// `name` outlives the object and is one that no other task has.
-  SandboxedTask(const char* name, Work work, const SandboxLimits& limits = {});
+  /// `name` is unique among tasks and outlives the object.
+  SandboxedTask(const char* name, Function function, const SandboxLimits& limits = {});
   SandboxedTask(const SandboxedTask&) = delete;
   SandboxedTask& operator=(const SandboxedTask&) = delete;
 
-  /// What `work` returns for `input`, which is a part of the file `path`. The answer is still
-  /// nothing to rely on: bytes that took the process over can make it say anything.
-  /// Throws: UsageError `path: ...` with what `work` threw, or with how the process ended when it
-  /// crashed or reached a limit; SystemError when it cannot be started.
+  /// Returns the function's result for `input`, which comes from the file `path`. The result is as
+  /// untrusted as the input, which may have taken over the subprocess.
+  /// Throws: UsageError `path: ...` with the function's error, or with how the subprocess ended
+  /// when it crashed or exceeded a limit; SystemError when it cannot be started.
   std::string run(std::string_view input, const std::string& path) const;
 
   const char* name() const { return name_; }
@@ -41,12 +42,12 @@ class SandboxedTask {
   [[noreturn]] void serve() const;
 
   const char* name_;
-  Work work_;
+  Function function_;
   SandboxLimits limits_;
 };
 
-/// To be called first in main: where SandboxedTask::run started this process, does the task and
-/// ends the process; returns in every other.
+/// To be called first in main: in a process that SandboxedTask::run started, runs the task and
+/// exits; in any other it returns.
 void serve_sandboxed_task(int argc, char** argv);
 
 }  // namespace smoe

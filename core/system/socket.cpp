@@ -44,7 +44,7 @@ sockaddr_in local_address(const Socket& socket) {
 }
 
 sockaddr_in resolve(const std::string& host, int port) {
-  SMOE_CHECK(port >= 0 && port <= 65535, "socket: a port is 0 to 65535; got ", port);
+  SMOE_CHECK(port >= 0 && port <= 65535, "socket: port must be 0 to 65535; got ", port);
   addrinfo hints{};
   hints.ai_family = AF_INET;
   hints.ai_socktype = SOCK_STREAM;
@@ -73,7 +73,7 @@ bool would_wait(int error) {
   return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
-/// One attempt; returns the system's error number, 0 when it is connected.
+/// Makes one attempt; returns errno, or 0 when connected.
 int try_connect(const Socket& socket, const sockaddr_in& address, const Deadline& deadline) {
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);
   if (::connect(socket.descriptor(), generic, sizeof address) == 0) return 0;
@@ -85,8 +85,8 @@ int try_connect(const Socket& socket, const sockaddr_in& address, const Deadline
   return error;
 }
 
-/// Whether a connection to a port of this machine on which nobody listens got that very port for
-/// its own end, and so reached itself.
+/// Whether the socket is connected to itself: connecting to a local port without a listener may
+/// choose that same port as the source.
 bool reached_itself(const Socket& socket, const sockaddr_in& address) {
   const sockaddr_in own = local_address(socket);
   return own.sin_port == address.sin_port && own.sin_addr.s_addr == address.sin_addr.s_addr;
@@ -97,7 +97,7 @@ bool reached_itself(const Socket& socket, const sockaddr_in& address) {
 Socket Socket::listen(const std::string& host, int port) {
   const sockaddr_in address = resolve(host, port);
   Socket socket = new_socket();
-  set_option(socket, SOL_SOCKET, SO_REUSEADDR);  // a port whose last connections are in TIME_WAIT
+  set_option(socket, SOL_SOCKET, SO_REUSEADDR);  // the port may have connections in TIME_WAIT
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);
   if (::bind(socket.descriptor(), generic, sizeof address) != 0 ||
       ::listen(socket.descriptor(), kBacklog) != 0)
@@ -114,7 +114,7 @@ Socket Socket::connect(const std::string& host, int port, const Deadline& deadli
     int error = try_connect(socket, address, deadline);
     if (error == 0 && reached_itself(socket, address)) error = ECONNREFUSED;
     if (error == 0) {
-      set_option(socket, IPPROTO_TCP, TCP_NODELAY);  // messages are short and answered at once
+      set_option(socket, IPPROTO_TCP, TCP_NODELAY);  // messages are short requests and replies
       return socket;
     }
     if (deadline.has_passed())

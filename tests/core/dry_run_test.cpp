@@ -8,11 +8,11 @@
 
 using namespace smoe;
 
-TEST_CASE("a dry run counts memory that it does not allocate") {
+TEST_CASE("a dry run counts memory without allocating it") {
   const Stream stream(Device{DeviceType::dry, 0});
   const StreamGuard guard(stream);
   CHECK(to_string(current_stream().device()) == "dry run");
-  // Four TiB: more than any machine that runs this. ThreadSanitizer has no addresses for that.
+  // 4 TiB exceeds the memory of any test machine. ThreadSanitizer lacks the address space.
   const std::int64_t bytes = std::int64_t{4} << (test::kIsSanitized ? 30 : 40);
   const std::int64_t before = memory_use().now_bytes;
   {
@@ -29,7 +29,7 @@ TEST_CASE("a dry run counts memory that it does not allocate") {
   CHECK(memory_use().peak_bytes - before == 2 * bytes);
 }
 
-TEST_CASE("a dry run takes values and has none") {
+TEST_CASE("a dry run accepts values but holds none") {
   const Stream stream(Device{DeviceType::dry, 0});
   const StreamGuard guard(stream);
   set_poison_new_memory(true);

@@ -9,7 +9,7 @@
 
 using namespace smoe;
 
-TEST_CASE("philox4x32-10 gives the known answers of the Random123 distribution") {
+TEST_CASE("philox4x32-10 reproduces the known answers of Random123") {
   const auto zero = philox4x32({0, 0, 0, 0}, {0, 0});
   CHECK(zero == std::array<std::uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});
   const std::uint32_t f = 0xffffffffu;
@@ -17,7 +17,7 @@ TEST_CASE("philox4x32-10 gives the known answers of the Random123 distribution")
   CHECK(ones == std::array<std::uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
 }
 
-TEST_CASE("a stream repeats itself, and differs by seed and by each word of its name") {
+TEST_CASE("a stream is reproducible and depends on the seed and both identifiers") {
   const auto first = [](RandomStream stream) { return stream.next_u64(); };
   CHECK(first({1, 2, 3}) == first({1, 2, 3}));
   CHECK(first({1, 2, 3}) != first({2, 2, 3}));
@@ -26,7 +26,7 @@ TEST_CASE("a stream repeats itself, and differs by seed and by each word of its 
   CHECK(first({1, 2, 3}) != first({1, 3, 2}));
 }
 
-TEST_CASE("uniform, below and normal have their distribution's mean and variance") {
+TEST_CASE("uniform, below and normal have the mean and variance of their distribution") {
   RandomStream stream(42, hash_name("moments"));
   const int n = 200'000;
   double sum = 0, normal_sum = 0, normal_squares = 0;
@@ -47,7 +47,7 @@ TEST_CASE("uniform, below and normal have their distribution's mean and variance
   for (const int count : counts) CHECK(std::abs(count - n / 7.0) < 5 * std::sqrt(n / 7.0));
 }
 
-TEST_CASE("a stream can be entered at any pair of its normals") {
+TEST_CASE("skip_to_normal moves to any pair of normals") {
   RandomStream stream(3, 4, 5);
   std::vector<double> all(100);
   for (double& value : all) value = stream.normal();

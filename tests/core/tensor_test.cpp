@@ -21,18 +21,18 @@ TEST_CASE("views share storage and keep it alive") {
   CHECK(part.reshape({4}).view(1, {2}).to_vector<float>() == std::vector<float>{3, 4});
 }
 
-TEST_CASE("a tensor refuses what does not fit, and says what it got") {
+TEST_CASE("invalid shapes, ranges and dtypes are refused with the values") {
   const Tensor x = Tensor::zeros({3, 2}, DType::f32);
   CHECK_THROWS_WITH_AS(x.reshape({5}), "tensor: cannot reshape [3, 2] to [5]", UsageError);
   CHECK_THROWS_WITH_AS(x.rows(2, 4), "tensor: rows [2, 4) are out of range for [3, 2]", UsageError);
-  CHECK_THROWS_WITH_AS(x.data_as<double>(), "tensor: wanted f64; got f32", UsageError);
+  CHECK_THROWS_WITH_AS(x.data_as<double>(), "tensor: dtype must be f64; got f32", UsageError);
   CHECK_THROWS_AS(Tensor::from<float>({1, 2}, {3}), UsageError);
   CHECK_THROWS_AS(Tensor().data(), UsageError);
   CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1}), UsageError);
   CHECK_THROWS_AS((Shape{-1}), UsageError);
 }
 
-TEST_CASE("empty tensors work") {
+TEST_CASE("tensors without elements work") {
   const Tensor x = Tensor::zeros({0, 8}, DType::bf16);
   CHECK(x.numel() == 0);
   CHECK(x.rows(0, 0).numel() == 0);
@@ -50,7 +50,7 @@ TEST_CASE("bf16 rounds to nearest even and keeps NaN and infinity") {
   CHECK(float(bf16(std::numeric_limits<float>::max())) == std::numeric_limits<float>::infinity());
 }
 
-TEST_CASE("memory is accounted by category, to the byte") {
+TEST_CASE("memory is accounted by category, exactly") {
   const auto before = memory_use(Category::workspace);
   const auto before_all = memory_use();
   {
@@ -70,7 +70,7 @@ TEST_CASE("memory is accounted by category, to the byte") {
   CHECK(memory_use(Category::workspace).peak_bytes == before.now_bytes);
 }
 
-TEST_CASE("the peak of the sum is known by category") {
+TEST_CASE("the peak of the total is split by category") {
   reset_peak_memory();
   auto expected = memory_at_peak();
   CHECK(std::accumulate(expected.begin(), expected.end(), std::int64_t{0}) ==
@@ -79,14 +79,14 @@ TEST_CASE("the peak of the sum is known by category") {
     const Tensor a = Tensor::empty({100}, DType::f32, Category::gradients);
     const Tensor b = Tensor::empty({50}, DType::f32, Category::workspace);
   }
-  // More workspace than before, but less of all: not the peak.
+  // More workspace than before but a smaller total: not the peak.
   { const Tensor c = Tensor::empty({60}, DType::f32, Category::workspace); }
   expected[static_cast<int>(Category::gradients)] += 400;
   expected[static_cast<int>(Category::workspace)] += 200;
   CHECK(memory_at_peak() == expected);
 }
 
-TEST_CASE("poisoned memory is NaN in every floating type") {
+TEST_CASE("poisoned memory is NaN in every floating-point type") {
   set_poison_new_memory(true);
   CHECK(std::isnan(Tensor::empty({1}, DType::f32).item()));
   CHECK(std::isnan(Tensor::empty({1}, DType::f64).item()));

@@ -1,4 +1,4 @@
-// Several ranks in one process, a thread each, that meet at a store of their own.
+// Several ranks as threads of one process, connected through a rendezvous server of their own.
 #pragma once
 #include <exception>
 #include <functional>
@@ -17,8 +17,8 @@ inline void part(Communicator& communicator) {
   }
 }
 
-/// Runs body(communicator, store) on `world_size` ranks, which then part together if they still
-/// can, and passes on what the first of them that failed threw.
+/// Runs body(communicator, store) on `world_size` ranks, which then disconnect after a barrier if
+/// they still can, and rethrows the error of the first rank that failed.
 inline void on_ranks(int world_size,
                      const std::function<void(Communicator&, RendezvousStore&)>& body,
                      double timeout_s = 10) {

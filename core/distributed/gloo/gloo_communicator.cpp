@@ -1,9 +1,10 @@
-// Communicator over a GlooMesh: Gloo's own reductions would add in other orders. One thread runs
-// the operations, one after the other.
+// Communicator over a GlooMesh. It does not use Gloo's own reductions, which add in another order.
+// One thread runs the operations in order.
 //
-//   reduce_scatter  everyone sends each rank its part and adds up what it receives, by rank
-//   all_gather      everyone sends its part to everyone
-//   all_reduce      one after the other; for small tensors, everyone sends all it has to everyone
+//   reduce_scatter  each rank sends every other rank that rank's shard, and adds in rank order
+//   all_gather      each rank sends its shard to every other rank
+//   all_reduce      reduce_scatter, then all_gather; for small tensors, an exchange of whole
+//   tensors
 #include "core/distributed/gloo_communicator.h"
 
 #include <algorithm>
@@ -21,16 +22,16 @@
 namespace smoe {
 namespace {
 
-// What is exchanged with each rank at a time, so that the memory for it stays small.
-constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
-// Below this the time of an exchange is that of its messages' ways, not of their bytes.
+// Bytes exchanged with each rank at a time, which bounds the receive buffers.
+constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
+// Up to this size, latency rather than bandwidth determines the time of an exchange.
 constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
 constexpr const char* kBarrier = "barrier";
 
-/// An operation, from being queued to being done.
-class Task final : public Collective {
+/// An operation, from submission to completion.
+class Operation final : public Collective {
  public:
-  Task(const char* name, std::function<void()> run) : name_(name), run_(std::move(run)) {}
+  Operation(const char* name, std::function<void()> run) : name_(name), run_(std::move(run)) {}
 
   const char* name() const { return name_; }
   void run() {
@@ -46,7 +47,7 @@ class Task final : public Collective {
     const std::lock_guard lock(mutex_);
     error_ = error;
     is_done_ = true;
-    run_ = nullptr;  // lets go of the tensor
+    run_ = nullptr;  // releases the tensor
     done_.notify_all();
   }
   bool failed() {
@@ -72,7 +73,7 @@ class GlooCommunicator final : public Communicator {
  public:
   GlooCommunicator(int rank, int world_size, RendezvousStore& store, double timeout_s)
       : rank_(rank), world_size_(world_size), timeout_s_(timeout_s) {
-    const BlockSignals blocked;  // also SIGPIPE, which a dead rank would send
+    const BlockSignals blocked;  // including SIGPIPE, which a lost connection raises
     mesh_ = std::make_unique<GlooMesh>(rank, world_size, store, timeout_s);
     thread_ = std::thread([this] { run(); });
   }
@@ -93,18 +94,18 @@ class GlooCommunicator final : public Communicator {
   CollectiveHandle all_reduce(const Tensor& values) override {
     const OrderedSum add = check("all_reduce", values, true);
     return queue("all_reduce", [=, this] {
-      if (values.bytes() <= kSmallBytes) return sum_small(values, add);
-      scatter_sums(values, add);
-      gather_parts(values);
+      if (values.bytes() <= kSmallBytes) return all_reduce_small(values, add);
+      reduce_scatter_chunks(values, add);
+      gather_shards(values);
     });
   }
   CollectiveHandle reduce_scatter(const Tensor& values) override {
     const OrderedSum add = check("reduce_scatter", values, true);
-    return queue("reduce_scatter", [=, this] { scatter_sums(values, add); });
+    return queue("reduce_scatter", [=, this] { reduce_scatter_chunks(values, add); });
   }
   CollectiveHandle all_gather(const Tensor& values) override {
     check("all_gather", values, false);
-    return queue("all_gather", [=, this] { gather_parts(values); });
+    return queue("all_gather", [=, this] { gather_shards(values); });
   }
   CollectiveHandle broadcast(const Tensor& values, int root) override {
     check("broadcast", values, false);
@@ -112,8 +113,8 @@ class GlooCommunicator final : public Communicator {
                " of ", world_size_);
     return queue("broadcast", [=, this] {
       if (values.bytes() <= kSmallBytes) return send_all(values, root);
-      scatter_parts(values, root);
-      gather_parts(values);
+      scatter_shards(values, root);
+      gather_shards(values);
     });
   }
   CollectiveHandle barrier() override {
@@ -143,37 +144,37 @@ class GlooCommunicator final : public Communicator {
 
   OrderedSum check(const char* op, const Tensor& values, bool adds) const {
     SMOE_CHECK(values.device().type == DeviceType::cpu, op,
-               ": Gloo's tensors are on the CPU; got one on ", to_string(values.device()));
+               ": tensors must be on the CPU for Gloo; got one on ", to_string(values.device()));
     return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
   }
 
   CollectiveHandle queue(const char* name, std::function<void()> run) {
-    auto task = std::make_shared<Task>(name, std::move(run));
+    auto operation = std::make_shared<Operation>(name, std::move(run));
     {
       const std::lock_guard lock(mutex_);
-      queue_.push_back(task);
+      queue_.push_back(operation);
     }
     changed_.notify_all();
-    return task;
+    return operation;
   }
 
   void run() {
     std::unique_lock lock(mutex_);
-    bool may_leave = false;  // nobody needs anything from this rank any more
+    bool may_leave = false;  // no other rank still needs this one
     for (;;) {
       changed_.wait(lock, [this] { return is_closing_ || !queue_.empty(); });
       if (queue_.empty()) break;
-      const std::shared_ptr<Task> task = queue_.front();
+      const std::shared_ptr<Operation> operation = queue_.front();
       queue_.pop_front();
       is_busy_ = true;
-      op_ = task->name();
+      op_ = operation->name();
       deadline_ = Deadline::in(timeout_s_);
       lock.unlock();
-      task->run();
+      operation->run();
       lock.lock();
       is_busy_ = false;
-      if (task->failed()) mesh_->stop("an earlier operation failed");
-      may_leave = task->name() == kBarrier && !task->failed();
+      if (operation->failed()) mesh_->stop("an earlier operation failed");
+      may_leave = operation->name() == kBarrier && !operation->failed();
     }
     lock.unlock();
     if (may_leave) mesh_->leave();
@@ -187,38 +188,38 @@ class GlooCommunicator final : public Communicator {
     const std::int64_t size = size_of(values.dtype());
     return {static_cast<char*>(values.data()) + begin * size, (end - begin) * size};
   }
-  Span part_bytes(const Tensor& values, int rank) const {
-    const Range part = shard_range(values.numel(), rank, world_size_);
-    return bytes_of(values, part.begin, part.end);
+  Span shard_bytes(const Tensor& values, int rank) const {
+    const Range shard = shard_range(values.numel(), rank, world_size_);
+    return bytes_of(values, shard.begin, shard.end);
   }
 
-  /// Memory for what comes from the other ranks, `bytes` from each.
-  char* staging(std::int64_t bytes) {
-    staging_.resize(std::max(staging_.size(), static_cast<std::size_t>(bytes * world_size_)));
-    return staging_.data();
+  /// Receive buffers of `bytes` bytes per rank.
+  char* receive_buffers(std::int64_t bytes) {
+    received_.resize(std::max(received_.size(), static_cast<std::size_t>(bytes * world_size_)));
+    return received_.data();
   }
 
-  void sum_small(const Tensor& values, OrderedSum add) {
+  void all_reduce_small(const Tensor& values, OrderedSum add) {
     const Span own{static_cast<char*>(values.data()), values.bytes()};
     add_exchanged(own, values.dtype(), add, [&](int) { return own; });
   }
 
-  void scatter_sums(const Tensor& values, OrderedSum add) {
-    const std::int64_t step = kPieceBytes / size_of(values.dtype());
+  void reduce_scatter_chunks(const Tensor& values, OrderedSum add) {
+    const std::int64_t step = kChunkBytes / size_of(values.dtype());
     const std::int64_t largest = shard_range(values.numel(), 0, world_size_).numel();
     for (std::int64_t at = 0; at < largest; at += step) {
-      const auto piece_of = [&](int rank) {
-        const Range part = shard_range(values.numel(), rank, world_size_);
-        const std::int64_t begin = std::min(part.begin + at, part.end);
-        return bytes_of(values, begin, std::min(begin + step, part.end));
+      const auto chunk_of = [&](int rank) {
+        const Range shard = shard_range(values.numel(), rank, world_size_);
+        const std::int64_t begin = std::min(shard.begin + at, shard.end);
+        return bytes_of(values, begin, std::min(begin + step, shard.end));
       };
-      add_exchanged(piece_of(rank_), values.dtype(), add, piece_of);
+      add_exchanged(chunk_of(rank_), values.dtype(), add, chunk_of);
     }
   }
 
-  /// Sends each rank what is for it, and replaces `own` by its sum over the ranks.
+  /// Sends each rank its span, and replaces `own` by its sum over the ranks.
   void add_exchanged(Span own, DType dtype, OrderedSum add, const SpanOf& send) {
-    char* const received = staging(own.bytes);
+    char* const received = receive_buffers(own.bytes);
     const auto place_of = [&](int rank) { return Span{received + rank * own.bytes, own.bytes}; };
     exchange(send, place_of);
     std::vector<const void*> terms;
@@ -227,9 +228,9 @@ class GlooCommunicator final : public Communicator {
     add(terms, own.bytes / size_of(dtype), own.data);
   }
 
-  void gather_parts(const Tensor& values) {
-    exchange([&](int) { return part_bytes(values, rank_); },
-             [&](int rank) { return part_bytes(values, rank); });
+  void gather_shards(const Tensor& values) {
+    exchange([&](int) { return shard_bytes(values, rank_); },
+             [&](int rank) { return shard_bytes(values, rank); });
   }
 
   void send_all(const Tensor& values, int root) {
@@ -238,25 +239,25 @@ class GlooCommunicator final : public Communicator {
              [&](int rank) { return rank == root ? all : Span(); });
   }
 
-  void scatter_parts(const Tensor& values, int root) {
-    exchange([&](int rank) { return rank_ == root ? part_bytes(values, rank) : Span(); },
-             [&](int rank) { return rank == root ? part_bytes(values, rank_) : Span(); });
+  void scatter_shards(const Tensor& values, int root) {
+    exchange([&](int rank) { return rank_ == root ? shard_bytes(values, rank) : Span(); },
+             [&](int rank) { return rank == root ? shard_bytes(values, rank_) : Span(); });
   }
 
   const int rank_, world_size_;
   std::unique_ptr<GlooMesh> mesh_;
   std::thread thread_;
 
-  std::mutex mutex_;  // of all below that other threads touch
+  std::mutex mutex_;  // guards the members up to is_busy_
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<Task>> queue_;
+  std::deque<std::shared_ptr<Operation>> queue_;
   double timeout_s_;
   bool is_closing_ = false, is_busy_ = false;
 
-  // Of the thread alone.
+  // Used only by thread_.
   const char* op_ = "";
   Deadline deadline_;
-  std::vector<char> staging_;
+  std::vector<char> received_;
 };
 
 }  // namespace

@@ -18,7 +18,7 @@
 namespace smoe {
 namespace {
 
-/// Gloo's view of a store. It throws what the store throws.
+/// Adapts a RendezvousStore to Gloo's interface. Throws the errors of the store.
 class GlooStore final : public gloo::rendezvous::Store {
  public:
   GlooStore(RendezvousStore& store, const Deadline& deadline)
@@ -40,7 +40,7 @@ class GlooStore final : public gloo::rendezvous::Store {
   Deadline deadline_;
 };
 
-/// Connects all ranks; Gloo from 2023 on wants to share the store.
+/// Connects all ranks; the signature changed in Gloo 2023.
 template <class Context, class Device>
 void connect_all(Context& context, const std::shared_ptr<GlooStore>& store, Device& device) {
   if constexpr (requires { context.connectFullMesh(*store, device); })
@@ -49,7 +49,7 @@ void connect_all(Context& context, const std::shared_ptr<GlooStore>& store, Devi
     context.connectFullMesh(store, device);
 }
 
-/// What Gloo says, without the place in its source.
+/// The message of a Gloo error, without its source location.
 std::string reason_of(const std::exception& error) {
   const std::string text = error.what();
   const std::size_t end = text.find("] ");
@@ -66,13 +66,13 @@ std::shared_ptr<gloo::rendezvous::Context> connected(int rank, int world_size,
   try {
     auto device = gloo::transport::tcp::CreateDevice(attributes);
     auto context = std::make_shared<gloo::rendezvous::Context>(rank, world_size);
-    // Gloo waits for a connection five times as long.
+    // Gloo multiplies this timeout by five while connecting.
     context->setTimeout(std::chrono::milliseconds(static_cast<long>(timeout_s * 1000 / 5) + 1));
     connect_all(*context, std::make_shared<GlooStore>(store, Deadline::in(timeout_s)), device);
     return context;
   } catch (const gloo::Exception& error) {
     throw CommunicationError(concat("communicator: rank ", rank, " of ", world_size,
-                                    " cannot connect to the others: ", reason_of(error)));
+                                    " cannot connect to the other ranks: ", reason_of(error)));
   }
 }
 
@@ -104,7 +104,7 @@ class GlooMesh::Connections {
     try {
       begin(op, deadline, send, receive);
       changed_.notify_all();
-      // The calling thread alone changes the lists, so that it may read them without the mutex.
+      // Only this thread changes the lists, so it may read them without the mutex.
       for (const auto& [rank, buffer] : receiving_) finish(op, rank, *buffer, &Transfer::waitRecv);
       for (const auto& [rank, buffer] : sending_) finish(op, rank, *buffer, &Transfer::waitSend);
     } catch (...) {
@@ -124,7 +124,7 @@ class GlooMesh::Connections {
       for_each_other([&](int rank) { farewell->send(rank, kWatchSlot); });
       for_each_other([&](int) { farewell->waitSend(nullptr, kFarewellTime); });
     } catch (const gloo::Exception&) {
-      // Whoever is gone needs none.
+      // Ranks that are gone need no notice.
     }
   }
 
@@ -144,9 +144,8 @@ class GlooMesh::Connections {
       if (rank != context_->rank) f(rank);
   }
 
-  // Gloo tells of a lost connection whoever waits for a message on it to begin, but not those in
-  // the midst of one. So each rank waits for a message from each other that is sent at the end
-  // only.
+  // Gloo reports a lost connection only to receives that have not started. So each rank keeps one
+  // receive pending per other rank, for a message that is sent only when that rank finishes.
   void watch() {
     try {
       for (int left = 1; left < context_->size; ++left)
@@ -159,15 +158,15 @@ class GlooMesh::Connections {
     }
   }
 
-  // Called with the mutex held.
+  // Requires mutex_.
   void wake(const std::string& why) {
     if (stopped_.empty()) stopped_ = why;
     for (const auto& [rank, buffer] : receiving_) buffer->abortWaitRecv();
     for (const auto& [rank, buffer] : sending_) buffer->abortWaitSend();
   }
 
-  // Gloo's own timeouts close all connections, so that the others would take this rank for lost
-  // before it has said which one was late.
+  // Gloo's own timeouts are not used: they close all connections, so that the other ranks would
+  // report this one as lost before it has reported which rank was late.
   void keep_time() {
     std::unique_lock lock(mutex_);
     while (!is_closing_) {
@@ -175,7 +174,7 @@ class GlooMesh::Connections {
         changed_.wait(lock);
       } else if (deadline_->has_passed()) {
         is_late_ = true;
-        wake("an earlier operation was not done in time");
+        wake("an earlier operation timed out");
       } else {
         changed_.wait_until(lock, deadline_->at());
       }
@@ -197,7 +196,7 @@ class GlooMesh::Connections {
     if (!stopped_.empty()) throw CommunicationError(concat(op, ": ", stopped_));
     ++slot_;
     deadline_ = deadline;
-    // Each begins with the rank next to it, so that not all turn to the same one at once.
+    // Each rank starts with its neighbor, so that not all send to the same rank first.
     const int rank = context_->rank, world_size = context_->size;
     for (int i = 1; i < world_size; ++i) {
       const int from = (rank + world_size - i) % world_size, to = (rank + i) % world_size;
@@ -221,7 +220,7 @@ class GlooMesh::Connections {
       const std::lock_guard lock(mutex_);
       if (!is_late_) throw CommunicationError(concat(op, ": ", stopped_));
       throw CommunicationError(
-          concat(op, ": rank ", rank, " did not answer within ", deadline_->total_s(), " s"));
+          concat(op, ": rank ", rank, " did not respond within ", deadline_->total_s(), " s"));
     });
   }
 
@@ -241,24 +240,24 @@ class GlooMesh::Connections {
     sending_.clear();
   }
 
-  // Slots that no exchange uses: those count from 1.
+  // Slots that no exchange uses; theirs count from 1.
   static constexpr std::uint64_t kWatchSlot = ~std::uint64_t{0}, kProbeSlot = kWatchSlot - 1;
   static constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 3650);
   static constexpr std::chrono::milliseconds kFarewellTime{1000};
 
   std::shared_ptr<gloo::rendezvous::Context> context_;
-  std::vector<char> farewells_;  // a byte of each rank
+  std::vector<char> farewells_;  // one byte per rank
   char byte_ = 0;
   std::unique_ptr<Transfer> watched_;
   std::thread watcher_, timer_;
   std::uint64_t slot_ = 0;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // guards the members below
   std::condition_variable changed_;
   bool is_closing_ = false;
-  std::optional<Deadline> deadline_;  // of the exchange under way
+  std::optional<Deadline> deadline_;  // of the current exchange
   bool is_late_ = false;              // it has passed
-  std::string stopped_;               // why nothing is exchanged any more; empty: it is
-  Transfers receiving_, sending_;     // of the exchange under way
+  std::string stopped_;               // why exchanges fail; empty while they do not
+  Transfers receiving_, sending_;     // of the current exchange
 };
 
 GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s)

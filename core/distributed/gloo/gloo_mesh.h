@@ -1,5 +1,5 @@
-// GlooMesh: connections from each rank to each other over Gloo (as of 2022 or later), of which it
-// uses sending and receiving alone, with a deadline and a way out of every wait.
+// GlooMesh: connections between all pairs of ranks over Gloo (2022 or later). It uses only Gloo's
+// point-to-point send and receive, and adds a deadline and cancellation to every wait.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -10,37 +10,37 @@
 
 namespace smoe {
 
-/// Bytes to send, or the place for some to receive.
+/// Bytes to send, or a buffer to receive into.
 struct ByteSpan {
   char* data = nullptr;
   std::int64_t bytes = 0;
 };
 
-/// Its threads, also the caller's that exchanges, must block SIGPIPE, which a lost connection
-/// sends.
+/// Its threads, and any thread that calls exchange, must block SIGPIPE, which a lost connection
+/// raises.
 class GlooMesh {
  public:
-  /// Connects to all other ranks, which must all do so. Throws: CommunicationError, what the store
-  /// throws.
+  /// Connects to all other ranks, which must do the same. Throws: CommunicationError, and the
+  /// errors of the store.
   GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s);
   ~GlooMesh();
   GlooMesh(const GlooMesh&) = delete;
   GlooMesh& operator=(const GlooMesh&) = delete;
 
-  /// What goes to or comes from a rank; no bytes: nothing.
+  /// The bytes to exchange with a rank; may be empty.
   using SpanOf = std::function<ByteSpan(int rank)>;
-  /// Sends and receives at once, with each other rank what the functions say, and waits for it. All
-  /// ranks call it in one order, from one thread each, and expect as many bytes as are sent. When
-  /// it returns or throws, Gloo does not touch the memory any more.
-  /// Throws: CommunicationError, naming `op` and the rank that is lost or late.
+  /// Sends to and receives from every other rank concurrently, and waits for completion. All ranks
+  /// call it in the same order, from one thread each, and must receive exactly the bytes that are
+  /// sent. After it returns or throws, Gloo no longer accesses the memory.
+  /// Throws: CommunicationError naming `op` and the rank that is lost or late.
   void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                 const SpanOf& receive);
 
-  /// Tells the others that this rank is done, so that they do not take its end for a loss; nothing
-  /// after stop(). By the thread that exchanges.
+  /// Notifies the other ranks that this one has finished, so that they do not report it as lost;
+  /// does nothing after stop(). To be called by the thread that calls exchange.
   void leave();
 
-  /// Ends an exchange under way and refuses later ones, saying why. From any thread.
+  /// Makes the current and all later exchanges fail with the reason `why`. From any thread.
   void stop(const std::string& why);
 
  private:

@@ -1,4 +1,4 @@
-// Builds without Gloo: one rank only.
+// Builds without Gloo support a single rank only.
 #include "core/distributed/gloo_communicator.h"
 
 #include "core/base/check.h"
@@ -7,8 +7,8 @@ namespace smoe {
 
 std::unique_ptr<Communicator> gloo_communicator(int, int world_size, RendezvousStore&, double) {
   throw UsageError(concat("communicator: ", world_size,
-                          " ranks on CPUs need Gloo, which this build was made without; install "
-                          "libgloo-dev (Debian, Ubuntu) and build again"));
+                          " ranks on CPUs need Gloo, which this build does not include; install "
+                          "libgloo-dev (Debian, Ubuntu) and rebuild"));
 }
 
 }  // namespace smoe

@@ -12,7 +12,7 @@ using namespace smoe::test;
 
 namespace {
 
-// More than all of the pinned memory that transfers pass through, and no multiple of a piece.
+// More than the pinned staging memory, and not a multiple of its buffers.
 constexpr std::int64_t kMany = (std::int64_t{70} << 18) + 3;
 
 std::vector<std::int32_t> counting(std::int64_t n) {
@@ -23,7 +23,7 @@ std::vector<std::int32_t> counting(std::int64_t n) {
 
 }  // namespace
 
-TEST_CASE("tensors travel to the GPU and back whole") {
+TEST_CASE("tensors are copied to the GPU and back") {
   const StreamGuard guard(gpu_stream());
   for (const std::int64_t n : {std::int64_t{0}, std::int64_t{1}, std::int64_t{1000}, kMany}) {
     const std::vector<std::int32_t> values = counting(n);
@@ -39,7 +39,7 @@ TEST_CASE("tensors travel to the GPU and back whole") {
   CHECK(rows.to_vector<std::int32_t>() == std::vector<std::int32_t>{4, 5, 6, 7, 8, 9});
 }
 
-TEST_CASE("a GPU tensor's values can be read where the CPU is current") {
+TEST_CASE("a GPU tensor can be read while the CPU stream is current") {
   Tensor x;
   {
     const StreamGuard guard(gpu_stream());
@@ -49,7 +49,7 @@ TEST_CASE("a GPU tensor's values can be read where the CPU is current") {
   CHECK(to_string(x.clone(Category::activations).device()) == "cpu");
 }
 
-TEST_CASE("pieces of a GPU tensor come in order and go back to their places") {
+TEST_CASE("chunks of a GPU tensor are read and written in order") {
   const StreamGuard guard(gpu_stream());
   const std::vector<std::int32_t> values = counting(kMany);
   const Tensor x = Tensor::from(values, {kMany});
@@ -70,7 +70,7 @@ TEST_CASE("pieces of a GPU tensor come in order and go back to their places") {
   CHECK(copy.to_vector<std::int32_t>() == values);
 }
 
-TEST_CASE("memory is counted by device, and poisoned where tests ask for it") {
+TEST_CASE("memory is counted by device and poisoned on request") {
   const std::int64_t on_cpu = memory_use().now_bytes;
   const StreamGuard guard(gpu_stream());
   const std::int64_t before = memory_use(Category::optimizer).now_bytes;
@@ -83,7 +83,7 @@ TEST_CASE("memory is counted by device, and poisoned where tests ask for it") {
   CHECK(memory_use().now_bytes == on_cpu);
 }
 
-TEST_CASE("a GPU without room says what was wanted, what is free and who holds the rest") {
+TEST_CASE("out of memory reports the request, the free bytes and the use by category") {
   const StreamGuard guard(gpu_stream());
   const Tensor held = Tensor::empty({1000}, DType::f32, Category::gradients);
   std::string message;

@@ -12,7 +12,7 @@ using test::on_ranks;
 
 namespace {
 
-/// What `rank` has at element i: of many sizes, so that sums round.
+/// The value of element i on `rank`; magnitudes vary so that sums round.
 double value_at(int rank, std::int64_t i) {
   const double digits = static_cast<double>((i * 7919 + rank * 104'729) % 1'000'003) / 1'000'003;
   return (0.5 + digits) * static_cast<double>(std::int64_t{1} << (rank * 5 + i) % 23);
@@ -25,7 +25,7 @@ Tensor values_of(int rank, std::int64_t numel) {
   return Tensor::from(values, {numel});
 }
 
-/// The sums in the order of ranks, in Acc.
+/// The sums in rank order, accumulated in Acc.
 template <class T, class Acc>
 std::vector<T> expected_sums(int world_size, std::int64_t numel) {
   std::vector<T> sums(numel);
@@ -44,7 +44,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-// Nothing, one, fewer than ranks, part borders, what is small, and what takes several pieces.
+// None, one, fewer than ranks, shard boundaries, small tensors, and several chunks.
 std::vector<std::int64_t> sizes_for(int world_size) {
   std::vector<std::int64_t> sizes = {0, 1, 3, 64, 65, 1000, 4097, 40'001};
   if (world_size == 2) sizes.push_back(2'200'001);
@@ -53,7 +53,7 @@ std::vector<std::int64_t> sizes_for(int world_size) {
 
 }  // namespace
 
-TEST_CASE("parts tile a tensor for any number of ranks") {
+TEST_CASE("shards cover a tensor for any number of ranks") {
   for (const std::int64_t numel : {0, 1, 63, 64, 65, 1000, 1 << 20})
     for (const int world_size : {1, 2, 3, 4, 7, 64}) {
       std::int64_t end = 0;
@@ -68,7 +68,7 @@ TEST_CASE("parts tile a tensor for any number of ranks") {
     }
 }
 
-TEST_CASE_TEMPLATE("sums have the bits of adding up in the order of ranks", T, float, double, bf16,
+TEST_CASE_TEMPLATE("sums are bit-identical to adding in rank order", T, float, double, bf16,
                    std::int64_t) {
   using Acc = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
   for (const int world_size : {2, 3, 4})
@@ -90,7 +90,7 @@ TEST_CASE_TEMPLATE("sums have the bits of adding up in the order of ranks", T, f
     });
 }
 
-TEST_CASE("everyone gets what the root has") {
+TEST_CASE("broadcast sends the root's elements to all ranks") {
   for (const int world_size : {2, 4})
     on_ranks(world_size, [=](Communicator& ranks, RendezvousStore&) {
       for (int root = 0; root < world_size; ++root)
@@ -103,7 +103,7 @@ TEST_CASE("everyone gets what the root has") {
     });
 }
 
-TEST_CASE("operations queue up while their caller goes on") {
+TEST_CASE("operations are queued without blocking the caller") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore&) {
     std::vector<Tensor> tensors;
     std::vector<CollectiveHandle> work;
@@ -120,7 +120,7 @@ TEST_CASE("operations queue up while their caller goes on") {
   });
 }
 
-TEST_CASE("a barrier lets nobody through before all are there") {
+TEST_CASE("a barrier holds every rank until all have reached it") {
   std::atomic<int> arrived = 0;
   on_ranks(4, [&](Communicator& ranks, RendezvousStore&) {
     for (int round = 1; round <= 20; ++round) {
@@ -132,7 +132,7 @@ TEST_CASE("a barrier lets nobody through before all are there") {
   });
 }
 
-TEST_CASE("a rank that does not answer in time is named, and all end") {
+TEST_CASE("a rank that does not respond in time is named, and all ranks stop") {
   const auto start = Deadline::Clock::now();
   on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
     if (ranks.rank() == 1) {
@@ -142,7 +142,7 @@ TEST_CASE("a rank that does not answer in time is named, and all end") {
     ranks.set_timeout(0.1);
     const Tensor values = values_of<float>(ranks.rank(), 10);
     CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
-                         "all_reduce: rank 1 did not answer within 0.1 s", CommunicationError);
+                         "all_reduce: rank 1 did not respond within 0.1 s", CommunicationError);
     CHECK_THROWS_AS(ranks.barrier()->wait(), CommunicationError);
     if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
     store.get("all done", Deadline::in(10));
@@ -150,7 +150,7 @@ TEST_CASE("a rank that does not answer in time is named, and all end") {
   CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
 }
 
-TEST_CASE("a rank that is gone is named") {
+TEST_CASE("a lost rank is named") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
     const Tensor values = values_of<float>(ranks.rank(), 100'000);
     ranks.all_reduce(values)->wait();
@@ -158,11 +158,11 @@ TEST_CASE("a rank that is gone is named") {
     CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
                          doctest::Contains("all_reduce: lost rank 2"), CommunicationError);
     if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
-    store.get("all done", Deadline::in(10));  // before that, closing would be being gone, too
+    store.get("all done", Deadline::in(10));  // closing earlier would count as lost
   });
 }
 
-TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
+TEST_CASE("cancel ends a wait immediately, and the operations queued after it") {
   on_ranks(2, [](Communicator& ranks, RendezvousStore& store) {
     if (ranks.rank() == 1) {
       store.get("cancelled", Deadline::in(10));
@@ -184,7 +184,7 @@ TEST_CASE("cancel ends a wait at once, and what is queued behind it") {
   });
 }
 
-TEST_CASE("a communicator may be closed while its operations wait") {
+TEST_CASE("a communicator can be destroyed while its operations wait") {
   CHECK_THROWS_WITH_AS(on_ranks(2,
                                 [](Communicator& ranks, RendezvousStore&) {
                                   if (ranks.rank() == 1) return ranks.cancel();
@@ -194,16 +194,16 @@ TEST_CASE("a communicator may be closed while its operations wait") {
                        "leaving", UsageError);
 }
 
-TEST_CASE("what no communicator can do is refused before anything is sent") {
+TEST_CASE("invalid operations are refused before anything is sent") {
   on_ranks(2, [](Communicator& ranks, RendezvousStore&) {
     CHECK_THROWS_WITH_AS(ranks.all_reduce(Tensor::zeros({4}, DType::u8)),
-                         doctest::Contains("all_reduce: sums are for"), UsageError);
+                         doctest::Contains("all_reduce: dtype must be f32, f64, bf16 or i64"), UsageError);
     CHECK_THROWS_AS(ranks.broadcast(Tensor::zeros({4}, DType::f32), 2), UsageError);
     ranks.barrier()->wait();
   });
 }
 
-TEST_CASE("ranks that do not come are not waited for longer than the timeout") {
+TEST_CASE("the timeout bounds the wait for ranks that never connect") {
   const auto start = Deadline::Clock::now();
   const RendezvousServer server({.job_id = "test"});
   RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(5));
@@ -211,7 +211,7 @@ TEST_CASE("ranks that do not come are not waited for longer than the timeout") {
   CHECK(Deadline::Clock::now() - start < std::chrono::seconds(3));
 }
 
-TEST_CASE("one rank has nothing to wait for") {
+TEST_CASE("operations of a single rank complete immediately") {
   Communicator& single = single_communicator();
   const Tensor values = Tensor::from<float>({1, 2}, {2});
   single.all_reduce(values)->wait();

@@ -16,7 +16,7 @@ std::string body_of(const std::string& frame) {
 
 }  // namespace
 
-TEST_CASE("messages read back as they were") {
+TEST_CASE("messages survive a round trip") {
   for (const RendezvousRequest& request : std::vector<RendezvousRequest>{
            {RendezvousOp::hello, "smoe-rendezvous-1", "job"},
            {RendezvousOp::set, "k", ""},
@@ -32,12 +32,12 @@ TEST_CASE("messages read back as they were") {
     CHECK(parse_rendezvous_reply(body_of(rendezvous_frame(reply))) == reply);
 }
 
-TEST_CASE("the bytes of a request are those of the protocol") {
+TEST_CASE("a request is encoded as the protocol specifies") {
   const std::string expected("\x0a\0\0\0\x02\x03\0keyvalu", 14);
   CHECK(rendezvous_frame(RendezvousRequest{RendezvousOp::set, "key", "valu"}) == expected);
 }
 
-TEST_CASE("what is too long or no message is refused") {
+TEST_CASE("overlong and malformed messages are refused") {
   const auto frame = [](std::size_t key, std::size_t value) {
     return rendezvous_frame(
         RendezvousRequest{RendezvousOp::set, std::string(key, 'k'), std::string(value, 'v')});
@@ -57,14 +57,14 @@ TEST_CASE("what is too long or no message is refused") {
   CHECK_THROWS_AS(parse_rendezvous_reply("\x03"), UsageError);
 }
 
-TEST_CASE("numbers are read whole or not at all") {
+TEST_CASE("numbers must be valid to the last character") {
   CHECK(parse_rendezvous_number("-42") == -42);
   CHECK(parse_rendezvous_number("9223372036854775807") == INT64_MAX);
   for (const char* text : {"", "1 ", "+1", "0x1", "1.5", "9223372036854775808", "one"})
     CHECK_THROWS_AS(parse_rendezvous_number(text), UsageError);
 }
 
-TEST_CASE("bodies come out whole however the bytes are cut") {
+TEST_CASE("bodies are reassembled from pieces of any size") {
   std::string stream;
   std::vector<std::string> bodies;
   for (const std::size_t size : {1, 2, 300, 7}) {
@@ -85,7 +85,7 @@ TEST_CASE("bodies come out whole however the bytes are cut") {
   }
 }
 
-TEST_CASE("a length of nothing, or above the limit, ends the stream at once") {
+TEST_CASE("a length of 0 or above the limit makes the stream unreadable") {
   for (const std::string_view head :
        {std::string_view("\0\0\0\0", 4), std::string_view("\x65\0\0\0", 4),
         std::string_view("\xff\xff\xff\xff", 4)}) {
@@ -95,7 +95,7 @@ TEST_CASE("a length of nothing, or above the limit, ends the stream at once") {
   }
 }
 
-TEST_CASE("random bodies are read or refused, never worse") {
+TEST_CASE("random bodies are parsed or refused") {
   std::mt19937_64 random(7);
   int read = 0;
   for (int i = 0; i < 20'000; ++i) {

@@ -12,7 +12,7 @@
 
 using namespace smoe;
 
-TEST_CASE("a fault comes at its site and its call, and what is not asked for does not") {
+TEST_CASE("a fault occurs at its site and call only") {
   const FaultScope scope("write:2:ENOSPC,fsync:1:EIO,read:2:short");
   CHECK(fault_point("write").error == 0);
   CHECK(fault_point("fsync").error == EIO);
@@ -26,7 +26,7 @@ TEST_CASE("a fault comes at its site and its call, and what is not asked for doe
   CHECK(scope.calls("*") == 7);
 }
 
-TEST_CASE("a lasting fault stays, and * counts the calls at all sites") {
+TEST_CASE("k+ fails all later calls, and * counts the calls at all sites") {
   const FaultScope scope("*:3+:EIO");
   CHECK(fault_point("a").error == 0);
   CHECK(fault_point("b").error == 0);
@@ -34,14 +34,14 @@ TEST_CASE("a lasting fault stays, and * counts the calls at all sites") {
   CHECK(fault_point("a").error == EIO);
 }
 
-TEST_CASE("without a scope and without SMOE_FAULT nothing fails") {
+TEST_CASE("nothing fails without a scope and without SMOE_FAULT") {
   { const FaultScope scope("a:1:EIO"); }
   const Fault fault = fault_point("a");
   CHECK(fault.error == 0);
   CHECK_FALSE(fault.is_short);
 }
 
-TEST_CASE("kill ends the process at the call, as a signal that cannot be handled") {
+TEST_CASE("kill ends the process at the call") {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -55,7 +55,7 @@ TEST_CASE("kill ends the process at the call, as a signal that cannot be handled
   CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
 }
 
-TEST_CASE("text that is no list of faults is refused") {
+TEST_CASE("invalid lists of faults are refused") {
   for (const char* text : {"a", "a:1", ":1:EIO", "a:0:EIO", "a:-1:EIO", "a:+:EIO", "a:1x:EIO",
                            "a:1:EWHAT", "a:1:", "a:1:EIO,b"}) {
     CAPTURE(text);

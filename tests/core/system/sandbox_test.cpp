@@ -27,7 +27,7 @@ constexpr bool kIsSanitized = false;
 #endif
 
 constexpr SandboxLimits kTight = {
-    .seconds = 1, .cpu_seconds = 1, .memory_bytes = 64 << 20, .answer_bytes = 1000};
+    .seconds = 1, .cpu_seconds = 1, .memory_bytes = 64 << 20, .result_bytes = 1000};
 
 std::string echo(std::string_view input) {
   return std::string(input);
@@ -59,7 +59,7 @@ std::string allocate(std::string_view) {
   std::vector<std::unique_ptr<char[]>> blocks;
   for (;;) blocks.push_back(std::make_unique<char[]>(1 << 20));
 }
-// What could be opened, of files and sockets.
+// Lists what could be opened.
 std::string open_things(std::string_view input) {
   const std::string path(input);
   std::string opened;
@@ -73,7 +73,7 @@ std::string open_things(std::string_view input) {
   if (::dup(0) >= 0) opened += "dup ";
   return opened;
 }
-// An answer of its own making, which takes more or less than it should.
+// Writes the input as the result frame.
 std::string forge(std::string_view input) {
   if (::write(STDOUT_FILENO, input.data(), input.size()) < 0) return "unwritten";
   ::_exit(0);
@@ -105,7 +105,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("an answer is what the work returns") {
+TEST_CASE("a task returns the result of its function") {
   CHECK(kEcho.run("", "a") == "");
   std::string bytes(3'000'000, '\0');
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7);
@@ -116,37 +116,36 @@ TEST_CASE("an answer is what the work returns") {
 TEST_CASE("an error is one short line that names the file") {
   CHECK(message_of(kThrow, "x") == "a.h5: rule; got x");
   const std::string message = message_of(kThrow, "two\nlines\x1b " + std::string(5000, 'y'));
-  CHECK(contains(message, "a.h5: rule; got two?lines? yyy"));
+  CHECK(contains(message, "a.h5: rule; got two\\nlines\\x1b yyy"));
   CHECK(message.size() < 500);
 }
 
-TEST_CASE("a process that crashes, ends early or forges its answer is an error") {
+TEST_CASE("a process that crashes, exits early or sends a malformed result is an error") {
   CHECK(contains(message_of(kCrash), "a.h5: damaged: the process for test-crash"));
-  CHECK(contains(message_of(kCrash), "without an answer"));
-  CHECK(contains(message_of(kLeave), "ended with code 7 without an answer"));
-  CHECK(contains(message_of(kForge, ""), "without an answer"));
-  CHECK(contains(message_of(kForge, "a"), "without an answer"));
-  CHECK(
-      contains(message_of(kForge, std::string("a\5\0\0\0\0\0\0\0four", 13)), "without an answer"));
-  CHECK(contains(message_of(kForge, std::string(9, '\xff')), "without an answer"));
+  CHECK(contains(message_of(kCrash), "without a result"));
+  CHECK(contains(message_of(kLeave), "exited with code 7 without a result"));
+  CHECK(contains(message_of(kForge, ""), "without a result"));
+  CHECK(contains(message_of(kForge, "a"), "without a result"));
+  CHECK(contains(message_of(kForge, std::string("a\5\0\0\0\0\0\0\0four", 13)), "without a result"));
+  CHECK(contains(message_of(kForge, std::string(9, '\xff')), "without a result"));
   CHECK(kForge.run(std::string("a\4\0\0\0\0\0\0\0four", 13), "a.h5") == "four");
 }
 
-TEST_CASE("limits end what does not end by itself") {
+TEST_CASE("limits stop a task that does not finish") {
   const auto begin = std::chrono::steady_clock::now();
-  CHECK(contains(message_of(kShortEcho, std::string(1001, 'x')), "must answer in 1000 bytes"));
+  CHECK(contains(message_of(kShortEcho, std::string(1001, 'x')), "must return at most 1000 bytes"));
   CHECK(
-      contains(message_of(kSpin), "a.h5: damaged: the process for test-spin was ended by signal"));
-  CHECK(contains(message_of(kSleep), "without an answer"));
-  CHECK(contains(message_of(kSleepSilently), "must be done in 1 s; it took more"));
+      contains(message_of(kSpin), "a.h5: damaged: the process for test-spin was killed by signal"));
+  CHECK(contains(message_of(kSleep), "without a result"));
+  CHECK(contains(message_of(kSleepSilently), "must finish within 1 s; it took longer"));
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
   CHECK(elapsed.count() < 20);
   if (kIsSanitized) return;
   CHECK(message_of(kAllocate) ==
-        "a.h5: damaged: test-allocate must be done in 64 MiB; it asked for more");
+        "a.h5: damaged: test-allocate must run within 64 MiB of memory; it needs more");
 }
 
-TEST_CASE("nothing but the input can be read, and nothing opened") {
+TEST_CASE("a task can read only its input and open nothing") {
   ::setenv("HDF5_PLUGIN_PATH", "/tmp", 1);
   const int kept = ::open("/etc/passwd", O_RDONLY);  // not closed on exec
   CHECK(kept > 2);

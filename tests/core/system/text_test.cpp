@@ -8,7 +8,7 @@
 namespace smoe {
 namespace {
 
-/// The UTF-8 form of a code point, written from the definition; surrogates and all.
+/// Encodes a code point, surrogates included, by the definition of UTF-8.
 std::string encoded(std::uint32_t point) {
   const auto tail = [&](int shift) { return static_cast<char>(0x80 | ((point >> shift) & 0x3f)); };
   if (point < 0x80) return {static_cast<char>(point)};
@@ -17,7 +17,7 @@ std::string encoded(std::uint32_t point) {
   return {static_cast<char>(0xf0 | point >> 18), tail(12), tail(6), tail(0)};
 }
 
-TEST_CASE("utf8_length knows every code point, and none of the surrogates") {
+TEST_CASE("utf8_length accepts every code point but surrogates") {
   for (std::uint32_t point = 0; point < 0x120000; ++point) {
     const std::string text = encoded(point);
     const bool is_character = point < 0xd800 || (point > 0xdfff && point < 0x110000);
@@ -27,17 +27,19 @@ TEST_CASE("utf8_length knows every code point, and none of the surrogates") {
   }
 }
 
-TEST_CASE("utf8_length refuses overlong forms, lone tails and the empty text") {
+TEST_CASE("utf8_length refuses overlong forms, lone continuation bytes and empty text") {
   for (const char* text : {"", "\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf",
                            "\xf5\x80\x80\x80", "\xff", "\xc3("})
     CHECK(utf8_length(text) == 0);
 }
 
-TEST_CASE("shown is one line of valid UTF-8, cut between characters") {
+TEST_CASE("printable text is one line of valid UTF-8, cut between characters") {
   CHECK(printable("plain") == "plain");
   CHECK(printable("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
   CHECK(printable(std::string_view("a\nb\0c\x7f\x1b[1m", 10)) == "a\\nb\\x00c\\x7f\\x1b[1m");
   CHECK(printable("a\xc3") == "a\\xc3");
+  CHECK(printable("\xc2\x9b"
+                  "1m\xc2\xa0") == "\\xc2\\x9b1m\xc2\xa0");  // U+009B is CSI
   CHECK(printable(std::string(80, 'x')) == std::string(80, 'x'));
   CHECK(printable(std::string(81, 'x')) == std::string(80, 'x') + "...");
   const std::string umlaut = "\xc3\xbc";

@@ -1,10 +1,11 @@
+#include "core/distributed/rendezvous_server.h"
+
 #include <doctest/doctest.h>
 
 #include <thread>
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/distributed/rendezvous_server.h"
 #include "core/distributed/rendezvous_store.h"
 
 using namespace smoe;
@@ -38,7 +39,7 @@ bool is_dropped(const Socket& socket, double seconds) {
 
 }  // namespace
 
-TEST_CASE("what one sets another gets; keys of other prefixes are other keys") {
+TEST_CASE("a value set by one client is visible to others with the same prefix") {
   const RendezvousServer server({.job_id = "job"});
   RendezvousStore a = store_of(server), b = store_of(server), other = store_of(server, "job", "2/");
   a.set("key", std::string("value\0", 6), soon());
@@ -52,7 +53,7 @@ TEST_CASE("what one sets another gets; keys of other prefixes are other keys") {
   CHECK(b.find("key", soon()) == "changed");
 }
 
-TEST_CASE("get waits for the value, and no longer than its deadline") {
+TEST_CASE("get waits for the value until its deadline") {
   const RendezvousServer server({.job_id = "job"});
   RendezvousStore a = store_of(server), b = store_of(server);
   std::string got;
@@ -70,7 +71,7 @@ TEST_CASE("get waits for the value, and no longer than its deadline") {
   CHECK(a.get("late", soon()) == "here");  // not the late reply to the request before
 }
 
-TEST_CASE("a value of the largest size arrives; one byte more is refused") {
+TEST_CASE("a value of maximum size is stored; a larger one is refused") {
   const RendezvousServer server({.job_id = "job"});
   RendezvousStore a = store_of(server), b = store_of(server);
   const std::string large(kMaxRendezvousValue, 'x');
@@ -80,7 +81,7 @@ TEST_CASE("a value of the largest size arrives; one byte more is refused") {
   CHECK(b.get("large", soon()) == large);
 }
 
-TEST_CASE("sums of many adders come out exact") {
+TEST_CASE("concurrent additions are exact") {
   const RendezvousServer server({.job_id = "job"});
   std::vector<std::thread> adders;
   for (int t = 0; t < 8; ++t)
@@ -98,14 +99,14 @@ TEST_CASE("sums of many adders come out exact") {
   CHECK(store.add("count", 1, soon()) == 800);
 }
 
-TEST_CASE("another job is refused and told so") {
+TEST_CASE("a client of another job is refused with the reason") {
   const RendezvousServer server({.job_id = "job"});
   CHECK_THROWS_WITH_AS(store_of(server, "other"),
                        doctest::Contains("this is the rendezvous of another job"), UsageError);
   CHECK_THROWS_AS(RendezvousServer({.job_id = std::string(300, 'x')}), UsageError);
 }
 
-TEST_CASE("nobody listening, a taken port and a bad endpoint are named") {
+TEST_CASE("errors name an unreachable server, a port in use and an invalid endpoint") {
   int port = 0;
   {
     const RendezvousServer server({.job_id = "job"});
@@ -121,7 +122,7 @@ TEST_CASE("nobody listening, a taken port and a bad endpoint are named") {
     CHECK_THROWS_AS(parse_endpoint(text, "MASTER_ADDR"), UsageError);
 }
 
-TEST_CASE("a client may come before the server") {
+TEST_CASE("a client may start before the server") {
   int port = 0;
   { port = RendezvousServer({.job_id = "job"}).port(); }
   std::string got;
@@ -135,7 +136,7 @@ TEST_CASE("a client may come before the server") {
   CHECK(got == "value");
 }
 
-TEST_CASE("garbage, half messages, silence and early ends hurt nobody else") {
+TEST_CASE("malformed and partial messages, silence and disconnects affect only their connection") {
   const RendezvousServer server({.job_id = "job"});
   RendezvousStore store = store_of(server);
   store.set("key", "value", soon());
@@ -156,7 +157,7 @@ TEST_CASE("garbage, half messages, silence and early ends hurt nobody else") {
   CHECK(!is_dropped(silent, 0.05));
 }
 
-TEST_CASE("a member that asks without reading is not listened to, and others are served") {
+TEST_CASE("a client that does not read its replies does not delay others") {
   const RendezvousServer server({.job_id = "job"});
   RendezvousStore store = store_of(server);
   store.set("large", std::string(kMaxRendezvousValue, 'x'), soon());
@@ -170,7 +171,7 @@ TEST_CASE("a member that asks without reading is not listened to, and others are
   CHECK(store.find("large", soon())->size() == kMaxRendezvousValue);
 }
 
-TEST_CASE("a server ends while clients wait, and they learn of it") {
+TEST_CASE("waiting clients get an error when the server stops") {
   auto server = std::make_unique<RendezvousServer>(RendezvousServer::Options{.job_id = "job"});
   RendezvousStore store = store_of(*server);
   std::string message;

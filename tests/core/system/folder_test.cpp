@@ -1,0 +1,72 @@
+#include "core/system/folder.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "core/base/check.h"
+#include "core/system/fault.h"
+#include "core/system/file.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace smoe;
+
+TEST_CASE("an entry that cannot be examined is an error, not skipped") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "");
+  const FaultScope scope("stat:1:EIO");
+  CHECK(message_of([&] { list_folder(folder.path()); }) ==
+        "stat " + folder.path() + "/a: Input/output error");
+}
+
+TEST_CASE("folders are created, listed in order and removed without following links") {
+  const TemporaryFolder folder;
+  make_folders(folder / "a/b/c");
+  make_folders(folder / "a/b/c/");
+  write_file_atomically(folder / "a/z", "12");
+  write_file_atomically(folder / "a/B", "");
+  write_file_atomically(folder / "kept", "here");
+  REQUIRE(::symlink(folder.path().c_str(), (folder / "a/link").c_str()) == 0);
+  REQUIRE(::symlink("nowhere", (folder / "a/dangling").c_str()) == 0);
+  const auto entries = list_folder(folder / "a");
+  REQUIRE(entries.size() == 5);
+  CHECK(entries[0].name == "B");
+  CHECK((entries[1].name == "b" && entries[1].kind == PathKind::folder && !entries[1].is_link));
+  CHECK((entries[2].name == "dangling" && entries[2].kind == PathKind::none));
+  CHECK((entries[3].name == "link" && entries[3].kind == PathKind::folder && entries[3].is_link));
+  CHECK((entries[4].name == "z" && entries[4].bytes == 2 && entries[4].kind == PathKind::file));
+  CHECK_THROWS_AS(make_new_folder(folder / "a"), SystemError);
+  CHECK_THROWS_AS(make_folders(folder / "a/z"), SystemError);
+  CHECK_THROWS_AS(make_folders(folder / "a/z/inside"), SystemError);
+  CHECK_THROWS_AS(make_folders("/proc/none/inside"), SystemError);
+  REQUIRE(::symlink((folder / "a").c_str(), (folder / "way").c_str()) == 0);
+  CHECK(remove_folder(folder / "way"));
+  CHECK(list_folder(folder / "a").size() == 5);
+  CHECK(remove_folder(folder / "a"));
+  CHECK(!remove_folder(folder / "a"));
+  CHECK(read_file(folder / "kept", 100) == "here");
+  CHECK(!remove_file(folder / "a"));
+  CHECK_THROWS_AS(list_folder(folder / "a"), SystemError);
+}
+
+TEST_CASE("paths are the same when they lead to the same folder") {
+  const TemporaryFolder folder;
+  make_folders(folder / "a/b");
+  REQUIRE(::symlink("a", (folder / "link").c_str()) == 0);
+  CHECK(is_same_path(folder / "a/b", folder / "./link//b"));
+  CHECK(!is_same_path(folder / "a/b", folder / "a"));
+  CHECK(!is_same_path(folder / "none", folder / "none"));
+}
+
+TEST_CASE("parent and name of a path") {
+  CHECK(parent_of("a/b/c") == "a/b");
+  CHECK(parent_of("a/b/") == "a");
+  CHECK(parent_of("a//b") == "a");
+  CHECK(parent_of("c") == ".");
+  CHECK(parent_of("/c") == "/");
+  CHECK(parent_of("/") == "/");
+  CHECK(name_of_path("a/b/c") == "c");
+  CHECK(name_of_path("a/b/") == "b");
+  CHECK(name_of_path("c") == "c");
+}
