@@ -31,13 +31,22 @@ int train_with(Ranks& ranks, const Config& config) {
   }
 }
 
+/// The device that run.device names; errors name the key.
+Device device_of(const std::string& name) {
+  try {
+    return select_device(name);
+  } catch (const UsageError& error) {
+    throw UsageError(concat("run.", error.what()));
+  }
+}
+
 int run_train(const TrainOptions& options) {
   const Config config = load_config(options.config, options.overrides);
   if (options.print_config) {
     std::cout << to_yaml(config);
     return 0;
   }
-  const Stream stream(select_device(config.run.device));
+  const Stream stream(device_of(config.run.device));
   const StreamGuard guard(stream);
   const RankEnvironment place = read_rank_environment();
   const int threads = static_cast<int>(config.run.threads);
