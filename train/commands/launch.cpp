@@ -105,7 +105,7 @@ int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
   SMOE_CHECK(!command[0].starts_with("-"), "smoe launch: unknown flag ", command[0],
              "; see smoe launch --help");
   LaunchOptions options;
-  options.num_local_ranks = num_ranks_of(flags.nproc_per_node);
+  options.num_local_ranks = parse_num_ranks("--nproc-per-node", flags.nproc_per_node);
   set_place(flags, options);
   SMOE_CHECK(flags.max_restarts >= 0, "--max-restarts: must be 0 or more; got ",
              flags.max_restarts);

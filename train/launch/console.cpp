@@ -24,8 +24,8 @@ ConsoleStream::~ConsoleStream() {
 
 void ConsoleStream::write(std::string_view bytes) {
   if (!descriptor_.is_open()) return;
-  if (left_out_bytes_ > 0 || pending_.size() + bytes.size() > kMaxPendingBytes) {
-    left_out_bytes_ += static_cast<std::int64_t>(bytes.size());
+  if (dropped_bytes_ > 0 || pending_.size() + bytes.size() > kMaxPendingBytes) {
+    dropped_bytes_ += static_cast<std::int64_t>(bytes.size());
     return;
   }
   pending_ += bytes;
@@ -40,16 +40,17 @@ void ConsoleStream::write_pending() {
       loop_.watch(descriptor_.number(), POLLOUT, [this] { write_pending(); });
       return;
     }
-    if (written < 0) {  // whoever read it is gone; the job goes on, its logs are complete
+    if (written < 0) {  // the reader has closed it; the job continues, with complete logs
       loop_.forget(descriptor_.number());
       descriptor_.close();
       pending_.clear();
       return;
     }
     pending_.erase(0, static_cast<std::size_t>(written));
-    if (pending_.empty() && left_out_bytes_ > 0)
-      pending_ = concat("\nsmoe launch: ", std::exchange(left_out_bytes_, 0),
-                        " bytes were not shown, since the console was too slow; logs have all\n");
+    if (pending_.empty() && dropped_bytes_ > 0)
+      pending_ =
+          concat("\nsmoe launch: ", std::exchange(dropped_bytes_, 0),
+                 " bytes of output were dropped, as the console is too slow; logs are complete\n");
   }
   loop_.forget(descriptor_.number());
 }
@@ -61,7 +62,7 @@ Console::~Console() {
   }
 }
 
-void Console::say(std::string_view line) {
+void Console::print_line(std::string_view line) {
   error_.write(concat("smoe launch: ", line, "\n"));
 }
 

@@ -1,6 +1,6 @@
-// What the launcher shows: its own lines, and the output of ranks. Nobody who reads slowly, or a
-// terminal that is stopped, makes the launcher wait: what does not fit a bounded buffer is left
-// out, and the console says so as soon as it takes output again.
+// The launcher's console output: its own messages and the output of ranks. A slow reader or a
+// stopped terminal never blocks the launcher: output beyond a bounded buffer is dropped, and a
+// message reports the number of dropped bytes once the console accepts output again.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,10 +11,10 @@
 
 namespace smoe {
 
-/// Writes to a descriptor as fast as that takes it.
+/// Non-blocking, buffered output to a descriptor.
 class ConsoleStream {
  public:
-  /// `descriptor`: 1 or 2, as this process was given them.
+  /// `descriptor` is 1 or 2, as inherited by this process.
   ConsoleStream(PollLoop& loop, int descriptor);
   ~ConsoleStream();
   ConsoleStream(const ConsoleStream&) = delete;
@@ -29,21 +29,21 @@ class ConsoleStream {
   PollLoop& loop_;
   Descriptor descriptor_;
   std::string pending_;
-  std::int64_t left_out_bytes_ = 0;
+  std::int64_t dropped_bytes_ = 0;
 };
 
 class Console {
  public:
   explicit Console(PollLoop& loop) : loop_(loop), output_(loop, 1), error_(loop, 2) {}
-  /// Waits up to a second for what is pending.
+  /// Waits up to one second for pending output.
   ~Console();
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
   ConsoleStream& output() { return output_; }
   ConsoleStream& error() { return error_; }
-  /// A line of the launcher's own, to standard error.
-  void say(std::string_view line);
+  /// Prints a message of the launcher to standard error.
+  void print_line(std::string_view line);
 
  private:
   PollLoop& loop_;

@@ -24,19 +24,18 @@ int num_gpus() {
 
 }  // namespace
 
-int num_ranks_of(const std::string& text) {
+int parse_num_ranks(const std::string& flag, const std::string& text) {
   if (text == "cpu") return num_usable_cores();
   if (text == "gpu" || text == "auto") {
     if (const int gpus = num_gpus()) return gpus;
-    SMOE_CHECK(text == "auto", "--nproc-per-node: gpu, but ", gpu::unavailable_reason(0));
+    SMOE_CHECK(text == "auto", flag, ": gpu, but ", gpu::unavailable_reason(0));
     return num_usable_cores();
   }
   int number = 0;
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, number);
-  SMOE_CHECK(error == std::errc() && stop == end && number >= 1 && number <= kMaxLocalRanks,
-             "--nproc-per-node: must be 1 to ", kMaxLocalRanks, ", gpu, cpu or auto; got '", text,
-             "'");
+  SMOE_CHECK(error == std::errc() && stop == end && number >= 1 && number <= kMaxLocalRanks, flag,
+             ": must be 1 to ", kMaxLocalRanks, ", gpu, cpu or auto; got '", text, "'");
   return number;
 }
 

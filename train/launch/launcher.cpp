@@ -13,7 +13,7 @@ namespace smoe {
 namespace {
 
 constexpr double kTickSeconds = 0.2;
-constexpr double kGoodbyeSeconds = 5;
+constexpr double kFinishSeconds = 5;
 
 }  // namespace
 
@@ -33,8 +33,8 @@ int Launcher::run() {
   return is_first() ? lead() : follow();
 }
 
-// Waits in small turns, so that other hosts and signals are heard. Returns false when a signal
-// other than SIGCHLD came first; it is in signal_.
+// Waits in short intervals, to poll other hosts and signals. Returns false when a signal other than
+// SIGCHLD arrives first; it is in signal_.
 template <class Done>
 bool Launcher::wait_until(const Deadline& deadline, Done&& done) {
   while (!done() && !deadline.has_passed()) {
@@ -53,15 +53,15 @@ bool Launcher::join() {
   if (!wait_until(deadline, [&] { return is_connected || (is_connected = link_->try_connect()); }))
     return false;
   if (!is_connected)
-    throw SystemError(concat("launch: nobody serves this job at ", place, " within ",
-                             options_.join_s, " s; is `smoe launch --node-rank 0` running there?"));
+    throw SystemError(concat("launch: found no rendezvous for this job at ", place, " within ",
+                             options_.join_s, " s; is the launcher of node 0 running there?"));
   if (!is_first()) return true;
-  console_.say(
-      concat("waiting at ", place, " for the launchers of ", options_.num_nodes, " hosts in all"));
-  return gather(deadline);
+  console_.print_line(
+      concat("waiting at ", place, " for the launchers of all ", options_.num_nodes, " hosts"));
+  return wait_for_nodes(deadline);
 }
 
-bool Launcher::gather(const Deadline& deadline) {
+bool Launcher::wait_for_nodes(const Deadline& deadline) {
   const auto missing = [&] {
     for (std::size_t node = 0; node < num_ranks_.size(); ++node)
       if (num_ranks_[node] == 0) return static_cast<int>(node);
@@ -73,8 +73,8 @@ bool Launcher::gather(const Deadline& deadline) {
       SMOE_CHECK(message.kind == NodeMessage::Kind::joined, "launch: node ", node,
                  " left before the start: ", message.failure.line);
       SMOE_CHECK(message.numbers[0] == options_.num_nodes,
-                 "--nnodes: must be the same on all hosts; got ", options_.num_nodes, " here and ",
-                 message.numbers[0], " on node ", node);
+                 "launch: the number of hosts must be the same on all of them; got ",
+                 options_.num_nodes, " here and ", message.numbers[0], " on node ", node);
       num_ranks_[node] = message.numbers[1];
     }
     return missing() == 0;
@@ -82,7 +82,7 @@ bool Launcher::gather(const Deadline& deadline) {
   if (!wait_until(deadline, take_joined)) return false;
   if (missing() != 0)
     throw SystemError(concat("launch: node ", missing(), " did not join within ", options_.join_s,
-                             " s; start `smoe launch` with --node-rank ", missing(), " there"));
+                             " s; is its launcher running?"));
   return true;
 }
 
@@ -97,7 +97,7 @@ StartPlan Launcher::plan(int restart_count) const {
 
 void Launcher::announce(const StartPlan& plan) {
   const int cores = num_usable_cores();
-  console_.say(concat(
+  console_.print_line(concat(
       counted(options_.num_local_ranks, "rank"),
       link_ ? concat(" of ", plan.world_size, " on this host, from rank ", plan.first_rank) : "",
       ", on ", counted(cores, "core"),
@@ -114,29 +114,29 @@ AttemptResult Launcher::start(int restart_count) {
 int Launcher::lead() {
   RestartPolicy policy(options_.max_restarts, options_.saved_step);
   for (int restart_count = 0;; ++restart_count) {
-    policy.starting();
+    policy.before_start();
     if (link_) link_->send({.kind = NodeMessage::Kind::start, .numbers = num_ranks_});
     const AttemptResult result = start(restart_count);
     JobFailure failure;
     int exit_code = result.exit_code;
     RestartPolicy::Decision decision;
     if (!result.failures.empty()) {
-      failure = cause_of(result.failures, accused_rank(restart_count));
+      failure = cause_of(result.failures, first_failed_rank(restart_count));
       exit_code = failure.exit_code;
-      if (!result.was_asked_to_stop) decision = policy.after_failure(exit_code);
+      if (!result.was_stopped) decision = policy.after_failure(exit_code);
     }
     if (!decision.restarts) {
-      if (link_) dismiss(exit_code, failure);
+      if (link_) announce_finish(exit_code, failure);
       report(failure, decision.reason);
       return exit_code;
     }
     report(failure, "");
-    console_.say(decision.reason);
+    console_.print_line(decision.reason);
   }
 }
 
-// Ranks that can still speak agree in the store on which of them failed first.
-int Launcher::accused_rank(int restart_count) const {
+// Ranks that detect a failure record in the store which rank failed first.
+int Launcher::first_failed_rank(int restart_count) const {
   if (!server_) return -1;
   const auto rank = server_->find(concat(restart_count, "/failed_rank"));
   int number = -1;
@@ -144,11 +144,11 @@ int Launcher::accused_rank(int restart_count) const {
   return number;
 }
 
-// The rendezvous must be served until all others have heard that the job is over.
-void Launcher::dismiss(int exit_code, const JobFailure& failure) {
+// The rendezvous must be served until all other launchers know that the job has finished.
+void Launcher::announce_finish(int exit_code, const JobFailure& failure) {
   link_->send({.kind = NodeMessage::Kind::finish, .numbers = {exit_code}, .failure = failure});
   int num_left = 0;
-  wait_until(Deadline::in(kGoodbyeSeconds), [&] {
+  wait_until(Deadline::in(kFinishSeconds), [&] {
     while (const auto received = link_->receive())
       num_left += received->message.kind == NodeMessage::Kind::left;
     return num_left == options_.num_nodes - 1;
@@ -164,15 +164,16 @@ int Launcher::follow() {
       report(order->failure, "");
       return order->numbers[0];
     }
-    SMOE_CHECK(order->numbers.size() == num_ranks_.size() &&
-                   order->numbers[options_.node_rank] == options_.num_local_ranks,
-               "launch: node 0 has another idea of the ranks of each host; start all anew");
+    SMOE_CHECK(
+        order->numbers.size() == num_ranks_.size() &&
+            order->numbers[options_.node_rank] == options_.num_local_ranks,
+        "launch: node 0 expects another number of ranks on this host; restart all launchers");
     num_ranks_ = order->numbers;
     start(restart_count);
   }
 }
 
-// Waits for the first node to say `start` or `finish`. No value when a signal came first.
+// Waits for `start` or `finish` from the first node. No value when a signal arrives first.
 std::optional<NodeMessage> Launcher::next_order() {
   std::optional<NodeMessage> order;
   const auto take = [&] {
@@ -180,21 +181,21 @@ std::optional<NodeMessage> Launcher::next_order() {
       auto received = link_->receive();
       if (!received) break;
       const NodeMessage::Kind kind = received->message.kind;
-      // What came too late for ranks that have ended is skipped.
+      // Messages that were meant for ranks that have exited are skipped.
       if (kind == NodeMessage::Kind::start || kind == NodeMessage::Kind::finish)
         order = std::move(received->message);
     }
     return order.has_value();
   };
   while (!order)
-    if (!wait_until(Deadline::in(kGoodbyeSeconds), take)) return std::nullopt;
+    if (!wait_until(Deadline::in(kFinishSeconds), take)) return std::nullopt;
   return order;
 }
 
 void Launcher::report(const JobFailure& failure, const std::string& reason) {
   console_.error().write(failure.details);
-  if (!reason.empty()) console_.say(reason);
-  if (!failure.line.empty()) console_.say(failure.line);
+  if (!reason.empty()) console_.print_line(reason);
+  if (!failure.line.empty()) console_.print_line(failure.line);
 }
 
 }  // namespace smoe

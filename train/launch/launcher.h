@@ -1,5 +1,5 @@
-// The launcher of this host: brings the ranks of a job up together with the launchers of its other
-// hosts, sees them to their end, starts them again where that helps, and says what went wrong.
+// Launcher: starts the ranks of a job on this host, together with the launchers of its other hosts,
+// supervises them, restarts them after a failure and reports its cause.
 #pragma once
 #include <memory>
 #include <optional>
@@ -13,19 +13,19 @@ namespace smoe {
 
 class Launcher {
  public:
-  /// Takes over this process's signals. On the first node: serves the rendezvous.
-  /// Throws: SystemError when the port is taken.
+  /// Handles this process's signals from here on; on the first node, serves the rendezvous.
+  /// Throws: SystemError when the port is in use.
   explicit Launcher(const LaunchOptions& options);
 
-  /// Returns the exit code: 0, that of the first rank that failed, or 128 + signal where a signal
+  /// Returns the exit code: 0, that of the first rank that failed, or 128 + signal when a signal
   /// ended the job or that rank.
-  /// Throws: SystemError when the hosts do not come together, or the first one is lost.
+  /// Throws: SystemError when a host does not join in time, or the first one is lost.
   int run();
 
  private:
   bool is_first() const { return options_.node_rank == 0; }
   bool join();
-  bool gather(const Deadline& deadline);
+  bool wait_for_nodes(const Deadline& deadline);
   template <class Done>
   bool wait_until(const Deadline& deadline, Done&& done);
 
@@ -35,17 +35,17 @@ class Launcher {
   int lead();
   int follow();
   std::optional<NodeMessage> next_order();
-  int accused_rank(int restart_count) const;
-  void dismiss(int exit_code, const JobFailure& failure);
+  int first_failed_rank(int restart_count) const;
+  void announce_finish(int exit_code, const JobFailure& failure);
   void report(const JobFailure& failure, const std::string& reason);
 
   LaunchOptions options_;
   PollLoop loop_;
   Console console_{loop_};
-  SignalSource signals_{loop_};  // before the server, whose thread must not take signals
+  SignalSource signals_{loop_};  // before the server, whose thread must not receive signals
   std::optional<RendezvousServer> server_;
   std::optional<NodeLink> link_;
-  std::vector<int> num_ranks_;  // of each node
+  std::vector<int> num_ranks_;  // by node
   int signal_ = 0;              // that ended the wait for other hosts
 };
 

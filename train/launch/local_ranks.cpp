@@ -10,12 +10,12 @@
 namespace smoe {
 namespace {
 
-// What the console shows of a stream: the whole of rank 0, whose output is the job's, and lines of
-// whom --tee names.
-Shown shown(int rank, bool is_teed, bool is_redirected) {
-  if (is_redirected) return Shown::nothing;
-  if (is_teed) return Shown::lines;
-  return rank == 0 ? Shown::bytes : Shown::nothing;
+// How the console shows a stream: rank 0, whose output is that of the job, unchanged; teed streams
+// as prefixed lines.
+ConsoleMode console_mode(int rank, bool is_teed, bool is_redirected) {
+  if (is_redirected) return ConsoleMode::none;
+  if (is_teed) return ConsoleMode::prefixed_lines;
+  return rank == 0 ? ConsoleMode::raw : ConsoleMode::none;
 }
 
 }  // namespace
@@ -59,8 +59,9 @@ LocalRanks::LocalRanks(PollLoop& loop, Console& console, const LaunchOptions& op
 }
 
 LocalRanks::~LocalRanks() {
-  if (!group_.end())
-    console_.say("some processes do not end, not even by SIGKILL; the system holds them");
+  if (!group_.kill_all())
+    console_.print_line(
+        "some processes did not exit after SIGKILL; they are in uninterruptible system calls");
   for (Rank& rank : ranks_)
     if (rank.output) rank.output->finish();
 }
@@ -83,8 +84,8 @@ void LocalRanks::start(int local_rank) {
   ++num_running_;
   rank.output.emplace(loop_, console_,
                       RankOutput::Options{number, log, options_.max_log_bytes,
-                                          shown(number, tee.output, hidden.output),
-                                          shown(number, tee.error, hidden.error)},
+                                          console_mode(number, tee.output, hidden.output),
+                                          console_mode(number, tee.error, hidden.error)},
                       child);
 }
 
@@ -94,68 +95,68 @@ LocalRanks::Rank* LocalRanks::find(pid_t pid) {
   return found == ranks_.end() ? nullptr : &*found;
 }
 
-std::vector<LocalRanks::Ended> LocalRanks::collect() {
-  std::vector<Ended> ended;
+std::vector<LocalRanks::RankExit> LocalRanks::collect_exits() {
+  std::vector<RankExit> ended;
   int status = 0;
   while (const pid_t pid = ::waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) {
     if (pid < 0) break;
     Rank* rank = find(pid);
-    if (!rank) continue;  // an orphan of a rank's, or the guard
+    if (!rank) continue;  // an orphaned descendant of a rank, or the guard
     if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
-      note_stop(*rank, status);
+      report_stop(*rank, status);
       continue;
     }
-    rank->ending = Ending::of_status(status);
-    rank->output->take_rest();
+    rank->status = ExitStatus::of_wait_status(status);
+    rank->output->drain_all();
     --num_running_;
-    ended.push_back({plan_.first_rank + rank->local_rank, *rank->ending});
+    ended.push_back({plan_.first_rank + rank->local_rank, *rank->status});
   }
-  std::sort(ended.begin(), ended.end(), [](const Ended& a, const Ended& b) {
-    return a.ending.by_signal != b.ending.by_signal ? a.ending.by_signal : a.rank < b.rank;
+  std::sort(ended.begin(), ended.end(), [](const RankExit& a, const RankExit& b) {
+    return a.status.by_signal != b.status.by_signal ? a.status.by_signal : a.rank < b.rank;
   });
   return ended;
 }
 
-void LocalRanks::note_stop(const Rank& rank, int status) const {
+void LocalRanks::report_stop(const Rank& rank, int status) const {
   const int number = plan_.first_rank + rank.local_rank;
   if (WIFSTOPPED(status))
-    console_.say(concat("rank ", number, " (pid ", rank.pid, ") was stopped by ",
-                        name_of_signal(WSTOPSIG(status)),
-                        "; the others wait for it until their deadline passes"));
+    console_.print_line(concat("rank ", number, " (pid ", rank.pid, ") was stopped by ",
+                               name_of_signal(WSTOPSIG(status)),
+                               "; the other ranks wait for it until their timeout"));
   else
-    console_.say(concat("rank ", number, " (pid ", rank.pid, ") goes on"));
+    console_.print_line(concat("rank ", number, " (pid ", rank.pid, ") has resumed"));
 }
 
 std::string LocalRanks::running_names() const {
   std::string names;
   int left = num_running_;
   for (const Rank& rank : ranks_) {
-    if (rank.ending) continue;
+    if (rank.status) continue;
     names += std::to_string(plan_.first_rank + rank.local_rank);
     if (--left > 0) names += left == 1 ? " and " : ", ";
   }
   return names;
 }
 
-RankFailure LocalRanks::failure_of(const Ended& ended) const {
+RankFailure LocalRanks::failure_of(const RankExit& ended) const {
   const int local_rank = ended.rank - plan_.first_rank;
   const auto rank = std::find_if(ranks_.begin(), ranks_.end(),
                                  [&](const Rank& r) { return r.local_rank == local_rank; });
-  SMOE_INTERNAL_CHECK(rank != ranks_.end(), "launch: there is no rank ", ended.rank);
-  return {
-      ended.rank,
-      local_rank,
-      host_name(),
-      rank->pid,
-      ended.ending,
-      rank->output->error_line(),
-      rank->output->log_path(),
-      rank->output->is_shown() ? std::deque<std::string>() : rank->output->last_lines().lines()};
+  SMOE_INTERNAL_CHECK(rank != ranks_.end(), "launch: no such rank: ", ended.rank);
+  return {ended.rank,
+          local_rank,
+          host_name(),
+          rank->pid,
+          ended.status,
+          rank->output->error_line(),
+          rank->output->log_path(),
+          rank->output->is_fully_shown() ? std::deque<std::string>()
+                                         : rank->output->last_lines().lines()};
 }
 
 void LocalRanks::send(int signal) const {
   for (const Rank& rank : ranks_)
-    if (!rank.ending) ::kill(rank.pid, signal);
+    if (!rank.status) ::kill(rank.pid, signal);
 }
 
 void LocalRanks::kill() const {

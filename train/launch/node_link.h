@@ -1,7 +1,7 @@
-// How the launchers of several hosts hear of each other: over the rendezvous store that the one of
-// node 0, the first, serves. The store has no messages, so they are numbered keys: what the first
-// says to all, and what each other says to the first. Looking for the next one costs a short
-// question and is done a few times a second, which also shows that the other end is alive.
+// NodeLink: messages between the launchers of several hosts, through the rendezvous store that the
+// launcher of node 0, the first, serves. Messages are numbered keys of the store: those of the
+// first node to all others, and those of each other node to the first. Each launcher polls for the
+// next one several times per second, which also detects a lost launcher.
 #pragma once
 #include <deque>
 #include <optional>
@@ -16,46 +16,46 @@ namespace smoe {
 
 class NodeLink {
  public:
-  /// `options.num_nodes` is more than 1. The first node must be serving.
+  /// Requires options.num_nodes > 1. On the first node, the server must be running.
   explicit NodeLink(const LaunchOptions& options);
 
-  /// Looks whether the first node serves yet, and makes itself known to it; true when it does. To
-  /// be repeated until then. Throws: UsageError when this is another job's rendezvous.
+  /// Tries to connect to the first node and to join the job; returns whether it succeeded. To be
+  /// repeated until it does. Throws: UsageError when the rendezvous is that of another job.
   bool try_connect();
 
-  /// From the first node to all others, or from another one to the first.
-  /// Throws: SystemError when the first node is gone.
+  /// Sends from the first node to all others, or from another node to the first.
+  /// Throws: SystemError when the first node is lost.
   void send(const NodeMessage& message);
 
   struct Received {
     int node;
     NodeMessage message;
   };
-  /// The next message, if one has come. On the first node also what is said for a node whose
-  /// launcher has been silent for too long: `failed`, then `ended`.
-  /// Throws: SystemError when the first node is gone; UsageError for an unreadable message.
+  /// The next message, if one has arrived. On the first node, a launcher without heartbeats counts
+  /// as lost and yields the messages `failed` and `ended`.
+  /// Throws: SystemError when the first node is lost; UsageError for an invalid message.
   std::optional<Received> receive();
 
  private:
   struct Peer {
     int num_received = 0;
-    std::string beat;  // what was last seen of it, and until when that is a sign of life
-    Deadline silent_at;
+    std::string heartbeat;  // the last one seen
+    Deadline lost_at;       // when the node counts as lost without another
     bool is_lost = false;
   };
   bool is_first() const { return options_.node_rank == 0; }
-  void look();
-  void receive_of(int node);
+  void poll();
+  void receive_from(int node);
   void check_alive(int node);
-  void beat();
+  void send_heartbeat();
 
   const LaunchOptions& options_;
   std::optional<RendezvousStore> store_;
-  std::vector<Peer> peers_;  // by node; of another node than the first: that one alone
+  std::vector<Peer> peers_;  // by node; on nodes other than the first, only the first
   std::deque<Received> received_;
   int num_sent_ = 0;
-  int num_beats_ = 0;
-  Deadline next_beat_ = Deadline::in(0);
+  int num_heartbeats_ = 0;
+  Deadline next_heartbeat_ = Deadline::in(0);
 };
 
 }  // namespace smoe

@@ -16,7 +16,7 @@ constexpr std::array<const char*, 8> kKindNames = {"joined", "failed", "ended", 
 
 constexpr std::size_t kMaxNumbers = std::size_t{1} << 16;
 
-// How many numbers a message of this kind carries.
+// Whether a message of this kind has that many numbers.
 bool is_right_count(Kind kind, std::size_t count) {
   switch (kind) {
     case Kind::joined:
@@ -47,7 +47,7 @@ std::string to_text(const NodeMessage& message) {
       {"exit_code", message.failure.exit_code},
       {"is_death", message.failure.is_death},
   };
-  // What a rank printed may be no UTF-8.
+  // The output of ranks may be invalid UTF-8.
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -57,14 +57,13 @@ NodeMessage parse_node_message(const std::string& text) {
     NodeMessage message;
     const auto name = json.at("kind").get<std::string>();
     const auto kind = std::find(kKindNames.begin(), kKindNames.end(), name);
-    SMOE_CHECK(kind != kKindNames.end(), "message of a launcher: unknown kind '", name, "'");
+    SMOE_CHECK(kind != kKindNames.end(), "launcher message: unknown kind '", name, "'");
     message.kind = static_cast<Kind>(kind - kKindNames.begin());
     message.numbers = json.at("numbers").get<std::vector<int>>();
-    SMOE_CHECK(is_right_count(message.kind, message.numbers.size()),
-               "message of a launcher: ", name, " has ", message.numbers.size(), " numbers");
+    SMOE_CHECK(is_right_count(message.kind, message.numbers.size()), "launcher message: ", name,
+               " has ", message.numbers.size(), " numbers");
     for (const int number : message.numbers)
-      SMOE_CHECK(number >= 0 && number <= 1 << 20, "message of a launcher: ", name, " has ",
-                 number);
+      SMOE_CHECK(number >= 0 && number <= 1 << 20, "launcher message: ", name, " has ", number);
     message.failure.rank = json.at("rank").get<int>();
     message.failure.line = json.at("line").get<std::string>();
     message.failure.details = json.at("details").get<std::string>();
@@ -72,7 +71,7 @@ NodeMessage parse_node_message(const std::string& text) {
     message.failure.is_death = json.at("is_death").get<bool>();
     return message;
   } catch (const nlohmann::json::exception& error) {
-    throw UsageError(concat("message of a launcher: ", error.what()));
+    throw UsageError(concat("launcher message: ", error.what()));
   }
 }
 

@@ -29,8 +29,8 @@ void PollLoop::wait(const Deadline& deadline) {
   for (const pollfd& entry : polled) {
     if (!entry.revents) continue;
     const auto found = watched_.find(entry.fd);
-    if (found == watched_.end()) continue;       // forgotten by an earlier call of this round
-    const Callback ready = found->second.ready;  // which may forget itself
+    if (found == watched_.end()) continue;       // forgotten by an earlier callback
+    const Callback ready = found->second.ready;  // a copy: it may call forget
     ready();
   }
 }

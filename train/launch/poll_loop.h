@@ -1,4 +1,4 @@
-// PollLoop: the one place where the launcher waits, for whatever happens first.
+// PollLoop: the event loop of the launcher, the only place where it waits.
 #pragma once
 #include <functional>
 #include <map>
@@ -11,12 +11,13 @@ class PollLoop {
  public:
   using Callback = std::function<void()>;
 
-  /// Calls `ready` from wait() whenever poll(2) reports one of `events` on `descriptor`, its end or
-  /// an error. Replaces what was asked for the descriptor before.
+  /// Makes wait() call `ready` whenever poll(2) reports one of `events`, a hangup or an error on
+  /// `descriptor`. Replaces an earlier watch of the descriptor.
   void watch(int descriptor, short events, Callback ready);
-  /// To be called before the descriptor is closed. Callbacks may watch and forget.
+  /// To be called before the descriptor is closed. Callbacks may call watch and forget.
   void forget(int descriptor);
-  /// Waits until something is ready or the deadline passes; makes all calls that are due.
+  /// Waits until a descriptor is ready or the deadline passes, then calls the callbacks of all that
+  /// are ready.
   void wait(const Deadline& deadline);
 
  private:

@@ -34,8 +34,8 @@ Pipe make_pipe() {
   return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
-// Ends the group when the launcher, whom `launcher` refers to, is gone. Runs in a fork: it may make
-// system calls and nothing else.
+// Kills the group when the launcher, of which `launcher` is a pidfd, has exited. Runs in a fork:
+// only async-signal-safe functions are allowed.
 [[noreturn]] void guard(int launcher) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_NAME, "smoe-guard");
@@ -43,7 +43,7 @@ Pipe make_pipe() {
   ::sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
   ::dup2(launcher, 0);
-  ::close_range(1, ~0u, 0);  // a pipe that stayed open here would not end with the launcher
+  ::close_range(1, ~0u, 0);  // a pipe held open here would not be closed with the launcher
   pollfd entry{0, POLLIN, 0};
   while (::poll(&entry, 1, -1) != 1) {
   }
@@ -51,9 +51,9 @@ Pipe make_pipe() {
   ::_exit(0);
 }
 
-/// What a child needs, made before the fork: there, memory must not be asked for.
-struct Prepared {
-  explicit Prepared(const ProgramCall& call) : program(call.program), texts(call.arguments) {
+/// The arguments of exec, prepared before the fork, since the child must not allocate memory.
+struct ExecArguments {
+  explicit ExecArguments(const ProgramCall& call) : program(call.program), texts(call.arguments) {
     const std::size_t num_arguments = texts.size();
     for (char** entry = environ; *entry; ++entry) {
       const std::string text = *entry;
@@ -72,19 +72,19 @@ struct Prepared {
   std::vector<char*> environment;
 };
 
-/// The child's side of the fork, as bare as guard(). An error number that is written to `failed`
-/// says why the program did not run.
-[[noreturn]] void become(const Prepared& what, pid_t launcher, pid_t group, int input, int output,
-                         int error, int failed) {
+/// Runs in the child, with the restrictions of guard(). If the program cannot be run, writes errno
+/// to `failed`.
+[[noreturn]] void exec_child(const ExecArguments& what, pid_t launcher, pid_t group, int input,
+                             int output, int error, int failed) {
   ::setpgid(0, group);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != launcher) ::_exit(1);  // it died before the line above
+  if (::getppid() != launcher) ::_exit(1);  // the launcher exited before prctl
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(error, STDERR_FILENO);
   struct sigaction by_default {};
   by_default.sa_handler = SIG_DFL;
-  ::sigaction(SIGPIPE, &by_default, nullptr);  // which the launcher ignores
+  ::sigaction(SIGPIPE, &by_default, nullptr);  // ignored in the launcher
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -94,14 +94,14 @@ struct Prepared {
   ::_exit(127);
 }
 
-// Our children, also those that were inherited, as far as the kernel lists them.
+// The children of this process, including inherited ones, as far as the kernel lists them.
 std::vector<pid_t> children() {
   std::string text(std::size_t{1} << 16, '\0');
   try {
     const std::string thread = std::to_string(::getpid());
     const File list = File::open("/proc/self/task/" + thread + "/children");
     text.resize(list.read_some_at(0, text.data(), static_cast<std::int64_t>(text.size())));
-  } catch (const SystemError&) {  // a kernel without such lists, or no descriptor left
+  } catch (const SystemError&) {  // the kernel has no such lists, or no descriptor is left
     return {};
   }
   std::vector<pid_t> pids;
@@ -119,29 +119,29 @@ std::vector<pid_t> children() {
 
 ProcessGroup::ProcessGroup() {
   if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("PR_SET_CHILD_SUBREAPER", errno);
-  // The header of glibc 2.36 declares pidfd_open for C alone.
+  // glibc 2.36 declares pidfd_open for C only.
   const Descriptor launcher(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (!launcher.is_open()) fail("pidfd_open", errno);
   guard_ = ::fork();
   if (guard_ < 0) fail("fork", errno);
   if (guard_ == 0) guard(launcher.number());
-  ::setpgid(guard_, guard_);  // on both sides of the fork: whoever comes first
+  ::setpgid(guard_, guard_);  // in parent and child, since either may run first
 }
 
 ProcessGroup::~ProcessGroup() {
-  end();
+  kill_all();
 }
 
 Child ProcessGroup::start(const ProgramCall& call) {
-  const Prepared prepared(call);
+  const ExecArguments prepared(call);
   const pid_t launcher = ::getpid();
   Pipe input = make_pipe(), output = make_pipe(), error = make_pipe(), failed = make_pipe();
   Child child;
   child.pid = ::fork();
   if (child.pid < 0) fail("fork", errno);
   if (child.pid == 0)
-    become(prepared, launcher, guard_, input.read_end.number(), output.write_end.number(),
-           error.write_end.number(), failed.write_end.number());
+    exec_child(prepared, launcher, guard_, input.read_end.number(), output.write_end.number(),
+               error.write_end.number(), failed.write_end.number());
   ::setpgid(child.pid, guard_);
   failed.write_end.close();
   int reason = 0;
@@ -163,7 +163,7 @@ void ProcessGroup::kill() const {
   ::kill(-guard_, SIGKILL);
 }
 
-bool ProcessGroup::end(double limit_s) {
+bool ProcessGroup::kill_all(double limit_s) {
   if (guard_ == 0) return true;
   kill();
   guard_ = 0;

@@ -1,4 +1,4 @@
-// The processes that the launcher starts, and the promise that none outlives it.
+// ProcessGroup: the processes that the launcher starts; none of them outlives it.
 #pragma once
 #include <sys/types.h>
 
@@ -10,44 +10,44 @@
 
 namespace smoe {
 
-/// What to run: the program, looked for on PATH unless it has a slash, its arguments, the first of
-/// which is its name, and what is added to the environment.
+/// A program to run, searched on PATH unless it contains a slash; its arguments, of which the first
+/// is its name; and variables to add to the environment.
 struct ProgramCall {
   std::string program;
   std::vector<std::string> arguments;
   std::map<std::string, std::string> variables;
 };
 
-/// A process that runs, and the ends from which its output is read without waiting.
+/// A running process and the non-blocking read ends of its output pipes.
 struct Child {
   pid_t pid = 0;
   Descriptor output;
   Descriptor error;
 };
 
-/// A process group of children. It dies with the launcher, however that ends: the kernel kills each
-/// child (PR_SET_PDEATHSIG), and a guard, which leads the group and does nothing but wait for the
-/// launcher's end, kills what the children have started. Only what left the group by a call of its
-/// own can stay behind then; while the launcher lives, end() finds even that.
-/// For the main thread alone, since the kernel's promise is tied to the thread that starts a child.
+/// A process group of children that never outlives the launcher, however that ends: the kernel
+/// kills each child (PR_SET_PDEATHSIG), and a guard process, which leads the group and waits for
+/// the launcher's end, kills their descendants. Only descendants that left the group can then
+/// survive; while the launcher lives, kill_all() finds even those. For the main thread only, since
+/// PR_SET_PDEATHSIG is tied to the thread that starts a child.
 class ProcessGroup {
  public:
-  /// Makes this process the one that inherits orphans of its children. Throws: SystemError.
+  /// Makes this process the subreaper of its descendants. Throws: SystemError.
   ProcessGroup();
-  /// As end().
+  /// Calls kill_all().
   ~ProcessGroup();
   ProcessGroup(const ProcessGroup&) = delete;
   ProcessGroup& operator=(const ProcessGroup&) = delete;
 
-  /// Starts a child with nothing to read, an empty signal mask and no signal ignored but those that
-  /// this process was started with. Throws: SystemError when it cannot be run; says why.
+  /// Starts a child with empty standard input and signal mask; only signals that this process
+  /// inherited as ignored are ignored. Throws: SystemError with the reason when it cannot be run.
   Child start(const ProgramCall& call);
 
-  /// Sends SIGKILL to all of the group.
+  /// Sends SIGKILL to the whole group.
   void kill() const;
-  /// Kills all children, also those that left the group or were inherited, and collects them.
-  /// Returns false when some did not go within `limit_s` seconds, as in an uninterruptible call.
-  bool end(double limit_s = 2);
+  /// Kills and reaps all children, including those that left the group or were inherited. Returns
+  /// false when some did not exit within `limit_s` seconds, as in an uninterruptible call.
+  bool kill_all(double limit_s = 2);
 
  private:
   pid_t guard_ = 0;

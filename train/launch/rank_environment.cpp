@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kMaxRanks = 1 << 20;
 
-// Ports that follow from a job's id: above those of well-known services, below those that the
-// system gives to outgoing connections (from 32768 on).
+// Ports derived from the job id: above those of well-known services and below the ephemeral ports
+// (from 32768).
 constexpr int kFirstJobPort = 15000, kNumJobPorts = 15000;
 
 class Variables {
@@ -33,8 +33,8 @@ class Variables {
     return value ? *value : "";
   }
 
-  /// A whole number from `min` to `max`; `if_unset` where there is no such variable, and an error
-  /// where that is empty too.
+  /// Parses an integer in [min, max]; returns `if_unset`, or throws without it, when the variable
+  /// is not set.
   int number(const std::string& name, int min, int max, std::optional<int> if_unset = {}) const {
     const std::string* value = find(name);
     if (!value) {
@@ -53,7 +53,7 @@ class Variables {
   const std::map<std::string, std::string>& values_;
 };
 
-// "4(x2),3" is 4, 4 and 3 tasks: what Slurm says of the tasks of each node.
+// Parses Slurm's tasks per node: "4(x2),3" means 4, 4 and 3 tasks.
 int tasks_of_node(const std::string& name, const std::string& counts, int node) {
   const char* at = counts.data();
   const char* const end = at + counts.size();
@@ -93,10 +93,11 @@ void check_place(const RankEnvironment& e, const char* local_size_name) {
              e.local_world_size);
 }
 
-// Whether the job's id differs from those of other jobs, so that a port can follow from it.
+// Whether the job id differs from those of other jobs, so that a port can be derived from it.
 enum class JobId { may_repeat, unique };
 
-// Fills in where the ranks meet, from what the user says before what follows from the job.
+// Sets the rendezvous endpoint; what the user sets takes precedence over what is derived from the
+// job.
 void choose_endpoint(const Variables& variables, JobId id, RankEnvironment& e) {
   if (const std::string* own_id = variables.find("SMOE_JOB_ID")) e.job_id = *own_id;
   if (e.world_size == 1) return;
@@ -124,7 +125,7 @@ RankEnvironment read_torchrun(const Variables& variables) {
   RankEnvironment e;
   e.world_size = variables.number("WORLD_SIZE", 1, kMaxRanks);
   e.rank = variables.number("RANK", 0, e.world_size - 1);
-  // Set by hand or by a cluster that runs one rank on each host, the local ones are left out.
+  // Without local variables, as when set by hand, each host runs one rank.
   if (variables.find("LOCAL_RANK") || variables.find("LOCAL_WORLD_SIZE")) {
     e.local_world_size = variables.number("LOCAL_WORLD_SIZE", 1, kMaxRanks);
     check_place(e, "LOCAL_WORLD_SIZE");
@@ -169,8 +170,8 @@ RankEnvironment read_srun(const Variables& variables) {
   return e;
 }
 
-// The batch script and the shell of an allocation carry SLURM_PROCID=0 too; they have no step or
-// one of Slurm's reserved numbers, which are the highest of 32 bits.
+// The batch script and the shell of an allocation have SLURM_PROCID=0 too, but no step id or one of
+// Slurm's reserved ones, the highest 32-bit numbers.
 bool is_slurm_step(const Variables& variables) {
   const std::string* step = variables.find("SLURM_STEP_ID");
   if (!step || !variables.find("SLURM_PROCID")) return false;
@@ -187,7 +188,7 @@ RankEnvironment read_rank_environment(const std::map<std::string, std::string>& 
   JobId id = JobId::unique;
   if (variables.find("RANK") || variables.find("WORLD_SIZE")) {
     e = read_torchrun(variables);
-    id = JobId::may_repeat;  // torchrun calls all jobs "none" unless told otherwise
+    id = JobId::may_repeat;  // torchrun's default job id is "none"
   } else if (variables.find("OMPI_COMM_WORLD_RANK")) {
     e = read_mpirun(variables);
   } else if (is_slurm_step(variables)) {
@@ -211,7 +212,8 @@ int threads_of(const RankEnvironment& environment) {
   if (environment.threads > 0) return environment.threads;
   const int usable = num_usable_cores();
   if (!environment.has_own_cores) return std::max(1, usable / environment.local_world_size);
-  // Bound to a core, a socket that it shares with some, or not at all: its share is no more.
+  // It may be bound to cores, to a socket shared with other ranks, or not at all; the equal share
+  // of the host's cores is the upper bound.
   const auto all = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   return std::max(1, std::min(usable, all / environment.local_world_size));
 }

@@ -10,7 +10,7 @@
 
 namespace smoe {
 
-Ending Ending::of_status(int status) {
+ExitStatus ExitStatus::of_wait_status(int status) {
   if (WIFSIGNALED(status)) return {true, WTERMSIG(status)};
   return {false, WEXITSTATUS(status)};
 }
@@ -20,21 +20,21 @@ std::string name_of_signal(int signal) {
   return name ? concat("SIG", name) : concat("signal ", signal);
 }
 
-std::string to_string(const Ending& ending) {
-  if (!ending.by_signal) return concat("exited with code ", ending.number);
-  return concat("was killed by ", name_of_signal(ending.number));
+std::string to_string(const ExitStatus& status) {
+  if (!status.by_signal) return concat("exited with code ", status.number);
+  return concat("was killed by ", name_of_signal(status.number));
 }
 
 JobFailure describe(const RankFailure& failure) {
   JobFailure job;
   job.rank = failure.rank;
-  job.exit_code = failure.ending.exit_code();
-  job.is_death = failure.ending.by_signal;
+  job.exit_code = failure.status.exit_code();
+  job.is_death = failure.status.by_signal;
   job.line = concat("rank ", failure.rank, " (local rank ", failure.local_rank, ", pid ",
-                    failure.pid, " on ", failure.host, ") ", to_string(failure.ending));
-  // Of SIGKILL a process cannot say anything any more.
-  const bool is_killed = failure.ending.by_signal && failure.ending.number == SIGKILL;
-  if (is_killed) job.line += ", by hand or because memory ran out";
+                    failure.pid, " on ", failure.host, ") ", to_string(failure.status));
+  // A process cannot report SIGKILL, so its last error line is unrelated.
+  const bool is_killed = failure.status.by_signal && failure.status.number == SIGKILL;
+  if (is_killed) job.line += ", by a user or the out-of-memory killer";
   if (!is_killed && !failure.error_line.empty()) job.line += ": " + failure.error_line;
   if (failure.last_lines.empty()) return job;
   job.details = concat("last lines of rank ", failure.rank,
@@ -43,9 +43,9 @@ JobFailure describe(const RankFailure& failure) {
   return job;
 }
 
-const JobFailure& cause_of(const std::vector<JobFailure>& failures, int accused) {
+const JobFailure& cause_of(const std::vector<JobFailure>& failures, int first_failed) {
   const auto weight = [&](const JobFailure& failure) {
-    return failure.is_death ? 2 : failure.rank == accused && accused >= 0 ? 1 : 0;
+    return failure.is_death ? 2 : failure.rank == first_failed && first_failed >= 0 ? 1 : 0;
   };
   return *std::max_element(
       failures.begin(), failures.end(),

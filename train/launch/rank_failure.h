@@ -1,4 +1,4 @@
-// How a rank ended, and what people are told of the first that failed.
+// How a rank exited, and the report of the first failure.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -7,52 +7,51 @@
 
 namespace smoe {
 
-/// How a process ended.
-struct Ending {
+/// How a process exited.
+struct ExitStatus {
   bool by_signal = false;
   int number = 0;  ///< the signal, or the exit code
 
   bool is_success() const { return !by_signal && number == 0; }
-  /// As shells have it: 128 + signal for one that a signal killed.
+  /// As in shells: 128 + signal for a process killed by a signal.
   int exit_code() const { return by_signal ? 128 + number : number; }
 
-  /// From what waitpid(2) says of a process that ended.
-  static Ending of_status(int status);
+  /// Decodes the status from waitpid(2).
+  static ExitStatus of_wait_status(int status);
 };
 
 /// "exited with code 1", "was killed by SIGKILL".
-std::string to_string(const Ending& ending);
-/// "SIGKILL"; "signal 34" for those without a name.
+std::string to_string(const ExitStatus& status);
+/// "SIGKILL"; "signal 34" for signals without a name.
 std::string name_of_signal(int signal);
 
-/// A rank that failed, and where to read on.
+/// A rank that failed, with the end of its output.
 struct RankFailure {
   int rank = 0;
   int local_rank = 0;
   std::string host = {};
   std::int64_t pid = 0;
-  Ending ending = {};
-  std::string error_line = {};  ///< the last one of its standard error; may be empty
-  std::string log_path = {};    ///< on `host`; empty without logs
-  std::deque<std::string> last_lines =
-      {};  ///< of what it printed, where the console has not shown it
+  ExitStatus status = {};
+  std::string error_line = {};              ///< last line of its standard error; may be empty
+  std::string log_path = {};                ///< on `host`; empty without logs
+  std::deque<std::string> last_lines = {};  ///< of its output, unless the console has shown it
 };
 
-/// What made a job fail, in words, as launchers tell it each other and people.
+/// The failure of a job, as launchers exchange and report it.
 struct JobFailure {
-  int rank = -1;             ///< -1: no rank, but its launcher or host
-  std::string line = {};     ///< who failed, how, and its error
-  std::string details = {};  ///< lines to be read before it, each with its newline; may be empty
+  int rank = -1;             ///< -1: a launcher or host rather than a rank
+  std::string line = {};     ///< which rank failed, how, and its error
+  std::string details = {};  ///< lines to print before it, each with its newline; may be empty
   int exit_code = 1;
-  bool is_death = false;  ///< by a signal: rather a cause than what others come to in consequence
+  bool is_death = false;  ///< killed by a signal: more likely a cause than a consequence
 };
 
 JobFailure describe(const RankFailure& failure);
 
-/// The one that most likely brought about the others. They come in the order in which they were
-/// noticed, which is not quite that in which they happened: hence a death comes before an error,
-/// and among errors that of `accused`, whom the ranks themselves name as the first; -1 for nobody.
-/// `failures` must not be empty.
-const JobFailure& cause_of(const std::vector<JobFailure>& failures, int accused);
+/// The failure that most likely caused the others. They are in the order of detection, which may
+/// differ from that of their occurrence: hence a death precedes an error, and among errors that of
+/// `first_failed` precedes others, the rank that the ranks themselves report as the first; -1 for
+/// none. `failures` must not be empty.
+const JobFailure& cause_of(const std::vector<JobFailure>& failures, int first_failed);
 
 }  // namespace smoe

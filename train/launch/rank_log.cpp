@@ -7,7 +7,7 @@ namespace smoe {
 
 RotatingLog::RotatingLog(std::string path, std::int64_t max_bytes)
     : path_(std::move(path)), max_bytes_(max_bytes) {
-  SMOE_CHECK(max_bytes >= 1, "log: a file must have room for a byte; got ", max_bytes);
+  SMOE_CHECK(max_bytes >= 1, "log: max_bytes must be positive; got ", max_bytes);
   if (path_.empty()) return;
   file_ = File::open_append(path_);
   bytes_ = file_.size();
@@ -28,7 +28,7 @@ void RotatingLog::write(std::string_view lines) {
 
 void RotatingLog::rotate() {
   file_.close();
-  for (int i = kKeptLogs; i > 0; --i) {
+  for (int i = kNumOldLogs; i > 0; --i) {
     const std::string from = i == 1 ? path_ : concat(path_, ".", i - 1);
     if (kind_of(from) == PathKind::file) rename_path(from, concat(path_, ".", i));
   }

@@ -1,5 +1,5 @@
-// A rank's output as it is kept: all of it in files that do not grow without bound, and its end in
-// memory for the report of a failure.
+// The stored output of a rank: rotating log files of bounded size, and its last lines in memory for
+// the failure report.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -10,18 +10,18 @@
 
 namespace smoe {
 
-/// Appends text to `path`. A file that would outgrow `max_bytes` is renamed to path.1 first,
-/// path.1 to path.2 and so on; the oldest of them goes. A log that cannot be written, on a full
-/// disk say, must not end a training run: it stops, and error() says why.
+/// Appends text to `path`. A file that would exceed `max_bytes` is first renamed to path.1, path.1
+/// to path.2 and so on; the oldest is removed. A log that cannot be written, as on a full disk,
+/// must not end a training run: it stops, and error() returns the reason.
 class RotatingLog {
  public:
-  /// `path`: empty for a log that keeps nothing.
+  /// An empty `path` makes a log that stores nothing.
   /// Throws: SystemError when the file cannot be opened; UsageError unless max_bytes >= 1.
   RotatingLog(std::string path, std::int64_t max_bytes);
 
   void write(std::string_view lines);
   const std::string& path() const { return path_; }
-  /// Why the log stopped; empty while it does not.
+  /// Why the log stopped; empty if it did not.
   const std::string& error() const { return error_; }
 
  private:
@@ -34,16 +34,16 @@ class RotatingLog {
   std::string error_;
 };
 
-/// How many older files there are beside the one that is written.
-inline constexpr int kKeptLogs = 3;
+/// Number of older files kept besides the current one.
+inline constexpr int kNumOldLogs = 3;
 
-/// The last lines of a text that comes line by line.
+/// The last lines of a text.
 class LastLines {
  public:
   static constexpr std::size_t kMaxLines = 20;
   static constexpr std::size_t kMaxLineBytes = 1000;
 
-  /// `line` without its newline; what is beyond the limits is cut off.
+  /// `line` without its newline; longer lines are cut.
   void add(std::string_view line);
   const std::deque<std::string>& lines() const { return lines_; }
 

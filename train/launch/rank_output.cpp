@@ -11,8 +11,8 @@ namespace smoe {
 namespace {
 
 constexpr std::size_t kReadBytes = std::size_t{64} << 10;
-constexpr std::size_t kMaxLineBytes = std::size_t{64} << 10;  // longer ones are taken in pieces
-// After this much from one stream the others get their turn.
+constexpr std::size_t kMaxLineBytes = std::size_t{64} << 10;  // longer ones are split
+// Reads from one stream before the others are served.
 constexpr int kReadsInARow = 16;
 
 }  // namespace
@@ -49,7 +49,7 @@ ConsoleStream& RankOutput::console_of(const Source& source) {
 }
 
 void RankOutput::take(Source& source, std::string_view bytes) {
-  if (source.shown == Shown::bytes) console_of(source).write(bytes);
+  if (source.mode == ConsoleMode::raw) console_of(source).write(bytes);
   while (!bytes.empty()) {
     const std::size_t newline = bytes.find('\n');
     const bool ends = newline != std::string_view::npos;
@@ -57,46 +57,46 @@ void RankOutput::take(Source& source, std::string_view bytes) {
     bytes.remove_prefix(ends ? newline + 1 : bytes.size());
     if (ends || source.line.size() > kMaxLineBytes) end_line(source);
   }
-  write_ended(source);
+  write_complete_lines(source);
 }
 
 void RankOutput::end_line(Source& source) {
   last_lines_.add(source.line);
   if (source.is_error && !source.line.empty())
     error_line_ = source.line.substr(0, LastLines::kMaxLineBytes);
-  if (source.shown == Shown::lines)
+  if (source.mode == ConsoleMode::prefixed_lines)
     console_of(source).write(concat("[rank ", rank_, "] ", source.line, "\n"));
-  source.ended += source.line;
-  source.ended += '\n';
+  source.complete += source.line;
+  source.complete += '\n';
   source.line.clear();
 }
 
-void RankOutput::write_ended(Source& source) {
-  log_.write(source.ended);
-  source.ended.clear();
-  if (!log_.error().empty() && !std::exchange(has_told_log_error_, true))
-    console_.say(concat("the log of rank ", rank_, " ends here: ", log_.error()));
+void RankOutput::write_complete_lines(Source& source) {
+  log_.write(source.complete);
+  source.complete.clear();
+  if (!log_.error().empty() && !std::exchange(has_reported_log_error_, true))
+    console_.print_line(concat("the log of rank ", rank_, " stops here: ", log_.error()));
 }
 
 void RankOutput::close(Source& source) {
   if (!source.pipe.is_open()) return;
   if (!source.line.empty()) end_line(source);
-  write_ended(source);
+  write_complete_lines(source);
   loop_.forget(source.pipe.number());
   source.pipe.close();
 }
 
-bool RankOutput::is_shown() const {
-  return sources_[0].shown != Shown::nothing && sources_[1].shown != Shown::nothing;
+bool RankOutput::is_fully_shown() const {
+  return sources_[0].mode != ConsoleMode::none && sources_[1].mode != ConsoleMode::none;
 }
 
-void RankOutput::take_rest() {
+void RankOutput::drain_all() {
   for (Source& source : sources_)
     if (source.pipe.is_open()) drain(source);
 }
 
 void RankOutput::finish() {
-  take_rest();
+  drain_all();
   for (Source& source : sources_) close(source);
 }
 

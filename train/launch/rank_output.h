@@ -1,5 +1,5 @@
-// Drains what one rank prints, always and at once, so that no rank ever waits for a reader: to its
-// log, to the console where that is asked for, and its last lines to memory.
+// RankOutput: reads the output of one rank continuously, so that no rank ever blocks on it, and
+// writes it to its log and, if requested, to the console; keeps the last lines in memory.
 #pragma once
 #include <array>
 #include <string>
@@ -10,62 +10,62 @@
 
 namespace smoe {
 
-/// What the console shows of a stream.
-enum class Shown : std::uint8_t {
-  nothing,
-  bytes,  ///< all that is printed, as it comes
-  lines,  ///< whole lines behind a prefix that names the rank
+/// How the console shows a stream.
+enum class ConsoleMode : std::uint8_t {
+  none,
+  raw,             ///< the bytes as they arrive
+  prefixed_lines,  ///< whole lines, each after a prefix with the rank
 };
 
 class RankOutput {
  public:
   struct Options {
     int rank = 0;
-    std::string log_path;  ///< empty: none
+    std::string log_path;  ///< empty: no log
     std::int64_t max_log_bytes = 0;
-    Shown output = Shown::nothing;
-    Shown error = Shown::nothing;
+    ConsoleMode output = ConsoleMode::none;
+    ConsoleMode error = ConsoleMode::none;
   };
 
-  /// Takes over the child's ends of the pipes. Throws: SystemError when the log cannot be opened.
+  /// Takes ownership of the child's pipes. Throws: SystemError when the log cannot be opened.
   RankOutput(PollLoop& loop, Console& console, const Options& options, Child& child);
   ~RankOutput();
   RankOutput(const RankOutput&) = delete;
   RankOutput& operator=(const RankOutput&) = delete;
 
-  /// Takes what has been printed up to now.
-  void take_rest();
-  /// As take_rest, and closes the pipes, which a process that the rank left behind may still hold.
+  /// Reads all output that is available now.
+  void drain_all();
+  /// Like drain_all, and closes the pipes, which surviving descendants of the rank may still hold.
   void finish();
 
-  /// Whether the console has shown all of it.
-  bool is_shown() const;
+  /// Whether the console shows both streams.
+  bool is_fully_shown() const;
   const std::string& log_path() const { return log_.path(); }
   const LastLines& last_lines() const { return last_lines_; }
-  /// The last line of standard error: where a program says what made it fail. May be empty.
+  /// The last nonempty line of standard error, usually the error message. May be empty.
   const std::string& error_line() const { return error_line_; }
 
  private:
   struct Source {
     Descriptor pipe;
-    Shown shown = Shown::nothing;
+    ConsoleMode mode = ConsoleMode::none;
     bool is_error = false;
-    std::string line;   // its beginning, as far as it has come
-    std::string ended;  // lines that are still to be written
+    std::string line;      // the incomplete last line
+    std::string complete;  // complete lines, not yet written to the log
   };
 
   void drain(Source& source);
   ConsoleStream& console_of(const Source& source);
   void take(Source& source, std::string_view bytes);
   void end_line(Source& source);
-  void write_ended(Source& source);
+  void write_complete_lines(Source& source);
   void close(Source& source);
 
   PollLoop& loop_;
   Console& console_;
   int rank_;
   RotatingLog log_;
-  bool has_told_log_error_ = false;
+  bool has_reported_log_error_ = false;
   LastLines last_lines_;
   std::string error_line_;
   std::array<Source, 2> sources_;

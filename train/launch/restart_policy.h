@@ -1,4 +1,4 @@
-// Whether a job that failed is started again.
+// RestartPolicy: whether a failed job is restarted.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -8,19 +8,19 @@ namespace smoe {
 
 class RestartPolicy {
  public:
-  /// `saved_step`: as in LaunchOptions.
+  /// `saved_step` as in LaunchOptions.
   RestartPolicy(int max_restarts, std::function<std::int64_t()> saved_step)
       : max_restarts_(max_restarts), saved_step_(std::move(saved_step)) {}
 
   /// To be called before each start of the ranks.
-  void starting();
+  void before_start();
 
   struct Decision {
     bool restarts = false;
-    std::string reason;  ///< for people; empty when no restart was ever wanted
+    std::string reason;  ///< for the user; empty when restarts are disabled
   };
-  /// After the ranks ended with `exit_code`, which is not 0. Starting again mends neither a wrong
-  /// configuration nor what stops every start before its first checkpoint.
+  /// Decides after the ranks exited with `exit_code`, which is not 0. A restart cannot fix an
+  /// invalid configuration or a failure that occurs before every first checkpoint.
   Decision after_failure(int exit_code);
 
  private:

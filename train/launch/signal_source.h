@@ -1,4 +1,4 @@
-// The signals that the launcher acts on, as something to poll.
+// SignalSource: the signals that the launcher handles, through a pollable descriptor.
 #pragma once
 #include <vector>
 
@@ -7,10 +7,10 @@
 
 namespace smoe {
 
-/// From the constructor on, SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGUSR1 wait here until they are
-/// taken, and a write to a closed pipe is an error instead of SIGPIPE. What this process was
-/// started to ignore, as by nohup, stays ignored. Before threads are started, which would receive
-/// signals.
+/// The constructor blocks SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGUSR1 and queues them for take(),
+/// and makes a write to a closed pipe an error instead of SIGPIPE. Signals that this process
+/// inherited as ignored, as under nohup, stay ignored. To be created before any thread, which would
+/// receive signals.
 class SignalSource {
  public:
   explicit SignalSource(PollLoop& loop);

@@ -1,4 +1,4 @@
-// Which ranks' streams a flag such as --tee means, in torchrun's spelling.
+// StreamChoice: the streams of ranks that a flag such as --tee selects, in torchrun's syntax.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -12,13 +12,13 @@ struct StreamPair {
   bool error = false;
 };
 
-/// "0" none, "1" standard output, "2" standard error, "3" both, of all ranks; or of some, by their
-/// rank on this host: "0:3,2:1".
+/// "0" none, "1" standard output, "2" standard error, "3" both, of all ranks; or per local rank:
+/// "0:3,2:1".
 class StreamChoice {
  public:
-  /// None.
+  /// Selects no stream.
   StreamChoice() = default;
-  /// Throws: UsageError, naming `flag`, for any other text.
+  /// Throws: UsageError, naming `flag`, for other text.
   StreamChoice(const std::string& flag, const std::string& text);
 
   StreamPair of(int local_rank) const;

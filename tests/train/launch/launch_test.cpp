@@ -1,5 +1,5 @@
-// The launcher with ranks that end well, fail, hang and print too much. They are shell commands;
-// what the launcher promises does not depend on what a rank does.
+// The launcher with ranks that succeed, fail, hang and print too much. They are shell commands,
+// since the launcher's guarantees do not depend on what a rank runs.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -24,7 +24,7 @@ bool are_ready(const LaunchedJob& job, int count) {
   });
 }
 
-bool all_gone_within(double seconds, const std::vector<pid_t>& pids) {
+bool all_exit_within(double seconds, const std::vector<pid_t>& pids) {
   return happens_within(seconds, [&] {
     return std::none_of(pids.begin(), pids.end(), [](pid_t pid) { return is_running(pid); });
   });
@@ -32,7 +32,7 @@ bool all_gone_within(double seconds, const std::vector<pid_t>& pids) {
 
 }  // namespace
 
-TEST_CASE("ranks that end well: rank 0 is shown, each has its log, the exit code is 0") {
+TEST_CASE("successful ranks: rank 0 is shown, each has its log, the exit code is 0") {
   LaunchedJob job("--nproc-per-node 3 --log-dir \"$DIR/logs\"",
                   "echo out $RANK; echo err $RANK >&2; cat; [ $RANK = 1 ] || sleep 0.1");
   CHECK(job.wait() == 0);
@@ -47,7 +47,7 @@ TEST_CASE("ranks that end well: rank 0 is shown, each has its log, the exit code
   }
 }
 
-TEST_CASE("ranks learn their place from torchrun's variables and ours") {
+TEST_CASE("ranks get the variables of torchrun and of smoe") {
   LaunchedJob job(
       "--nproc_per_node 2 --max_restarts 3 --rdzv_id me --tee 1",
       "echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $GROUP_RANK $GROUP_WORLD_SIZE "
@@ -62,7 +62,7 @@ TEST_CASE("ranks learn their place from torchrun's variables and ours") {
     CHECK(contains(job.output(), line));
 }
 
-TEST_CASE("all behind the command is its own, and what is before it may be set apart") {
+TEST_CASE("arguments after the command belong to it, and -- may precede it") {
   for (const char* const flags : {"--no-python", "--no-python --"}) {
     CAPTURE(flags);
     LaunchedJob job(concat(flags, " printf '%s,' --tee -- --help -t 3"));
@@ -77,7 +77,7 @@ TEST_CASE("a single rank needs no rendezvous") {
   CHECK(job.output() == "0/1 none\n");
 }
 
-TEST_CASE("streams are teed and redirected as told") {
+TEST_CASE("streams are teed and redirected as requested") {
   const std::string print = "echo out $RANK; echo err $RANK >&2";
   LaunchedJob some("--nproc-per-node 3 --tee 1:3,2:2 -r 0:1", print);
   CHECK(some.wait() == 0);
@@ -91,7 +91,7 @@ TEST_CASE("streams are teed and redirected as told") {
   CHECK_FALSE(contains(none.error(), "err"));
 }
 
-TEST_CASE("the first failure is named last, with its exit code, error and last lines") {
+TEST_CASE("the last line names the first failure, with its exit code and error") {
   LaunchedJob job("--nproc-per-node 3 --log-dir \"$DIR/logs\"",
                   "echo $$ >> $DIR/ready;"
                   "[ $RANK = 1 ] && { echo at step 3; echo disk on fire >&2; exit 7; };"
@@ -103,23 +103,23 @@ TEST_CASE("the first failure is named last, with its exit code, error and last l
                                "/logs/rank-1.log:\n  at step 3\n  disk on fire\n")));
   CHECK(job.last_line().starts_with("rank 1 (local rank 1, pid "));
   CHECK(job.last_line().ends_with(") exited with code 7: disk on fire"));
-  CHECK(all_gone_within(0, numbers_in(job.file("ready"))));
+  CHECK(all_exit_within(0, numbers_in(job.file("ready"))));
 }
 
-TEST_CASE("a killed rank is named within a second and all are gone within five") {
+TEST_CASE("a killed rank is named, and all ranks exit within five seconds") {
   LaunchedJob job("--nproc-per-node 3",
                   "echo $$ >> $DIR/ready; trap '' TERM; [ $RANK = 2 ] && kill -9 $$;"
                   "while :; do sleep 0.05; done");
   REQUIRE(are_ready(job, 3));
   CHECK(job.wait() == 137);
   CHECK(job.seconds() < 5);
-  CHECK(contains(job.error(), "killing rank 0 and 1, which did not end in time"));
+  CHECK(contains(job.error(), "killing rank 0 and 1, which did not exit in time"));
   CHECK(job.last_line().starts_with("rank 2 (local rank 2, pid "));
   CHECK(contains(job.last_line(), ") was killed by SIGKILL"));
-  CHECK(all_gone_within(0, numbers_in(job.file("ready"))));
+  CHECK(all_exit_within(0, numbers_in(job.file("ready"))));
 }
 
-TEST_CASE("a rank that a signal kills comes before those that fail in consequence") {
+TEST_CASE("a rank killed by a signal is named before ranks that fail as a consequence") {
   LaunchedJob job("--nproc-per-node 3",
                   "[ $RANK = 2 ] && { sleep 0.2; kill -SEGV $$; }; sleep 0.4; exit 1");
   CHECK(job.wait() == 139);
@@ -127,7 +127,7 @@ TEST_CASE("a rank that a signal kills comes before those that fail in consequenc
   CHECK(contains(job.last_line(), "was killed by SIGSEGV"));
 }
 
-TEST_CASE("a stopped rank is named, and does not outlive the others") {
+TEST_CASE("a stopped rank is named and killed with the others") {
   LaunchedJob job("--nproc-per-node 2",
                   "echo $$ >> $DIR/ready; [ $RANK = 1 ] && kill -STOP $$; sleep 0.3; exit 4");
   CHECK(job.wait() == 4);
@@ -135,18 +135,18 @@ TEST_CASE("a stopped rank is named, and does not outlive the others") {
   CHECK(contains(job.error(), "rank 1 (pid "));
   CHECK(contains(job.error(), ") was stopped by SIGSTOP"));
   CHECK(contains(job.last_line(), "rank 0 "));
-  CHECK(all_gone_within(0, numbers_in(job.file("ready"))));
+  CHECK(all_exit_within(0, numbers_in(job.file("ready"))));
 }
 
-TEST_CASE("what ranks leave behind goes when they do, even in a session of its own") {
+TEST_CASE("descendants of ranks are killed with them, even in another session") {
   LaunchedJob job("", "setsid sleep 100 & echo $! > $DIR/ready; sleep 100 & echo $! >> $DIR/ready");
   CHECK(job.wait() == 0);
   const std::vector<pid_t> pids = numbers_in(job.file("ready"));
   CHECK(pids.size() == 2);
-  CHECK(all_gone_within(0.5, pids));
+  CHECK(all_exit_within(0.5, pids));
 }
 
-TEST_CASE("no rank outlives a launcher that is killed, nor does what ranks have started") {
+TEST_CASE("neither ranks nor their children outlive a killed launcher") {
   for (int i = 0; i < 5; ++i) {
     LaunchedJob job("--nproc-per-node 3",
                     "trap '' TERM HUP; sleep 100 & echo $$ $! >> $DIR/ready; wait");
@@ -155,11 +155,11 @@ TEST_CASE("no rank outlives a launcher that is killed, nor does what ranks have 
     CHECK(pids.size() == 6);
     job.send(SIGKILL);
     CHECK(job.wait() == -SIGKILL);
-    CHECK(all_gone_within(2, pids));
+    CHECK(all_exit_within(2, pids));
   }
 }
 
-TEST_CASE("a signal is passed on once, and the exit code says which it was") {
+TEST_CASE("a signal is forwarded once and determines the exit code") {
   const std::string script =
       "trap 'echo $RANK TERM >> $DIR/seen; exit 143' TERM; trap 'echo $RANK INT; exit 130' INT;"
       "trap 'echo $RANK USR1; exit 138' USR1; echo >> $DIR/ready; while :; do sleep 0.05; done";
@@ -178,7 +178,7 @@ TEST_CASE("a signal is passed on once, and the exit code says which it was") {
   }
 }
 
-TEST_CASE("a rank that ends well in spite of a signal makes no failure, one that fails does") {
+TEST_CASE("after a signal, exit code 0 is not a failure, but others are") {
   LaunchedJob well("", "trap 'exit 0' TERM; echo >> $DIR/ready; while :; do sleep 0.05; done");
   REQUIRE(are_ready(well, 1));
   well.send(SIGTERM);
@@ -192,7 +192,7 @@ TEST_CASE("a rank that ends well in spite of a signal makes no failure, one that
   CHECK(contains(ill.last_line(), "exited with code 1: cannot save"));
 }
 
-TEST_CASE("a rank that somebody asked to stop stops the job, without a restart") {
+TEST_CASE("a rank stopped by a signal stops the job without a restart") {
   LaunchedJob job("--nproc-per-node 2 --max-restarts 3",
                   "echo >> $DIR/ready; [ $RANK = 1 ] && exit 143; sleep 0.2; exit 143");
   CHECK(job.wait() == 143);
@@ -200,14 +200,14 @@ TEST_CASE("a rank that somebody asked to stop stops the job, without a restart")
   CHECK(job.file("ready") == "\n\n");
 }
 
-TEST_CASE("who does not stop is killed after --grace, or upon a second signal") {
+TEST_CASE("ranks that do not stop are killed after --grace or on a second signal") {
   const std::string deaf = "trap '' TERM INT; echo $$ >> $DIR/ready; while :; do sleep 0.05; done";
   LaunchedJob job("--nproc-per-node 2 --grace 0.3", deaf);
   REQUIRE(are_ready(job, 2));
   job.send(SIGTERM);
   CHECK(job.wait() == 143);
-  CHECK(job.last_line() == "killing rank 0 and 1, which did not end in time");
-  CHECK(all_gone_within(0, numbers_in(job.file("ready"))));
+  CHECK(job.last_line() == "killing rank 0 and 1, which did not exit in time");
+  CHECK(all_exit_within(0, numbers_in(job.file("ready"))));
 
   LaunchedJob twice("--nproc-per-node 2", deaf);
   REQUIRE(are_ready(twice, 2));
@@ -218,26 +218,26 @@ TEST_CASE("who does not stop is killed after --grace, or upon a second signal") 
   CHECK(contains(twice.error(), "a second signal, SIGINT: killing the ranks\n"));
 }
 
-TEST_CASE("ranks are started again together, at most as often as allowed") {
+TEST_CASE("all ranks restart together, at most as often as allowed") {
   const std::string script =
       "echo start $TORCHELASTIC_RESTART_COUNT; [ $TORCHELASTIC_RESTART_COUNT = 2 ] && exit 0;"
       "[ $RANK = 1 ] && exit 5; exec sleep 100";
   LaunchedJob enough("--nproc-per-node 2 --max-restarts 2", script);
   CHECK(enough.wait() == 0);
   CHECK(enough.output() == "start 0\nstart 1\nstart 2\n");
-  CHECK(contains(enough.error(), "starting all ranks again, restart 2 of 2\n"));
+  CHECK(contains(enough.error(), "restarting all ranks, restart 2 of 2\n"));
   LaunchedJob too_few("--nproc-per-node 2 --max-restarts 1", script);
   CHECK(too_few.wait() == 5);
   CHECK(too_few.output() == "start 0\nstart 1\n");
-  CHECK(contains(too_few.error(), "not started again: that was restart 1 of 1\n"));
+  CHECK(contains(too_few.error(), "not restarted: that was restart 1 of 1\n"));
   CHECK(contains(too_few.last_line(), "rank 1 "));
   LaunchedJob wrong_usage("--max-restarts 1", "exit 2");
   CHECK(wrong_usage.wait() == 2);
-  CHECK(contains(wrong_usage.error(), "not started again: exit code 2 means wrong usage"));
+  CHECK(contains(wrong_usage.error(), "not restarted: exit code 2 means invalid usage"));
 }
 
 TEST_CASE(
-    "a chatty rank never waits, its log is bounded, and a console that nobody reads is left") {
+    "a rank with much output never blocks, its log is bounded, and a stalled console is dropped") {
   const TemporaryFolder place;
   const std::string fifo = place / "fifo";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
@@ -259,7 +259,7 @@ TEST_CASE(
   CHECK(kind_of(logs + "/rank-0.log.4") == PathKind::none);
 }
 
-TEST_CASE("two launches at once do not meet") {
+TEST_CASE("concurrent launches do not interfere") {
   const std::string script = "echo $SMOE_RDZV_ENDPOINT $SMOE_JOB_ID > $DIR/place-$RANK; sleep 0.3";
   LaunchedJob one("--nproc-per-node 2", script), two("--nproc-per-node 2 --standalone", script);
   CHECK(one.wait() == 0);
@@ -270,7 +270,7 @@ TEST_CASE("two launches at once do not meet") {
   CHECK(one.file("place-0").size() > 20);
 }
 
-TEST_CASE("wrong flags are one line and exit code 2") {
+TEST_CASE("invalid flags print one line and exit with code 2") {
   const auto refusal = [](const std::string& flags) {
     LaunchedJob job(flags);
     const int exit_code = job.wait();
@@ -302,7 +302,7 @@ TEST_CASE("wrong flags are one line and exit code 2") {
   CHECK(contains(refusal("--nnodes 1:4 train x"), "--nnodes"));
 }
 
-TEST_CASE("a program that cannot be run is a failure that names it") {
+TEST_CASE("a program that cannot be run is named") {
   LaunchedJob job("--no-python no-such-program");
   CHECK(job.wait() == 1);
   CHECK(job.last_line() == "launch: cannot run no-such-program: No such file or directory");

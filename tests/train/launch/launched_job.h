@@ -1,4 +1,4 @@
-// Runs `smoe launch` as users do, with shell commands for ranks.
+// Runs the program `smoe launch`, with shell commands as ranks.
 #pragma once
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 namespace smoe::test {
 
-/// Whether `done` comes true before the time is over; asks every few milliseconds.
+/// Polls until `done` returns true or the time is over; returns the last result.
 template <class Done>
 bool happens_within(double seconds, Done&& done) {
   for (const Deadline deadline = Deadline::in(seconds); !deadline.has_passed();) {
@@ -33,7 +33,7 @@ inline std::string contents(const std::string& path) {
   return kind_of(path) == PathKind::file ? read_file(path, 1 << 28) : "";
 }
 
-/// Whether the process runs: zombies do not.
+/// Whether the process is running; zombies are not.
 inline bool is_running(pid_t pid) {
   std::string stat(512, '\0');
   try {
@@ -46,7 +46,7 @@ inline bool is_running(pid_t pid) {
   return name_end != std::string::npos && stat[name_end + 2] != 'Z' && stat[name_end + 2] != 'X';
 }
 
-/// The numbers in a text, as ranks write their process ids.
+/// The numbers in a text; ranks write their process ids.
 inline std::vector<pid_t> numbers_in(const std::string& text) {
   std::istringstream words(text);
   std::vector<pid_t> numbers;
@@ -57,9 +57,8 @@ inline std::vector<pid_t> numbers_in(const std::string& text) {
 /// A launcher that runs in the background; its output goes to files.
 class LaunchedJob {
  public:
-  /// `flags` as a shell reads them. Each rank runs `script`, in which $DIR is folder(); empty: what
-  /// to run stands in `flags`. Its output goes to output_path() unless `output` names another
-  /// place.
+  /// `flags` are in shell syntax. Each rank runs `script`, in which $DIR is folder(); with an empty
+  /// script, `flags` include the command. Output goes to output_path() unless `output` is given.
   explicit LaunchedJob(const std::string& flags, const std::string& script = "",
                        const std::string& output = "") {
     const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
@@ -95,7 +94,7 @@ class LaunchedJob {
 
   void send(int signal) const { ::kill(pid_, signal); }
 
-  /// The exit code, or minus the signal that killed the launcher itself.
+  /// Returns the exit code, or minus the signal that killed the launcher itself.
   int wait() {
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
@@ -108,7 +107,7 @@ class LaunchedJob {
   /// From the start to the end of wait().
   double seconds() const { return seconds_; }
 
-  /// The last line that the launcher printed, without what every one begins with.
+  /// The last line that the launcher printed, without its prefix.
   std::string last_line() const {
     std::string text = error();
     while (!text.empty() && text.back() == '\n') text.pop_back();

@@ -6,7 +6,7 @@
 
 using namespace smoe;
 
-TEST_CASE("a message reads as it was written") {
+TEST_CASE("messages survive a round trip") {
   const JobFailure failure{3, "rank 3 exited", "last lines:\n  \"quoted\"\n", 137, true};
   const NodeMessage written{
       .kind = NodeMessage::Kind::finish, .numbers = {137}, .failure = failure};
@@ -20,13 +20,13 @@ TEST_CASE("a message reads as it was written") {
   CHECK(read.failure.is_death);
 }
 
-TEST_CASE("what a rank printed need be no text") {
+TEST_CASE("output of ranks may be invalid UTF-8") {
   NodeMessage message{.kind = NodeMessage::Kind::failed};
   message.failure.details = std::string("\xff\x00\x80", 3);
   CHECK(parse_node_message(to_text(message)).failure.details.size() >= 3);
 }
 
-TEST_CASE("anything else is refused") {
+TEST_CASE("invalid messages are refused") {
   const std::string good = to_text({.kind = NodeMessage::Kind::start, .numbers = {1, 2}});
   CHECK(parse_node_message(good).numbers.size() == 2);
   const auto with = [&](const std::string& from, const std::string& to) {

@@ -1,4 +1,4 @@
-// What each launcher sets, as read from its real processes or its manual, and what must be refused.
+// The variables of each launcher, taken from real processes or its manual, and invalid values.
 #include "train/launch/rank_environment.h"
 
 #include <doctest/doctest.h>
@@ -35,7 +35,7 @@ const Variables kSrun = {{"SLURM_PROCID", "9"},
                          {"SLURM_STEP_ID", "0"},
                          {"MASTER_ADDR", "node-a"}};
 
-// `base` with changes; a value of "-" takes the variable away.
+// `base` with changes; a value of "-" removes the variable.
 Variables with(Variables base, const Variables& changes) {
   for (const auto& [name, value] : changes) {
     base[name] = value;
@@ -72,14 +72,14 @@ TEST_CASE("torchrun") {
   CHECK_FALSE(e.is_host);
   CHECK(read_rank_environment(with(kTorchrun, {{"RANK", "0"}})).is_host);
 
-  // It comes before the variables of mpirun and srun, under which it may run.
+  // torchrun takes precedence over mpirun and srun, under which it may run.
   Variables both = kTorchrun;
   both.insert(kMpirun.begin(), kMpirun.end());
   both.insert(kSrun.begin(), kSrun.end());
   CHECK(read_rank_environment(both).rank == 5);
 }
 
-TEST_CASE("our own launcher serves the store and names it") {
+TEST_CASE("smoe launch serves the rendezvous and names it") {
   const RankEnvironment e = read_rank_environment(with(kTorchrun, {{"RANK", "0"},
                                                                    {"SMOE_RDZV_ENDPOINT", "h:1"},
                                                                    {"SMOE_RDZV_SERVED", "1"},
@@ -89,7 +89,7 @@ TEST_CASE("our own launcher serves the store and names it") {
   CHECK_FALSE(e.is_host);
 }
 
-TEST_CASE("one rank on each host, set by hand") {
+TEST_CASE("one rank per host, set by hand") {
   const RankEnvironment e = read_rank_environment(
       {{"RANK", "3"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "::1"}, {"MASTER_PORT", "7"}});
   CHECK(e.rank == 3);
@@ -102,7 +102,7 @@ TEST_CASE("one rank on each host, set by hand") {
   CHECK_FALSE(one.is_host);
 }
 
-TEST_CASE("mpirun: the port follows from the job") {
+TEST_CASE("mpirun: the port is derived from the job id") {
   const RankEnvironment e = read_rank_environment(kMpirun);
   CHECK(e.rank == 0);
   CHECK(e.world_size == 4);
@@ -129,7 +129,7 @@ TEST_CASE("mpirun: the port follows from the job") {
   CHECK(second.node_rank == 1);
 }
 
-TEST_CASE("srun: the tasks of each node are counted") {
+TEST_CASE("srun: the tasks per node are parsed") {
   const RankEnvironment e = read_rank_environment(kSrun);
   CHECK(e.rank == 9);
   CHECK(e.world_size == 11);
@@ -145,12 +145,12 @@ TEST_CASE("srun: the tasks of each node are counted") {
     CHECK(refusal(kSrun, {{"SLURM_STEP_TASKS_PER_NODE", wrong}})
               .starts_with("SLURM_STEP_TASKS_PER_NODE: must "));
 
-  // A batch script and an interactive shell are no steps.
+  // A batch script and an interactive shell are not steps.
   for (const char* const step : {"-", "4294967291", "4294967290"})
     CHECK(read_rank_environment(with(kSrun, {{"SLURM_STEP_ID", step}})).world_size == 1);
 }
 
-TEST_CASE("wrong values name the variable, the rule and the value") {
+TEST_CASE("errors name the variable, the rule and the value") {
   const auto number = [](const char* name, const char* range, const char* got) {
     return concat(name, ": must be a whole number from ", range, "; got '", got, "'");
   };
@@ -172,7 +172,7 @@ TEST_CASE("wrong values name the variable, the rule and the value") {
           concat("SMOE_RDZV_ENDPOINT: must be host:port; got '", wrong, "'"));
 }
 
-TEST_CASE("the ranks of a host share its cores") {
+TEST_CASE("the ranks of a host divide its cores") {
   RankEnvironment e;
   const int cores = threads_of(e);
   CHECK(cores >= 1);

@@ -4,42 +4,41 @@
 
 using namespace smoe;
 
-TEST_CASE("without restarts nothing is said of them") {
+TEST_CASE("the reason is empty when restarts are disabled") {
   RestartPolicy policy(0, nullptr);
-  policy.starting();
+  policy.before_start();
   const auto decision = policy.after_failure(1);
   CHECK_FALSE(decision.restarts);
   CHECK(decision.reason == "");
 }
 
-TEST_CASE("a start is worth repeating when it saved a newer checkpoint") {
+TEST_CASE("a restart requires a newer checkpoint") {
   std::int64_t step = -1;
   RestartPolicy policy(3, [&] { return step; });
-  policy.starting();
-  step = 0;  // the checkpoint of step 0 is one
+  policy.before_start();
+  step = 0;  // a checkpoint of step 0 counts
   auto decision = policy.after_failure(137);
   CHECK(decision.restarts);
-  CHECK(decision.reason ==
-        "starting all ranks again from the checkpoint of step 0, restart 1 of 3");
-  policy.starting();
+  CHECK(decision.reason == "restarting all ranks from the checkpoint of step 0, restart 1 of 3");
+  policy.before_start();
   step = 40;
   CHECK(policy.after_failure(1).restarts);
-  policy.starting();
+  policy.before_start();
   decision = policy.after_failure(1);
   CHECK_FALSE(decision.restarts);
-  CHECK(decision.reason == "not started again: no new checkpoint was saved since the last start");
+  CHECK(decision.reason == "not restarted: no new checkpoint was saved since the last start");
 }
 
-TEST_CASE("the number of restarts is bounded, and wrong usage is not repeated") {
+TEST_CASE("the number of restarts is bounded, and usage errors are not retried") {
   std::int64_t step = 0;
   RestartPolicy policy(2, [&] { return ++step; });
   for (int i = 0; i < 2; ++i) {
-    policy.starting();
+    policy.before_start();
     CHECK(policy.after_failure(1).restarts);
   }
-  policy.starting();
-  CHECK(policy.after_failure(1).reason == "not started again: that was restart 2 of 2");
+  policy.before_start();
+  CHECK(policy.after_failure(1).reason == "not restarted: that was restart 2 of 2");
   RestartPolicy once(1, [&] { return ++step; });
-  once.starting();
+  once.before_start();
   CHECK_FALSE(once.after_failure(2).restarts);
 }

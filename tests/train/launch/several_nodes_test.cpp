@@ -1,5 +1,5 @@
-// Launchers of several hosts, here on one: they meet, number their ranks, and end and start
-// together.
+// Launchers of several hosts, simulated on one: they connect, number their ranks, and stop and
+// restart together.
 #include <doctest/doctest.h>
 
 #include "core/system/socket.h"
@@ -14,7 +14,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// The flags of a node of a job of this test's own.
+// The flags for the nodes of one job.
 class Nodes {
  public:
   std::string of(int node, int num_nodes = 2, const char* job = "shared") const {
@@ -23,7 +23,7 @@ class Nodes {
   }
 
  private:
-  int port_ = Socket::listen("127.0.0.1", 0).port();  // free again when the test uses it
+  int port_ = Socket::listen("127.0.0.1", 0).port();  // closed again before the test uses it
 };
 
 bool is_ready(const LaunchedJob& job) {
@@ -34,12 +34,12 @@ const std::string kWait = "echo $$ >> $DIR/ready; while :; do sleep 0.05; done";
 
 }  // namespace
 
-TEST_CASE("ranks are numbered across hosts and meet at one place") {
+TEST_CASE("ranks are numbered across hosts and share one rendezvous") {
   const Nodes nodes;
   const std::string script =
       "echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $GROUP_RANK $GROUP_WORLD_SIZE"
       " $SMOE_JOB_ID $SMOE_RDZV_ENDPOINT > $DIR/place-$LOCAL_RANK";
-  LaunchedJob second(nodes.of(1) + "--nproc-per-node 2", script);  // and waits for the first
+  LaunchedJob second(nodes.of(1) + "--nproc-per-node 2", script);  // waits for the first
   LaunchedJob first(nodes.of(0), script);
   CHECK(first.wait() == 0);
   CHECK(second.wait() == 0);
@@ -50,7 +50,7 @@ TEST_CASE("ranks are numbered across hosts and meet at one place") {
   CHECK(second.file("place-1") == "2 1 3 2 1 2 " + meeting);
 }
 
-TEST_CASE("a failure on one host ends all, and all say which rank it was") {
+TEST_CASE("a failure on one host stops all, and all launchers name the rank") {
   const Nodes nodes;
   LaunchedJob first(nodes.of(0), kWait);
   LaunchedJob second(nodes.of(1), "echo $$ >> $DIR/ready; echo on fire >&2; exit 7");
@@ -75,7 +75,7 @@ TEST_CASE("a signal to one launcher reaches the ranks of all hosts") {
   CHECK(second.wait() == 143);
 }
 
-TEST_CASE("all hosts start again together") {
+TEST_CASE("all hosts restart together") {
   const Nodes nodes;
   const std::string script =
       "echo start $TORCHELASTIC_RESTART_COUNT >> $DIR/starts;"
@@ -88,26 +88,28 @@ TEST_CASE("all hosts start again together") {
   CHECK(second.file("starts") == "start 0\nstart 1\n");
 }
 
-TEST_CASE("strangers, doubles and those who count otherwise are refused") {
+TEST_CASE("other jobs, duplicate node ranks and other host counts are refused") {
   const Nodes nodes;
   LaunchedJob first(nodes.of(0, 3), kWait), second(nodes.of(1, 3), kWait);
   REQUIRE(happens_within(20, [&] { return contains(first.error(), "waiting at 127.0.0.1:"); }));
-  LaunchedJob stranger(nodes.of(2, 3, "other"), kWait);
-  CHECK(stranger.wait() == 2);
-  CHECK(contains(stranger.error(), "another job"));
-  // Either of the two may have been the faster one.
-  LaunchedJob twin(nodes.of(1, 3), kWait);
+  LaunchedJob other_job(nodes.of(2, 3, "other"), kWait);
+  CHECK(other_job.wait() == 2);
+  CHECK(contains(other_job.error(), "another job"));
+  // Either of the two may have joined first.
+  LaunchedJob duplicate(nodes.of(1, 3), kWait);
   const auto is_refused = [](const LaunchedJob& job) {
-    return contains(job.error(), "--node-rank: each host must have its own; 1 has joined");
+    return contains(job.error(),
+                    "launch: each host must have its own node rank; 1 has already joined");
   };
-  CHECK(happens_within(10, [&] { return is_refused(twin) || is_refused(second); }));
+  CHECK(happens_within(10, [&] { return is_refused(duplicate) || is_refused(second); }));
   LaunchedJob other_count(nodes.of(2, 4), kWait);
   CHECK(first.wait() == 2);
-  CHECK(contains(first.error(),
-                 "--nnodes: must be the same on all hosts; got 3 here and 4 on node 2"));
+  CHECK(contains(
+      first.error(),
+      "launch: the number of hosts must be the same on all of them; got 3 here and 4 on node 2"));
 }
 
-TEST_CASE("without the first launcher the ranks of the others end") {
+TEST_CASE("ranks of other hosts stop when the first launcher is lost") {
   const Nodes nodes;
   LaunchedJob first(nodes.of(0), kWait), second(nodes.of(1), kWait);
   REQUIRE(is_ready(first));

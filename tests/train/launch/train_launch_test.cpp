@@ -1,5 +1,5 @@
-// Training under the launcher: a rank that dies costs at most the steps since the last checkpoint,
-// and the result is the one of a run that nothing disturbed.
+// Training under the launcher: a killed rank costs at most the steps since the last checkpoint, and
+// the result is bit-identical to that of an undisturbed run.
 #include <doctest/doctest.h>
 
 #include "tests/train/launch/launched_job.h"
@@ -14,7 +14,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// Runs of a small model in a folder of the test's own.
+// Runs of a small model in a temporary folder.
 class Runs {
  public:
   Runs() { write_small_token_set(folder_ / "set.h5"); }
@@ -40,7 +40,7 @@ class Runs {
   TemporaryFolder folder_;
 };
 
-// The process of a rank that runs now; 0 when it does not.
+// The process of a running rank; 0 if it is not running.
 pid_t pid_of_rank(const LaunchedJob& job, int rank) {
   const auto read = [](const std::string& path) {
     std::string text(std::size_t{1} << 16, '\0');
@@ -61,7 +61,7 @@ pid_t pid_of_rank(const LaunchedJob& job, int rank) {
 
 }  // namespace
 
-TEST_CASE("a job whose rank is killed starts again and ends with the same bits") {
+TEST_CASE("a job whose rank is killed restarts and its result is bit-identical") {
   const Runs runs;
   const std::string keys = "train.steps=60 checkpoint.every=5";
   LaunchedJob plain("--nproc-per-node 2 " + runs.train("plain", keys));
@@ -77,25 +77,24 @@ TEST_CASE("a job whose rank is killed starts again and ends with the same bits")
   CHECK(job.wait() == 0);
   CAPTURE(job.error());
   CHECK(contains(job.error(), concat("rank 1 (local rank 1, pid ", victim, " on ")));
-  CHECK(contains(job.error(), "starting all ranks again from the checkpoint of step "));
+  CHECK(contains(job.error(), "restarting all ranks from the checkpoint of step "));
   CHECK(contains(job.output(), "resumed from "));
   CHECK(runs.tensors("plain", "00000060").size() > 1000);
   CHECK(runs.tensors("killed", "00000060") == runs.tensors("plain", "00000060"));
 }
 
-TEST_CASE("without a new checkpoint a job is not started again") {
+TEST_CASE("a job is not restarted without a new checkpoint") {
   const Runs runs;
   LaunchedJob job("--nproc-per-node 2 --max-restarts 3 " +
                   runs.train("barren", "train.steps=100000 checkpoint.every=0"));
   REQUIRE(happens_within(60, [&] { return contains(job.output(), "2/100000"); }));
   ::kill(pid_of_rank(job, 0), SIGKILL);
   CHECK(job.wait() == 137);
-  CHECK(contains(job.error(),
-                 "not started again: no new checkpoint was saved since the last start\n"));
+  CHECK(contains(job.error(), "not restarted: no new checkpoint was saved since the last start\n"));
   CHECK(contains(job.last_line(), "rank 0 (local rank 0, pid "));
 }
 
-TEST_CASE("a signal to the launcher saves and stops all ranks, and the same command goes on") {
+TEST_CASE("a signal to the launcher saves and stops all ranks, and the same command resumes") {
   const Runs runs;
   const std::string command =
       "--nproc-per-node 2 " + runs.train("stopped", "train.steps=40 checkpoint.every=0");
