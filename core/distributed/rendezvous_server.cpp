@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <list>
 #include <mutex>
@@ -22,6 +23,11 @@ namespace smoe {
 namespace {
 
 constexpr double kHelloSeconds = 10;  // time limit for a new connection to send the job id
+// A new connection is untrusted until it has sent the job id. Only so many of them are open at a
+// time, so that they cannot use up the descriptors of this process; further ones wait in the listen
+// queue, and when the limit is reached, connections are closed after a shorter time.
+constexpr std::size_t kMaxUntrusted = 64;
+constexpr double kCrowdedHelloSeconds = 1;
 constexpr std::size_t kMaxConnections = 4096;
 constexpr std::size_t kMaxKeys = std::size_t{1} << 16;
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;  // of all keys and values
@@ -79,6 +85,7 @@ struct Connection {
   bool is_ending = false;  // is closed when its output has been sent
   bool is_dead = false;
   Deadline hello_by = Deadline::in(kHelloSeconds);
+  Deadline crowded_hello_by = Deadline::in(kCrowdedHelloSeconds);
 
   void reply(RendezvousStatus status, std::string value = {}) {
     output += rendezvous_frame(RendezvousReply{status, std::move(value)});
@@ -112,9 +119,10 @@ class RendezvousServer::Service {
     std::vector<pollfd> polled;
     std::vector<char> block(kReadBytes);
     for (bool accepts = true;;) {
+      const bool is_crowded = num_untrusted() >= kMaxUntrusted;
+      const bool has_room = !is_crowded && connections_.size() < kMaxConnections;
       polled = {{wake_.descriptor(), POLLIN, 0},
-                {accepts && connections_.size() < kMaxConnections ? listener_.descriptor() : -1,
-                 POLLIN, 0}};
+                {accepts && has_room ? listener_.descriptor() : -1, POLLIN, 0}};
       for (const Connection& c : connections_)
         polled.push_back(
             {c.socket.descriptor(), static_cast<short>(c.output.empty() ? POLLIN : POLLOUT), 0});
@@ -124,12 +132,18 @@ class RendezvousServer::Service {
       for (Connection& c : connections_)
         if (polled[i++].revents) serve(c, block);
       answer_waiting();
-      connections_.remove_if([](const Connection& c) {
+      connections_.remove_if([&](const Connection& c) {
         return c.is_dead || (c.is_ending && c.output.empty()) ||
-               (!c.is_member && c.hello_by.has_passed());
+               (!c.is_member && (is_crowded ? c.crowded_hello_by : c.hello_by).has_passed());
       });
       accepts = !polled[1].revents || accept();
     }
+  }
+
+  std::size_t num_untrusted() const {
+    return static_cast<std::size_t>(
+        std::count_if(connections_.begin(), connections_.end(),
+                      [](const Connection& c) { return !c.is_member; }));
   }
 
   /// Returns false when no descriptor is left for the pending connection; there may be one later.

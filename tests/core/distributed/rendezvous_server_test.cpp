@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <iterator>
 #include <thread>
 #include <vector>
 
@@ -94,7 +96,7 @@ TEST_CASE("concurrent additions are exact") {
   CHECK(store.add("count", -1, soon()) == 799);
   CHECK(server.find("count") == "799");
   store.set("text", "seven", soon());
-  CHECK_THROWS_WITH_AS(store.add("text", 1, soon()), doctest::Contains("must be a number"),
+  CHECK_THROWS_WITH_AS(store.add("text", 1, soon()), doctest::Contains("must be a 64-bit number"),
                        UsageError);
   CHECK(store.add("count", 1, soon()) == 800);
 }
@@ -155,6 +157,22 @@ TEST_CASE("malformed and partial messages, silence and disconnects affect only t
   }
   CHECK(store.get("key", soon()) == "value");
   CHECK(!is_dropped(silent, 0.05));
+}
+
+TEST_CASE("connections without the job id use few descriptors and do not keep clients out") {
+  const RendezvousServer server({.job_id = "job"});
+  const auto num_descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  };
+  const auto before = num_descriptors();
+  std::vector<Socket> silent;
+  for (int i = 0; i < 200; ++i)
+    silent.push_back(Socket::connect("127.0.0.1", server.port(), soon()));
+  std::this_thread::sleep_for(200ms);
+  CHECK(num_descriptors() - before - 200 <= 64);
+  RendezvousStore store({{"127.0.0.1", server.port()}, "job"}, Deadline::in(20));
+  store.set("key", "value", soon());
+  CHECK(store.get("key", soon()) == "value");
 }
 
 TEST_CASE("a client that does not read its replies does not delay others") {
