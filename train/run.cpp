@@ -88,6 +88,8 @@ void Run::describe() {
                   kernels::product_engine(launch(), m.num_experts, expert),
                   kernels::attention_engine(launch(), attention, precision)));
   say(fmt::format("folder  {}", paths_.path()));
+  if (!folder_) return;
+  for (const std::string& warning : folder_->warnings()) say("warning " + warning);
 }
 
 // A checkpoint refuses another configuration by its digest; this says which keys differ.

@@ -39,6 +39,10 @@ constexpr Action kActions[] = {
     {"EMFILE", 0, {EMFILE}},
     {"ENOMEM", 0, {ENOMEM}},
     {"EAGAIN", 0, {EAGAIN}},
+    {"EINVAL", 0, {EINVAL}},
+    {"ENOSYS", 0, {ENOSYS}},
+    {"ENOLCK", 0, {ENOLCK}},
+    {"EOPNOTSUPP", 0, {EOPNOTSUPP}},
     {"ETIMEDOUT", 0, {ETIMEDOUT}},
     {"ECONNRESET", 0, {ECONNRESET}},
 };

@@ -91,10 +91,11 @@ void File::sync() {
   checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_.number()); });
 }
 
-bool File::try_lock() {
+LockResult File::try_lock() {
   if (uninterrupted("lock", [&] { return ::flock(descriptor_.number(), LOCK_EX | LOCK_NB); }) == 0)
-    return true;
-  if (errno == EWOULDBLOCK) return false;
+    return LockResult::locked;
+  if (errno == EWOULDBLOCK) return LockResult::held;
+  if (errno == ENOSYS || errno == ENOLCK || errno == EOPNOTSUPP) return LockResult::unsupported;
   fail("lock " + path_);
 }
 
@@ -114,13 +115,14 @@ bool is_temporary_of(std::string_view target, std::string_view name) {
          name.find_first_not_of("0123456789-", kTemporary.size()) == std::string_view::npos;
 }
 
-// Removes temporary files of killed processes; one that is being written is locked.
+// Removes temporary files of killed processes; one that is being written is locked. Without locks
+// the two cannot be told apart, so none is removed.
 void remove_dead_temporaries(const std::string& path) {
   const std::string folder = parent_of(path), target = name_of_path(path);
   for (const FolderEntry& entry : list_folder(folder)) {
     if (entry.is_link || !is_temporary_of(target, entry.name)) continue;
     File found = File::open(folder + "/" + entry.name);
-    if (found.try_lock()) remove_file(found.path());
+    if (found.try_lock() == LockResult::locked) remove_file(found.path());
   }
 }
 
@@ -132,7 +134,8 @@ File create_temporary(const std::string& path) {
     File file = File::create(concat(path, kTemporary, ::getpid(), "-", count++));
     try {
       // Before it was locked, another writer may have removed it as left by a killed process.
-      if (file.try_lock() && kind_of(file.path()) == PathKind::file) return file;
+      if (file.try_lock() != LockResult::held && kind_of(file.path()) == PathKind::file)
+        return file;
     } catch (const SystemError&) {
       remove_file(file.path());
       throw;

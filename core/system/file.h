@@ -11,6 +11,12 @@
 
 namespace smoe {
 
+enum class LockResult : std::uint8_t {
+  locked,
+  held,         ///< by another open file, in any process
+  unsupported,  ///< by the file system, such as Lustre without -o flock
+};
+
 /// An open regular file; closed by the destructor. Offsets and sizes are in bytes. All members
 /// throw SystemError when a system call fails.
 class File {
@@ -41,8 +47,8 @@ class File {
   /// Returns when the file's bytes and size are on stable storage.
   void sync();
   /// Takes the exclusive lock (flock) on this file, held until the file is closed or the process
-  /// ends. Returns false when another open file, in any process, holds it.
-  bool try_lock();
+  /// ends.
+  LockResult try_lock();
   /// Closes now and reports an error that the destructor would have to ignore.
   void close();
 

@@ -144,9 +144,11 @@ bool remove_folder(const std::string& path) {
   return true;
 }
 
-void sync_folder(const std::string& path) {
+bool sync_folder(const std::string& path) {
   const Descriptor folder = open_path(path, O_RDONLY | O_DIRECTORY);
-  checked("fsync", "sync folder " + path, [&] { return ::fsync(folder.number()); });
+  if (uninterrupted("fsync", [&] { return ::fsync(folder.number()); }) == 0) return true;
+  if (errno == EINVAL || errno == EBADF || errno == ENOSYS || errno == EOPNOTSUPP) return false;
+  fail("sync folder " + path);
 }
 
 std::string parent_of(const std::string& path) {

@@ -35,8 +35,9 @@ bool remove_file(const std::string& path);
 /// Removes a folder with its contents, or a link, without following links; returns false when it
 /// does not exist.
 bool remove_folder(const std::string& path);
-/// Makes creations, renames and removals in a folder durable.
-void sync_folder(const std::string& path);
+/// Makes creations, renames and removals in a folder durable. Returns false when the file system
+/// does not support that (SMB, some FUSE file systems): then a power failure may undo them.
+bool sync_folder(const std::string& path);
 
 /// "a/b" for "a/b/c", "." for "c", "/" for "/c".
 std::string parent_of(const std::string& path);

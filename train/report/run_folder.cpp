@@ -31,12 +31,21 @@ RunFolder::~RunFolder() {
 
 void RunFolder::claim() {
   lock_ = File::open_append(path() + "/run.lock");
-  if (!lock_.try_lock()) {
+  const LockResult result = lock_.try_lock();
+  if (result == LockResult::held) {
     char holder[24];
     const std::int64_t size = lock_.read_some_at(0, holder, sizeof holder);
     throw UsageError(concat(path(), ": process ", std::string(holder, size),
                             " writes this run; wait for it, or choose another run.name"));
   }
+  if (result == LockResult::unsupported)
+    warnings_.push_back(concat(path(),
+                               ": the file system does not support locks (flock); make sure ",
+                               "that no other process writes this run"));
+  if (!sync_folder(path()))
+    warnings_.push_back(concat(path(),
+                               ": the file system cannot sync folders; a power failure may ",
+                               "lose the newest checkpoints"));
   lock_.resize(0);
   lock_.append(std::to_string(::getpid()));
 }

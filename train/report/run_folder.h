@@ -13,6 +13,7 @@
 #pragma once
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/system/file.h"
 #include "train/config/run_paths.h"
@@ -34,6 +35,8 @@ class RunFolder : public RunPaths {
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
+  /// Guarantees that the file system cannot give, one line each.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   /// Stores the effective configuration, with which a run begins. To be called once the run is
   /// known to go on with what is here, so that a refused start changes nothing.
   void write_config(std::string_view yaml);
@@ -49,6 +52,7 @@ class RunFolder : public RunPaths {
 
   bool is_to_remove_ = false;  // by the destructor
   File lock_;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace smoe

@@ -176,8 +176,24 @@ TEST_CASE("only one open file holds the lock, until it is closed") {
   const TemporaryFolder folder;
   File first = File::open_append(folder / "lock");
   File second = File::open_append(folder / "lock");
-  CHECK(first.try_lock());
-  CHECK(!second.try_lock());
+  CHECK(first.try_lock() == LockResult::locked);
+  CHECK(second.try_lock() == LockResult::held);
   first.close();
-  CHECK(second.try_lock());
+  CHECK(second.try_lock() == LockResult::locked);
+}
+
+TEST_CASE("files are written where the file system has no locks and cannot sync folders") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a.tmp-1-0", "may be in use");
+  for (const char* lock_error : {"ENOSYS", "ENOLCK", "EOPNOTSUPP"}) {
+    const FaultScope scope(concat("lock:1+:", lock_error, ",fsync:2:EINVAL"));
+    CHECK(File::open(folder / "a.tmp-1-0").try_lock() == LockResult::unsupported);
+    write_file_atomically(folder / "a", lock_error);
+    CHECK(read_file(folder / "a", 100) == lock_error);
+  }
+  CHECK(kind_of(folder / "a.tmp-1-0") == PathKind::file);
+  const FaultScope scope("fsync:1:EINVAL,fsync:2:EIO");
+  CHECK_FALSE(sync_folder(folder.path()));
+  CHECK_THROWS_AS(sync_folder(folder.path()), SystemError);
+  CHECK(sync_folder(folder.path()));
 }

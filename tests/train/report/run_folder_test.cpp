@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "core/system/fault.h"
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 
@@ -89,4 +90,13 @@ TEST_CASE("one process at a time writes a run") {
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(status == 0);
   CHECK(refusal(path, "auto") == "no error");
+}
+
+TEST_CASE("a file system without locks or folder syncs gives a warning for each") {
+  const TemporaryFolder folder;
+  const FaultScope scope("lock:1+:ENOSYS,fsync:1+:EINVAL");
+  const RunFolder run(folder / "tiny", "auto");
+  REQUIRE(run.warnings().size() == 2);
+  CHECK(run.warnings()[0].find("does not support locks") != std::string::npos);
+  CHECK(run.warnings()[1].find("cannot sync folders") != std::string::npos);
 }
