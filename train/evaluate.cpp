@@ -6,7 +6,7 @@
 
 #include "autograd/tape.h"
 #include "train/data/batch.h"
-#include "train/data/sampler.h"
+#include "train/data/eval_batches.h"
 
 namespace smoe {
 

@@ -26,13 +26,7 @@ const TrainingData& checked(const TrainingData& training, const Config& config) 
 }
 
 const Config& checked(const Config& config, int world_size) {
-  const TrainConfig& train = config.train;
-  const std::int64_t unit = train.micro_batch * world_size;
-  const std::int64_t below = train.global_batch / unit * unit;
-  const std::string nearest = below == 0 ? concat(unit) : concat(below, " or ", below + unit);
-  SMOE_CHECK(train.global_batch % unit == 0, "train.global_batch: must be a multiple of ",
-             "train.micro_batch=", train.micro_batch, " times the number of ranks, ", world_size,
-             ", nearest ", nearest, "; got ", train.global_batch);
+  check_global_batch(config.train, world_size);
   return config;
 }
 
@@ -53,7 +47,7 @@ Trainer::Trainer(const Config& config, const TrainingData& training, Communicato
       optimizer_(store_, config.optim, parallel_.optimizer_shards()) {}
 
 Trainer::Sums Trainer::forward_backward() {
-  const std::vector<Sequence> sequences = sampler_.batch(step_ + skipped_data_steps_);
+  const std::vector<SequenceRef> sequences = sampler_.batch(step_ + skipped_data_steps_);
   const std::int64_t micro_batch = config_.train.micro_batch, stride = parallel_.world_size();
   const double loss_scale = 1.0 / (sequences.size() * config_.train.seq_len);
   const TapeScope scope(tape_);

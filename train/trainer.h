@@ -12,6 +12,7 @@
 #include "layers/transformer.h"
 #include "optim/adamw.h"
 #include "train/config/config.h"
+#include "train/data/batch_sampler.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
 #include "train/data_parallel.h"
@@ -74,7 +75,7 @@ class Trainer {
   std::vector<LayerReport> layer_reports();
 
   Config config_;
-  TrainingSampler sampler_;
+  BatchSampler sampler_;
   Transformer model_;
   ParameterStore store_;
   DataParallel parallel_;

@@ -3,7 +3,7 @@
 
 #include "tests/fuzz/hdf5_files.h"
 #include "tests/fuzz/target.h"
-#include "train/data/hdf5.h"
+#include "train/data/parse_hdf5.h"
 
 namespace smoe::fuzz {
 namespace {

@@ -99,7 +99,7 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
       run_smoe(from_input + "</dev/null 2>&1 >/dev/null").output.starts_with("prompt 1 token in "));
   check_failure("generate " + folder.path() + "/tiny --prompt " + std::string(32, 'x'), 2,
                 "--prompt: must fit the context of 32 tokens, one of which begins the document; "
-                "got 32 tokens; shorten it or give a larger --context");
+                "got 32 tokens; shorten it or increase the context");
   const Outcome lines = run_smoe("eval " + folder.path() + "/tiny 2>/dev/null");
   CHECK(lines.exit_code == 0);
   CHECK(lines.output.find(", step 4, on all validation text of " + set) != std::string::npos);

@@ -18,6 +18,26 @@ std::string name_of_parsed(const CLI::App& app) {
   return named.empty() ? app.get_name() : app.get_name() + " " + named.front()->get_name();
 }
 
+/// A library names an option by its field, "generate: max_tokens must be ..."; for people it is the
+/// command's flag: "--max-tokens: must be ...". Other messages stay.
+std::string with_flag_name(const CLI::App& command, const std::string& message) {
+  const std::string prefix = command.get_name() + ": ";
+  const std::size_t end = message.find(' ', prefix.size());
+  if (!message.starts_with(prefix) || end == std::string::npos) return message;
+  std::string flag = "--" + message.substr(prefix.size(), end - prefix.size());
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  if (command.get_option_no_throw(flag) == nullptr) return message;
+  return concat(flag, ":", message.substr(end));
+}
+
+int run_named(const Command& command) {
+  try {
+    return command.run();
+  } catch (const UsageError& error) {
+    throw UsageError(with_flag_name(*command.parser, error.what()));
+  }
+}
+
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv) {
@@ -44,7 +64,7 @@ int run_command_line(int argc, const char* const* argv) {
   const auto named = std::find_if(commands.begin(), commands.end(),
                                   [](const Command& command) { return command.parser->parsed(); });
   SMOE_CHECK(named != commands.end(), "smoe: a command is required; see smoe --help");
-  const int exit_code = named->run();
+  const int exit_code = run_named(*named);
   if (!std::cout.flush()) throw SystemError("standard output: could not be written");
   return exit_code;
 }

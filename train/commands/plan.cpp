@@ -1,12 +1,11 @@
 // `smoe plan CONFIG [key.path=value ...]`: what a run will cost, before it starts.
-#include "train/plan/plan.h"
-
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
 
 #include "kernels/threads.h"
 #include "train/commands/commands.h"
+#include "train/plan/plan_text.h"
 
 namespace smoe {
 namespace {

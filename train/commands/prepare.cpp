@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "core/system/format.h"
+#include "core/system/folder.h"
 #include "train/commands/commands.h"
 #include "train/report/progress.h"
 #include "train/signals.h"
@@ -54,6 +55,8 @@ void print_summary(const PrepareSummary& summary, const std::string& path) {
 }
 
 int run_prepare(const PrepareOptions& options) {
+  SMOE_CHECK(options.is_forced || kind_of(options.output) != PathKind::file, options.output,
+             ": exists already; --force replaces it");
   std::optional<StopSignals> signals(std::in_place);
   PrepareSummary summary;
   try {

@@ -18,7 +18,7 @@ namespace {
   throw UsageError(concat(place, ": ", printable(key), ": ", rule));
 }
 
-/// Puts settings into a Config and remembers where each key was set, for messages.
+/// Applies settings to a Config and records where each key was set, for messages.
 class ConfigBuilder {
  public:
   explicit ConfigBuilder(std::string name) : name_(std::move(name)) {}
@@ -29,7 +29,7 @@ class ConfigBuilder {
     const auto& [place, key, kind, value] = setting;
     if (key == kSourcesSection && kind != Setting::Kind::section)
       fail(place, key,
-           concat("must be a section with a section for each source; got ",
+           concat("must be a section with one section per source; got ",
                   kind == Setting::Kind::nothing ? "nothing" : shown(value)));
     add_source(setting);
     if (const Field* field = find(key)) return apply(*field, setting);
@@ -38,7 +38,7 @@ class ConfigBuilder {
     if (kind == Setting::Kind::scalar) fail(place, key, "must be a section; got " + shown(value));
   }
 
-  /// The finished config. Throws: UsageError if a key is missing or a relation does not hold.
+  /// The complete config. Throws: UsageError if a key is missing or a relation does not hold.
   Config finish() const {
     for (const Field& field : fields_)
       if (!field.rule.holds(field.slot))
@@ -58,19 +58,19 @@ class ConfigBuilder {
 
   void add_source(const Setting& setting) {
     const std::size_t num_sources = config_.data.sources.size();
-    const std::string trouble = add_source_of(setting.key, config_);
-    if (!trouble.empty()) fail(setting.place, setting.key, "must be " + trouble);
+    const std::string rule = add_source_of(setting.key, config_);
+    if (!rule.empty()) fail(setting.place, setting.key, "must be " + rule);
     if (config_.data.sources.size() != num_sources) fields_ = fields_of(config_);
   }
 
   void apply(const Field& field, const Setting& setting) {
-    const auto refuse = [&](const std::string& wanted, const std::string& got) {
-      fail(setting.place, field.key, concat("must be ", wanted, "; got ", got));
+    const auto refuse = [&](const std::string& rule, const std::string& got) {
+      fail(setting.place, field.key, concat("must be ", rule, "; got ", got));
     };
     if (setting.kind == Setting::Kind::section) refuse(type_of(field.slot), "a section");
     if (setting.kind == Setting::Kind::nothing) refuse(type_of(field.slot), "nothing");
-    const std::string wanted = assign(field.slot, setting.value);
-    if (!wanted.empty()) refuse(wanted, shown(setting.value));
+    const std::string type = assign(field.slot, setting.value);
+    if (!type.empty()) refuse(type, shown(setting.value));
     if (!field.rule.holds(field.slot)) refuse(field.rule.text, shown(setting.value));
     places_[field.key] = setting.place;
   }
@@ -92,7 +92,7 @@ std::string yaml_name(std::string_view path) {
   return std::string(2 * depth, ' ') + std::string(path.substr(path.rfind('.') + 1)) + ":";
 }
 
-/// What a key means and takes, as a comment.
+/// A comment with a key's meaning and permitted values.
 std::string yaml_comment(const Field& field) {
   const bool is_choice = std::holds_alternative<Choice>(field.slot);
   const std::string values = is_choice ? type_of(field.slot) : field.rule.text;
@@ -113,8 +113,13 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
   return parse_config(read_file(path, kMaxConfigBytes), path, overrides);
 }
 
+void check_global_batch(const TrainConfig& train, int num_ranks) {
+  const auto [key, holds, text] = global_batch_relation(train, num_ranks);
+  SMOE_CHECK(holds, key, ": must be ", text, "; got ", train.global_batch);
+}
+
 std::string to_yaml(const Config& config) {
-  Config copy = config;  // fields_of binds to what it could change
+  Config copy = config;  // fields_of binds to a mutable config
   std::string out;
   std::string_view previous;
   for (const Field& field : fields_of(copy)) {
@@ -141,7 +146,7 @@ std::string config_digest(const Config& config) {
 std::vector<std::string> resume_differences(const Config& trained, const Config& now) {
   Config before = trained, after = now;
   const std::vector<Field> old_fields = fields_of(before), new_fields = fields_of(after);
-  // Sources may be there in one of them only.
+  // A source may exist in only one of them.
   const auto value_in = [](const std::vector<Field>& fields, const std::string& key) {
     const auto field =
         std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.key == key; });

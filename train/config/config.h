@@ -1,5 +1,5 @@
-// The configuration of one run as plain data. The initial values here are the defaults; what each
-// key is called in YAML, which values it takes and what it means stands in schema.cpp.
+// The configuration of one run as plain data. The initial values are the defaults. The name, rule
+// and meaning of each key are in schema.cpp; comments here cover only what the code needs besides.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -17,66 +17,67 @@ struct RunConfig {
   std::string dir = "runs";
   std::int64_t seed = 0;
   std::string device = "auto";
-  std::int64_t threads = 0;  ///< 0: one per core, divided among its ranks
+  std::int64_t threads = 0;
 
-  /// Where everything the run writes goes: dir/name.
+  /// The run's folder: dir/name.
   std::string folder() const { return dir + "/" + name; }
 };
 
-/// One of several token sets that are trained on together.
+/// One of several token sets that are blended.
 struct DataSource {
   std::string name;
   std::string path;
-  double weight = 0;  ///< its share of the samples is weight over the sum of all weights
+  double weight = 0;  ///< its share of the samples is weight / sum of all weights
 };
 
+/// Exactly one of `path` and `sources` is set.
 struct DataConfig {
-  std::string path;                 ///< the only token set; empty: `sources`
+  std::string path;
   std::vector<DataSource> sources;  ///< in the order they were given
-  std::string validation;           ///< empty: the validation splits of the sets to train on
+  std::string validation;
 };
 
-/// What happens when a loss or gradient norm is not finite; its update is never applied.
+/// The reaction to a loss or gradient norm that is not finite; the update is never applied.
 enum class NonfinitePolicy : std::uint8_t {
-  skip,      ///< go on with the next step
+  skip,      ///< continue with the next step
   stop,      ///< end the run with an error
-  rollback,  ///< go back to the newest checkpoint
+  rollback,  ///< return to the newest checkpoint
 };
 
 struct TrainConfig {
   std::int64_t steps = 0;
-  std::int64_t seq_len = 0;       ///< tokens of a sequence
-  std::int64_t micro_batch = 0;   ///< sequences of one forward and backward pass
-  std::int64_t global_batch = 0;  ///< sequences of one optimizer step
-  DType precision = DType::f32;   ///< of compute; master weights and moments follow it only for f64
+  std::int64_t seq_len = 0;
+  std::int64_t micro_batch = 0;
+  std::int64_t global_batch = 0;
+  DType precision = DType::f32;  ///< master weights and moments are f64 for f64, else f32
   Recompute recompute = Recompute::none;
-  std::int64_t eval_every = 0;    ///< steps; 0: only after the last step
-  std::int64_t eval_batches = 0;  ///< micro-batches of one evaluation; 0: all of the validation set
+  std::int64_t eval_every = 0;
+  std::int64_t eval_batches = 0;
   NonfinitePolicy on_nonfinite = NonfinitePolicy::skip;
-  bool deterministic = true;  ///< only kernels whose results have the same bits each time
-  std::string init_from;  ///< run or checkpoint whose weights a new run begins with; empty: random
-  std::int64_t max_nonfinite = 10;  ///< this many in a row end the run, whatever the policy
+  bool deterministic = true;
+  std::string init_from;
+  std::int64_t max_nonfinite = 10;  ///< applies to every policy
 };
 
-/// How several ranks train one model. None of it changes what is trained.
+/// How several ranks train one model. Nothing here changes the result but its rounding.
 struct ParallelConfig {
-  bool zero = false;               ///< optimizer state is sharded (ZeRO stage 1)
-  std::int64_t bucket_mb = 32;     ///< MiB of gradients that are summed over the ranks at a time
-  std::int64_t check_every = 100;  ///< steps between comparisons of the ranks' state; 0: none
-  std::int64_t timeout_s = 0;      ///< that ranks wait for each other; 0: see Ranks
+  bool zero = false;  ///< ZeRO stage 1
+  std::int64_t bucket_mb = 32;
+  std::int64_t check_every = 100;
+  std::int64_t timeout_s = 0;  ///< 0: see Ranks
 };
 
 struct CheckpointConfig {
-  std::int64_t every = 0;       ///< steps; 0: only after the last step
-  std::int64_t keep = 2;        ///< newest ones that are kept
-  std::int64_t keep_every = 0;  ///< those of every this many steps are kept for good; 0: none
-  bool async = false;           ///< saved by a thread, from a copy, while training goes on
-  std::string resume = "auto";  ///< "auto", "none" or the folder of a checkpoint
+  std::int64_t every = 0;
+  std::int64_t keep = 2;
+  std::int64_t keep_every = 0;
+  bool async = false;
+  std::string resume = "auto";
 };
 
 struct LogConfig {
-  std::int64_t every = 10;   ///< steps between two lines
-  bool tensorboard = false;  ///< events in the run's folder
+  std::int64_t every = 10;
+  bool tensorboard = false;
 };
 
 struct Config {
@@ -92,24 +93,27 @@ struct Config {
 };
 
 /// The configuration in the YAML file `path` with `overrides` ("optim.lr=0.001") applied in order.
-/// Throws: UsageError with one line `file:line: key: rule; got value` for the first broken rule;
+/// Throws: UsageError, one line `file:line: key: rule; got value`, for the first violated rule;
 /// SystemError if the file cannot be read.
 Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
 
-/// As load_config for YAML text; `name` stands for the file in messages.
+/// Throws: UsageError unless train.global_batch is a multiple of train.micro_batch * num_ranks.
+void check_global_batch(const TrainConfig& train, int num_ranks);
+
+/// Like load_config, for YAML text; `name` stands for the file in messages.
 Config parse_config(const std::string& yaml, const std::string& name,
                     const std::vector<std::string>& overrides = {});
 
-/// Every key with its value as YAML, each with a comment on its meaning. parse_config reads it back
-/// to the same configuration.
+/// Every key with its value as YAML, each with a comment on its meaning. parse_config parses it to
+/// an equal configuration.
 std::string to_yaml(const Config& config);
 
-/// 32 hex digits (XXH3, 128 bits) over the keys a resumed run must have in common with the run that
-/// wrote the checkpoint: those that decide the trained numbers, not where they go or who watches.
+/// 32 hex digits (XXH3, 128 bits) over the keys that a resumed run must share with the run that
+/// wrote the checkpoint: those that determine the trained weights, not output paths or logging.
 std::string config_digest(const Config& config);
 
-/// Where `now` and the configuration that a run was trained with differ in keys of config_digest:
-/// "optim.lr=0.1, it was trained with 0.003" for each; empty when the digests agree.
+/// The keys of config_digest in which `now` differs from the configuration a run was trained with,
+/// each as "optim.lr=0.1, it was trained with 0.003"; empty if the digests are equal.
 std::vector<std::string> resume_differences(const Config& trained, const Config& now);
 
 }  // namespace smoe

@@ -7,9 +7,9 @@
 namespace smoe {
 namespace {
 
-/// Levenshtein distance: letters to insert, remove or replace to get from `a` to `b`.
+/// Levenshtein distance: insertions, deletions and substitutions that turn `a` into `b`.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);  // distances from a's first i letters
+  std::vector<std::size_t> row(b.size() + 1);  // distances from the prefix of `a` of length i
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
     std::size_t diagonal = row[0]++;
@@ -48,7 +48,7 @@ std::string hint_for(const std::vector<Field>& fields, std::string_view unknown)
       known.insert(path);
 
   const Path wrong = split(unknown);
-  constexpr std::size_t kLongestName = 64;  // no key of ours is near that long
+  constexpr std::size_t kLongestName = 64;  // far longer than any key
   const std::string no_hint = "; `smoe train CONFIG --print-config` lists all keys";
   if (wrong.name.size() > kLongestName) return no_hint;
   const std::size_t most_edits = std::max<std::size_t>(1, wrong.name.size() / 3);

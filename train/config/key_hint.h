@@ -1,4 +1,4 @@
-// Help with keys that do not exist.
+// Suggestions for unknown keys.
 #pragma once
 #include <string>
 #include <string_view>
@@ -8,11 +8,11 @@
 
 namespace smoe {
 
-/// Whether some key stands in the section `path`.
+/// Whether `path` is a section: some key lies in it.
 bool is_section(const std::vector<Field>& fields, std::string_view path);
 
-/// "; did you mean optim.lr?" with the key or section that is written most like `unknown`, a key of
-/// the same name in another section included; how to see all keys if none is alike.
+/// "; did you mean optim.lr?" with the key or section closest to `unknown` in spelling, including
+/// the same name in another section; or how to list all keys if none is close.
 std::string hint_for(const std::vector<Field>& fields, std::string_view unknown);
 
 }  // namespace smoe

@@ -1,17 +1,17 @@
-// Where things lie in a run's folder; train/report/run_folder.h lists them.
+// Paths in a run's folder; train/report/run_folder.h documents the files.
 #pragma once
 #include <string>
 
 namespace smoe {
 
-/// Where things lie in a run's folder.
+/// Paths in a run's folder.
 class RunPaths {
  public:
   explicit RunPaths(std::string path) : path_(std::move(path)) {}
 
   const std::string& path() const { return path_; }
   std::string config_path() const { return path_ + "/config.yaml"; }
-  /// Where the tokenizer's file is, under the name that its kind has.
+  /// The tokenizer's file, whose name depends on its kind.
   std::string tokenizer_path() const;
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
   std::string report_path() const { return path_ + "/report.html"; }

@@ -48,14 +48,14 @@ const Rule kFolderName{"a folder's name without '/'", [](const Slot& slot) {
                                 name.find('/') == std::string::npos;
                        }};
 
-/// Sizes and counts: large enough for all, small enough that products of two never overflow.
+/// Sizes and counts: the product of two never overflows 64 bits.
 const Rule kSize{"from 1 to 10^9", from_to(1, 1'000'000'000).holds};
 const Rule kSizeOrZero{"from 0 to 10^9", from_to(0, 1'000'000'000).holds};
 
-/// In all layers: each has an object of its own long before it has memory.
-constexpr std::int64_t kMostExperts = 1'000'000;
+/// Limit over all layers: every expert needs host objects before memory is allocated.
+constexpr std::int64_t kMaxExperts = 1'000'000;
 
-/// About how many there are; model_size knows to the last one, but would overflow.
+/// Approximate number of parameters; the exact model_size would overflow here.
 double parameters_of(const ModelConfig& m) {
   const auto product = [](auto... sizes) { return (1.0 * ... * static_cast<double>(sizes)); };
   return product(m.vocab_size, m.d_model) +
@@ -63,7 +63,7 @@ double parameters_of(const ModelConfig& m) {
          product(m.num_layers, 3, m.d_model, m.d_expert, m.num_experts + m.num_shared_experts);
 }
 
-/// The multiples of `unit` next to `value`, for messages: "6 or 9".
+/// The multiples of `unit` nearest to `value`, for messages: "6 or 9".
 std::string nearest_multiples(std::int64_t value, std::int64_t unit) {
   const std::int64_t below = value / unit * unit;
   return below == 0 ? concat(unit) : concat(below, " or ", below + unit);
@@ -92,7 +92,7 @@ const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
 
 constexpr std::size_t kMaxSources = 64;
 
-/// The sources stand behind the keys of data.
+/// Inserts the fields of the sources after those of data.
 void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fields) {
   auto place = std::find_if(fields.begin(), fields.end(),
                             [](const Field& field) { return field.key == "data.validation"; });
@@ -101,7 +101,7 @@ void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fie
     place = fields.insert(
         place + 1, {section + ".path", &source.path, kNotEmpty, "token set", Resume::may_change});
     place = fields.insert(place + 1, {section + ".weight", &source.weight, above(0),
-                                      "share of samples, relative to the others"});
+                                      "share of the samples, relative to the other weights"});
   }
 }
 
@@ -113,73 +113,73 @@ std::vector<Field> fields_of(Config& config) {
   RouterConfig& router = model.router;
   // clang-format off
   std::vector<Field> fields = {
-      {"run.name", &run.name, kFolderName, "the run writes to the folder dir/name", kMayChange},
-      {"run.dir", &run.dir, kNotEmpty, "where the folders of runs are", kMayChange},
-      {"run.seed", &run.seed, at_least(0), "of all random numbers"},
-      {"run.device", &run.device, one_of({"auto", "cuda", "cpu"}), "auto: GPU if there is one", kMayChange},
-      {"run.threads", &run.threads, from_to(0, 1024), "of the CPU; 0: one per core, divided among its ranks", kMayChange},
+      {"run.name", &run.name, kFolderName, "name of the run; it writes to run.dir/run.name", kMayChange},
+      {"run.dir", &run.dir, kNotEmpty, "parent folder of runs", kMayChange},
+      {"run.seed", &run.seed, at_least(0), "seed of all random numbers"},
+      {"run.device", &run.device, one_of({"auto", "cuda", "cpu"}), "auto: GPU if available, else CPU", kMayChange},
+      {"run.threads", &run.threads, from_to(0, 1024), "CPU threads; 0: one per core, divided among the local ranks", kMayChange},
 
-      {"model.vocab_size", &model.vocab_size, kSizeOrZero, "0: as the token set says"},
-      {"model.num_layers", &model.num_layers, kSize, "transformer blocks"},
+      {"model.vocab_size", &model.vocab_size, kSizeOrZero, "0: that of the token set"},
+      {"model.num_layers", &model.num_layers, kSize, "number of transformer layers"},
       {"model.d_model", &model.d_model, kSize, "width of the residual stream"},
       {"model.num_heads", &model.num_heads, kSize, "query heads"},
       {"model.num_kv_heads", &model.num_kv_heads, kSize, "key and value heads"},
-      {"model.head_dim", &model.head_dim, kSize, "width of a head"},
-      {"model.d_expert", &model.d_expert, kSize, "hidden width of an expert"},
-      {"model.num_experts", &model.num_experts, kSize, "in each layer"},
-      {"model.top_k", &model.top_k, kSize, "experts that a token visits"},
-      {"model.num_shared_experts", &model.num_shared_experts, kSizeOrZero, "that every token visits"},
-      {"model.activation", choice(model.activation, kActivations), kAnything, "of the experts"},
-      {"model.tie_embeddings", &model.tie_embeddings, kAnything, "output head is the embedding"},
-      {"model.rope_theta", &model.rope_theta, at_least(1), "base of the rotary wavelengths"},
-      {"model.norm_epsilon", &model.norm_epsilon, above(0), "of RMSNorm"},
-      {"model.init_std", &model.init_std, above(0), "standard deviation of initial embeddings"},
-      {"model.router.score", choice(router.score, kScores), kAnything, "how logits become gates"},
-      {"model.router.balance_loss", &router.balance_loss, at_least(0), "times a loss of 1 at balance"},
-      {"model.router.z_loss", &router.z_loss, at_least(0), "times mean(logsumexp(logits)^2)"},
-      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on its input"},
-      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "step of the bias"},
+      {"model.head_dim", &model.head_dim, kSize, "width of each head"},
+      {"model.d_expert", &model.d_expert, kSize, "hidden width of each expert"},
+      {"model.num_experts", &model.num_experts, kSize, "experts per layer"},
+      {"model.top_k", &model.top_k, kSize, "experts per token"},
+      {"model.num_shared_experts", &model.num_shared_experts, kSizeOrZero, "experts applied to every token"},
+      {"model.activation", choice(model.activation, kActivations), kAnything, "activation of the experts"},
+      {"model.tie_embeddings", &model.tie_embeddings, kAnything, "share the embedding with the output head"},
+      {"model.rope_theta", &model.rope_theta, at_least(1), "base of the rotary embedding"},
+      {"model.norm_epsilon", &model.norm_epsilon, above(0), "epsilon of RMSNorm"},
+      {"model.init_std", &model.init_std, above(0), "standard deviation of the initial embeddings"},
+      {"model.router.score", choice(router.score, kScores), kAnything, "function from router logits to gates"},
+      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss, which is 1 at perfect balance"},
+      {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)"},
+      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router input in training"},
+      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias"},
 
-      {"data.path", &data.path, kAnything, "token set; empty: data.sources", kMayChange},
-      {"data.validation", &data.validation, kAnything, "empty: own split of each set", kMayChange},
+      {"data.path", &data.path, kAnything, "token set; empty: use data.sources", kMayChange},
+      {"data.validation", &data.validation, kAnything, "token set; empty: the validation splits of the training sets", kMayChange},
 
-      {"train.steps", &train.steps, kSize, "optimizer steps of the whole run"},
-      {"train.seq_len", &train.seq_len, kSize, "tokens of a sequence"},
-      {"train.micro_batch", &train.micro_batch, kSize, "sequences of one forward pass"},
-      {"train.global_batch", &train.global_batch, kSize, "sequences of one optimizer step"},
-      {"train.precision", choice(train.precision, kPrecisions), kAnything, "of compute"},
-      {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "in backward, to save memory", kMayChange},
-      {"train.deterministic", &train.deterministic, kAnything, "same bits each time; else faster on GPUs", kMayChange},
-      {"train.init_from", &train.init_from, kAnything, "run whose weights to begin with; empty: random"},
-      {"train.eval_every", &train.eval_every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
-      {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches; 0: all", kMayChange},
-      {"train.on_nonfinite", choice(train.on_nonfinite, kPolicies), kAnything, "after NaN or infinity", kMayChange},
-      {"train.max_nonfinite", &train.max_nonfinite, kSize, "so many in a row end it", kMayChange},
+      {"train.steps", &train.steps, kSize, "optimizer steps in total"},
+      {"train.seq_len", &train.seq_len, kSize, "tokens per sequence"},
+      {"train.micro_batch", &train.micro_batch, kSize, "sequences per forward and backward pass"},
+      {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step"},
+      {"train.precision", choice(train.precision, kPrecisions), kAnything, "compute precision"},
+      {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
+      {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},
+      {"train.init_from", &train.init_from, kAnything, "run or checkpoint with the initial weights; empty: random"},
+      {"train.eval_every", &train.eval_every, kSizeOrZero, "steps between validations; 0: only after the last step", kMayChange},
+      {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches per validation; 0: all", kMayChange},
+      {"train.on_nonfinite", choice(train.on_nonfinite, kPolicies), kAnything, "reaction to a NaN or infinite loss or gradient norm", kMayChange},
+      {"train.max_nonfinite", &train.max_nonfinite, kSize, "consecutive non-finite steps that end the run", kMayChange},
 
       {"optim.lr", &optim.lr, above(0), "peak learning rate"},
       {"optim.beta1", &optim.beta1, from_to_below(0, 1), "decay of the first moment"},
       {"optim.beta2", &optim.beta2, from_to_below(0, 1), "decay of the second moment"},
-      {"optim.epsilon", &optim.epsilon, above(0), "added to the root of the second moment"},
-      {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled; norm weights have none"},
-      {"optim.clip_norm", &optim.clip_norm, at_least(0), "largest gradient norm; 0: no clipping"},
+      {"optim.epsilon", &optim.epsilon, above(0), "added to the square root of the second moment"},
+      {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled weight decay; not applied to norm weights"},
+      {"optim.clip_norm", &optim.clip_norm, at_least(0), "maximum global gradient norm; 0: no clipping"},
 
-      {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "learning rate after the warm-up"},
-      {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "linear from 0 to the peak"},
-      {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "last learning rate over the peak"},
-      {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps"},
+      {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "decay of the learning rate after warm-up"},
+      {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "steps of linear warm-up from 0 to the peak"},
+      {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "final learning rate / peak"},
+      {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay"},
 
-      {"parallel.zero", choice(parallel.zero, kZeroStages), kAnything, "1: optimizer state is sharded over the ranks", kMayChange},
-      {"parallel.bucket_mb", &parallel.bucket_mb, from_to(1, 1024), "MiB of gradients summed at a time", kMayChange},
-      {"parallel.check_every", &parallel.check_every, kSizeOrZero, "steps; ranks compare weights; 0: never", kMayChange},
-      {"parallel.timeout_s", &parallel.timeout_s, kSizeOrZero, "s to wait for another rank; 0: by step time", kMayChange},
+      {"parallel.zero", choice(parallel.zero, kZeroStages), kAnything, "ZeRO stage; 1: shard the optimizer state over the ranks", kMayChange},
+      {"parallel.bucket_mb", &parallel.bucket_mb, from_to(1, 1024), "MiB of gradients per all-reduce", kMayChange},
+      {"parallel.check_every", &parallel.check_every, kSizeOrZero, "steps between comparisons of the ranks' state; 0: never", kMayChange},
+      {"parallel.timeout_s", &parallel.timeout_s, kSizeOrZero, "seconds to wait for another rank; 0: derived from the step time", kMayChange},
 
-      {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps; 0: only after the last", kMayChange},
-      {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest ones to keep", kMayChange},
-      {"checkpoint.keep_every", &checkpoint.keep_every, kSizeOrZero, "steps; 0: none stays for good", kMayChange},
-      {"checkpoint.async", &checkpoint.async, kAnything, "save a copy of the state while training goes on", kMayChange},
-      {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest; none; a folder", kMayChange},
+      {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps between checkpoints; 0: only after the last step", kMayChange},
+      {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest checkpoints to keep", kMayChange},
+      {"checkpoint.keep_every", &checkpoint.keep_every, kSizeOrZero, "also keep every checkpoint at a multiple of this step; 0: none", kMayChange},
+      {"checkpoint.async", &checkpoint.async, kAnything, "save in the background while training continues", kMayChange},
+      {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest checkpoint; none: start from step 0; or a checkpoint's folder", kMayChange},
 
-      {"log.every", &log.every, kSize, "steps", kMayChange},
+      {"log.every", &log.every, kSize, "steps between log lines", kMayChange},
       {"log.tensorboard", &log.tensorboard, kAnything, "also write events for TensorBoard", kMayChange},
   };
   // clang-format on
@@ -206,6 +206,14 @@ std::string add_source_of(std::string_view key, Config& config) {
   return "";
 }
 
+Relation global_batch_relation(const TrainConfig& train, int num_ranks) {
+  const std::int64_t unit = train.micro_batch * num_ranks;
+  return {"train.global_batch", train.global_batch % unit == 0,
+          concat("a multiple of train.micro_batch=", train.micro_batch,
+                 num_ranks == 1 ? "" : concat(" times the number of ranks, ", num_ranks),
+                 ", nearest ", nearest_multiples(train.global_batch, unit))};
+}
+
 std::vector<Relation> relations_of(const Config& c) {
   const ModelConfig& m = c.model;
   const TrainConfig& t = c.train;
@@ -213,8 +221,8 @@ std::vector<Relation> relations_of(const Config& c) {
   const auto steps_after_warmup = static_cast<double>(t.steps - c.schedule.warmup_steps);
   const bool has_sources = !c.data.sources.empty();
   return {
-      {"model.num_experts", m.num_experts <= kMostExperts / m.num_layers,
-       concat("at most ", kMostExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
+      {"model.num_experts", m.num_experts <= kMaxExperts / m.num_layers,
+       concat("at most ", kMaxExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
       {"model.d_model", parameters_of(m) <= 1e15,
        "small enough for a model of at most 10^15 parameters"},
       {"data.path", c.data.path.empty() == has_sources,
@@ -228,9 +236,7 @@ std::vector<Relation> relations_of(const Config& c) {
       {"model.router.selection_bias_rate",
        m.router.selection_bias_rate == 0 || m.router.score == RouterScore::sigmoid,
        "0 unless model.router.score is sigmoid"},
-      {"train.global_batch", t.global_batch % t.micro_batch == 0,
-       concat("a multiple of train.micro_batch=", t.micro_batch, ", nearest ",
-              nearest_multiples(t.global_batch, t.micro_batch))},
+      global_batch_relation(t, 1),
       {"train.on_nonfinite", t.on_nonfinite != NonfinitePolicy::rollback || c.checkpoint.every > 0,
        "skip or stop without checkpoint.every"},
       {"schedule.warmup_steps", c.schedule.warmup_steps <= t.steps,

@@ -1,5 +1,5 @@
-// What a configuration may say: every key with its place, rule and meaning, and the rules between
-// keys. Parsing, printing, overrides, messages and digests all follow these two tables.
+// The schema of a configuration: every key with its storage, rule and meaning, and the relations
+// between keys. Parsing, printing, overrides, messages and digests are driven by these two tables.
 #pragma once
 #include <functional>
 #include <string>
@@ -11,16 +11,16 @@
 
 namespace smoe {
 
-/// What a value must satisfy beyond its type.
+/// A constraint on a value beyond its type.
 struct Rule {
-  std::string text;  ///< completes "must be ...": "at least 1"; empty if anything goes
+  std::string text;  ///< completes "must be ...": "at least 1"; empty if there is no constraint
   std::function<bool(const Slot&)> holds;
 };
 
-/// Whether a resumed run must have a key's value in common with the run that wrote the checkpoint.
+/// Whether a key may change between the run that wrote a checkpoint and one that resumes from it.
 enum class Resume : bool { must_match, may_change };
 
-/// One key. A key whose default breaks its own rule is one that every file must give.
+/// One key. A key is required if its default violates its own rule.
 struct Field {
   std::string key;  ///< "optim.lr"
   Slot slot;
@@ -29,25 +29,28 @@ struct Field {
   Resume resume = Resume::must_match;
 };
 
-/// All keys in the order of printing, bound to the members of `config`.
+/// All keys in printing order, bound to the members of `config`.
 std::vector<Field> fields_of(Config& config);
 
-/// The section whose own sections have names of the user's choice: each is one of data.sources.
+/// The section whose subsections have user-chosen names, one per data source.
 inline constexpr std::string_view kSourcesSection = "data.sources";
 
-/// Adds the source that `key` names or lies in to `config` if it is not there, so that it has
-/// fields: those from an earlier fields_of are no longer bound. Returns what the name must be when
-/// it cannot be one; empty otherwise, also for keys outside of data.sources.
+/// Adds the source that contains `key` to `config` if it does not exist yet, which invalidates
+/// fields of an earlier fields_of. Returns the rule that the name violates; empty otherwise, also
+/// for keys outside data.sources.
 std::string add_source_of(std::string_view key, Config& config);
 
-/// A rule that ties `key` to other keys.
+/// A rule that relates `key` to other keys.
 struct Relation {
   std::string_view key;
   bool holds;
   std::string text;  ///< completes "must be ..."
 };
 
-/// All relations for a config whose fields keep their own rules.
+/// The relation that `train.global_batch` must satisfy for training on `num_ranks` ranks.
+Relation global_batch_relation(const TrainConfig& train, int num_ranks);
+
+/// All relations of a config, for one rank, if every field satisfies its own rule.
 std::vector<Relation> relations_of(const Config& config);
 
 }  // namespace smoe

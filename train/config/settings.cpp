@@ -15,7 +15,7 @@
 namespace smoe {
 namespace {
 
-/// Refuses bytes that are no text, since yaml-cpp would replace them or stop at them.
+/// Refuses bytes that are not text: yaml-cpp would replace them or stop there.
 void check_is_text(std::string_view text, const std::string& name) {
   int line = 1;
   while (!text.empty()) {
@@ -30,8 +30,8 @@ void check_is_text(std::string_view text, const std::string& name) {
   }
 }
 
-/// Whether the quoted text that `source` begins with ends on its own line. Without this check the
-/// end of the file would do: yaml-cpp 0.7 accepts `name: "tiny` with a newline after it.
+/// Whether the quoted text at the beginning of `source` is closed on its own line. yaml-cpp 0.7
+/// would accept the end of the file instead of the quote, as in `name: "tiny` and a newline.
 bool ends_on_its_line(std::string_view source) {
   const char quote = source[0];
   for (std::size_t i = 1; i < source.size() && source[i] != '\n'; ++i) {
@@ -45,8 +45,8 @@ bool ends_on_its_line(std::string_view source) {
   return false;
 }
 
-/// Turns yaml-cpp's events into settings. Events, not its tree: the tree has already lost
-/// duplicates and followed aliases.
+/// Turns yaml-cpp's events into settings. Its node tree cannot be used: it has dropped duplicates
+/// and resolved aliases.
 class SettingsBuilder : public YAML::EventHandler {
  public:
   SettingsBuilder(std::string_view source, std::string name)
@@ -65,7 +65,7 @@ class SettingsBuilder : public YAML::EventHandler {
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     check_plain(mark, "", anchor);
-    if (sections_.empty()) return;  // a file with nothing in it
+    if (sections_.empty()) return;  // an empty file
     if (!has_key_) fail(mark, "keys must be plain words; got an empty one");
     finish_value(Setting::Kind::nothing, {});
   }
@@ -74,7 +74,7 @@ class SettingsBuilder : public YAML::EventHandler {
                 const std::string& value) override {
     check_plain(mark, tag, anchor);
     if (sections_.empty()) fail(mark, "must consist of sections; got " + printable(value));
-    const bool is_quoted = tag == "!";  // yaml-cpp's own mark; plain scalars have "?"
+    const bool is_quoted = tag == "!";  // set by yaml-cpp; plain scalars have "?"
     if (is_quoted) check_quotes(mark);
     if (has_key_)
       finish_value(Setting::Kind::scalar, {value, is_quoted});
@@ -106,8 +106,8 @@ class SettingsBuilder : public YAML::EventHandler {
 
  private:
   struct Section {
-    std::string prefix;                      ///< of its keys: "" or "model.router."
-    std::map<std::string, int> key_lines{};  /// where each key was given
+    std::string prefix;                      ///< full path of its keys: "" or "model.router."
+    std::map<std::string, int> key_lines{};  ///< of each key
   };
 
   [[noreturn]] void fail(const YAML::Mark& mark, const std::string& rule) const {
@@ -152,8 +152,8 @@ class SettingsBuilder : public YAML::EventHandler {
   std::string_view source_;
   std::string name_;
   std::vector<Setting> settings_;
-  std::vector<Section> sections_;  ///< those that are open, outermost first
-  Setting setting_;                ///< the one whose value comes next, if has_key_
+  std::vector<Section> sections_;  ///< open sections, outermost first
+  Setting setting_;                ///< waits for its value, if has_key_
   bool has_key_ = false;
   int num_documents_ = 0;
 };

@@ -9,7 +9,7 @@
 namespace smoe {
 namespace {
 
-/// Lets std::visit choose between lambdas.
+/// An overload set of lambdas for std::visit.
 template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
@@ -19,13 +19,13 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-/// 010 is eight to some readers of YAML and ten to others, so it is nothing to this one.
+/// YAML 1.1 parsers read 010 as eight, others as ten, so it is refused.
 bool has_leading_zero(std::string_view text) {
   if (text.starts_with('-')) text.remove_prefix(1);
   return text.size() > 1 && text[0] == '0' && is_digit(text[1]);
 }
 
-/// The whole of `text` as a number in `value`, which an error leaves as it was.
+/// Parses all of `text` into `value`, which is unchanged on error.
 template <class T>
 std::errc parse_number(std::string_view text, T& value) {
   T parsed{};
@@ -95,18 +95,19 @@ std::string assign(const Slot& slot, const Scalar& scalar) {
 }
 
 std::string to_yaml(const Slot& slot) {
-  return std::visit(Overloaded{
-                        [](const std::int64_t* value) { return std::to_string(*value); },
-                        [](const double* value) {
-                          char digits[32];  // the shortest that reads back as the same double
-                          const auto end = std::to_chars(digits, digits + sizeof digits, *value);
-                          return std::string(digits, end.ptr);
-                        },
-                        [](const bool* value) { return std::string(*value ? "true" : "false"); },
-                        [](const std::string* value) { return quoted(*value); },
-                        [](const Choice& value) { return std::string(value.names[value.get()]); },
-                    },
-                    slot);
+  return std::visit(
+      Overloaded{
+          [](const std::int64_t* value) { return std::to_string(*value); },
+          [](const double* value) {
+            char digits[32];  // shortest representation that parses to the same double
+            const auto end = std::to_chars(digits, digits + sizeof digits, *value);
+            return std::string(digits, end.ptr);
+          },
+          [](const bool* value) { return std::string(*value ? "true" : "false"); },
+          [](const std::string* value) { return quoted(*value); },
+          [](const Choice& value) { return std::string(value.names[value.get()]); },
+      },
+      slot);
 }
 
 std::string type_of(const Slot& slot) {

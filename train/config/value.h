@@ -1,4 +1,4 @@
-// Typed places for configuration values: reading them strictly from text and printing them back.
+// Typed storage of configuration values: strict parsing from text, and printing.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -12,18 +12,18 @@
 
 namespace smoe {
 
-/// Values of a type with their names.
+/// The named values of a type.
 template <class T>
 using Names = std::vector<std::pair<std::string_view, T>>;
 
-/// A variable that takes one of a few named values.
+/// A variable that holds one of a few named values.
 struct Choice {
   std::vector<std::string_view> names;
-  std::function<std::size_t()> get;         ///< index into names of the present value
-  std::function<void(std::size_t)> assign;  ///< makes the value of names[index] the present one
+  std::function<std::size_t()> get;         ///< index into names of the current value
+  std::function<void(std::size_t)> assign;  ///< sets the value of names[index]
 };
 
-/// `target` as a Choice between `options`.
+/// A Choice that stores into `target`.
 template <class T>
 Choice choice(T& target, const Names<T>& options) {
   Choice result;
@@ -38,29 +38,29 @@ Choice choice(T& target, const Names<T>& options) {
   return result;
 }
 
-/// Where a value of the configuration is stored; its alternative is the value's type.
+/// A typed reference to a configuration value.
 using Slot = std::variant<std::int64_t*, double*, bool*, std::string*, Choice>;
 
-/// A scalar as it was written. Quotes make it text, whatever is between them.
+/// A scalar as written. A quoted scalar is always text.
 struct Scalar {
   std::string text;
   bool is_quoted = false;
 };
 
-/// Stores `scalar` in `slot`. Returns what the slot wants if the scalar is not of its type
-/// ("an integer"), and then leaves the slot as it was; empty on success.
+/// Parses `scalar` into `slot`. Returns the required type ("an integer") and leaves the slot
+/// unchanged if the scalar does not match; empty on success.
 std::string assign(const Slot& slot, const Scalar& scalar);
 
-/// The value in YAML, so that `assign` reads the same value back. Text is always quoted.
+/// The value as YAML, which `assign` parses to the same value. Text is always quoted.
 std::string to_yaml(const Slot& slot);
 
 /// "an integer", "a number", "true or false", "text" or "one of a, b".
 std::string type_of(const Slot& slot);
 
-/// The scalar for a message, in quotes if it was written so or is empty.
+/// The scalar for messages, in quotes if it was quoted or is empty.
 std::string shown(const Scalar& scalar);
 
-/// The names one after the other: "a, b, c".
+/// The names, joined: "a, b, c".
 std::string listed(const std::vector<std::string_view>& names);
 
 }  // namespace smoe

@@ -4,7 +4,7 @@
 
 namespace smoe {
 
-Batch read_batch(std::span<const Sequence> sequences, Split split, std::int64_t seq_len) {
+Batch read_batch(std::span<const SequenceRef> sequences, Split split, std::int64_t seq_len) {
   const auto num_sequences = static_cast<std::int64_t>(sequences.size());
   std::vector<std::int32_t> window(seq_len + 1), ids, targets;
   ids.reserve(num_sequences * seq_len);
@@ -20,7 +20,7 @@ Batch read_batch(std::span<const Sequence> sequences, Split split, std::int64_t 
 
 Batch read_batch(const TokenSet& set, Split split, std::span<const std::int64_t> positions,
                  std::int64_t seq_len) {
-  std::vector<Sequence> sequences;
+  std::vector<SequenceRef> sequences;
   for (const std::int64_t position : positions) sequences.push_back({&set, position});
   return read_batch(sequences, split, seq_len);
 }

@@ -1,4 +1,4 @@
-// Batch: token ids and next-token targets of some sequences, on the current device.
+// Batch: token ids and next-token targets of several sequences, on the current device.
 #pragma once
 #include <span>
 
@@ -8,23 +8,24 @@
 namespace smoe {
 
 struct Batch {
-  Tensor token_ids;  // i32 [B*S], sequence after sequence
-  Tensor targets;    // i32 [B*S], the token after each
+  Tensor token_ids;  // i32 [B*S], sequence by sequence
+  Tensor targets;    // i32 [B*S], the next token of each
   std::int64_t num_sequences = 0;
   std::int64_t seq_len = 0;
 
   std::int64_t num_tokens() const { return num_sequences * seq_len; }
 };
 
-/// A sequence by its place: where it begins in a split of `set`, which must outlive it.
-struct Sequence {
+/// Refers to a sequence by the position of its first token in a split of `set`, which must outlive
+/// the reference.
+struct SequenceRef {
   const TokenSet* set = nullptr;
   std::int64_t position = 0;
 };
 
-/// Reads sequences of `seq_len` tokens, of one set or several.
+/// Reads sequences of `seq_len` tokens, from one set or several.
 /// Throws: what TokenSet::read throws.
-Batch read_batch(std::span<const Sequence> sequences, Split split, std::int64_t seq_len);
+Batch read_batch(std::span<const SequenceRef> sequences, Split split, std::int64_t seq_len);
 
 /// Reads the sequences of `seq_len` tokens that begin at `positions` of a split.
 /// Throws: what TokenSet::read throws.

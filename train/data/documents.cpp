@@ -14,13 +14,12 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kMaxLineBytes = std::size_t{64} << 20;
 
-// Takes one field's text from an object and looks at nothing else: what lies deeper is passed over
-// without being stored.
+// Extracts one text field of an object; nested values are skipped without being stored.
 class FieldFinder : public nlohmann::json_sax<Json> {
  public:
   FieldFinder(const std::string& field, std::string& text) : field_(field), text_(text) {}
 
-  // What is wrong with the line; empty when nothing is.
+  // What is wrong with the line; empty if it is valid.
   std::string trouble() const {
     if (!trouble_.empty()) return trouble_;
     if (num_found_ == 1) return "";
@@ -65,13 +64,13 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   bool parse_error(std::size_t position, const std::string& token,
                    const nlohmann::detail::exception&) override {
     const std::size_t begin = token.size() - std::min<std::size_t>(token.size(), 20);
-    trouble_ = concat("must be JSON; it breaks at byte ", position, ", the end of '",
+    trouble_ = concat("must be JSON; invalid at byte ", position, ", the end of '",
                       printable(token.substr(begin)), "'");
     return false;
   }
 
  private:
-  // Passes over a value that is no text. Returns whether it may be where it is.
+  // Handles a value that is not text. Returns whether it is allowed at its place.
   bool take(const char* what) {
     if (depth_ == 0) trouble_ = concat("must be a JSON object; got ", what);
     if (is_wanted_) trouble_ = concat("\"", printable(field_), "\" must be text; got ", what);
@@ -81,10 +80,10 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   const std::string& field_;
   std::string& text_;
   std::string trouble_;
-  std::string keys_;  // of the object, the first ones
+  std::string keys_;  // first keys of the object
   int depth_ = 0;
   int num_found_ = 0;
-  bool is_wanted_ = false;  // the value that comes next
+  bool is_wanted_ = false;  // whether the next value is the field's
 };
 
 bool is_blank(std::string_view line) {
@@ -118,7 +117,7 @@ bool DocumentReader::next(TextPiece& piece) {
   return false;
 }
 
-// Reads the next line into line_, without its newline; false at the end of the file.
+// Reads the next line into line_, without its newline; returns false at the end of the file.
 bool DocumentReader::next_line() {
   line_.clear();
   ++line_number_;

@@ -8,11 +8,11 @@
 namespace smoe {
 namespace {
 
-// Space kept for metadata in one piece, so that all of it precedes the data sets.
+// Metadata is allocated in one block of this size, so that all of it precedes the data sets.
 constexpr hsize_t kMetadataBlockBytes = 16 << 10;
 
-// Creates the groups that the data set is to lie in. Not left to H5Dcreate2, which would note the
-// time in each: the same input must give the same bytes.
+// Creates the parent groups of a data set. H5Dcreate2 would store the time in each of them, but the
+// same input must give the same bytes.
 void create_groups(hid_t file, const std::string& name, const std::string& what) {
   const Hdf5Handle creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, what);
   SMOE_CHECK(H5Pset_obj_track_times(creation, false) >= 0, what);
@@ -25,7 +25,7 @@ void create_groups(hid_t file, const std::string& name, const std::string& what)
   }
 }
 
-// Creates the data set, its space allocated but not written, and fills in its offset.
+// Creates the data set, allocates its space without writing it, and sets its offset.
 void create_dataset(hid_t file, Hdf5Dataset& dataset) {
   const std::string what = "hdf5: cannot create data set " + dataset.name;
   const std::vector<hsize_t> dims(dataset.shape.begin(), dataset.shape.end());
@@ -51,11 +51,11 @@ void create_dataset(hid_t file, Hdf5Dataset& dataset) {
 }  // namespace
 
 Hdf5Layout layout_hdf5(std::vector<Hdf5Dataset> datasets, std::int64_t user_block_bytes) {
-  const std::string what = "hdf5: cannot lay the file out";
+  const std::string what = "hdf5: cannot create the layout";
   Hdf5Image image;
   Hdf5Handle access = image_access(image);
   const Hdf5Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose, what);
-  // The later formats of metadata carry checksums.
+  // Newer metadata formats have checksums.
   SMOE_CHECK(H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
                  H5Pset_meta_block_size(access, kMetadataBlockBytes) >= 0 &&
                  H5Pset_small_data_block_size(access, 0) >= 0 &&
@@ -71,13 +71,13 @@ Hdf5Layout layout_hdf5(std::vector<Hdf5Dataset> datasets, std::int64_t user_bloc
   for (const Hdf5Dataset& dataset : datasets) {
     if (dataset.bytes == 0) continue;
     if (begin == 0) begin = end = dataset.offset;
-    SMOE_INTERNAL_CHECK(dataset.offset == end, "hdf5: ", dataset.name, " was laid out at byte ",
+    SMOE_INTERNAL_CHECK(dataset.offset == end, "hdf5: ", dataset.name, " begins at byte ",
                         dataset.offset, " instead of ", end);
     end += dataset.bytes;
   }
   SMOE_INTERNAL_CHECK(static_cast<std::int64_t>(image.bytes.size()) <= begin, "hdf5: metadata of ",
-                      image.bytes.size(), " bytes reach into the data at ", begin);
-  SMOE_INTERNAL_CHECK(image.file_bytes == end, "hdf5: the file ends at ", image.file_bytes,
+                      image.bytes.size(), " bytes overlap the data at ", begin);
+  SMOE_INTERNAL_CHECK(image.file_bytes == end, "hdf5: the file ends at byte ", image.file_bytes,
                       ", its data at ", end);
   image.bytes.resize(static_cast<std::size_t>(begin));
   return {std::move(image.bytes), std::move(datasets), end};

@@ -10,10 +10,10 @@
 namespace smoe {
 namespace {
 
-// The most metadata that libhdf5 may write: far above what a table of data sets needs.
+// Limit of the metadata that libhdf5 may write: far more than a table of data sets needs.
 constexpr haddr_t kMaxImageBytes = 16 << 20;
 
-// What libhdf5 holds of an open image; its own fields come first, as in every driver.
+// The state of an open image; libhdf5 requires its own fields first.
 struct OpenImage {
   H5FD_t base{};
   Hdf5Image* image = nullptr;
@@ -27,7 +27,7 @@ const OpenImage& open_image(const H5FD_t* file) {
   return *reinterpret_cast<const OpenImage*>(file);
 }
 
-// The driver's callbacks, called through C: none may let an exception out.
+// The driver's callbacks. They are called from C, so they must not throw.
 
 H5FD_t* open_callback(const char*, unsigned flags, hid_t access, haddr_t) {
   auto* const* image = static_cast<Hdf5Image* const*>(H5Pget_driver_info(access));
@@ -47,7 +47,7 @@ herr_t close_callback(H5FD_t* file) {
 }
 
 herr_t query_callback(const H5FD_t*, unsigned long* flags) {
-  // Metadata in blocks of its own, so that it stays in front of the data sets.
+  // Metadata in separate blocks, so that it stays before the data sets.
   *flags = H5FD_FEAT_AGGREGATE_METADATA;
   return 0;
 }
@@ -132,9 +132,10 @@ void Hdf5Handle::close(const std::string& what) {
 
 void initialize_hdf5() {
   static const bool is_done = [] {
-    // Its work at exit crashes after a failed write; plugins would run code a file names.
+    // Its atexit handler crashes after a failed write; plugins would run code that a file names.
     const bool is_first = H5dont_atexit() >= 0;
-    SMOE_INTERNAL_CHECK(is_first && H5open() >= 0, "hdf5: the library was used before its set-up");
+    SMOE_INTERNAL_CHECK(is_first && H5open() >= 0,
+                        "hdf5: the library was used before initialize_hdf5");
     H5PLset_loading_state(0);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     return true;

@@ -1,5 +1,5 @@
-// A libhdf5 file driver whose file is a string: the metadata in front of the data sets. Past the
-// string, the file exists in size only; a read or write there fails.
+// A libhdf5 file driver whose file is a string: the metadata that precedes the data sets. Beyond
+// the string the file has a size but no contents; a read or write there fails.
 #pragma once
 #include <hdf5.h>
 
@@ -20,7 +20,7 @@ class Hdf5Handle {
   Hdf5Handle& operator=(const Hdf5Handle&) = delete;
 
   operator hid_t() const { return id_; }
-  /// Closes now. Throws: UsageError with `what` when that fails, as it may when writing.
+  /// Closes now. Throws: UsageError with `what` when closing fails, which is possible after writes.
   void close(const std::string& what);
 
  private:
@@ -29,18 +29,18 @@ class Hdf5Handle {
 };
 
 struct Hdf5Image {
-  std::string bytes;            ///< the file's front; grows when libhdf5 writes behind its end
+  std::string bytes;            ///< the first bytes of the file; grows with writes past its end
   std::int64_t file_bytes = 0;  ///< size of the whole file
 };
 
-/// Sets libhdf5 up for use with files that are not trusted: no plugins, no printing, no work at
-/// exit. To be called before any other call to it; does its work once.
+/// Prepares libhdf5 for untrusted files: no plugins, no printing, no atexit handler. Must precede
+/// any other call of the library; idempotent.
 void initialize_hdf5();
 
-/// The library's type for elements as in Hdf5Dataset; negative when there is none.
+/// The libhdf5 type of elements as in Hdf5Dataset; negative if there is none.
 hid_t element_type(char kind, int bytes);
 
-/// A file access property list whose files are `image`, which must outlive every such file.
+/// A file access property list that opens `image`, which must outlive every file opened with it.
 Hdf5Handle image_access(Hdf5Image& image);
 
 }  // namespace smoe

@@ -1,7 +1,8 @@
-// Reads the table of an HDF5 file that nobody vouches for. libhdf5 can be crashed by what it reads,
-// so it reads in a process of its own, which sends the table as JSON,
+// The subprocess answers with the table as JSON,
 //   [{"name", "kind", "element_bytes", "shape", "offset"}, ...]
-// and the table is checked here once more before anyone uses it.
+// which the calling process validates before use.
+#include "train/data/parse_hdf5.h"
+
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -10,7 +11,6 @@
 #include "core/system/json_reader.h"
 #include "core/system/sandbox.h"
 #include "core/system/text.h"
-#include "train/data/hdf5.h"
 #include "train/data/hdf5_image.h"
 
 namespace smoe {
@@ -29,13 +29,13 @@ bool is_dataset_name(std::string_view name) {
          std::all_of(name.begin(), name.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
-// What element_type knows; libhdf5 itself is not used by the process that asks.
+// Mirrors element_type: the calling process never uses libhdf5.
 bool is_element_type(char kind, int bytes) {
   const bool is_size = bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8;
   return is_size && (kind == 'u' || kind == 'i' || (kind == 'f' && bytes >= 4));
 }
 
-// --- In the process of its own ---
+// --- In the sandboxed subprocess ---
 
 std::string cannot_read(const std::string& name) {
   return concat("/", name, ": HDF5 cannot read it");
@@ -46,7 +46,7 @@ class Collector {
  public:
   explicit Collector(hid_t file) : file_(file) {}
 
-  // Adds the data sets of a group, "" for the root, and of the groups in it.
+  // Adds the data sets of a group ("" is the root) and, recursively, of its subgroups.
   void add_group(const std::string& name, int depth);
   Json take() { return std::move(table_); }
 
@@ -76,7 +76,7 @@ void Collector::add_group(const std::string& name, int depth) {
   SMOE_CHECK(H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect_link, &links) >= 0,
              cannot_read(name));
   for (const Link& link : links) {
-    // Groups that hold each other can have many more names than objects.
+    // Cyclic groups can have many more names than objects.
     SMOE_CHECK(++num_objects_ <= kMaxObjects, "more than ", kMaxObjects, " objects");
     const std::string inner = name.empty() ? link.name : name + "/" + link.name;
     SMOE_CHECK(is_dataset_name(inner), "names must be 1 to ", kMaxNameBytes,
@@ -86,7 +86,7 @@ void Collector::add_group(const std::string& name, int depth) {
                             cannot_read(inner));
     const H5I_type_t kind = H5Iget_type(object);
     SMOE_CHECK(kind == H5I_GROUP || kind == H5I_DATASET, "/", inner,
-               ": neither a group nor a data set");
+               ": must be a group or a data set");
     if (kind == H5I_GROUP) {
       add_group(inner, depth + 1);
     } else {
@@ -127,20 +127,20 @@ void Collector::add_dataset(hid_t object, const std::string& name) {
              "/", name, ": must be contiguous, unfiltered and inside the file");
   put_type(object, name, entry);
   put_shape(object, name, entry);
-  const haddr_t offset = H5Dget_offset(object);  // none when nothing has been allocated
+  const haddr_t offset = H5Dget_offset(object);  // undefined when nothing is allocated
   entry["offset"] = offset == HADDR_UNDEF ? 0 : offset;
   table_.push_back(std::move(entry));
 }
 
-// Answers with the table of a file; the input is the file's size and its metadata.
+// Returns the table of a file as JSON. `input`: the file's size, then its metadata.
 std::string answer_table(std::string_view input) {
   Hdf5Image image;
-  SMOE_CHECK(input.size() >= sizeof image.file_bytes, "its size is missing");
+  SMOE_CHECK(input.size() >= sizeof image.file_bytes, "the file size is missing");
   std::memcpy(&image.file_bytes, input.data(), sizeof image.file_bytes);
   image.bytes = input.substr(sizeof image.file_bytes);
   const Hdf5Handle access = image_access(image);
   const Hdf5Handle file(H5Fopen("image", H5F_ACC_RDONLY, access), H5Fclose,
-                        "its HDF5 metadata cannot be read");
+                        "HDF5 metadata cannot be read");
   Collector collector(file);
   collector.add_group("", 0);
   return collector.take().dump();
@@ -148,7 +148,7 @@ std::string answer_table(std::string_view input) {
 
 const SandboxedTask kReadTable("hdf5-table", answer_table);
 
-// --- In the process that asks ---
+// --- In the calling process ---
 
 Hdf5Dataset checked_dataset(const Json& entry, const std::string& path) {
   ObjectReader reader(entry, path);
@@ -161,21 +161,21 @@ Hdf5Dataset checked_dataset(const Json& entry, const std::string& path) {
   dataset.kind = kind.empty() ? '?' : kind.front();
   dataset.element_bytes = static_cast<int>(reader.integer("element_bytes", 1, 8));
   SMOE_CHECK(kind.size() == 1 && is_element_type(dataset.kind, dataset.element_bytes), place,
-             ": no such type: ", printable(kind), dataset.element_bytes);
+             ": unknown element type: ", printable(kind), dataset.element_bytes);
   const Json& sizes = reader.array("shape");
   SMOE_CHECK(sizes.size() <= kMaxRank, place, ": must have at most ", kMaxRank, " dimensions; got ",
              sizes.size());
-  std::int64_t bytes = dataset.element_bytes;  // stays positive, behind a size of zero too
+  std::int64_t bytes = dataset.element_bytes;  // positive even after a dimension of 0
   for (const Json& value : sizes) {
     dataset.shape.push_back(checked_integer(value, place, 0, kMaxInt64));
     const bool overflows =
         __builtin_mul_overflow(bytes, std::max<std::int64_t>(dataset.shape.back(), 1), &bytes);
-    SMOE_CHECK(!overflows, place, ": its size overflows 64 bits");
+    SMOE_CHECK(!overflows, place, ": size overflows 64 bits");
   }
   const bool is_empty = std::count(dataset.shape.begin(), dataset.shape.end(), 0) > 0;
   dataset.bytes = is_empty ? 0 : bytes;
   const std::int64_t offset = reader.integer("offset", 0, kMaxOffset);
-  SMOE_CHECK(is_empty || offset > 0, place, ": has no place in the file");
+  SMOE_CHECK(is_empty || offset > 0, place, ": must have an offset in the file");
   dataset.offset = is_empty ? 0 : offset;
   reader.finish();
   return dataset;
@@ -188,7 +188,7 @@ void check_extents(std::vector<Hdf5Dataset> datasets, std::int64_t begin, std::i
   for (const Hdf5Dataset& dataset : datasets) {
     if (dataset.bytes == 0) continue;
     SMOE_CHECK(dataset.offset >= begin && dataset.bytes <= end - dataset.offset, path, ": /",
-               dataset.name, ": lies outside of the file or over other data: ", dataset.bytes,
+               dataset.name, ": must lie inside the file and overlap nothing; got ", dataset.bytes,
                " bytes at byte ", dataset.offset);
     begin = dataset.offset + dataset.bytes;
   }

@@ -19,27 +19,28 @@ namespace {
 
 void check_options(const PrepareOptions& options) {
   SMOE_CHECK(options.validation_fraction >= 0 && options.validation_fraction < 1,
-             "--validation-fraction: must be in [0, 1); got ", options.validation_fraction);
+             "prepare: validation_fraction must be in [0, 1); got ", options.validation_fraction);
   const PathKind kind = kind_of(options.output);
   SMOE_CHECK(kind == PathKind::none || kind == PathKind::file, options.output,
-             ": cannot be written: it is no file");
-  SMOE_CHECK(kind == PathKind::none || options.is_forced, options.output,
-             ": exists already; --force replaces it");
+             ": cannot be written: it is not a file");
+  SMOE_CHECK(kind == PathKind::none || options.is_forced, options.output, ": exists already");
   SMOE_CHECK(options.vocab_size == 0 || options.tokenizer == "bpe",
-             "--vocab-size: must go with --tokenizer bpe; got --tokenizer ", options.tokenizer);
+             "prepare: vocab_size must be given only for the tokenizer bpe; got the tokenizer ",
+             options.tokenizer);
   const bool is_kind = options.tokenizer == "bytes" || options.tokenizer == "bpe";
   SMOE_CHECK(is_kind || kind_of(options.tokenizer) == PathKind::file,
-             "--tokenizer: must be bytes, bpe or a tokenizer's file; got ", options.tokenizer);
+             "prepare: tokenizer must be bytes, bpe or a tokenizer file; got ", options.tokenizer);
 }
 
 void check_disjoint(const std::vector<TextFile>& files, const std::vector<TextFile>& others) {
   std::set<std::string_view> paths;
   for (const TextFile& file : files) paths.insert(file.path);
   for (const TextFile& file : others)
-    SMOE_CHECK(!paths.contains(file.path), file.path, ": is to be trained on and validated on");
+    SMOE_CHECK(!paths.contains(file.path), file.path,
+               ": is in both the training and the validation input");
 }
 
-// The files among `files` that have text, with its size; counts those left out.
+// The `files` that contain text, with its size; counts the skipped ones.
 std::vector<TextSource> measure(const std::vector<TextFile>& files, const std::string& json_field,
                                 PrepareSummary& summary, const PrepareProgress& progress) {
   const std::int64_t total =
@@ -52,7 +53,7 @@ std::vector<TextSource> measure(const std::vector<TextFile>& files, const std::s
     TextPiece piece;
     bool has_piece = reader.next(piece);
     const bool is_text = is_json_lines(file.path) || !is_binary(piece.text);
-    SMOE_CHECK(is_text || !file.is_named, file.path, ": is no text: it has zero bytes");
+    SMOE_CHECK(is_text || !file.is_named, file.path, ": is not text: it contains zero bytes");
     std::int64_t text_bytes = 0;
     for (; is_text && has_piece; has_piece = reader.next(piece)) {
       text_bytes += static_cast<std::int64_t>(piece.text.size());
@@ -72,10 +73,10 @@ std::int64_t text_bytes_of(const std::vector<TextSource>& sources) {
                          [](std::int64_t sum, const TextSource& s) { return sum + s.text_bytes; });
 }
 
-// All text there is to encode.
+// All text to encode.
 struct Corpus {
   std::vector<TextSource> sources;
-  std::int64_t train_bytes = 0;  // the rest is the validation split
+  std::int64_t train_bytes = 0;  // the remainder is the validation split
 };
 
 Corpus find_corpus(const PrepareOptions& options, PrepareSummary& summary,
@@ -98,10 +99,10 @@ Corpus find_corpus(const PrepareOptions& options, PrepareSummary& summary,
   }
   const std::int64_t input_bytes = corpus.train_bytes;
   const double share = options.validation_fraction * static_cast<double>(input_bytes);
-  // A text of a few bytes still gives one to validate on.
+  // Even a text of a few bytes yields one byte to validate on.
   if (share > 0) corpus.train_bytes -= std::max<std::int64_t>(1, std::llround(share));
   SMOE_CHECK(corpus.train_bytes > 0, options.inputs.front(), ": ", input_bytes,
-             " bytes of text leave none to train on");
+             " bytes of text leave none for the training split");
   return corpus;
 }
 
@@ -134,7 +135,7 @@ TokenSetHeader encode(const PrepareOptions& options, const Corpus& corpus,
   while (text.next(piece)) {
     if (piece.begins_document) writer.begin_document(piece.split);
     writer.append(piece.text);
-    progress("encoding", text.done(), total);
+    progress("encoding", text.bytes_done(), total);
   }
   return writer.finish();
 }

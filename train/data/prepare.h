@@ -1,4 +1,4 @@
-// Text to a token set: what `smoe prepare` does.
+// Text files to a token set: the work of `smoe prepare`.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -10,15 +10,15 @@
 namespace smoe {
 
 struct PrepareOptions {
-  std::vector<std::string> inputs{};      ///< files and folders; their documents: documents.h
-  std::vector<std::string> validation{};  ///< the same for the validation split; may be empty
+  std::vector<std::string> inputs{};  ///< files and folders; documents.h defines their documents
+  std::vector<std::string> validation{};  ///< likewise for the validation split; may be empty
   std::string output{};
-  std::string tokenizer = "bytes";       ///< "bytes", "bpe" to train one, or a tokenizer's file
-  std::int64_t vocab_size = 0;           ///< tokens to train; 0: kDefaultVocabSize. Only with bpe
-  std::int64_t sample_bytes = 16 << 20;  ///< most text that bpe is trained on
-  std::string json_field = "text";       ///< that holds the text of JSON lines
-  double validation_fraction = 0.05;  ///< of the bytes, from the end; unless `validation` is given
-  bool is_forced = false;             ///< replaces an output that exists
+  std::string tokenizer = "bytes";       ///< "bytes", "bpe" to train one, or a tokenizer file
+  std::int64_t vocab_size = 0;           ///< of a bpe to train; 0: kDefaultVocabSize
+  std::int64_t sample_bytes = 16 << 20;  ///< limit of the text that bpe is trained on
+  std::string json_field = "text";       ///< field that holds the text of JSON lines
+  double validation_fraction = 0.05;     ///< of the bytes, from the end; not with `validation`
+  bool is_forced = false;                ///< replaces an existing output
 };
 
 inline constexpr std::int64_t kDefaultVocabSize = 32000;
@@ -26,23 +26,22 @@ inline constexpr std::int64_t kDefaultVocabSize = 32000;
 struct PrepareSummary {
   TokenSetHeader header;
   std::string tokenizer;        ///< for people
-  std::int64_t num_files = 0;   ///< with text
-  std::int64_t num_empty = 0;   ///< files without a byte, left out
-  std::int64_t num_binary = 0;  ///< files in folders that are no text, left out
-  double seconds = 0;           ///< that all of it took
+  std::int64_t num_files = 0;   ///< files with text
+  std::int64_t num_empty = 0;   ///< empty files, skipped
+  std::int64_t num_binary = 0;  ///< binary files in folders, skipped
+  double seconds = 0;           ///< elapsed time
 };
 
-/// Is told now and then how far the work is: which part of it, bytes done and in all, 0 where that
-/// is not known, as of training a tokenizer. What it throws ends the work, but not before a
-/// tokenizer is trained.
+/// Called periodically with the current stage, its bytes done and in total; 0 if the total is
+/// unknown, as when training a tokenizer. An exception of the callback ends the work, but training
+/// a tokenizer finishes first.
 using PrepareProgress =
-    std::function<void(const char* part, std::int64_t done, std::int64_t total)>;
+    std::function<void(const char* stage, std::int64_t done, std::int64_t total)>;
 
-/// Reads all text twice, to measure it and to encode it, in memory that grows by the paths of its
-/// files and what TokenSetWriter says, and writes `options.output` whole or not at all. A tokenizer
-/// is trained on a sample of the training split. The same text gives the same bytes.
-/// Throws: UsageError for options or inputs that make no sense, each in one line that names it;
-/// SystemError.
+/// Reads all text twice, to measure and to encode it, and writes `options.output` atomically.
+/// Memory grows with the number of files and as TokenSetWriter documents. A tokenizer is trained on
+/// a sample of the training split. Deterministic. Throws: UsageError, one line, naming the invalid
+/// option or input; SystemError.
 PrepareSummary prepare(const PrepareOptions& options, const PrepareProgress& progress);
 
 }  // namespace smoe

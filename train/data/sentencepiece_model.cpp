@@ -8,7 +8,7 @@
 namespace smoe {
 namespace {
 
-// The library builds a trie of the pieces by recursion over their bytes.
+// The library builds a trie of the pieces recursively over their bytes.
 constexpr std::size_t kMaxPieceBytes = 1024;
 constexpr std::int64_t kMaxPieces = 1 << 22;
 
@@ -20,13 +20,13 @@ constexpr std::uint64_t kPieceText = 1;
 // escape_whitespaces: true } as field 3 of the model.
 constexpr std::string_view kIdentity("\x1a\x10\x0a\x08identity\x18\x00\x20\x00\x28\x01", 18);
 
-// Takes the fields of a message off its front, one by one.
+// Reads the fields of a protocol buffer message in order.
 class FieldReader {
  public:
   FieldReader(std::string_view message, const std::string& path) : rest_(message), path_(path) {}
 
-  // The next field, its bytes whole in `field`, what is in a string or message in `content`.
-  // Returns its number, 0 at the end.
+  // Reads the next field: all its bytes into `field`, the contents of a string or message into
+  // `content`. Returns its number, 0 at the end.
   std::uint64_t next(std::string_view& field, std::string_view& content) {
     if (rest_.empty()) return 0;
     const std::string_view begin = rest_;
@@ -56,7 +56,7 @@ class FieldReader {
  private:
   [[noreturn]] void fail() const {
     throw UsageError(concat(path_, ": no tokenizer: neither a SentencePiece model nor ",
-                            "what `smoe prepare` writes, or damaged"));
+                            "a file that `smoe prepare` writes, or damaged"));
   }
 
   std::string_view take(std::uint64_t bytes) {

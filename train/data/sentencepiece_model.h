@@ -1,17 +1,16 @@
-// The files of SentencePiece (https://github.com/google/sentencepiece): a model is a protocol
-// buffer of pieces, of the trainer's settings and of rules that normalise text. What the library
-// cannot be trusted to withstand, or what would lose text, is found or taken out before it reads
-// the model.
+// SentencePiece model files (https://github.com/google/sentencepiece): a protocol buffer of pieces,
+// trainer settings and normalization rules. Models are untrusted input: what could crash the
+// library is rejected, and what would lose text is removed, before the library reads the model.
 #pragma once
 #include <string>
 #include <string_view>
 
 namespace smoe {
 
-/// The bytes of a model for the library to load: pieces and settings as in `model`, but text is
-/// taken as it is, without normalisation, and no blank is put in front of it.
-/// Throws: UsageError, naming `path` and what is wrong, when `model` is no such file, is damaged or
-/// has pieces that no tokenizer has.
+/// A copy of `model` for the library to load, with the same pieces and settings, but without
+/// normalization and without a dummy prefix.
+/// Throws: UsageError, naming `path` and the problem, when `model` is not such a file, is damaged
+/// or has invalid pieces.
 std::string as_lossless_model(std::string_view model, const std::string& path);
 
 }  // namespace smoe

@@ -13,7 +13,7 @@
 namespace smoe {
 namespace {
 
-constexpr std::string_view kBlank = "\xE2\x96\x81";  // U+2581, a blank within pieces
+constexpr std::string_view kBlank = "\xE2\x96\x81";  // U+2581, a space within pieces
 constexpr std::size_t kMaxSegmentBytes = 1 << 16;
 
 std::string with_blanks(std::string_view piece) {
@@ -26,8 +26,8 @@ std::string with_blanks(std::string_view piece) {
   return text;
 }
 
-// Bytes of the character that `text`, not empty, begins with; 0 when the library would not give
-// them back, so that they must become byte tokens.
+// Bytes of the first character of non-empty `text`; 0 if the library would not reproduce them, so
+// that they must become byte tokens.
 std::size_t plain_length(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
   if (first < 0x80) return first != 0;
@@ -40,11 +40,11 @@ struct TransparentHash : std::hash<std::string_view> {
 
 }  // namespace
 
-// The tokens of short segments seen before. Most of a text are words that came before, and the
-// library takes ten times as long as a look-up. Forgets everything when it gets large.
+// Caches the tokens of short segments. Most words of a text are repeated, and encoding takes ten
+// times as long as a lookup. Cleared when full.
 class SentencePieceTokenizer::Cache {
  public:
-  // Appends the tokens of `segment` if they are known.
+  // Appends the tokens of `segment` if they are cached.
   bool append(std::string_view segment, std::vector<std::int32_t>& tokens) const {
     const auto found = ranges_.find(segment);
     if (found == ranges_.end()) return false;
@@ -75,7 +75,7 @@ class SentencePieceTokenizer::Cache {
   std::vector<std::int32_t> tokens_;  // of all segments
 };
 
-// A cache that no other thread uses while this object lives.
+// Exclusive use of one cache during this object's lifetime.
 class SentencePieceTokenizer::CacheLease {
  public:
   explicit CacheLease(const SentencePieceTokenizer& owner) : owner_(owner) {
@@ -116,7 +116,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const s
   end_of_text_ = processor_->eos_id();
   SMOE_CHECK(end_of_text_ >= 0, path, ": must have an end-of-sentence token, </s>; it has none");
   find_bytes();
-  find_borders();
+  find_boundaries();
 }
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
@@ -143,7 +143,7 @@ void SentencePieceTokenizer::find_bytes() {
              "byte fallback); it has ", num_bytes);
 }
 
-void SentencePieceTokenizer::find_borders() {
+void SentencePieceTokenizer::find_boundaries() {
   for (const std::string& bytes : bytes_) {
     for (std::size_t i = 1; i < bytes.size(); ++i) {
       if (bytes[i] == ' ' && bytes[i - 1] != ' ') cuts_before_blanks_ = false;
@@ -152,21 +152,21 @@ void SentencePieceTokenizer::find_borders() {
   }
 }
 
-// Whether no piece reaches over `position`, inside of `text`, so that what lies on both sides is
-// encoded alike apart and together.
-bool SentencePieceTokenizer::is_border(std::string_view text, std::size_t position) const {
+// Whether no piece can span `position` in `text`, so that both sides can be encoded separately with
+// the same result.
+bool SentencePieceTokenizer::is_boundary(std::string_view text, std::size_t position) const {
   const char before = text[position - 1];
   const char after = text[position];
   return (cuts_before_blanks_ && after == ' ' && before != ' ') ||
          (cuts_after_newlines_ && before == '\n' && after != '\n');
 }
 
-// Bytes of the front of `text` that go to the library in one piece; 0 when it begins with a byte
-// that is a token of its own. Text without a border is cut all the same where it gets long.
+// Length of the prefix of `text` that is encoded in one call; 0 if its first byte becomes a byte
+// token. Text without a boundary is cut at kMaxSegmentBytes.
 std::size_t SentencePieceTokenizer::segment_length(std::string_view text) const {
   std::size_t length = 0;
   while (length < text.size() && length < kMaxSegmentBytes) {
-    if (length > 0 && is_border(text, length)) break;
+    if (length > 0 && is_boundary(text, length)) break;
     const std::size_t character = plain_length(text.substr(length));
     if (character == 0) break;
     length += character;
@@ -205,18 +205,18 @@ void SentencePieceTokenizer::encode_segment(std::string_view segment,
     if (!rest.starts_with(bytes)) break;
     rest.remove_prefix(bytes.size());
   }
-  SMOE_CHECK(rest.empty(), path_, ": does not give back the text '", printable(segment), "'");
+  SMOE_CHECK(rest.empty(), path_, ": does not reproduce the text '", printable(segment), "'");
   tokens.insert(tokens.end(), ids.begin(), ids.end());
 }
 
 std::size_t SentencePieceTokenizer::settled_prefix(std::string_view text) const {
   for (std::size_t position = text.size(); position > 1; --position)
-    if (is_border(text, position - 1)) return position - 1;
+    if (is_boundary(text, position - 1)) return position - 1;
   return 0;
 }
 
 const std::string& SentencePieceTokenizer::bytes_of(std::int32_t token) const {
-  SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids are 0 to ", vocab_size() - 1,
+  SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids must be 0 to ", vocab_size() - 1,
              "; got ", token);
   return bytes_[static_cast<std::size_t>(token)];
 }

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::int64_t kSampleBlockBytes = 1 << 16;
 
-// Where in `piece` a cut at `position` falls: a little later when that is within a UTF-8 character.
-std::size_t character_border(std::string_view piece, std::size_t position) {
+// Moves `position` in `piece` to the next boundary between UTF-8 characters.
+std::size_t character_boundary(std::string_view piece, std::size_t position) {
   const auto is_continuation = [](char c) {
     return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
   };
@@ -26,17 +26,17 @@ bool SplitText::next(Piece& piece) {
   const std::int64_t left = train_bytes_ - done_;
   std::size_t size = rest_.text.size();
   if (left > 0 && left < static_cast<std::int64_t>(size))
-    size = character_border(rest_.text, static_cast<std::size_t>(left));
+    size = character_boundary(rest_.text, static_cast<std::size_t>(left));
   const Split split = left > 0 ? Split::train : Split::validation;
   piece = {rest_.text.substr(0, size), split, rest_.begins_document};
   rest_.text.remove_prefix(size);
-  // What follows the border begins a document of its split, wherever in a document it is.
+  // Text after the split boundary begins a document, even in the middle of one.
   done_ += static_cast<std::int64_t>(size);
   rest_.begins_document = split == Split::train && done_ >= train_bytes_;
   return true;
 }
 
-// Reads the next piece into rest_; false at the end of all sources.
+// Reads the next piece into rest_; returns false at the end of all sources.
 bool SplitText::read() {
   const bool begins_split = rest_.begins_document;
   for (;;) {
@@ -63,7 +63,7 @@ void SplitText::finish_source() {
 std::string_view TrainingSample::next() {
   for (;;) {
     if (piece_.text.empty()) {
-      position_ = text_.done();
+      position_ = text_.bytes_done();
       if (!text_.next(piece_) || piece_.split != Split::train) return {};
     }
     const std::int64_t block = position_ / kSampleBlockBytes;

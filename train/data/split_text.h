@@ -1,4 +1,4 @@
-// The text of many files, one after the other, divided into a training and a validation split.
+// Concatenates the text of many files and divides it into a training and a validation split.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -11,14 +11,14 @@
 
 namespace smoe {
 
-/// A file with text.
+/// A file with its amount of text.
 struct TextSource {
   std::string path;
-  std::int64_t text_bytes = 0;  ///< of its documents
+  std::int64_t text_bytes = 0;  ///< over its documents
 };
 
-/// Reads sources in their order: their first `train_bytes` of text are the training split, the rest
-/// the validation split. A document that the border falls into is one in both.
+/// Reads sources in order: the first `train_bytes` of text are the training split, the remainder is
+/// the validation split. A document that spans the boundary becomes one document in each split.
 class SplitText {
  public:
   struct Piece {
@@ -33,10 +33,11 @@ class SplitText {
       : sources_(sources), train_bytes_(train_bytes), json_field_(json_field) {}
 
   /// The next piece, valid until the next call; false at the end.
-  /// Throws: UsageError when a source has other text than it had; what DocumentReader throws.
+  /// Throws: UsageError when a source's text changed since it was measured; what DocumentReader
+  /// throws.
   bool next(Piece& piece);
-  /// Bytes of text given out so far.
-  std::int64_t done() const { return done_; }
+  /// Bytes of text returned so far.
+  std::int64_t bytes_done() const { return done_; }
 
  private:
   bool read();
@@ -46,20 +47,20 @@ class SplitText {
   std::int64_t train_bytes_;
   std::string json_field_;
   std::size_t next_source_ = 0;
-  std::unique_ptr<DocumentReader> reader_;  // of the source before next_source_, until its end
-  TextPiece rest_;                          // read and not given out
+  std::unique_ptr<DocumentReader> reader_;  // of source next_source_ - 1, until its end
+  TextPiece rest_;                          // read but not returned
   std::int64_t done_ = 0;
-  std::int64_t source_begin_ = 0;  // done_ where the source being read began
+  std::int64_t source_begin_ = 0;  // done_ at the start of the current source
 };
 
-/// The training split in pieces, or, when it has more than `sample_bytes`, blocks of 64 KiB that
-/// are spread evenly over it and make up that many bytes.
+/// Samples the training split: all of it, or, if it has more than `sample_bytes`, that many bytes
+/// in 64 KiB blocks spread evenly over it.
 class TrainingSample {
  public:
   TrainingSample(SplitText& text, std::int64_t train_bytes, std::int64_t sample_bytes)
       : text_(text), train_bytes_(train_bytes), sample_bytes_(sample_bytes) {}
 
-  /// The next stretch, valid until the next call; empty at the end.
+  /// The next part of the sample, valid until the next call; empty at the end.
   std::string_view next();
 
  private:
@@ -69,7 +70,7 @@ class TrainingSample {
   std::int64_t train_bytes_;
   std::int64_t sample_bytes_;
   SplitText::Piece piece_;
-  std::int64_t position_ = 0;  // of piece_ in the text
+  std::int64_t position_ = 0;  // of piece_ in the whole text
 };
 
 }  // namespace smoe

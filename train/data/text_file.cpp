@@ -46,10 +46,10 @@ std::vector<TextFile> list_text_files(const std::vector<std::string>& inputs) {
   return files;
 }
 
-// zlib's state, and the compressed bytes it has not used yet.
+// The state of zlib and its output buffer.
 struct TextReader::Inflater {
   Inflater() {
-    // 15 bits of window, the largest; 16 selects gzip's framing.
+    // 15: the largest window; + 16: gzip framing.
     if (inflateInit2(&stream, 15 + 16) != Z_OK) throw SystemError("zlib: out of memory");
   }
   ~Inflater() { inflateEnd(&stream); }
@@ -97,7 +97,7 @@ std::string_view TextReader::next() {
     SMOE_CHECK(result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR, file_.path(),
                ": damaged gzip data before byte ", bytes_read_ - stream.avail_in, ": ",
                stream.msg ? stream.msg : "needs a dictionary");
-    // A gzip file may be several, one behind the other.
+    // A gzip file may consist of several members.
     inflater_->is_between_members = result == Z_STREAM_END;
   }
   return std::string_view(inflater_->output).substr(0, kPieceBytes - stream.avail_out);

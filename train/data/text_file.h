@@ -1,4 +1,4 @@
-// Text files as `smoe prepare` takes them: found in folders, plain or gzip, read in pieces.
+// Text files as `smoe prepare` reads them: found in folders, plain or gzip, read in pieces.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,17 +12,17 @@ namespace smoe {
 
 struct TextFile {
   std::string path;
-  bool is_named = false;   ///< given by the user, not found in a folder
+  bool is_named = false;   ///< given by path, not found in a folder
   std::int64_t bytes = 0;  ///< on disk
 };
 
-/// The files that `inputs` name, in their order: a file itself, a folder's files and those of its
-/// folders in order of their names' bytes. In folders, hidden entries (".git") and links to folders
-/// are passed over. Throws: UsageError for an input that does not exist, a file met twice, or when
-/// there is no file at all; SystemError.
+/// The files of `inputs`, in order; folders are listed recursively, entries ordered by the bytes of
+/// their names. Hidden entries (".git") and links to folders are skipped inside folders.
+/// Throws: UsageError for an input that does not exist, a file that occurs twice, or when there is
+/// no file at all; SystemError.
 std::vector<TextFile> list_text_files(const std::vector<std::string>& inputs);
 
-/// Reads one file from its beginning to its end; one whose name ends in ".gz" is inflated.
+/// Reads one file sequentially; a file whose name ends in ".gz" is decompressed.
 class TextReader {
  public:
   /// Throws: SystemError.
@@ -31,10 +31,10 @@ class TextReader {
   TextReader(const TextReader&) = delete;
   TextReader& operator=(const TextReader&) = delete;
 
-  /// The next bytes, at most 1 MiB, valid until the next call; none at the end.
+  /// The next bytes, at most 1 MiB, valid until the next call; empty at the end.
   /// Throws: UsageError for damaged or truncated gzip data; SystemError.
   std::string_view next();
-  /// Bytes of the file, as it lies on disk, that were read so far.
+  /// Bytes read from the file so far, as stored on disk.
   std::int64_t bytes_read() const { return bytes_read_; }
 
  private:
@@ -44,10 +44,10 @@ class TextReader {
   File file_;
   std::int64_t bytes_read_ = 0;
   std::string piece_;
-  std::unique_ptr<Inflater> inflater_;  // of gzip files
+  std::unique_ptr<Inflater> inflater_;  // for gzip files
 };
 
-/// Whether the beginning of a file shows that it is no text: it has zero bytes.
+/// Whether a file is binary, judged by its beginning: it contains zero bytes.
 bool is_binary(std::string_view beginning);
 
 }  // namespace smoe

@@ -4,11 +4,12 @@
 #include <cstring>
 
 #include "core/base/check.h"
+#include "train/data/parse_hdf5.h"
 
 namespace smoe {
 namespace {
 
-// The largest metadata that is read into memory; what a writer makes is 16 KiB.
+// Limit of the metadata that is read into memory; TokenSetWriter writes 16 KiB.
 constexpr std::int64_t kMaxMetadataBytes = 1 << 20;
 
 std::string read_front(const File& file, std::int64_t bytes) {
@@ -67,13 +68,13 @@ void TokenSet::find_datasets(const std::string& metadata) {
              dataset.element_bytes == wanted[i].element_bytes && dataset.shape == wanted[i].shape;
     });
     SMOE_CHECK(it != found.end(), path(), ": ", wanted[i].name,
-               " is missing or not of the type and size that the header says");
+               " is missing or differs from the header in type or size");
     *targets[i] = *it;
   }
   for (const Hdf5Dataset* data :
        {&tokens_[0], &tokens_[1], &documents_[0], &documents_[1], &tokenizer_})
     SMOE_CHECK(data->offset + data->bytes <= digests_table_.offset, path(), ": ", data->name,
-               " lies behind the digests");
+               " must precede the digests");
 }
 
 void TokenSet::read_digests() {
@@ -91,13 +92,14 @@ void TokenSet::read_digests() {
 }
 
 std::unique_ptr<Tokenizer> TokenSet::tokenizer() const {
-  SMOE_CHECK(tokenizer_.bytes <= kMaxTokenizerBytes, path(), ": a tokenizer of at most ",
-             kMaxTokenizerBytes, " bytes is read; got ", tokenizer_.bytes);
+  SMOE_CHECK(tokenizer_.bytes <= kMaxTokenizerBytes, path(), ": its tokenizer must have at most ",
+             kMaxTokenizerBytes, " bytes; got ", tokenizer_.bytes);
   std::string bytes(static_cast<std::size_t>(tokenizer_.bytes), '\0');
   read_bytes(tokenizer_.offset, bytes.data(), tokenizer_.bytes);
   std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(bytes, path() + ": /tokenizer");
-  SMOE_CHECK(tokenizer->vocab_size() == vocab_size(), path(), ": its tokenizer has ",
-             tokenizer->vocab_size(), " tokens; got a set of ", vocab_size());
+  SMOE_CHECK(tokenizer->vocab_size() == vocab_size(), path(),
+             ": its vocabulary must be that of its tokenizer, ", tokenizer->vocab_size(),
+             " tokens; got ", vocab_size());
   return tokenizer;
 }
 
@@ -105,7 +107,7 @@ void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,
                     std::int32_t* target) const {
   const std::int64_t size = num_tokens(split);
   SMOE_CHECK(begin >= 0 && count >= 0 && begin <= size && count <= size - begin, path(), ": ",
-             name_of(split), " has ", size, " tokens; asked for ", count, " from ", begin, " on");
+             name_of(split), " has ", size, " tokens; got a read of ", count, " at ", begin);
   const Hdf5Dataset& tokens = tokens_[static_cast<int>(split)];
   const int width = tokens.element_bytes;
   narrow_.resize(static_cast<std::size_t>(count * width));
@@ -137,14 +139,14 @@ void TokenSet::check_block(std::int64_t block) const {
   file_.read_at(begin, bytes.data(), end - begin);
   SMOE_CHECK(digest_of(bytes) == digests_[static_cast<std::size_t>(block)], path(),
              ": damaged: bytes ", begin, " to ", end - 1,
-             " do not match their digest; make the file again with `smoe prepare`");
+             " do not match their digest; create the file again with `smoe prepare`");
   for (const Hdf5Dataset& tokens : tokens_) {
     const int width = tokens.element_bytes;
     const std::int64_t first = std::max(begin, tokens.offset);
     const std::int64_t last = std::min(end, tokens.offset + tokens.bytes);
     for (std::int64_t i = 0; i < (last - first) / width; ++i) {
       const std::uint32_t id = load_token(bytes.data() + (first - begin), i, width);
-      SMOE_CHECK(id < vocab_size(), path(), ": /", tokens.name, ": token ids are below ",
+      SMOE_CHECK(id < vocab_size(), path(), ": /", tokens.name, ": token ids must be below ",
                  vocab_size(), "; got ", id, " at byte ", first + i * width);
     }
   }

@@ -1,6 +1,6 @@
-// Reads a token set (see token_set_format.h). Nothing of the file is used before its digest was
-// checked: header, metadata and the table of digests on opening, the data block by block on first
-// touch, and token ids must lie within the vocabulary.
+// Reads a token set (format: token_set_format.h). Every byte is verified against its digest before
+// use: header, metadata and the table of digests on opening, the data block by block on first
+// access, where token ids are checked against the vocabulary too.
 #pragma once
 #include <memory>
 #include <string>
@@ -12,30 +12,30 @@
 
 namespace smoe {
 
-/// An open token set. Not to be used by two threads at once.
+/// An open token set. Not thread-safe.
 class TokenSet {
  public:
-  /// Throws: SystemError when the file cannot be read; UsageError, naming the file and what is
-  /// wrong, when it is no token set, of another version, truncated or damaged.
+  /// Throws: SystemError when the file cannot be read; UsageError, naming the file and the problem,
+  /// when it is not a token set, has another version, is truncated or is damaged.
   static TokenSet open(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
   std::int64_t vocab_size() const { return header_.vocab_size; }
-  /// Tokens of a split, end-of-text tokens in front of each document included.
+  /// Tokens of a split, including the end-of-text token before each document.
   std::int64_t num_tokens(Split split) const { return header_.num_tokens[static_cast<int>(split)]; }
   std::int64_t num_documents(Split split) const {
     return header_.num_documents[static_cast<int>(split)];
   }
-  /// Bytes of text the split was made from.
+  /// Bytes of text that the split encodes.
   std::int64_t num_bytes(Split split) const { return header_.text_bytes[static_cast<int>(split)]; }
-  /// Digest of everything the set holds: tokens, documents, tokenizer and how it is split.
+  /// Digest of the contents: tokens, documents, tokenizer and split.
   Digest digest() const { return header_.content_digest(); }
-  /// The tokenizer it was made with. Throws: UsageError when it is damaged; SystemError.
+  /// The tokenizer of the set. Throws: UsageError when it is damaged; SystemError.
   std::unique_ptr<Tokenizer> tokenizer() const;
 
   /// Copies tokens [begin, begin + count) of a split to `target`, each in [0, vocab_size).
-  /// Throws: UsageError outside of the split, or when a block touched for the first time is
-  /// damaged; SystemError.
+  /// Throws: UsageError when the range exceeds the split or a block, on first access, is damaged;
+  /// SystemError.
   void read(Split split, std::int64_t begin, std::int64_t count, std::int32_t* target) const;
   /// Position of each document's first token in its split.
   std::vector<std::int64_t> document_starts(Split split) const;
@@ -54,9 +54,9 @@ class TokenSet {
   Hdf5Dataset documents_[kNumSplits];
   Hdf5Dataset tokenizer_;
   Hdf5Dataset digests_table_;
-  std::vector<Digest> digests_;           // of the blocks
-  mutable std::vector<bool> is_checked_;  // blocks
-  mutable std::string narrow_;            // tokens as the file holds them, of the last read
+  std::vector<Digest> digests_;           // one per block
+  mutable std::vector<bool> is_checked_;  // one per block
+  mutable std::string narrow_;            // tokens of the last read, as stored
 };
 
 }  // namespace smoe

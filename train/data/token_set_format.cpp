@@ -30,7 +30,7 @@ std::string content_lines(const TokenSetHeader& header) {
   return text + line("blocks_digest", header.blocks_digest);
 }
 
-// Takes the lines of a header off its front, one by one.
+// Reads the lines of a header in order.
 class LineReader {
  public:
   LineReader(std::string_view text, const std::string& path) : text_(text), path_(path) {}
@@ -61,15 +61,15 @@ class LineReader {
 
 void check_magic(std::string_view bytes, const std::string& path) {
   SMOE_CHECK(bytes.substr(0, kHdf5Magic.size()) != kHdf5Magic, path,
-             ": an HDF5 file, but no token set; `smoe prepare` makes one from text");
+             ": an HDF5 file, but not a token set; `smoe prepare` creates one from text");
   SMOE_CHECK(bytes.substr(0, kMagic.size()) == kMagic, path,
-             ": no token set; `smoe prepare` makes one from text");
+             ": not a token set; `smoe prepare` creates one from text");
   const std::string_view rest = bytes.substr(kMagic.size());
   const std::string_view version = rest.substr(0, rest.find('\n'));
   SMOE_CHECK(version == kVersion, path, ": a token set of version ", version.substr(0, 8),
              "; this program reads version ", kVersion);
   SMOE_CHECK(static_cast<std::int64_t>(bytes.size()) == kTokenSetHeaderBytes, path,
-             ": truncated: ", bytes.size(), " bytes are less than its header");
+             ": truncated within its header, at byte ", bytes.size());
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ std::string TokenSetHeader::to_bytes() const {
 
 TokenSetHeader TokenSetHeader::parse(std::string_view bytes, const std::string& path) {
   check_magic(bytes, path);
-  // Compared whole, so that not even the padding may differ from what was written.
+  // Compared in full, padding included.
   const std::size_t end = bytes.find("header_digest: ");
   SMOE_CHECK(end != std::string_view::npos, path, ": damaged: its header has no digest");
   const std::string_view digested = bytes.substr(0, end);

@@ -8,16 +8,16 @@
 namespace smoe {
 namespace {
 
-// Text that one thread encodes at once: enough to make the thread's own cost small.
-constexpr std::size_t kWorkBytes = 1 << 20;
+// Text per encoding task: enough to make the cost of a thread negligible.
+constexpr std::size_t kChunkBytes = 1 << 20;
 
 }  // namespace
 
 TokenSetWriter::TokenSetWriter(const std::string& path, const Tokenizer& tokenizer)
     : tokenizer_(tokenizer), target_(path) {
   header_.vocab_size = tokenizer.vocab_size();
-  // Where the data begin does not depend on their shapes, so the tokens can be written before
-  // anyone knows how many there will be.
+  // The offset of the data does not depend on their shapes, so tokens can be written before their
+  // number is known.
   TokenSetHeader probe = header_;
   probe.num_tokens[0] = 1;
   header_.metadata_bytes = static_cast<std::int64_t>(
@@ -36,53 +36,52 @@ void TokenSetWriter::begin_document(Split split) {
 void TokenSetWriter::append(std::string_view text) {
   header_.text_bytes[static_cast<int>(split_)] += static_cast<std::int64_t>(text.size());
   while (!text.empty()) {
-    const std::string_view front = text.substr(0, kWorkBytes - gathered_.text.size());
+    const std::string_view front = text.substr(0, kChunkBytes - gathered_.text.size());
     gathered_.text += front;
     text.remove_prefix(front.size());
-    if (gathered_.text.size() == kWorkBytes) begin_encoding(cut_of(gathered_));
+    if (gathered_.text.size() == kChunkBytes) begin_encoding(cut_of(gathered_));
   }
 }
 
-// Where full work is cut, so that its tokens do not depend on where the cuts fall.
-std::size_t TokenSetWriter::cut_of(const Work& work) const {
-  const std::size_t begin = work.starts.empty() ? 0 : work.starts.back();
-  const std::string_view last = std::string_view(work.text).substr(begin);
+// Where a full chunk is cut: a place that does not change the tokens.
+std::size_t TokenSetWriter::cut_of(const TextChunk& chunk) const {
+  const std::size_t begin = chunk.starts.empty() ? 0 : chunk.starts.back();
+  const std::string_view last = std::string_view(chunk.text).substr(begin);
   const std::size_t settled = begin + tokenizer_.settled_prefix(last);
   if (settled > 0) return settled;
-  // One long document without a place to cut it: between two characters, which are no longer than
-  // four bytes.
+  // One long document without such a place: cut between two characters, of at most four bytes.
   const auto is_continuation = [](char c) {
     return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
   };
-  std::size_t cut = work.text.size() - 1;
-  while (cut + 4 > work.text.size() && is_continuation(work.text[cut])) --cut;
+  std::size_t cut = chunk.text.size() - 1;
+  while (cut + 4 > chunk.text.size() && is_continuation(chunk.text[cut])) --cut;
   return cut;
 }
 
-TokenSetWriter::Encoded TokenSetWriter::encode(const Tokenizer& tokenizer, const Work& work) {
+TokenSetWriter::Encoded TokenSetWriter::encode(const Tokenizer& tokenizer, const TextChunk& chunk) {
   Encoded encoded;
-  const std::string_view text = work.text;
-  const std::size_t first = work.starts.empty() ? text.size() : work.starts.front();
+  const std::string_view text = chunk.text;
+  const std::size_t first = chunk.starts.empty() ? text.size() : chunk.starts.front();
   tokenizer.encode(text.substr(0, first), encoded.tokens);
-  for (std::size_t i = 0; i < work.starts.size(); ++i) {
-    const std::size_t end = i + 1 < work.starts.size() ? work.starts[i + 1] : text.size();
+  for (std::size_t i = 0; i < chunk.starts.size(); ++i) {
+    const std::size_t end = i + 1 < chunk.starts.size() ? chunk.starts[i + 1] : text.size();
     encoded.starts.push_back(encoded.tokens.size());
     encoded.tokens.push_back(tokenizer.end_of_text());
-    tokenizer.encode(text.substr(work.starts[i], end - work.starts[i]), encoded.tokens);
+    tokenizer.encode(text.substr(chunk.starts[i], end - chunk.starts[i]), encoded.tokens);
   }
   return encoded;
 }
 
-// Has the gathered text before `cut` encoded; what is behind it stays gathered.
+// Starts encoding the gathered text before `cut`; the text after it stays gathered.
 void TokenSetWriter::begin_encoding(std::size_t cut) {
-  Work rest{gathered_.text.substr(cut), {}};
+  TextChunk rest{gathered_.text.substr(cut), {}};
   gathered_.text.resize(cut);
   while (!rest.text.empty() && !gathered_.starts.empty() && gathered_.starts.back() == cut) {
     gathered_.starts.pop_back();
     rest.starts.push_back(0);
   }
-  encoding_.push_back(std::async(std::launch::async, [this, work = std::move(gathered_)] {
-    return encode(tokenizer_, work);
+  encoding_.push_back(std::async(std::launch::async, [this, chunk = std::move(gathered_)] {
+    return encode(tokenizer_, chunk);
   }));
   gathered_ = std::move(rest);
   if (encoding_.size() > 2 * static_cast<std::size_t>(kernels::cpu::num_threads())) put_oldest();
@@ -93,7 +92,7 @@ void TokenSetWriter::finish_encoding() {
   while (!encoding_.empty()) put_oldest();
 }
 
-// Waits for the text that was given out first.
+// Waits for the oldest encoding task and writes its tokens.
 void TokenSetWriter::put_oldest() {
   const Encoded encoded = encoding_.front().get();
   encoding_.pop_front();
@@ -119,7 +118,7 @@ TokenSetHeader TokenSetWriter::finish() {
   const std::string_view digests(reinterpret_cast<const char*>(digests_.data()),
                                  digests_.size() * sizeof digests_[0]);
   SMOE_INTERNAL_CHECK(layout.datasets.back().offset == end_, "token set: data end at ", end_,
-                      ", laid out to end at ", layout.datasets.back().offset);
+                      ", the layout ends at ", layout.datasets.back().offset);
   target_.file().write_at(end_, digests.data(), static_cast<std::int64_t>(digests.size()));
   header_.file_bytes = layout.file_bytes;
   header_.metadata_digest =
@@ -146,9 +145,9 @@ void TokenSetWriter::put_tokens(const std::vector<std::int32_t>& tokens) {
 void TokenSetWriter::put_bytes(const void* data, std::int64_t bytes) {
   std::string_view rest(static_cast<const char*>(data), static_cast<std::size_t>(bytes));
   while (!rest.empty()) {
-    const std::size_t room = static_cast<std::size_t>(kTokenSetBlockBytes) - block_.size();
-    block_.append(rest.substr(0, room));
-    rest.remove_prefix(std::min(room, rest.size()));
+    const std::size_t space = static_cast<std::size_t>(kTokenSetBlockBytes) - block_.size();
+    block_.append(rest.substr(0, space));
+    rest.remove_prefix(std::min(space, rest.size()));
     if (static_cast<std::int64_t>(block_.size()) == kTokenSetBlockBytes) put_block();
   }
 }

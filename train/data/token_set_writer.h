@@ -1,7 +1,6 @@
-// Writes a token set while the text comes in: parts of the text are encoded on all threads and
-// written in their order, so the file is the same for any number of threads. Memory grows by 8
-// bytes a document and 16 bytes a MiB of tokens, the tables at the file's end. The file appears
-// under its name when it is whole.
+// Writes a token set from streamed text: chunks of text are encoded on all threads and written in
+// order, so the file does not depend on the number of threads. Memory grows by 8 bytes per document
+// and 16 bytes per MiB of tokens, for the tables at the end of the file.
 #pragma once
 #include <deque>
 #include <future>
@@ -15,34 +14,35 @@
 
 namespace smoe {
 
+/// Writes one file, which appears under its name when it is complete.
 class TokenSetWriter {
  public:
-  /// `tokenizer` must outlive the writer. Throws: SystemError when the file cannot be made.
+  /// `tokenizer` must outlive the writer. Throws: SystemError when the file cannot be created.
   TokenSetWriter(const std::string& path, const Tokenizer& tokenizer);
 
-  /// Begins a document: its end-of-text token is written in front of it. All documents of the
-  /// training split come before those of the validation split.
+  /// Begins a document, which starts with an end-of-text token. All training documents precede the
+  /// validation documents.
   void begin_document(Split split);
-  /// Adds text to the document; it may be cut anywhere.
+  /// Appends text, cut at any byte, to the current document.
   /// Throws: what Tokenizer::encode throws for this or earlier text; SystemError.
   void append(std::string_view text);
-  /// Writes the rest and makes the file durable. Returns its header.
+  /// Writes the remaining data and makes the file durable. Returns its header.
   /// Throws: UsageError without a training document; SystemError.
   TokenSetHeader finish();
 
  private:
-  // Text to encode at once: documents, or parts of them.
-  struct Work {
+  // Text that is encoded in one task: documents, or parts of them.
+  struct TextChunk {
     std::string text;
-    std::vector<std::size_t> starts;  // where documents begin in `text`
+    std::vector<std::size_t> starts;  // offsets of documents in `text`
   };
   struct Encoded {
     std::vector<std::int32_t> tokens;
-    std::vector<std::size_t> starts;  // of the documents in `tokens`
+    std::vector<std::size_t> starts;  // offsets of documents in `tokens`
   };
 
-  static Encoded encode(const Tokenizer& tokenizer, const Work& work);
-  std::size_t cut_of(const Work& work) const;
+  static Encoded encode(const Tokenizer& tokenizer, const TextChunk& chunk);
+  std::size_t cut_of(const TextChunk& chunk) const;
   void begin_encoding(std::size_t cut);
   void finish_encoding();
   void put_oldest();
@@ -54,13 +54,13 @@ class TokenSetWriter {
   AtomicFile target_;
   TokenSetHeader header_;
   Split split_ = Split::train;
-  Work gathered_;
-  std::vector<std::uint16_t> narrow_;  // the last tokens in two bytes each
-  std::string block_;                  // bytes of the block that is not full yet
-  std::int64_t end_ = 0;               // of the blocks written so far
+  TextChunk gathered_;
+  std::vector<std::uint16_t> narrow_;  // staging of 16-bit tokens
+  std::string block_;                  // the incomplete block
+  std::int64_t end_ = 0;               // end of the blocks written so far
   std::vector<std::uint64_t> digests_;
   std::vector<std::uint64_t> documents_[kNumSplits];
-  std::deque<std::future<Encoded>> encoding_;  // last, so that its threads end first
+  std::deque<std::future<Encoded>> encoding_;  // last member, so that its threads end first
 };
 
 }  // namespace smoe

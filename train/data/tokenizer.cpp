@@ -13,7 +13,7 @@ bool is_continuation(char c) {
   return (static_cast<unsigned char>(c) & 0xC0) == 0x80;
 }
 
-// The bytes that a character takes by its first byte; 0 for a byte that begins none.
+// Length of a character by its first byte; 0 for an invalid first byte.
 std::size_t length_by_lead(char c) {
   const auto lead = static_cast<unsigned char>(c);
   if (lead < 0x80) return 1;
@@ -35,18 +35,18 @@ bool is_second_byte(char first, char second) {
   return is_continuation(second);
 }
 
-enum class Prefix { whole, unfinished, invalid };
+enum class Prefix { complete, incomplete, invalid };
 
-// What `bytes`, not empty, begin with; for a whole character its length.
+// What non-empty `bytes` begin with; `length` is that of a complete character.
 Prefix classify(std::string_view bytes, std::size_t& length) {
   length = length_by_lead(bytes[0]);
   if (length == 0) return Prefix::invalid;
   for (std::size_t i = 1; i < length; ++i) {
-    if (i == bytes.size()) return Prefix::unfinished;
+    if (i == bytes.size()) return Prefix::incomplete;
     if (i == 1 ? !is_second_byte(bytes[0], bytes[1]) : !is_continuation(bytes[i]))
       return Prefix::invalid;
   }
-  return Prefix::whole;
+  return Prefix::complete;
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ const std::string& ByteTokenizer::bytes_of(std::int32_t token) const {
     bytes.emplace_back();  // of end_of_text
     return bytes;
   }();
-  SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids are 0 to ", vocab_size() - 1,
+  SMOE_CHECK(token >= 0 && token < vocab_size(), "tokenizer: ids must be 0 to ", vocab_size() - 1,
              "; got ", token);
   return kBytes[static_cast<std::size_t>(token)];
 }
@@ -98,8 +98,8 @@ std::string TextDecoder::take_complete(bool is_end) {
   while (!rest.empty()) {
     std::size_t length = 0;
     const Prefix prefix = classify(rest, length);
-    if (prefix == Prefix::unfinished && !is_end) break;
-    if (prefix == Prefix::whole) {
+    if (prefix == Prefix::incomplete && !is_end) break;
+    if (prefix == Prefix::complete) {
       text += rest.substr(0, length);
     } else {
       text += kReplacement;

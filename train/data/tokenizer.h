@@ -1,6 +1,5 @@
-// Tokenizers: text to token ids and back, without loss whatever the bytes. A token set carries its
-// tokenizer's file, and a run's folder does, so that a trained model needs nothing else to read and
-// write text.
+// Tokenizers: text to token ids and back, lossless for any bytes. Token sets and run folders
+// contain their tokenizer's file, so a trained model needs nothing else to read and write text.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -18,34 +17,32 @@ class Tokenizer {
 
   /// Token ids are 0 .. vocab_size() - 1.
   virtual std::int32_t vocab_size() const = 0;
-  /// The token that stands in front of each document.
+  /// The token before each document.
   virtual std::int32_t end_of_text() const = 0;
-  /// Appends the tokens of `text` (any bytes) to `tokens`. Never gives end_of_text.
-  /// Safe to call from several threads at once.
+  /// Appends the tokens of `text` (any bytes) to `tokens`, never end_of_text. Thread-safe.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& tokens) const = 0;
-  /// How much of the front of `text` is encoded alike whatever follows it: text may be cut there
-  /// and encoded in parts. May be 0.
+  /// Length of the prefix of `text` whose tokens do not depend on what follows: text may be cut
+  /// there and encoded in parts. May be 0.
   virtual std::size_t settled_prefix(std::string_view text) const = 0;
-  /// The bytes a token stands for, perhaps only a part of a UTF-8 character; none for end_of_text
-  /// and other tokens that are no text. The bytes of encode's tokens, one after the other, are the
-  /// text that was encoded.
-  /// Throws: UsageError for an id that is none.
+  /// The bytes of a token, possibly a part of a UTF-8 character; empty for end_of_text and other
+  /// control tokens. Concatenating the bytes of encode's tokens reproduces the text.
+  /// Throws: UsageError for an invalid id.
   virtual const std::string& bytes_of(std::int32_t token) const = 0;
 
-  /// "bytes, vocabulary 257", for people.
+  /// A description for people: "bytes, vocabulary 257".
   virtual std::string summary() const = 0;
-  /// What its file is called in a folder: "tokenizer.json", "tokenizer.model".
+  /// The name of its file in a folder: "tokenizer.json", "tokenizer.model".
   virtual std::string file_name() const = 0;
-  /// The content of that file: all that make_tokenizer needs to build this tokenizer again.
+  /// The contents of that file, from which make_tokenizer constructs an equal tokenizer.
   virtual const std::string& file_bytes() const = 0;
 
   Digest digest() const { return digest_of(file_bytes()); }
 };
 
-/// The largest file of a tokenizer that is read; those of 256,000 pieces have 5 MiB.
+/// Limit of tokenizer files; one with 256,000 pieces has 5 MiB.
 inline constexpr std::int64_t kMaxTokenizerBytes = std::int64_t{64} << 20;
 
-/// One token a byte, and end_of_text = 256.
+/// One token per byte, and end_of_text = 256.
 class ByteTokenizer : public Tokenizer {
  public:
   std::int32_t vocab_size() const override { return 257; }
@@ -58,23 +55,23 @@ class ByteTokenizer : public Tokenizer {
   const std::string& file_bytes() const override;
 };
 
-/// The tokenizer that a file holds: what ByteTokenizer writes, or a SentencePiece model
+/// The tokenizer in a file's contents: those of ByteTokenizer, or a SentencePiece model
 /// (sentencepiece_tokenizer.h). `path` stands for the file in messages.
-/// Throws: UsageError when it holds none.
+/// Throws: UsageError when there is none.
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& file_bytes, const std::string& path);
 
-/// The tokenizer in the file `path`. Throws: UsageError when it holds none; SystemError.
+/// The tokenizer in the file `path`. Throws: UsageError when there is none; SystemError.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
 
-/// Turns tokens into text as they come, holding back the bytes of an unfinished UTF-8 character.
-/// Bytes that are no UTF-8 become U+FFFD each.
+/// Streaming decoder: holds back the bytes of an incomplete UTF-8 character. Each byte that is not
+/// UTF-8 becomes U+FFFD.
 class TextDecoder {
  public:
   explicit TextDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  /// The text that is complete with this token; may be empty.
+  /// The text that this token completes; may be empty.
   std::string push(std::int32_t token);
-  /// What was held back, at the end of the tokens.
+  /// The text held back, at the end of the tokens.
   std::string finish();
 
  private:

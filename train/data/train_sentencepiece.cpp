@@ -13,13 +13,13 @@ namespace {
 constexpr std::int64_t kNumFixedTokens = 3 + 256;  // unknown, <s>, </s> and the bytes
 constexpr std::size_t kMaxSentenceBytes = 4096;
 
-// Characters that the library's trainer does not take, besides bytes that are no UTF-8.
+// Characters that the library's trainer does not accept, besides bytes that are not UTF-8.
 bool is_reserved(std::string_view character) {
   return character[0] == '\t' || character[0] == '\0' || character == "\xE2\x96\x81";
 }
 
-// Cuts text into what the trainer calls sentences: lines, each with the newlines behind it, cut
-// again where a character is reserved and where they get long.
+// Cuts text into the trainer's sentences: lines with their trailing newlines, cut further at
+// reserved characters and at kMaxSentenceBytes.
 class Sentences : public sentencepiece::SentenceIterator {
  public:
   explicit Sentences(const std::function<std::string_view()>& next_text) : next_text_(next_text) {
@@ -58,7 +58,7 @@ class Sentences : public sentencepiece::SentenceIterator {
   std::string sentence_;
 };
 
-// The library's message without its place in the library's source, which ends with "] ".
+// The library's message without its source location, which ends with "] ".
 std::string reason_of(const sentencepiece::util::Status& status) {
   const std::string message = status.ToString();
   const std::size_t place = message.rfind("] ");
@@ -69,10 +69,10 @@ std::string reason_of(const sentencepiece::util::Status& status) {
 
 std::string train_sentencepiece(const std::function<std::string_view()>& next_text,
                                 std::int64_t vocab_size) {
-  SMOE_CHECK(vocab_size > kNumFixedTokens, "tokenizer: a vocabulary must have more than the ",
-             kNumFixedTokens, " tokens that every one has; got ", vocab_size);
+  SMOE_CHECK(vocab_size > kNumFixedTokens, "tokenizer: vocab_size must be more than the ",
+             kNumFixedTokens, " fixed tokens; got ", vocab_size);
   Sentences sentences(next_text);
-  SMOE_CHECK(!sentences.done(), "tokenizer: there is no text to train it on");
+  SMOE_CHECK(!sentences.done(), "tokenizer: there is no text to train on");
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(
       {
@@ -84,7 +84,7 @@ std::string train_sentencepiece(const std::function<std::string_view()>& next_te
           {"remove_extra_whitespaces", "false"},
           {"allow_whitespace_only_pieces", "true"},
           {"split_digits", "true"},
-          {"num_threads", "2"},  // stands in the model, so it must not follow the machine
+          {"num_threads", "2"},  // stored in the model, so it must not depend on the machine
           {"minloglevel", "2"},
       },
       &sentences, &model);

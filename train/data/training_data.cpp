@@ -6,17 +6,9 @@
 #include <numeric>
 
 #include "core/system/folder.h"
+#include "train/data/blend_schedule.h"
 
 namespace smoe {
-namespace {
-
-std::vector<double> weights_of(const std::vector<BlendedSet>& sets) {
-  std::vector<double> weights;
-  for (const BlendedSet& set : sets) weights.push_back(set.weight);
-  return weights;
-}
-
-}  // namespace
 
 TokenSet open_token_set(const std::string& key, const std::string& path) {
   SMOE_CHECK(kind_of(path) != PathKind::none, key, ": there is no ", path,
@@ -39,14 +31,14 @@ std::string missing_set(const DataConfig& config) {
 }
 
 TrainingData::TrainingData(std::vector<BlendedSet> sets) : sets_(std::move(sets)) {
-  SMOE_CHECK(!sets_.empty(), "training data: there must be a token set");
+  SMOE_CHECK(!sets_.empty(), "training data: must have at least one token set");
   const TokenSet& first = sets_.front().set;
   const Digest tokenizer = first.tokenizer()->digest();
   for (const auto& [name, set, weight] : sets_)
     SMOE_CHECK(set.tokenizer()->digest() == tokenizer, set.path(),
                ": must be made with the tokenizer of ", first.path(), ": ",
                first.tokenizer()->summary(), "; got ", set.tokenizer()->summary(),
-               "; give the one to `smoe prepare --tokenizer` for the other");
+               "; prepare both with the same tokenizer");
 }
 
 TrainingData TrainingData::open(const DataConfig& config) {
@@ -72,31 +64,19 @@ Digest TrainingData::digest() const {
   return digest_of(text);
 }
 
+std::vector<double> TrainingData::weights() const {
+  std::vector<double> weights;
+  for (const BlendedSet& set : sets_) weights.push_back(set.weight);
+  return weights;
+}
+
 std::string TrainingData::summary() const {
   if (sets_.size() == 1) return sets_.front().set.path();
-  const Blend blend(weights_of(sets_));
+  const BlendSchedule blend(weights());
   std::string text = fmt::format("{} sets", sets_.size());
   for (std::size_t i = 0; i < sets_.size(); ++i)
     text += fmt::format("{} {} {:.3g}%", i == 0 ? ":" : ",", sets_[i].name, 100 * blend.share(i));
   return text;
-}
-
-TrainingSampler::TrainingSampler(const TrainingData& data, std::uint64_t seed, std::int64_t seq_len,
-                                 std::int64_t global_batch)
-    : data_(data), global_batch_(global_batch), blend_(weights_of(data.sets())) {
-  for (const auto& [name, set, weight] : data.sets()) {
-    const std::int64_t num_tokens = set.num_tokens(Split::train);
-    SMOE_CHECK(seq_len < num_tokens, "train.seq_len: must be below the ", num_tokens,
-               " training tokens of ", set.path(), "; got ", seq_len);
-    samplers_.emplace_back(seed, num_tokens, seq_len, global_batch, name);
-  }
-}
-
-std::vector<Sequence> TrainingSampler::batch(std::int64_t step) const {
-  std::vector<Sequence> sequences;
-  for (const auto& [source, index] : blend_.picks(step * global_batch_, global_batch_))
-    sequences.push_back({&data_.sets()[source].set, samplers_[source].positions(index, 1).front()});
-  return sequences;
 }
 
 }  // namespace smoe

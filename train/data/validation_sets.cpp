@@ -14,7 +14,7 @@ std::vector<ValidationSet> open_validation_sets(const DataConfig& config) {
     for (const DataSource& source : config.sources)
       opened.push_back({source.name, open_token_set(path_key_of(source), source.path)});
   }
-  // The first token is none that is predicted.
+  // The first token is not predicted, so a split needs two.
   std::erase_if(opened, [](const ValidationSet& validation) {
     return validation.set.num_tokens(Split::validation) < 2;
   });

@@ -1,4 +1,4 @@
-// What a run is validated on.
+// The token sets that a run is validated on.
 #pragma once
 #include <string>
 #include <vector>
@@ -10,12 +10,12 @@ namespace smoe {
 
 /// A token set whose validation split is evaluated.
 struct ValidationSet {
-  std::string name;  ///< as in data.sources; empty for the only one
+  std::string name;  ///< as in data.sources; empty for a single set
   TokenSet set;
 };
 
-/// Opens data.validation, or else the sets to train on; those without validation text are left out.
-/// Throws: UsageError when one is not there; what TokenSet::open throws.
+/// Opens data.validation, or else the training sets; skips those without validation text.
+/// Throws: UsageError when one does not exist; what TokenSet::open throws.
 std::vector<ValidationSet> open_validation_sets(const DataConfig& config);
 
 }  // namespace smoe

@@ -15,15 +15,16 @@ double seconds_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
 
-constexpr std::int64_t kTokensAtOnce = 512;  // of a prompt: bounds the activations
+constexpr std::int64_t kPrefillTokens =
+    512;  // prompt tokens per forward pass: bounds the activations
 
-// The tokens that the model looks back on.
+// The window of past tokens that the model attends to.
 class Context {
  public:
   Context(Transformer& model, std::int64_t capacity)
       : model_(model), cache_(model.new_cache(1, capacity)) {}
 
-  // Logits of the token that follows `tokens`, which follow all that was read before.
+  // Appends `tokens` to the context and returns the logits of the next token.
   Tensor read(std::span<const std::int32_t> tokens) {
     held_.insert(held_.end(), tokens.begin(), tokens.end());
     auto fresh = static_cast<std::int64_t>(tokens.size());
@@ -34,9 +35,9 @@ class Context {
       cache_.clear();
     }
     Tensor logits;  // [1, V]
-    for (; fresh > 0; fresh -= std::min(fresh, kTokensAtOnce)) {
+    for (; fresh > 0; fresh -= std::min(fresh, kPrefillTokens)) {
       const auto begin = held_.end() - fresh;
-      const std::vector<std::int32_t> part(begin, begin + std::min(fresh, kTokensAtOnce));
+      const std::vector<std::int32_t> part(begin, begin + std::min(fresh, kPrefillTokens));
       logits = model_.next_logits(Tensor::from(part, Shape{static_cast<std::int64_t>(part.size())}),
                                   cache_);
     }
@@ -49,7 +50,7 @@ class Context {
   std::vector<std::int32_t> held_;
 };
 
-// Those past the tokenizer's vocabulary, which a model may have for padding, are left out.
+// Drops the logits beyond the tokenizer's vocabulary, which a model may have as padding.
 std::vector<double> logits_of_vocabulary(const Tensor& logits, std::int32_t vocab_size) {
   return dispatch_floating(logits.dtype(), [&](auto type) {
     const auto values = logits.to_vector<decltype(type)>();
@@ -58,12 +59,13 @@ std::vector<double> logits_of_vocabulary(const Tensor& logits, std::int32_t voca
 }
 
 void check_options(const GenerateOptions& options, std::int32_t vocab_size) {
-  SMOE_CHECK(options.max_tokens >= 0, "--max-tokens: must be 0 or more; got ", options.max_tokens);
-  SMOE_CHECK(options.context > 0, "--context: must be positive; got ", options.context);
+  SMOE_CHECK(options.max_tokens >= 0, "generate: max_tokens must be 0 or more; got ",
+             options.max_tokens);
+  SMOE_CHECK(options.context > 0, "generate: context must be positive; got ", options.context);
   check_sampling(options.sampling);
   for (const std::int32_t token : options.stop_tokens)
-    SMOE_CHECK(token >= 0 && token < vocab_size, "--stop-token: ids are 0 to ", vocab_size - 1,
-               "; got ", token);
+    SMOE_CHECK(token >= 0 && token < vocab_size, "generate: stop_token must be from 0 to ",
+               vocab_size - 1, "; got ", token);
 }
 
 std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt,
@@ -71,9 +73,9 @@ std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_
   std::vector<std::int32_t> tokens{tokenizer.end_of_text()};
   tokenizer.encode(prompt, tokens);
   const auto count = static_cast<std::int64_t>(tokens.size());
-  SMOE_CHECK(count <= context, "--prompt: must fit the context of ", context,
+  SMOE_CHECK(count <= context, "generate: prompt must fit the context of ", context,
              " tokens, one of which begins the document; got ", count - 1,
-             " tokens; shorten it or give a larger --context");
+             " tokens; shorten it or increase the context");
   return tokens;
 }
 

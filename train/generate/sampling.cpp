@@ -11,15 +11,16 @@ namespace smoe {
 
 void check_sampling(const SamplingOptions& o) {
   SMOE_CHECK(o.temperature >= 0 && std::isfinite(o.temperature),
-             "--temperature: must be 0 or more; got ", o.temperature);
-  SMOE_CHECK(o.top_k >= 0, "--top-k: must be 0 or more; got ", o.top_k);
-  SMOE_CHECK(o.top_p > 0 && o.top_p <= 1, "--top-p: must be above 0 and at most 1; got ", o.top_p);
+             "generate: temperature must be 0 or more; got ", o.temperature);
+  SMOE_CHECK(o.top_k >= 0, "generate: top_k must be 0 or more; got ", o.top_k);
+  SMOE_CHECK(o.top_p > 0 && o.top_p <= 1, "generate: top_p must be above 0 and at most 1; got ",
+             o.top_p);
 }
 
 std::int32_t sample_token(std::span<const double> logits, const SamplingOptions& options,
                           RandomStream& random) {
   for (const double logit : logits)
-    SMOE_CHECK(!std::isnan(logit), "generate: the model's logits are not numbers");
+    SMOE_CHECK(!std::isnan(logit), "generate: the model's logits contain NaN");
   std::vector<std::int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   std::stable_sort(ids.begin(), ids.end(),

@@ -9,7 +9,7 @@ namespace smoe {
 
 StopTexts::StopTexts(std::vector<std::string> texts) : texts_(std::move(texts)) {
   for (const std::string& text : texts_)
-    SMOE_CHECK(!text.empty(), "--stop: must not be empty; got an empty text");
+    SMOE_CHECK(!text.empty(), "generate: stop must not be empty; got an empty text");
 }
 
 std::string StopTexts::push(std::string_view piece) {
@@ -28,7 +28,7 @@ std::string StopTexts::finish() {
   return std::exchange(pending_, "");
 }
 
-// The longest end of what is pending that a stop text begins with.
+// Length of the longest suffix of pending_ that is a proper prefix of a stop text.
 std::size_t StopTexts::held_back() const {
   std::size_t longest = 0;
   for (const std::string& text : texts_)

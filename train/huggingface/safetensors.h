@@ -53,28 +53,4 @@ class SafetensorsFile {
 /// What a tensor of `dtype` is called in the files: "F32" for f32.
 std::string safetensors_dtype(DType dtype);
 
-/// Writes one file, tensor by tensor, so that no more than one needs to be in memory. The file gets
-/// its name whole, by commit().
-class SafetensorsWriter {
- public:
-  /// All tensors that will be written, in the order of their bytes in the file, stored as the
-  /// floating `dtype`. Throws: UsageError for a name that occurs twice; SystemError.
-  SafetensorsWriter(const std::string& path, const std::vector<ParameterPart>& tensors, DType dtype,
-                    const std::map<std::string, std::string>& metadata = {});
-
-  /// Writes the next tensor of the plan, of any floating dtype, rounded to the file's.
-  /// Throws: UsageError when it is another than planned; SystemError.
-  void write(const std::string& name, const Tensor& tensor);
-
-  /// Throws: UsageError while tensors of the plan are missing; SystemError.
-  void commit();
-
- private:
-  AtomicFile file_;
-  DType dtype_;
-  std::vector<ParameterPart> tensors_;
-  std::size_t num_written_ = 0;
-  std::int64_t offset_ = 0;
-};
-
 }  // namespace smoe

@@ -1,3 +1,5 @@
+#include "train/huggingface/safetensors_writer.h"
+
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -54,7 +56,7 @@ void SafetensorsWriter::write(const std::string& name, const Tensor& tensor) {
   const bool is_next = num_written_ < tensors_.size() && tensors_[num_written_].name == name &&
                        tensors_[num_written_].shape == tensor.shape();
   SMOE_CHECK(is_next, file_.file().path(), ": ", name, " ", tensor.shape(),
-             " is not the tensor that was planned next");
+             " must be the next tensor of the declared order");
   dispatch_floating(tensor.dtype(), [&](auto from) {
     dispatch_floating(dtype_, [&](auto to) {
       const auto values = tensor.to_vector<decltype(from)>();
@@ -71,7 +73,7 @@ void SafetensorsWriter::write(const std::string& name, const Tensor& tensor) {
 
 void SafetensorsWriter::commit() {
   SMOE_CHECK(num_written_ == tensors_.size(), file_.file().path(), ": ", num_written_, " of ",
-             tensors_.size(), " tensors were written");
+             tensors_.size(), " declared tensors were written");
   file_.commit();
 }
 

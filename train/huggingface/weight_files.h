@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/huggingface/safetensors.h"
+#include "train/huggingface/safetensors_writer.h"
 
 namespace smoe {
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "train/data/training_data.h"
+#include "train/plan/warnings.h"
 
 namespace smoe {
 namespace {

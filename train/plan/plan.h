@@ -45,13 +45,4 @@ struct Plan {
 /// Throws: UsageError when the vocabulary's size is neither in the config nor in a token set.
 Plan make_plan(const Config& config);
 
-/// What is wrong with a plan, the worst first. Reads all of it but its `warnings`; `machine_bytes`
-/// is the memory that it has to fit in.
-std::vector<PlanWarning> warnings_of(const Plan& plan, std::int64_t machine_bytes);
-
-/// As people read it: tables, a warning in three lines, a line break at the end.
-std::string plan_text(const Plan& plan);
-/// The same as one JSON object.
-std::string plan_json(const Plan& plan);
-
 }  // namespace smoe

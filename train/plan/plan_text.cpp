@@ -1,3 +1,5 @@
+#include "train/plan/plan_text.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -5,7 +7,6 @@
 
 #include "core/system/format.h"
 #include "train/data/training_data.h"
-#include "train/plan/plan.h"
 
 namespace smoe {
 namespace {

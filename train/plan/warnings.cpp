@@ -1,11 +1,11 @@
-// The pathologies of mixtures of experts that can be seen before training, each with its reason.
+#include "train/plan/warnings.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/system/format.h"
-#include "train/plan/plan.h"
 
 namespace smoe {
 namespace {

@@ -3,8 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "tests/support/temporary_folder.h"
-#include "train/data/sampler.h"
+#include "train/data/eval_batches.h"
 #include "train/data/token_set_writer.h"
+#include "train/data/window_sampler.h"
 
 using namespace smoe;
 
@@ -38,9 +39,9 @@ TEST_CASE("every training and validation window of a set can be read") {
   }
   writer.finish();
   const TokenSet set = TokenSet::open(folder / "a.h5");
-  const Sampler sampler(1, set.num_tokens(Split::train), 7, 4);
-  for (std::int64_t step = 0; step < 100; ++step)
-    CHECK(read_batch(set, Split::train, sampler.batch(step), 7).token_ids.numel() == 28);
+  const WindowSampler sampler(1, set.num_tokens(Split::train), 7);
+  for (std::int64_t first = 0; first < 400; first += 4)
+    CHECK(read_batch(set, Split::train, sampler.positions(first, 4), 7).token_ids.numel() == 28);
   std::int64_t targets = 0;
   for (const EvalBatch& batch : eval_batches(set.num_tokens(Split::validation), 7, 4, 0))
     targets += read_batch(set, Split::validation, batch.positions, batch.length).targets.numel();

@@ -8,6 +8,7 @@
 
 #include "tests/support/temporary_folder.h"
 #include "train/data/hdf5_image.h"
+#include "train/data/parse_hdf5.h"
 
 using namespace smoe;
 
@@ -136,7 +137,7 @@ TEST_CASE("what a table cannot describe is refused by name") {
                    H5Tcommit2(file, "t", type, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
                    H5Tclose(type);
                  }),
-                 "neither a group nor a data set"));
+                 "must be a group or a data set"));
   CHECK(contains(message_of([] { parse_hdf5("no HDF5 at all", 100, "a.h5"); }),
                  "a.h5: its HDF5 metadata cannot be read"));
 }
@@ -173,5 +174,5 @@ TEST_CASE("two data sets in one place are refused") {
   // As if the metadata ended in front of the data: the extent rule alone speaks.
   CHECK(contains(
       message_of([&] { parse_hdf5(bytes, static_cast<std::int64_t>(bytes.size()), "a.h5"); }),
-      "lies outside of the file or over other data"));
+      "must lie inside the file and overlap nothing"));
 }

@@ -192,19 +192,23 @@ TEST_CASE("options and inputs that make no sense end in one line, and write noth
   CHECK(contains(message_for({.inputs = {folder / "none"}}), "none: no such file or folder"));
   CHECK(contains(message_for({.inputs = {folder / "nothing"}}), "nothing: no files in it"));
   CHECK(contains(message_for({.inputs = {folder / "empty"}}), "empty: no text"));
-  CHECK(contains(message_for({.inputs = {folder / "binary"}}), "binary: is no text"));
+  CHECK(contains(message_for({.inputs = {folder / "binary"}}), "binary: is not text"));
   CHECK(contains(message_for({.inputs = {a, a}}), "a: given twice"));
-  CHECK(contains(message_for({.inputs = {a}, .validation = {a}}), "trained on and validated on"));
+  CHECK(contains(message_for({.inputs = {a}, .validation = {a}}),
+                 "both the training and the validation"));
   CHECK(contains(message_for({.inputs = {a}, .validation = {folder / "empty"}}), "no text to"));
-  CHECK(contains(message_for({.inputs = {a}, .output = a}), "a: exists already; --force"));
-  CHECK(contains(message_for({.inputs = {a}, .output = folder / "nothing"}), "it is no file"));
-  CHECK(contains(message_for({.inputs = {a}, .tokenizer = "bpee"}), "--tokenizer: must be bytes"));
+  CHECK(contains(message_for({.inputs = {a}, .output = a}), "a: exists already"));
+  CHECK(contains(message_for({.inputs = {a}, .output = folder / "nothing"}), "it is not a file"));
+  CHECK(contains(message_for({.inputs = {a}, .tokenizer = "bpee"}),
+                 "prepare: tokenizer must be bytes"));
   CHECK(contains(message_for({.inputs = {a}, .tokenizer = a}), "a: no tokenizer"));
   CHECK(contains(message_for({.inputs = {a}, .tokenizer = "bpe"}), "tokenizer: cannot train"));
-  CHECK(contains(message_for({.inputs = {a}, .vocab_size = 300}), "--vocab-size: must go with"));
+  CHECK(contains(message_for({.inputs = {a}, .vocab_size = 300}),
+                 "prepare: vocab_size must be given only"));
   for (const double fraction : {-0.1, 1.0, std::nan("")})
     CHECK(contains(message_for({.inputs = {a}, .validation_fraction = fraction}), "in [0, 1)"));
-  CHECK(contains(message_for({.inputs = {a}, .validation_fraction = 0.9}), "none to train on"));
+  CHECK(contains(message_for({.inputs = {a}, .validation_fraction = 0.9}),
+                 "none for the training split"));
   CHECK(list_folder(folder.path()).size() == 4);
 }
 

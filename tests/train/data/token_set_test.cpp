@@ -269,8 +269,8 @@ TEST_CASE("other files are told from token sets") {
     write_file_atomically(folder / "a", bytes);
     return message_of([&] { TokenSet::open(folder / "a"); });
   };
-  CHECK(contains(message_for("Just some text."), "no token set"));
-  CHECK(contains(message_for(""), "no token set"));
+  CHECK(contains(message_for("Just some text."), "not a token set"));
+  CHECK(contains(message_for(""), "not a token set"));
   CHECK(contains(message_for(layout_hdf5({{.name = "x", .shape = {3}}}, 0).metadata), "HDF5 file"));
   std::string future = TokenSetHeader().to_bytes();
   future.replace(future.find("version 1"), 9, "version 2");
@@ -288,5 +288,5 @@ TEST_CASE("ids outside of the vocabulary are refused even where all digests agre
   const TemporaryFolder folder;
   write_set(folder / "a.h5", {"x"}, {}, LyingTokenizer());
   CHECK(contains(message_of([&] { read_all(folder / "a.h5"); }),
-                 "/train/tokens: token ids are below 257; got 257"));
+                 "/train/tokens: token ids must be below 257; got 257"));
 }

@@ -109,16 +109,16 @@ TEST_CASE("text ends at a stop text or token, neither of which is written") {
 TEST_CASE("options out of range and a prompt that does not fit are refused") {
   RandomModel random;
   CHECK_THROWS_WITH_AS(random.text("0123456789abcdef", options_of(1, 0)),
-                       "--prompt: must fit the context of 16 tokens, one of which begins the "
-                       "document; got 16 tokens; shorten it or give a larger --context",
+                       "generate: prompt must fit the context of 16 tokens, one of which begins "
+                       "the document; got 16 tokens; shorten it or increase the context",
                        UsageError);
   CHECK(random.text("0123456789abcde", options_of(1, 0, 1)).size() > 0);
   GenerateOptions options = options_of(1, 0);
   options.stop_tokens = {257};
-  CHECK_THROWS_WITH_AS(random.text("", options), "--stop-token: ids are 0 to 256; got 257",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(random.text("", options),
+                       "generate: stop_token must be from 0 to 256; got 257", UsageError);
   options = options_of(1, 0, -1);
-  CHECK_THROWS_WITH_AS(random.text("", options), "--max-tokens: must be 0 or more; got -1",
+  CHECK_THROWS_WITH_AS(random.text("", options), "generate: max_tokens must be 0 or more; got -1",
                        UsageError);
 }
 

@@ -8,6 +8,7 @@
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tensors.h"
+#include "train/huggingface/safetensors_writer.h"
 
 using namespace smoe;
 using namespace smoe::test;

@@ -30,7 +30,7 @@ struct OracleRun {
   /// What each step reads, [steps, global_batch, S + 1].
   std::vector<std::int32_t> token_ids() const {
     const TrainConfig& train = config.train;
-    const TrainingSampler sampler(data, config.run.seed, train.seq_len, train.global_batch);
+    const BatchSampler sampler(data, config.run.seed, train.seq_len, train.global_batch);
     std::vector<std::int32_t> tokens(train.steps * train.global_batch * (train.seq_len + 1));
     std::int32_t* next = tokens.data();
     for (std::int64_t step = 0; step < train.steps; ++step)

@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/train/small_run.h"
-#include "train/huggingface/safetensors.h"
+#include "train/huggingface/safetensors_writer.h"
 #include "train/run.h"
 
 using namespace smoe;

@@ -6,6 +6,8 @@
 
 #include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
+#include "train/plan/plan_text.h"
+#include "train/plan/warnings.h"
 
 using namespace smoe;
 using namespace smoe::test;

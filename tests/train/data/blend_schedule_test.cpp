@@ -1,4 +1,4 @@
-#include "train/data/blend.h"
+#include "train/data/blend_schedule.h"
 
 #include <doctest/doctest.h>
 
@@ -20,7 +20,7 @@ double worst_distance(const std::vector<double>& weights, std::int64_t num_sampl
   std::vector<std::int64_t> counts(weights.size());
   double worst = 0;
   std::int64_t n = 0;
-  for (const auto& [source, index] : Blend(weights).picks(0, num_samples)) {
+  for (const auto& [source, index] : BlendSchedule(weights).picks(0, num_samples)) {
     REQUIRE(source < weights.size());
     REQUIRE(index == counts[source]++);
     ++n;
@@ -52,7 +52,7 @@ TEST_CASE("each source has its share of all samples so far, to within one") {
 }
 
 TEST_CASE("the order of sources depends on nothing but the weights' ratios") {
-  const auto sources = [](const Blend& blend, std::int64_t first, std::int64_t count) {
+  const auto sources = [](const BlendSchedule& blend, std::int64_t first, std::int64_t count) {
     std::vector<std::int64_t> flat;
     for (const auto& [source, index] : blend.picks(first, count)) {
       flat.push_back(static_cast<std::int64_t>(source));
@@ -60,23 +60,23 @@ TEST_CASE("the order of sources depends on nothing but the weights' ratios") {
     }
     return flat;
   };
-  const Blend blend({5, 3, 1});
+  const BlendSchedule blend({5, 3, 1});
   const auto whole = sources(blend, 0, 1000);
   for (const std::int64_t first : {0, 990, 17, 500, 501, 0}) {
     const auto part = sources(blend, first, 10);
     CHECK(std::equal(part.begin(), part.end(), whole.begin() + 2 * first));
-    CHECK(sources(Blend({5, 3, 1}), first, 10) == part);
-    CHECK(sources(Blend({1.25, 0.75, 0.25}), first, 10) == part);
+    CHECK(sources(BlendSchedule({5, 3, 1}), first, 10) == part);
+    CHECK(sources(BlendSchedule({1.25, 0.75, 0.25}), first, 10) == part);
   }
-  CHECK(sources(Blend({1, 3, 5}), 0, 100) != sources(blend, 0, 100));
+  CHECK(sources(BlendSchedule({1, 3, 5}), 0, 100) != sources(blend, 0, 100));
   CHECK(blend.share(1) == doctest::Approx(1.0 / 3));
 }
 
 TEST_CASE("weights that are no shares are refused") {
-  CHECK_THROWS_AS(Blend({}), UsageError);
+  CHECK_THROWS_AS(BlendSchedule({}), UsageError);
   for (const double weight :
        {0.0, -1.0, 1e-13, std::nan(""), std::numeric_limits<double>::infinity()})
-    CHECK(message_of([&] { Blend({1, weight}); }).starts_with("blend: "));
+    CHECK(message_of([&] { BlendSchedule({1, weight}); }).starts_with("blend: "));
   const double most = std::numeric_limits<double>::max();
-  CHECK_THROWS_AS(Blend({most, most}), UsageError);
+  CHECK_THROWS_AS(BlendSchedule({most, most}), UsageError);
 }

@@ -1,4 +1,4 @@
-#include "train/data/blend.h"
+#include "train/data/blend_schedule.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +13,8 @@ constexpr std::int64_t kWhole = std::int64_t{1} << 40;
 
 }  // namespace
 
-Blend::Blend(const std::vector<double>& weights) {
-  SMOE_CHECK(!weights.empty(), "blend: there must be a source");
+BlendSchedule::BlendSchedule(const std::vector<double>& weights) {
+  SMOE_CHECK(!weights.empty(), "blend: weights must not be empty");
   double sum = 0;
   for (const double weight : weights) {
     SMOE_CHECK(std::isfinite(weight) && weight > 0, "blend: weights must be above 0; got ", weight);
@@ -26,16 +26,16 @@ Blend::Blend(const std::vector<double>& weights) {
     SMOE_CHECK(shares_.back() > 0, "blend: weights must be above 10^-12 of their sum ", sum,
                "; got ", weight);
   }
-  // What rounding has left over goes where it is the least.
+  // The rounding remainder goes to the largest share, where its relative error is smallest.
   *std::max_element(shares_.begin(), shares_.end()) +=
       kWhole - std::accumulate(shares_.begin(), shares_.end(), std::int64_t{0});
   state_.counts.resize(weights.size());
   state_.deficits.resize(weights.size());
 }
 
-// A source may give the next sample once its deficit is 1 / (2 sources - 2); of those that may, the
-// one goes first whose deficit would be the first to get too large.
-std::size_t Blend::advance(State& state) const {
+// A source is eligible for the next sample once its deficit is 1 / (2 num_sources - 2). Of the
+// eligible sources, the one whose deficit would exceed its bound first is chosen.
+std::size_t BlendSchedule::advance(State& state) const {
   const auto scale = static_cast<std::int64_t>(std::max<std::size_t>(1, 2 * shares_.size() - 2));
   std::size_t chosen = shares_.size();
   double earliest = 0;
@@ -48,13 +48,14 @@ std::size_t Blend::advance(State& state) const {
     chosen = s;
     earliest = deadline;
   }
-  SMOE_INTERNAL_CHECK(chosen < shares_.size(), "blend: no source may give a sample");
+  SMOE_INTERNAL_CHECK(chosen < shares_.size(), "blend: no source is eligible for the next sample");
   state.deficits[chosen] -= kWhole;
   ++state.num_samples;
   return chosen;
 }
 
-std::vector<Blend::Pick> Blend::picks(std::int64_t first, std::int64_t count) const {
+std::vector<BlendSchedule::Pick> BlendSchedule::picks(std::int64_t first,
+                                                      std::int64_t count) const {
   if (first < state_.num_samples) {
     state_.num_samples = 0;
     std::fill(state_.counts.begin(), state_.counts.end(), 0);
@@ -70,7 +71,7 @@ std::vector<Blend::Pick> Blend::picks(std::int64_t first, std::int64_t count) co
   return picks;
 }
 
-double Blend::share(std::size_t source) const {
+double BlendSchedule::share(std::size_t source) const {
   return static_cast<double>(shares_[source]) / static_cast<double>(kWhole);
 }
 

@@ -1,0 +1,70 @@
+#include "train/data/batch_sampler.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <set>
+
+#include "tests/train/data/three_sets.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+TEST_CASE("a blend's steps mix the sets by weight, each reshuffled in each of its epochs") {
+  const ThreeSets three;
+  const TrainingData data = TrainingData::open(three.config);
+  CHECK(data.summary() == "3 sets: web 55.6%, code 33.3%, few 11.1%");
+  const std::int64_t seq_len = 16, global_batch = 9;
+  const BatchSampler sampler(data, 7, seq_len, global_batch);
+  std::map<const TokenSet*, std::vector<std::int64_t>> seen;
+  std::vector<std::vector<std::pair<const TokenSet*, std::int64_t>>> steps;
+  for (std::int64_t step = 0; step < 400; ++step) {
+    steps.emplace_back();
+    for (const auto& [set, position] : sampler.batch(step)) {
+      seen[set].push_back(position);
+      steps.back().emplace_back(set, position);
+    }
+  }
+  for (std::size_t s = 0; s < 3; ++s) {
+    const TokenSet& set = data.sets()[s].set;
+    const std::vector<std::int64_t>& positions = seen[&set];
+    const double due = three.config.sources[s].weight / 9 * 400 * 9;
+    CHECK(std::abs(static_cast<double>(positions.size()) - due) < 1);
+    // Epochs of the set's own: each visits every window once.
+    const std::string& name = data.sets()[s].name;
+    const WindowSampler windows_of(7, set.num_tokens(Split::train), seq_len, name);
+    CHECK(positions == windows_of.positions(0, static_cast<std::int64_t>(positions.size())));
+    const auto windows = static_cast<std::size_t>(windows_of.num_windows());
+    REQUIRE(positions.size() > 2 * windows);
+    const std::set<std::int64_t> first(positions.begin(), positions.begin() + windows);
+    CHECK(first.size() == windows);
+  }
+  // Any step again, by another sampler: what a resumed run sees.
+  const BatchSampler again(data, 7, seq_len, global_batch);
+  for (const std::int64_t step : {399, 0, 57, 58, 3}) {
+    std::vector<std::pair<const TokenSet*, std::int64_t>> batch;
+    for (const auto& [set, position] : again.batch(step)) batch.emplace_back(set, position);
+    CHECK(batch == steps[static_cast<std::size_t>(step)]);
+  }
+}
+
+TEST_CASE("a blended batch holds each sequence of its own set") {
+  const ThreeSets three;
+  const TrainingData data = TrainingData::open(three.config);
+  const std::vector<SequenceRef> sequences = {{&data.sets()[1].set, 1}, {&data.sets()[0].set, 1}};
+  const Batch batch = read_batch(sequences, Split::train, 2);
+  CHECK(batch.token_ids.to_vector<std::int32_t>() == std::vector<std::int32_t>{'c', '0', 'w', '0'});
+  CHECK(batch.targets.to_vector<std::int32_t>() == std::vector<std::int32_t>{'0', ' ', '0', ' '});
+}
+
+TEST_CASE("a single set is read in the order of its windows") {
+  const ThreeSets three;
+  const TrainingData data = TrainingData::open({three.folder / "web.h5", {}, ""});
+  const BatchSampler sampler(data, 7, 16, 9);
+  const WindowSampler windows(7, data.num_tokens(Split::train), 16);
+  std::vector<std::int64_t> positions;
+  for (const auto& [set, position] : sampler.batch(31)) positions.push_back(position);
+  CHECK(positions == windows.positions(31 * 9, 9));
+  CHECK(data.digest() == data.sets()[0].set.digest());
+  CHECK(data.summary() == three.folder / "web.h5");
+}
