@@ -167,4 +167,27 @@ std::string name_of_path(const std::string& path) {
   return path.substr(begin, last + 1 - begin);
 }
 
+AtomicFolder::AtomicFolder(const std::string& path) : path_(path) {
+  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+  SMOE_CHECK(kind_of(path_) == PathKind::none, path_, ": exists; remove it or choose another name");
+  temporary_path_ = parent_of(path_) + "/.tmp-" + name_of_path(path_);
+  make_folders(parent_of(path_));
+  remove_folder(temporary_path_);
+  make_new_folder(temporary_path_);
+}
+
+AtomicFolder::~AtomicFolder() {
+  try {
+    if (!is_committed_) remove_folder(temporary_path_);
+  } catch (const Error&) {  // the original error is more informative
+  }
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_path_);
+  rename_path(temporary_path_, path_);
+  is_committed_ = true;
+  sync_folder(parent_of(path_));
+}
+
 }  // namespace smoe

@@ -39,6 +39,28 @@ bool remove_folder(const std::string& path);
 /// does not support that (SMB, some FUSE file systems): then a power failure may undo them.
 bool sync_folder(const std::string& path);
 
+/// Creates a folder atomically: it is filled at a temporary path beside `path`; commit() renames
+/// it. Without commit it is removed, with its contents.
+class AtomicFolder {
+ public:
+  /// Creates the temporary folder, and removes one that a killed process left.
+  /// Throws: UsageError when `path` exists; SystemError.
+  explicit AtomicFolder(const std::string& path);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  /// Where to write until commit().
+  const std::string& temporary_path() const { return temporary_path_; }
+  /// Renames the folder, durably. Writers must have synced its files.
+  void commit();
+
+ private:
+  std::string path_, temporary_path_;
+  bool is_committed_ = false;
+};
+
 /// "a/b" for "a/b/c", "." for "c", "/" for "/c".
 std::string parent_of(const std::string& path);
 /// "c" for "a/b/c".

@@ -55,10 +55,11 @@ TEST_CASE("plan and inspect say what they can and refuse the rest") {
   const Outcome config = run_smoe("inspect configs/tiny.yaml 2>&1");
   CHECK(config.exit_code == 0);
   CHECK(config.output.starts_with("configs/tiny.yaml: the configuration of run tiny\n"));
-  check_failure("inspect README.md", 2,
-                "README.md: no file that smoe knows; it knows configurations (*.yaml), token sets "
-                "(*.h5), checkpoints (manifest.json or their folder), *.safetensors, and "
-                "tokenizers (*.model, tokenizer.json)");
+  check_failure(
+      "inspect README.md", 2,
+      "README.md: unknown kind of file; supported are configurations (*.yaml), token sets "
+      "(*.h5), checkpoints (manifest.json or their folder), *.safetensors, and "
+      "tokenizers (*.model, tokenizer.json)");
 }
 
 TEST_CASE("what the system refuses is one line and exit code 1") {

@@ -12,8 +12,8 @@
 #include <numeric>
 #include <optional>
 
-#include "core/system/format.h"
 #include "core/system/folder.h"
+#include "core/system/format.h"
 #include "train/commands/commands.h"
 #include "train/report/progress.h"
 #include "train/signals.h"

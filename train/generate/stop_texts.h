@@ -1,4 +1,4 @@
-// StopTexts: ends generated text in front of the first of some texts, however it is cut into
+// StopTexts: ends streamed text before the first occurrence of any of several texts, which may span
 // pieces.
 #pragma once
 #include <string>
@@ -9,15 +9,15 @@ namespace smoe {
 
 class StopTexts {
  public:
-  /// Throws: UsageError when one of them is empty.
+  /// Throws: UsageError if one is empty.
   explicit StopTexts(std::vector<std::string> texts);
 
-  /// Takes the next piece and returns what may be written now: nothing from the first stop text
-  /// on, and not yet what could turn out to begin one.
+  /// Takes the next piece and returns the text that can be written: up to the first stop text, and
+  /// without a suffix that may be the beginning of one.
   std::string push(std::string_view piece);
-  /// What was held back, at the end of the text.
+  /// The text held back, at the end of the stream.
   std::string finish();
-  /// Whether a stop text came.
+  /// Whether a stop text occurred.
   bool is_reached() const { return is_reached_; }
 
  private:

@@ -5,7 +5,6 @@
 #include "core/device.h"
 #include "core/state.h"
 #include "layers/transformer.h"
-#include "train/huggingface/new_folder.h"
 #include "train/huggingface/tokenizer_files.h"
 #include "train/huggingface/weight_files.h"
 #include "train/load_model.h"
@@ -28,7 +27,7 @@ MixtralConfig config_of(const StoredModel& stored) {
   return config;
 }
 
-/// Reads one parameter after the other from the checkpoint and writes its parts.
+/// Copies the parameters from the checkpoint to `writer`, one at a time.
 void write_weights(const StoredModel& stored, const Transformer& model, WeightFilesWriter& writer,
                    const WeightProgress& progress) {
   const DType master = accumulation_dtype(stored.config.train.precision);
@@ -54,7 +53,7 @@ void write_weights(const StoredModel& stored, const Transformer& model, WeightFi
 }  // namespace
 
 ExportSummary export_mixtral(const ExportOptions& options, const WeightProgress& progress) {
-  const Stream host;  // this is work on files
+  const Stream host;  // files are read and written on the host
   const StreamGuard guard(host);
   const StoredModel stored = open_model(options.path);
   ExportSummary summary;
@@ -66,7 +65,7 @@ ExportSummary export_mixtral(const ExportOptions& options, const WeightProgress&
   for (const Parameter* parameter : model.parameters())
     tensors.insert(tensors.end(), parameter->parts().begin(), parameter->parts().end());
 
-  NewFolder output(options.output);
+  AtomicFolder output(options.output);
   const std::string& folder = output.temporary_path();
   WeightFilesWriter writer(folder, tensors, options.dtype, options.max_shard_bytes);
   write_weights(stored, model, writer, progress);

@@ -1,4 +1,4 @@
-// half: IEEE binary16, as files may store weights. Nothing computes with it.
+// half: IEEE binary16, a storage type of weight files. No kernel computes with it.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace smoe {
 struct half {
   std::uint16_t bits = 0;
 
-  /// Exact: float holds every value.
+  /// Exact.
   operator float() const {
     const float sign = bits & 0x8000 ? -1.0f : 1.0f;
     const int exponent = bits >> 10 & 0x1f;

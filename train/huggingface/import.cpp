@@ -11,7 +11,6 @@
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/config.h"
 #include "train/config/run_paths.h"
-#include "train/huggingface/new_folder.h"
 #include "train/huggingface/tokenizer_files.h"
 #include "train/huggingface/weight_files.h"
 
@@ -20,7 +19,7 @@ namespace {
 
 constexpr std::int64_t kMaxConfigJsonBytes = std::int64_t{4} << 20;
 
-/// Refuses a config whose model could not be in the files, before a model of that size is declared.
+/// Refuses a config whose model exceeds the files, before a model of that size is constructed.
 void check_counts(const ModelConfig& m, const WeightFiles& files, const std::string& folder) {
   const std::int64_t tensors = files.num_tensors();
   SMOE_CHECK(m.num_layers <= tensors && m.num_experts <= tensors / m.num_layers, folder,
@@ -28,7 +27,7 @@ void check_counts(const ModelConfig& m, const WeightFiles& files, const std::str
              " experts, and the files have ", tensors, " tensors");
 }
 
-/// Every tensor of the model is in the files, as it should be, and no other.
+/// Checks that the files hold exactly the tensors of the model, with their shapes.
 void check_tensors(const Transformer& model, const WeightFiles& files, const std::string& folder) {
   std::int64_t num_found = 0;
   std::set<std::string> names;
@@ -48,13 +47,13 @@ void check_tensors(const Transformer& model, const WeightFiles& files, const std
   }
   if (num_found == files.num_tensors()) return;
   for (const std::string& name : files.names())
-    SMOE_CHECK(names.count(name) > 0, folder, ": ", printable(name), ": no such tensor in ",
+    SMOE_CHECK(names.count(name) > 0, folder, ": ", printable(name), ": not a tensor of ",
                "the model that config.json describes; ", files.num_tensors() - num_found,
-               " of the files' tensors would be lost");
+               " tensors of the files would be lost");
 }
 
-/// A run that ends where it begins: what was not trained here has no data and no schedule. Whoever
-/// trains on gives these keys.
+/// The configuration of a run at its last step: an imported model has no data and no schedule.
+/// Further training must set these keys.
 Config run_config(const MixtralConfig& imported, const std::string& output) {
   Config config;
   config.run.name = name_of_path(output);
@@ -67,7 +66,7 @@ Config run_config(const MixtralConfig& imported, const std::string& output) {
   return config;
 }
 
-/// Shows the model's weights part by part, reading each from the files when it is asked for.
+/// Visits the model's weights part by part, reading each from the files when it is visited.
 class WeightReader {
  public:
   WeightReader(const Transformer& model, const WeightFiles& files, const WeightProgress& progress)
@@ -93,7 +92,7 @@ class WeightReader {
 }  // namespace
 
 ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress& progress) {
-  const Stream host;  // this is work on files
+  const Stream host;  // files are read and written on the host
   const StreamGuard guard(host);
   const std::string config_path = options.folder + "/config.json";
   SMOE_CHECK(kind_of(config_path) == PathKind::file, options.folder,
@@ -110,7 +109,7 @@ ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress&
              ": vocab_size must be that of its tokenizer or more, ", tokenizer->vocab_size(),
              "; got ", vocab_size);
 
-  NewFolder output(options.output);
+  AtomicFolder output(options.output);
   const RunPaths run(output.temporary_path());
   const Config config = run_config(summary.config, output.path());
   const std::string checkpoint = run.checkpoints_path() + "/" + checkpoint_name(0);

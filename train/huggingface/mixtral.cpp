@@ -16,10 +16,10 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxDepth = 16;
-constexpr std::int64_t kMaxSize = 1'000'000'000;  // as our own configurations allow
+constexpr std::int64_t kMaxSize = 1'000'000'000;  // limit of sizes in schema.cpp
 constexpr double kDefaultRopeTheta = 1e6;
 
-// Keys that change nothing in what a model computes.
+// Keys that do not affect the model's computation.
 constexpr std::string_view kWithoutEffect[] = {
     "_name_or_path",
     "dtype",
@@ -38,7 +38,7 @@ constexpr std::string_view kWithoutEffect[] = {
     "chunk_size_feed_forward",
 };
 
-/// Reads the keys of a config one by one and knows which are left.
+/// Reads the keys of a config and tracks which were not read.
 class ConfigReader {
  public:
   ConfigReader(const Json& object, std::string place) : object_(object), place_(std::move(place)) {
@@ -46,7 +46,7 @@ class ConfigReader {
     for (const std::string_view key : kWithoutEffect) known_.insert(std::string(key));
   }
 
-  /// The value, or null when there is none or it is null.
+  /// The value, or nullptr if it is missing or null.
   const Json* find(const char* key) {
     known_.insert(key);
     const auto found = object_.find(key);
@@ -76,7 +76,7 @@ class ConfigReader {
     if (!value->is_boolean()) refuse(key, "true or false");
     return value->get<bool>();
   }
-  /// Refuses any value but the one given, null and none.
+  /// Refuses any value but `supported`, null or a missing one.
   void only(const char* key, const Json& supported) {
     const Json* value = find(key);
     if (value && *value != supported) refuse(key, supported.dump() + ", or absent");
@@ -94,10 +94,10 @@ class ConfigReader {
   std::set<std::string> known_;
 };
 
-// transformers 4 writes rope_theta and rope_scaling, 5 writes rope_parameters with both in it.
+// transformers 4 writes rope_theta and rope_scaling, 5 writes both inside rope_parameters.
 double read_rope_theta(ConfigReader& reader, const std::string& path) {
   if (reader.find("rope_scaling"))
-    reader.refuse("rope_scaling", "null, the plain rotary positions");
+    reader.refuse("rope_scaling", "null, for unscaled rotary embeddings");
   const Json* parameters = reader.find("rope_parameters");
   if (!parameters) return reader.number("rope_theta", kDefaultRopeTheta);
   ConfigReader rope(*parameters, path + ": rope_parameters");
@@ -129,11 +129,12 @@ void check_window(ConfigReader& reader, std::int64_t max_positions) {
   const Json* window = reader.find("sliding_window");
   if (!window) return;
   if (reader.size("sliding_window") < max_positions)
-    reader.refuse("sliding_window", concat("null, or at least max_position_embeddings=",
-                                           max_positions, ", since attention here has no window"));
+    reader.refuse("sliding_window",
+                  concat("null, or at least max_position_embeddings=", max_positions,
+                         ", since sliding-window attention is not supported"));
 }
 
-// An id, the first of a list of ids, or none.
+// A token id, or the first of a list of ids; no value if there is none.
 std::optional<std::int32_t> read_token(ConfigReader& reader, const char* key,
                                        std::int64_t vocab_size) {
   const Json* value = reader.find(key);
@@ -141,16 +142,16 @@ std::optional<std::int32_t> read_token(ConfigReader& reader, const char* key,
   if (!value) return {};
   if (!value->is_number_integer()) reader.refuse(key, "a token id");
   const auto id = value->get<std::int64_t>();
-  // Small test models keep the ids of a vocabulary they do not have.
+  // Small test models have ids outside their vocabulary.
   if (id < 0 || id >= vocab_size) return {};
   return static_cast<std::int32_t>(id);
 }
 
-/// Holds what was read to the rules of our own configurations.
+/// Checks the model against the rules of schema.cpp.
 void check_rules(const ModelConfig& model, const std::string& path) {
   Config config;
   config.model = model;
-  config.train.micro_batch = 1;  // which a rule divides by
+  config.train.micro_batch = 1;  // a relation divides by it
   std::map<std::string, std::string, std::less<>> values;
   const auto check = [&](std::string_view key, bool holds, const std::string& rule) {
     SMOE_CHECK(holds, path, ": ", key, ": must be ", rule, "; got ", values.find(key)->second);
@@ -188,7 +189,7 @@ MixtralConfig parse_mixtral_config(const std::string& text, const std::string& p
   m.activation = Activation::swiglu;
   m.router.score = RouterScore::softmax_topk_renorm;
   m.router.jitter = reader.number("router_jitter_noise", 0);
-  // transformers' loss is K at perfect balance, ours is 1.
+  // At perfect balance transformers' loss is K, smoe's is 1.
   m.router.balance_loss =
       reader.number("router_aux_loss_coef", 0.001) * static_cast<double>(m.top_k);
   config.max_positions = reader.size("max_position_embeddings", 4096 * 32);
@@ -205,7 +206,7 @@ void check_is_mixtral(const ModelConfig& m) {
     SMOE_CHECK(holds, key, ": must be ", rule, " to be exported as Mixtral");
   };
   check(m.activation == Activation::swiglu, "model.activation", "swiglu");
-  // Softmax over the top k is softmax over all, renormalised.
+  // Softmax over the top k equals renormalized softmax over all experts.
   check(m.router.score == RouterScore::softmax_topk_renorm ||
             m.router.score == RouterScore::topk_softmax,
         "model.router.score", "softmax_topk_renorm or topk_softmax");

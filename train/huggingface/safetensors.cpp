@@ -97,7 +97,7 @@ decltype(auto) dispatch(DType dtype, F&& f) {
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(path)) {
   const std::int64_t size = file_.size();
-  SMOE_CHECK(size >= kLengthBytes, path, ": is no safetensors file: it must have at least ",
+  SMOE_CHECK(size >= kLengthBytes, path, ": not a safetensors file: must have at least ",
              kLengthBytes, " bytes; got ", size);
   unsigned char digits[kLengthBytes];
   file_.read_at(0, digits, kLengthBytes);
@@ -105,7 +105,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(pat
   for (int i = kLengthBytes; i-- > 0;) length = length << 8 | digits[i];
   const std::int64_t most = std::min(size - kLengthBytes, kMaxSafetensorsHeaderBytes);
   SMOE_CHECK(length <= static_cast<std::uint64_t>(most), path,
-             ": is no safetensors file: its header must have at most ", most, " bytes; got ",
+             ": not a safetensors file: its header must have at most ", most, " bytes; got ",
              length);
   std::string text(length, '\0');
   file_.read_at(kLengthBytes, text.data(), static_cast<std::int64_t>(length));
@@ -136,7 +136,7 @@ void SafetensorsFile::parse_header(const std::string& text, std::int64_t data_be
     const SafetensorsEntry& entry = entries_[i];
     SMOE_CHECK(entry.offset == end, path(), ": ", printable(entry.name), ": data_offsets: must ",
                entry.offset < end ? "not overlap other tensors; it begins at "
-                                  : "leave no gap behind other tensors; it begins at ",
+                                  : "leave no gap after other tensors; it begins at ",
                entry.offset - data_begin, ", they end at ", end - data_begin);
     end += entry.bytes;
     index_[entry.name] = i;
@@ -163,8 +163,8 @@ Tensor SafetensorsFile::read(const SafetensorsEntry& entry, DType dtype) const {
   if (entry.dtype == "BF16" && is_f32) return widened<bf16, float>(file_, entry);
   if (entry.dtype == "BF16" && is_f64) return widened<bf16, double>(file_, entry);
   if (entry.dtype == "F32" && is_f64) return widened<float, double>(file_, entry);
-  throw UsageError(concat(path(), ": ", entry.name, ": is ", entry.dtype,
-                          ", which cannot be read as ", name_of(dtype)));
+  throw UsageError(concat(path(), ": ", entry.name, ": must be convertible to ", name_of(dtype),
+                          "; got ", entry.dtype));
 }
 
 std::string safetensors_dtype(DType dtype) {

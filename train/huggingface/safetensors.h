@@ -2,8 +2,8 @@
 // JSON header of that length,
 //   {"__metadata__": {name: text, ...}, name: {"dtype", "shape", "data_offsets": [begin, end]},
 //   ...}
-// and the tensors' bytes, row-major and little-endian, without a gap from the header's end to the
-// file's. A header that says anything else is refused.
+// and the tensors' bytes, row-major and little-endian, without gaps up to the end of the file. Any
+// other header is refused.
 #pragma once
 #include <map>
 #include <string>
@@ -24,21 +24,21 @@ struct SafetensorsEntry {
   std::int64_t bytes = 0;
 };
 
-/// A file open for reading. Its header is checked; tensors are read when they are asked for.
+/// A file open for reading. The constructor validates the header; read() loads one tensor.
 class SafetensorsFile {
  public:
-  /// Throws: UsageError, one line that names the file and what is wrong with it; SystemError.
+  /// Throws: UsageError, one line, naming the file and the problem; SystemError.
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
-  /// In the order of their bytes in the file.
+  /// In file order.
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// The entry of that name, or null.
+  /// The entry with that name, or nullptr.
   const SafetensorsEntry* find(const std::string& name) const;
 
-  /// The tensor as `dtype`: the one it has in the file, or f32 or f64 where that holds every value
-  /// of the file's floating dtype. Throws: UsageError for another pair of dtypes; SystemError.
+  /// The tensor as `dtype`, which must be the stored one, or f32 or f64 if that represents every
+  /// value of the stored floating-point dtype. Throws: UsageError for another `dtype`; SystemError.
   Tensor read(const SafetensorsEntry& entry, DType dtype) const;
 
  private:
@@ -50,7 +50,7 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// What a tensor of `dtype` is called in the files: "F32" for f32.
+/// The format's name for `dtype`: "F32" for f32.
 std::string safetensors_dtype(DType dtype);
 
 }  // namespace smoe

@@ -23,8 +23,8 @@ std::string utf8(int code_point) {
   return {static_cast<char>(0xC0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 0x3F))};
 }
 
-// The character that byte-level tokenizers write for a byte: itself where it is printable in
-// Latin-1, and otherwise the next free one from U+0100 on (as in GPT-2's vocabulary).
+// The character that represents a byte in byte-level vocabularies: the byte itself if it is
+// printable in Latin-1, else the next unused one from U+0100 (as in GPT-2's vocabulary).
 std::vector<std::string> byte_characters() {
   std::vector<std::string> characters;
   int next = 0x100;
@@ -35,7 +35,7 @@ std::vector<std::string> byte_characters() {
   return characters;
 }
 
-// One token a byte: a byte-level BPE without merges.
+// One token per byte: a byte-level BPE without merges.
 std::string byte_tokenizer_text(const ByteTokenizer& tokenizer) {
   Json vocab = Json::object();
   std::int32_t id = 0;
@@ -99,8 +99,8 @@ std::string byte_tokenizer_config(std::int64_t max_positions) {
   return json.dump(2) + "\n";
 }
 
-// The settings under which LlamaTokenizer takes text as we do, whatever rules of normalisation the
-// library's file has: as it is, with nothing in front but end of text.
+// The settings with which LlamaTokenizer tokenizes as SentencePieceTokenizer does: without
+// normalization or prefix, and with end_of_text first.
 std::string sentencepiece_config(const SentencePieceTokenizer& tokenizer,
                                  std::int64_t max_positions) {
   const std::string end = tokenizer.piece_of(tokenizer.end_of_text());
@@ -149,7 +149,8 @@ std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
   if (const auto* pieces = dynamic_cast<const SentencePieceTokenizer*>(&tokenizer))
     return {write(kModelName, pieces->file_bytes()),
             write(kConfigName, sentencepiece_config(*pieces, max_positions))};
-  throw UsageError(tokenizer.summary() + ": this tokenizer has no form among Hugging Face's");
+  throw UsageError(tokenizer.summary() +
+                   ": must be a byte or SentencePiece tokenizer to be exported");
 }
 
 }  // namespace smoe

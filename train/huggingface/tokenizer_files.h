@@ -1,4 +1,4 @@
-// Tokenizers as Hugging Face's tools keep them in a model's folder.
+// Tokenizer files in the folder of a Hugging Face model.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,16 +9,16 @@
 namespace smoe {
 
 struct TokenizerFound {
-  std::unique_ptr<Tokenizer> tokenizer;  ///< null: the folder has none that we can be
-  std::string reason{};                  ///< why, then
+  std::unique_ptr<Tokenizer> tokenizer;  ///< nullptr: the folder has no supported tokenizer
+  std::string reason{};                  ///< why not
 };
 
-/// The tokenizer in the model folder `folder`: a SentencePiece model with byte fallback, or the
-/// byte-level one as write_tokenizer_files leaves it. Throws: SystemError.
+/// The tokenizer in a model's folder: a SentencePiece model with byte fallback, or the byte-level
+/// one that write_tokenizer_files writes. Throws: SystemError.
 TokenizerFound read_tokenizer_files(const std::string& folder);
 
-/// Writes to `folder` what AutoTokenizer builds the same tokenizer from: the same ids, with
-/// end_of_text in front where special tokens are asked for. `max_positions`: tokens of context.
+/// Writes the files from which AutoTokenizer constructs an equivalent tokenizer: the same ids, with
+/// end_of_text first if special tokens are requested. `max_positions`: context length in tokens.
 /// Returns the names of the files.
 std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
                                                const std::string& folder,

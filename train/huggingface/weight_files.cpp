@@ -20,17 +20,18 @@ constexpr std::int64_t kMaxIndexBytes = std::int64_t{64} << 20;
 constexpr std::size_t kMaxDepth = 4;
 constexpr std::size_t kMaxFiles = 4096;
 
-const std::map<std::string, std::string> kMetadata = {{"format", "pt"}};  // transformers wants it
+const std::map<std::string, std::string> kMetadata = {
+    {"format", "pt"}};  // transformers requires it
 
-/// A file that an index may name: one of the index's own folder.
+/// Whether an index may name this file: it must be in the folder of the index.
 bool is_shard_name(const std::string& name) {
-  constexpr std::size_t kMaxBytes = 255;  // of a name in a folder
+  constexpr std::size_t kMaxBytes = 255;  // of a file name
   return name.ends_with(".safetensors") && name.size() <= kMaxBytes &&
          name.find('/') == std::string::npos && name.find('\0') == std::string::npos &&
          !name.starts_with('.');
 }
 
-/// tensor -> file.
+/// Maps tensors to files.
 std::map<std::string, std::string> read_weight_map(const std::string& path) {
   const Json json = parse_json(read_file(path, kMaxIndexBytes), path, kMaxDepth);
   ObjectReader reader(json, path);
@@ -69,7 +70,7 @@ WeightFiles::WeightFiles(const std::string& folder) : folder_(folder) {
     return;
   }
   SMOE_CHECK(kind_of(index) == PathKind::file, folder, ": must hold ", kSingleName, " or ",
-             kIndexName, "; other formats of weights are not read");
+             kIndexName, "; other weight formats are not supported");
   add_shards(folder, index);
 }
 
@@ -77,7 +78,7 @@ void WeightFiles::add_file(const std::string& path) {
   files_.emplace_back(path);
   for (const SafetensorsEntry& entry : files_.back().entries()) {
     const auto [earlier, is_new] = index_.emplace(entry.name, Place{files_.size() - 1, &entry});
-    SMOE_CHECK(is_new, path, ": ", printable(entry.name), ": is in ",
+    SMOE_CHECK(is_new, path, ": ", printable(entry.name), ": must occur once; it is in ",
                files_[earlier->second.file].path(), " too");
   }
 }
@@ -136,7 +137,7 @@ std::string WeightFilesWriter::file_name(std::size_t shard) const {
 }
 
 void WeightFilesWriter::write(const std::string& name, const Tensor& tensor) {
-  SMOE_CHECK(shard_ < shards_.size(), folder_, ": ", name, " is not a tensor that was planned");
+  SMOE_CHECK(shard_ < shards_.size(), folder_, ": ", name, " must be one of the declared tensors");
   const std::vector<ParameterPart>& tensors = shards_[shard_];
   if (!writer_) writer_.emplace(folder_ + "/" + file_name(shard_), tensors, dtype_, kMetadata);
   writer_->write(name, tensor);

@@ -10,19 +10,19 @@
 
 namespace smoe {
 
-/// The weights of a folder, open for reading. Every tensor is in exactly one file, and where there
-/// is an index, in the one it says.
+/// The weights of a folder, open for reading. Every tensor is in exactly one file, the one that the
+/// index names if there is one.
 class WeightFiles {
  public:
-  /// Throws: UsageError, one line that names the file and what is wrong with it; SystemError.
+  /// Throws: UsageError, one line, naming the file and the problem; SystemError.
   explicit WeightFiles(const std::string& folder);
 
   std::int64_t num_tensors() const { return static_cast<std::int64_t>(index_.size()); }
-  /// Of all files.
+  /// Over all files.
   std::int64_t bytes() const;
-  /// In the order of names.
+  /// Sorted.
   std::vector<std::string> names() const;
-  /// The tensor of that name, or null.
+  /// The tensor with that name, or nullptr.
   const SafetensorsEntry* find(const std::string& name) const;
   /// As SafetensorsFile::read. Throws also: UsageError when there is no such tensor.
   Tensor read(const std::string& name, DType dtype) const;
@@ -40,21 +40,21 @@ class WeightFiles {
   std::map<std::string, Place> index_;
 };
 
-/// Writes weights to a folder: one file, or shards and their index when they have more than
-/// `max_shard_bytes` together. A shard has more only when it holds a single tensor.
+/// Writes weights to a folder: one file, or shards and their index if they exceed
+/// `max_shard_bytes`. Only a shard with a single tensor may be larger.
 class WeightFilesWriter {
  public:
-  /// All tensors that will be written, in the order of writing, stored as the floating `dtype`.
+  /// `tensors`: all tensors, in the order of writing, stored as the floating-point `dtype`.
   WeightFilesWriter(const std::string& folder, const std::vector<ParameterPart>& tensors,
                     DType dtype, std::int64_t max_shard_bytes);
 
   std::int64_t num_files() const { return static_cast<std::int64_t>(shards_.size()); }
-  /// Of the tensors.
+  /// Over all tensors.
   std::int64_t bytes() const { return bytes_; }
 
   /// Writes the next tensor. Throws: as SafetensorsWriter.
   void write(const std::string& name, const Tensor& tensor);
-  /// To be called after the last tensor: the index.
+  /// Writes the index. To be called after the last tensor.
   void finish();
 
  private:
@@ -64,8 +64,8 @@ class WeightFilesWriter {
   DType dtype_;
   std::vector<std::vector<ParameterPart>> shards_;
   std::int64_t bytes_ = 0;
-  std::size_t shard_ = 0;        // that is written now ...
-  std::size_t num_written_ = 0;  // ... with so many of its tensors
+  std::size_t shard_ = 0;        // the current shard ...
+  std::size_t num_written_ = 0;  // ... and its number of written tensors
   std::optional<SafetensorsWriter> writer_;
 };
 

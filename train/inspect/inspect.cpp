@@ -36,7 +36,7 @@ std::string inspect_folder(const std::string& path, const InspectOptions& option
       text +=
           concat(text.empty() ? "" : "\n", inspect_safetensors(path + "/" + entry.name, options));
   SMOE_CHECK(!text.empty(), path,
-             ": no folder that smoe knows; it knows runs (with config.yaml), checkpoints (with "
+             ": unknown kind of folder; supported are runs (with config.yaml), checkpoints (with "
              "manifest.json) and folders of *.safetensors");
   return text;
 }
@@ -53,7 +53,7 @@ std::string inspect(const std::string& path, const InspectOptions& options) {
   if (name.ends_with(".model") || name == "tokenizer.json") return inspect_tokenizer(path);
   throw UsageError(
       concat(path,
-             ": no file that smoe knows; it knows configurations (*.yaml), token sets (*.h5), "
+             ": unknown kind of file; supported are configurations (*.yaml), token sets (*.h5), "
              "checkpoints (manifest.json or their folder), *.safetensors, and tokenizers "
              "(*.model, tokenizer.json)"));
 }

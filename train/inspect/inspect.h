@@ -1,18 +1,17 @@
-// What is in a file or folder that smoe reads or writes, as text for people.
+// Describes the contents of files and folders that smoe reads or writes, as text for people.
 #pragma once
 #include <string>
 
 namespace smoe {
 
 struct InspectOptions {
-  bool is_verified = false;  ///< read everything and compare all digests
-  bool is_each = false;      ///< one line for each tensor, also where many are alike
+  bool is_verified = false;  ///< read everything and verify all digests
+  bool is_each = false;      ///< one line per tensor, without grouping
 };
 
-/// Configurations, token sets, checkpoints (a folder or its manifest), folders of runs, safetensors
-/// files and folders of them, tokenizers. Ends with a line break.
-/// Throws: UsageError for anything else, naming what is understood, and for what is damaged;
-/// SystemError.
+/// Describes a configuration, token set, checkpoint (a folder or its manifest), run folder,
+/// safetensors file, folder of these, or tokenizer. Ends with a line break. Throws: UsageError for
+/// other files, listing the supported ones, and for damaged files; SystemError.
 std::string inspect(const std::string& path, const InspectOptions& options = {});
 
 }  // namespace smoe

@@ -33,8 +33,8 @@ std::string model_lines(const ModelConfig& m) {
           "{} of width {} in each layer, top {}{}", m.num_experts, m.d_expert, m.top_k,
           m.num_shared_experts == 0 ? "" : fmt::format(", {} shared", m.num_shared_experts)));
   if (m.vocab_size == 0)
-    return text + labelled("vocabulary", "as the token set says") +
-           labelled("parameters", "known with the vocabulary; `smoe plan` counts them");
+    return text + labelled("vocabulary", "that of the token set") +
+           labelled("parameters", "depend on the vocabulary; see `smoe plan`");
   const ModelSize size = model_size(m);
   return text + labelled("vocabulary", grouped(m.vocab_size)) +
          labelled("parameters",
@@ -48,11 +48,11 @@ std::string config_lines(const Config& c) {
   text += labelled("training",
                    fmt::format("{} of {} sequences of {} tokens, in micro-batches of {}",
                                counted(t.steps, "step"), t.global_batch, t.seq_len, t.micro_batch));
-  text += labelled("learning rate", fmt::format("{} at its peak", c.optim.lr));
+  text += labelled("learning rate", fmt::format("{} at the peak", c.optim.lr));
   return text;
 }
 
-// First tokens of a split and the text they stand for.
+// The first tokens of a split and their text.
 std::string sample_line(const TokenSet& set, const Tokenizer& tokenizer, Split split) {
   std::vector<std::int32_t> tokens(std::min<std::int64_t>(set.num_tokens(split), 64));
   set.read(split, 0, static_cast<std::int64_t>(tokens.size()), tokens.data());
@@ -132,7 +132,7 @@ std::string inspect_token_set(const std::string& path, const InspectOptions& opt
             "{} in {}, {} of text{}", counted(set.num_tokens(split), "token"),
             counted(set.num_documents(split), "document"), format_bytes(set.num_bytes(split)),
             num_tokens == 0 ? ""
-                            : fmt::format(", {:.2f} bytes a token",
+                            : fmt::format(", {:.2f} bytes per token",
                                           static_cast<double>(set.num_bytes(split)) / num_tokens)));
     if (num_tokens > 0) text += sample_line(set, *tokenizer, split);
   }
@@ -211,7 +211,7 @@ std::string inspect_tokenizer(const std::string& path) {
   text += labelled("kind", tokenizer->summary());
   text += labelled("end of text", grouped(tokenizer->end_of_text()));
   text += labelled("digest", tokenizer->digest().hex());
-  // Every token or, of many, the first after the bytes and some spread over the rest.
+  // Every token of a small vocabulary; else the first after the bytes, then evenly spaced ones.
   const std::int32_t size = tokenizer->vocab_size(), first = std::min(260, size);
   const std::int32_t stride = std::max((size - first) / 24, 1);
   std::string pieces;

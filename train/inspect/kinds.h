@@ -1,4 +1,4 @@
-// The kinds of things that inspect() shows, one function each.
+// One function per kind of file or folder that inspect() supports.
 #pragma once
 #include "train/inspect/inspect.h"
 

@@ -15,9 +15,8 @@ bool is_digit(char c) {
   return std::isdigit(static_cast<unsigned char>(c)) != 0;
 }
 
-// A name cut at its numbers: "layers.3.w1" is {"layers.", ".w1"} with {"3"}. Only whole parts
-// between dots are numbers, so that the 1 of w1 is none; nor are those of more digits than any
-// index has.
+// A name split at its numbers: "layers.3.w1" is {"layers.", ".w1"} with {"3"}. Only complete parts
+// between dots are numbers, not the 1 of w1, and only those of at most 9 digits.
 struct NumberedName {
   std::vector<std::string> texts{""};
   std::vector<std::int64_t> numbers;
@@ -46,11 +45,11 @@ struct NumberedName {
   }
 };
 
-// Tensors in one line of the table.
+// The tensors in one line of the table.
 struct Group {
   NumberedName first;
   TensorRow row;
-  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  // of each number
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  // minimum and maximum of each number
   std::int64_t count = 0;
   std::int64_t bytes = 0;
 

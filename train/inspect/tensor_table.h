@@ -1,4 +1,4 @@
-// A table of the tensors in a file, those alike in one line.
+// A table of the tensors in a file, with similar ones grouped into one line.
 #pragma once
 #include <string>
 #include <vector>
@@ -14,9 +14,9 @@ struct TensorRow {
   std::int64_t bytes = 0;
 };
 
-/// Aligned columns: name, dtype, shape, count, bytes. Tensors whose names differ in numbers alone,
-/// with one dtype and shape, share a line in the place of the first: "layers.{0..3}.norm.weight";
-/// with `is_each` every tensor has its own. Ends with a line for all of them.
+/// Aligned columns: name, dtype, shape, count, bytes. Tensors of one dtype and shape whose names
+/// differ only in numbers share the line of the first: "layers.{0..3}.norm.weight"; with `is_each`
+/// every tensor has its own line. The last line is the total.
 std::string tensor_table(const std::vector<TensorRow>& rows, bool is_each);
 
 }  // namespace smoe

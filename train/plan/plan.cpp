@@ -37,8 +37,8 @@ Plan make_plan(const Config& config) {
   SMOE_CHECK(model.vocab_size > 0 || plan.data,
              config.data.sources.empty() ? "data.path" : "data.sources", ": there is no ",
              missing_set(config.data),
-             ", which model.vocab_size=0 takes the vocabulary from; make it with `smoe prepare`, ",
-             "or give model.vocab_size");
+             ", from which model.vocab_size=0 is resolved; make it with `smoe prepare`, or set ",
+             "model.vocab_size");
   if (model.vocab_size == 0) model.vocab_size = plan.data->vocab_size;
   plan.groups = parameter_groups(model);
   plan.size = model_size(model);

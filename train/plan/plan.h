@@ -1,4 +1,4 @@
-// Plan: what a run will cost and where its mixture of experts may fail, before it starts.
+// Plan: the cost of a run and the risks of its configuration, computed before it starts.
 #pragma once
 #include <optional>
 #include <string>
@@ -9,25 +9,25 @@
 
 namespace smoe {
 
-/// The token set that a config names, where it exists.
+/// The training data of a config, if it exists.
 struct PlannedData {
   std::int64_t training_tokens = 0;
   std::int64_t vocab_size = 0;
 };
 
-/// Something that will make a run slow, unstable or worse than it could be.
+/// A property of a config that makes the run slow, unstable or less accurate.
 struct PlanWarning {
-  std::string what;    ///< is so
-  std::string why;     ///< it hurts
-  std::string change;  ///< that mends it
+  std::string what;    ///< the property
+  std::string why;     ///< its harm
+  std::string change;  ///< the suggested change
 };
 
 struct Plan {
-  Config config;  ///< with the vocabulary of the token set filled in
+  Config config;  ///< with vocab_size resolved from the token set
   std::optional<PlannedData> data;
   std::vector<ParameterGroup> groups;
   ModelSize size;
-  TokenFlops flops;  ///< of a token
+  TokenFlops flops;  ///< per token
   MemoryPlan memory;
   std::vector<PlanWarning> warnings;
 
@@ -36,13 +36,13 @@ struct Plan {
   }
   std::int64_t tokens_per_step() const { return config.train.global_batch * config.train.seq_len; }
   std::int64_t tokens() const { return config.train.steps * tokens_per_step(); }
-  /// Rows that an expert gets from a micro-batch at perfect balance: T K / E.
+  /// Rows per expert and micro-batch at perfect balance: T K / E.
   double rows_per_expert() const;
-  /// Times the run reads the training tokens; 0 without a token set.
+  /// Passes of the run over the training tokens; 0 without a token set.
   double epochs() const;
 };
 
-/// Throws: UsageError when the vocabulary's size is neither in the config nor in a token set.
+/// Throws: UsageError when neither the config nor a token set gives the vocabulary size.
 Plan make_plan(const Config& config);
 
 }  // namespace smoe

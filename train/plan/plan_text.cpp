@@ -45,7 +45,7 @@ std::string parameter_table(const Plan& plan) {
                                       grouped(size.active)));
   };
   std::string text =
-      fmt::format("parameters        {:>16}{:>9}{:>18}\n", "all", "share", "active in a token");
+      fmt::format("parameters        {:>16}{:>9}{:>18}\n", "all", "share", "active per token");
   for (const ParameterGroup& group : plan.groups) text += line(name_of(group.part), group.size);
   return text + line("all", plan.size);
 }
@@ -53,19 +53,19 @@ std::string parameter_table(const Plan& plan) {
 std::string compute_table(const Plan& plan) {
   const TokenFlops& flops = plan.flops;
   const auto cell = [](double value) { return fmt::format("{:>12}", short_flops(value)); };
-  std::string text = "compute a token   2 FLOP a multiply-add; causal attention counted at half\n";
+  std::string text =
+      "compute per token 2 FLOP per multiply-add; causal attention counted at half\n";
   text += labelled("weights", cell(flops.weights));
   text += labelled("attention", cell(flops.attention));
   text += labelled("forward", cell(flops.forward()));
-  text +=
-      labelled("training", cell(flops.training()) + "   forward and backward: three times forward");
+  text += labelled("training", cell(flops.training()) + "   forward and backward: 3 x forward");
   if (flops.recomputed > 0)
     text += labelled("recomputed",
-                     cell(flops.recomputed) + fmt::format("   on top, for train.recompute={}",
+                     cell(flops.recomputed) + fmt::format("   in addition, for train.recompute={}",
                                                           name_of(plan.config.train.recompute)));
   const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
-  text += labelled("a step", cell(step));
-  text += labelled("the run", cell(step * static_cast<double>(plan.config.train.steps)));
+  text += labelled("step", cell(step));
+  text += labelled("run", cell(step * static_cast<double>(plan.config.train.steps)));
   return text;
 }
 
@@ -73,28 +73,28 @@ std::string token_table(const Plan& plan) {
   const TrainConfig& t = plan.config.train;
   const std::int64_t micro_batches = t.global_batch / t.micro_batch;
   std::string text = "tokens\n";
-  text += labelled("a micro-batch",
+  text += labelled("micro-batch",
                    fmt::format("{:>12}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
                                counted(t.micro_batch, "sequence"), grouped(t.seq_len)));
-  text += labelled("a step",
-                   fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
-                               micro_batches == 1 ? "1 micro-batch"
-                                                  : grouped(micro_batches) + " micro-batches"));
-  text += labelled("the run",
-                   fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
+  text +=
+      labelled("step", fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
+                                   micro_batches == 1 ? "1 micro-batch"
+                                                      : grouped(micro_batches) + " micro-batches"));
+  text +=
+      labelled("run", fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
   const DataConfig& data = plan.config.data;
   const std::string path =
       !plan.data             ? missing_set(data)
       : data.sources.empty() ? data.path
                              : counted(static_cast<std::int64_t>(data.sources.size()), "token set");
-  text += plan.data ? labelled("the text", fmt::format("{:>12}   in {}, read {:.2f} times",
-                                                       grouped(plan.data->training_tokens), path,
-                                                       plan.epochs()))
-                    : labelled("the text", fmt::format("{:>12}   there is no {} yet", "?", path));
+  text += plan.data
+              ? labelled("training set",
+                         fmt::format("{:>12}   in {}, read {:.2f} times",
+                                     grouped(plan.data->training_tokens), path, plan.epochs()))
+              : labelled("training set", fmt::format("{:>12}   {} does not exist yet", "?", path));
   const double rows = plan.rows_per_expert();
-  text +=
-      labelled("an expert", fmt::format("{:>12.{}f}   rows of a micro-batch, at perfect balance",
-                                        rows, rows < 10 ? 1 : 0));
+  text += labelled("expert", fmt::format("{:>12.{}f}   rows per micro-batch at perfect balance",
+                                         rows, rows < 10 ? 1 : 0));
   return text;
 }
 
@@ -106,15 +106,15 @@ std::string memory_table(const Plan& plan) {
   for (int i = 0; i < kNumCategories; ++i)
     text += labelled(name_of(static_cast<Category>(i)),
                      fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));
-  text += labelled("at rest",
+  text += labelled("persistent",
                    fmt::format("{:>12}   between steps", format_bytes(memory.resting_bytes)));
-  text += labelled("peak", fmt::format("{:>12}   held at once; categories peak at different times",
+  text += labelled("peak", fmt::format("{:>12}   at one time; categories peak at different times",
                                        format_bytes(memory.total_peak_bytes)));
   return text;
 }
 
-// Words of `text` in lines of kLine columns, each after `indent` spaces but the first, which
-// follows `start`.
+// Wraps `text` into lines of kLine columns. The first line begins with `start`, the others with
+// `indent` spaces.
 std::string wrapped(std::string start, std::string_view text, std::size_t indent) {
   std::string out, line = std::move(start);
   while (!text.empty()) {

@@ -12,7 +12,7 @@ namespace {
 
 using Warnings = std::vector<PlanWarning>;
 
-// Rows and columns of the tiles that the expert products are computed in, on GPUs.
+// Rows and columns of the expert GEMMs' tiles on GPUs.
 constexpr std::int64_t kTile = 128;
 
 std::int64_t multiple_above(std::int64_t value, std::int64_t unit) {
@@ -22,10 +22,10 @@ std::int64_t multiple_above(std::int64_t value, std::int64_t unit) {
 void warn_of_memory(const Plan& plan, std::int64_t machine_bytes, Warnings& out) {
   if (plan.memory.total_peak_bytes <= machine_bytes) return;
   out.push_back(
-      {fmt::format("{} of memory at the peak, and this machine has {}",
+      {fmt::format("{} of memory at the peak, but this machine has {}",
                    format_bytes(plan.memory.total_peak_bytes), format_bytes(machine_bytes)),
        "the run would be killed or swap",
-       "a smaller train.micro_batch (train.global_batch may stay), train.recompute=experts "
+       "a smaller train.micro_batch (with the same train.global_batch), train.recompute=experts "
        "or block, train.precision=bf16, or a smaller model"});
 }
 
@@ -33,36 +33,40 @@ void warn_of_routing(const Plan& plan, Warnings& out) {
   const ModelConfig& m = plan.config.model;
   const RouterConfig& router = m.router;
   if (m.num_experts == m.top_k) {
-    out.push_back({fmt::format("model.top_k is model.num_experts, {}", m.num_experts),
-                   "every token visits every expert: routing costs time and nothing is sparse",
-                   fmt::format("model.num_experts={} or more, or a dense model", 4 * m.top_k)});
-    return;  // balance and gates are no question then
+    out.push_back(
+        {fmt::format("model.top_k is model.num_experts, {}", m.num_experts),
+         "every token is routed to every expert: routing costs time and nothing is sparse",
+         fmt::format("model.num_experts={} or more, or a dense model", 4 * m.top_k)});
+    return;  // the warnings below concern sparse routing
   }
   if (router.balance_loss == 0 && router.selection_bias_rate == 0)
     out.push_back({"nothing balances the experts",
-                   "whichever experts are ahead early get more tokens, more gradient and stay "
-                   "ahead: the others die, and their parameters are wasted",
+                   "experts that are better early get more tokens and more gradient and stay "
+                   "better; the others die, and their parameters are wasted",
                    "model.router.balance_loss=0.01, or model.router.score=sigmoid with "
                    "model.router.selection_bias_rate=0.001"});
   if (router.balance_loss > 0.05)
     out.push_back({fmt::format("model.router.balance_loss is {}", router.balance_loss),
-                   "its gradient drowns that of the language loss in the router: tokens are spread "
-                   "evenly instead of being sent where they are served best",
+                   "its gradient dominates that of the language loss in the router: tokens are "
+                   "spread evenly instead of routed to the best experts",
                    "0.001 to 0.02"});
   if (router.balance_loss > 1e-3 && router.selection_bias_rate > 0)
     out.push_back({"both a balance loss and a selection bias balance the experts",
-                   "the bias exists to do without the loss's interference (arXiv:2408.15664)",
+                   "the bias is meant to replace the loss, which interferes with the language loss "
+                   "(arXiv:2408.15664)",
                    "model.router.balance_loss=0.0001 or 0"});
   if (m.top_k == 1 && router.score != RouterScore::softmax_topk)
-    out.push_back({"model.top_k is 1 with gates that sum to one",
-                   "the one gate is always 1, so that the language loss teaches the router nothing",
-                   "model.router.score=softmax_topk, or model.top_k=2"});
+    out.push_back(
+        {"model.top_k is 1 with gates that sum to one",
+         "the only gate is always 1, so the router gets no gradient from the language loss",
+         "model.router.score=softmax_topk, or model.top_k=2"});
   if (router.z_loss == 0 && plan.config.train.precision == DType::bf16 &&
       router.score != RouterScore::sigmoid)
-    out.push_back({"no router z-loss with bf16",
-                   "nothing keeps the router's logits small; large ones turn the rounding of bf16 "
-                   "activations into other choices of experts (arXiv:2202.08906)",
-                   "model.router.z_loss=0.001"});
+    out.push_back(
+        {"no router z-loss with bf16",
+         "nothing keeps the router's logits small; with large logits, bf16 rounding of the "
+         "activations changes the selected experts (arXiv:2202.08906)",
+         "model.router.z_loss=0.001"});
 }
 
 void warn_of_expert_batch(const Plan& plan, Warnings& out) {
@@ -72,21 +76,20 @@ void warn_of_expert_batch(const Plan& plan, Warnings& out) {
   const auto enough =
       static_cast<std::int64_t>(std::ceil(static_cast<double>(train.micro_batch) * kTile / rows));
   std::string why = fmt::format(
-      "expert products are computed in tiles of {} rows, {:.0f} % of which such experts fill",
-      kTile, 100 * rows / kTile);
-  if (rows < 1) why = "most experts get no row at all from a micro-batch, and no gradient";
+      "expert GEMMs are computed in tiles of {} rows, of which such experts fill {:.0f} %", kTile,
+      100 * rows / kTile);
+  if (rows < 1) why = "most experts get no rows and no gradient from a micro-batch";
   if (rows >= 1 && rows < 32)
     why += fmt::format(
-        "; and chance alone moves an expert's load, which the balance loss reads, by "
-        "{:.0f} %",
+        "; and an expert's load, which the balance loss reads, varies randomly by {:.0f} %",
         100 / std::sqrt(rows));
   out.push_back(
-      {fmt::format("{:.{}f} rows an expert and micro-batch", rows, rows < 10 ? 1 : 0), why,
+      {fmt::format("{:.{}f} rows per expert and micro-batch", rows, rows < 10 ? 1 : 0), why,
        fmt::format("train.micro_batch={}{}, longer sequences, or fewer and wider experts", enough,
                    enough > train.global_batch ? " (with a larger train.global_batch)" : "")});
 }
 
-// Rows of 16 bytes are what vector loads and the GPU's bulk copies move.
+// Vector loads and the GPU's bulk copies need 16-byte alignment.
 void warn_of_alignment(const Plan& plan, Warnings& out) {
   const ModelConfig& m = plan.config.model;
   if (plan.config.train.precision != DType::bf16) return;
@@ -96,10 +99,11 @@ void warn_of_alignment(const Plan& plan, Warnings& out) {
                                                          {"model.vocab_size", m.vocab_size}};
   for (const auto& [key, width] : widths)
     if (width % 8 != 0)
-      out.push_back({fmt::format("{} is {}, no multiple of 8", key, width),
-                     "rows of bf16 then do not lie on 16-byte borders, which tensor cores' loads "
-                     "need: such products fall back to slow ones",
-                     fmt::format("{}={}", key, multiple_above(width, 8))});
+      out.push_back(
+          {fmt::format("{} is {}, not a multiple of 8", key, width),
+           "bf16 rows are then not 16-byte aligned, which tensor core loads require: such "
+           "GEMMs fall back to a slow kernel",
+           fmt::format("{}={}", key, multiple_above(width, 8))});
 }
 
 void warn_of_widths(const Plan& plan, Warnings& out) {
@@ -108,7 +112,7 @@ void warn_of_widths(const Plan& plan, Warnings& out) {
   const double waste = 1 - static_cast<double>(m.d_expert) / static_cast<double>(padded);
   if (waste > 0.1)
     out.push_back({fmt::format("model.d_expert is {}", m.d_expert),
-                   fmt::format("in tiles of {} columns {:.0f} % of an expert's work is on nothing",
+                   fmt::format("in tiles of {} columns {:.0f} % of an expert's FLOP are padding",
                                kTile, 100 * waste),
                    fmt::format("model.d_expert={}", m.d_expert < kTile
                                                         ? concat(kTile, " with fewer experts")
@@ -116,7 +120,7 @@ void warn_of_widths(const Plan& plan, Warnings& out) {
   if (m.head_dim != 32 && m.head_dim != 64 && m.head_dim != 96 && m.head_dim != 128 &&
       m.head_dim != 256)
     out.push_back({fmt::format("model.head_dim is {}", m.head_dim),
-                   "attention kernels are made for 64 and 128; other widths take slower ones",
+                   "attention kernels are optimized for 64 and 128; other widths are slower",
                    "model.head_dim=64 or 128, with model.num_heads to suit"});
 }
 
@@ -126,25 +130,25 @@ void warn_of_training(const Plan& plan, Warnings& out) {
   const double ratio = static_cast<double>(plan.tokens()) / static_cast<double>(plan.size.active);
   if (ratio < kTokensPerParameter)
     out.push_back(
-        {fmt::format("{:.{}f} training tokens an active parameter", ratio, ratio < 10 ? 1 : 0),
-         "below about 20 (arXiv:2203.15556) a smaller model ends with the same loss for less",
+        {fmt::format("{:.{}f} training tokens per active parameter", ratio, ratio < 10 ? 1 : 0),
+         "below about 20 (arXiv:2203.15556) a smaller model reaches the same loss at lower cost",
          fmt::format("train.steps={}, or a smaller model",
                      static_cast<std::int64_t>(
                          std::ceil(kTokensPerParameter * static_cast<double>(plan.size.active) /
                                    static_cast<double>(plan.tokens_per_step()))))});
   if (plan.epochs() > kMostEpochs)
     out.push_back({fmt::format("the run reads its text {:.1f} times", plan.epochs()),
-                   "after about four epochs repeated text teaches little (arXiv:2305.16264), and "
-                   "experts learn it by heart",
+                   "beyond about four epochs, repeated text helps little (arXiv:2305.16264), and "
+                   "experts memorize it",
                    "more text, or fewer train.steps"});
   if (c.schedule.warmup_steps == 0 && c.train.steps >= 100)
     out.push_back(
         {"no warm-up",
-         "at the full learning rate the first steps' noise decides which experts live",
+         "at the full learning rate, noise of the first steps decides which experts survive",
          fmt::format("schedule.warmup_steps={}", std::max<std::int64_t>(c.train.steps / 50, 10))});
   if (c.optim.clip_norm == 0)
     out.push_back({"gradients are not clipped",
-                   "one bad batch can move the router so far that experts stay unused",
+                   "one bad batch can change the router so much that experts stay unused",
                    "optim.clip_norm=1"});
 }
 

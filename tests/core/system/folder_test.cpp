@@ -70,3 +70,21 @@ TEST_CASE("parent and name of a path") {
   CHECK(name_of_path("a/b/") == "b");
   CHECK(name_of_path("c") == "c");
 }
+
+TEST_CASE("an atomic folder appears complete, or not at all") {
+  const TemporaryFolder folder;
+  make_folders(folder / ".tmp-new/left");  // by a killed process
+  {
+    const AtomicFolder dropped(folder / "new");
+    write_file_atomically(dropped.temporary_path() + "/a", "text");
+  }
+  CHECK(list_folder(folder.path()).empty());
+  AtomicFolder kept(folder / "new/");
+  write_file_atomically(kept.temporary_path() + "/a", "text");
+  CHECK(kind_of(folder / "new") == PathKind::none);
+  kept.commit();
+  CHECK(kept.path() == folder / "new");
+  CHECK(kind_of(folder / "new/a") == PathKind::file);
+  CHECK_THROWS_AS(AtomicFolder(folder / "new"), UsageError);
+  CHECK(list_folder(folder.path()).size() == 1);
+}

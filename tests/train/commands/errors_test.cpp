@@ -150,7 +150,7 @@ const Row kRows[] = {
     {"import @/text.txt @/o", 2,
      "@/text.txt: must be the folder of a Hugging Face model; it has no config.json"},
     {"import @/hf @/runs/r", 2, "@/runs/r: exists; remove it or choose another name"},
-    {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: is no safetensors file: *"},
+    {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: not a safetensors file: *"},
     {"import @/hf-long @/o", 2,
      "@/hf-long/model.safetensors: must end with its last tensor, at byte *; it has 3298534883328"},
     {"import @/hf-json @/o", 2, "@/hf-json/config.json: invalid JSON at byte 3"},
@@ -184,11 +184,11 @@ const Row kRows[] = {
     // ---- inspect ----
     {"inspect", 2, "smoe inspect: PATH is required; see smoe inspect --help"},
     {"inspect @/none", 1, "open @/none: No such file or directory"},
-    {"inspect @/text.txt", 2, "@/text.txt: no file that smoe knows; it knows *"},
-    {"inspect @/empty", 2, "@/empty: no file that smoe knows; it knows *"},
-    {"inspect @/huge", 2, "@/huge: no file that smoe knows; it knows *"},
+    {"inspect @/text.txt", 2, "@/text.txt: unknown kind of file; supported are *"},
+    {"inspect @/empty", 2, "@/empty: unknown kind of file; supported are *"},
+    {"inspect @/huge", 2, "@/huge: unknown kind of file; supported are *"},
     {"inspect @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
-    {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: is no safetensors file: *"},
+    {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: not a safetensors file: *"},
     {"inspect /dev/null", 1, "open /dev/null: is no regular file"},
 
     // ---- report ----

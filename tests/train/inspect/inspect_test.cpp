@@ -106,10 +106,10 @@ TEST_CASE("anything else is one line that names what is understood") {
   for (const char* name : {"empty", "photo.png"})
     CHECK(message_of([&] { inspect(folder / name); }) ==
           (folder / name) +
-              ": no file that smoe knows; it knows configurations (*.yaml), token sets (*.h5), "
+              ": unknown kind of file; supported are configurations (*.yaml), token sets (*.h5), "
               "checkpoints (manifest.json or their folder), *.safetensors, and tokenizers "
               "(*.model, tokenizer.json)");
-  CHECK(contains(message_of([&] { inspect(folder.path()); }), ": no folder that smoe knows; "));
+  CHECK(contains(message_of([&] { inspect(folder.path()); }), ": unknown kind of folder; "));
   CHECK(contains(message_of([&] { inspect(folder / "none"); }), "No such file or directory"));
   overwrite(folder / "x.h5", "");
   overwrite(folder / "x.yaml", "run: [");

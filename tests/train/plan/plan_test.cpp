@@ -14,7 +14,7 @@ using namespace smoe::test;
 
 namespace {
 
-// Nothing to warn of.
+// A configuration without warnings.
 Config healthy() {
   Config c = small_config("/nowhere");
   c.model = {.vocab_size = 512,
@@ -48,12 +48,12 @@ std::string warnings(const Config& config) {
 
 struct Case {
   std::function<void(Config&)> change;
-  std::string what;  // the only warning there is then
+  std::string what;  // the only warning after the change
 };
 
 }  // namespace
 
-TEST_CASE("a healthy configuration has no warning, and each pathology its own") {
+TEST_CASE("a healthy configuration has no warning, and each problem its own") {
   CHECK(warnings(healthy()) == "");
   const std::vector<Case> cases = {
       {[](Config& c) { c.model.top_k = 4; }, "model.top_k is model.num_experts, 4"},
@@ -70,20 +70,20 @@ TEST_CASE("a healthy configuration has no warning, and each pathology its own") 
        },
        "model.top_k is 1 with gates that sum to one"},
       {[](Config& c) { c.model.router.z_loss = 0; }, "no router z-loss with bf16"},
-      {[](Config& c) { c.train.micro_batch = 1; }, "32 rows an expert and micro-batch"},
+      {[](Config& c) { c.train.micro_batch = 1; }, "32 rows per expert and micro-batch"},
       {[](Config& c) {
          c.train.micro_batch = 1;
          c.train.seq_len = 1;
          c.train.steps *= 64;
        },
-       "0.5 rows an expert and micro-batch"},
-      {[](Config& c) { c.model.vocab_size = 513; }, "model.vocab_size is 513, no multiple of 8"},
+       "0.5 rows per expert and micro-batch"},
+      {[](Config& c) { c.model.vocab_size = 513; }, "model.vocab_size is 513, not a multiple of 8"},
       {[](Config& c) { c.model.d_expert = 132; },
-       "model.d_expert is 132, no multiple of 8\n"
+       "model.d_expert is 132, not a multiple of 8\n"
        "model.d_expert is 132"},
       {[](Config& c) { c.model.d_expert = 136; }, "model.d_expert is 136"},
       {[](Config& c) { c.model.head_dim = 48; }, "model.head_dim is 48"},
-      {[](Config& c) { c.train.steps = 1000; }, "2.6 training tokens an active parameter"},
+      {[](Config& c) { c.train.steps = 1000; }, "2.6 training tokens per active parameter"},
       {[](Config& c) { c.schedule.warmup_steps = 0; }, "no warm-up"},
       {[](Config& c) { c.optim.clip_norm = 0; }, "gradients are not clipped"},
   };
@@ -92,7 +92,7 @@ TEST_CASE("a healthy configuration has no warning, and each pathology its own") 
     one.change(config);
     CHECK(warnings(config) == one.what + "\n");
   }
-  // In f32 rows need no such borders, and the router's logits are not rounded.
+  // In f32 rows need no such alignment, and the router's logits are not rounded.
   Config f32 = healthy();
   f32.train.precision = DType::f32;
   f32.model.vocab_size = 513;
@@ -114,8 +114,8 @@ TEST_CASE("the vocabulary and the epochs come from the token set") {
   config.model.vocab_size = 0;
   CHECK(message_of([&] { make_plan(config); }) ==
         "data.path: there is no " + config.data.path +
-            ", which model.vocab_size=0 takes the vocabulary from; make it with `smoe prepare`, or "
-            "give model.vocab_size");
+            ", from which model.vocab_size=0 is resolved; make it with `smoe prepare`, or set "
+            "model.vocab_size");
   write_small_token_set(config.data.path);
   config.train.steps = 2000;
   const Plan plan = make_plan(config);
@@ -128,12 +128,12 @@ TEST_CASE("the vocabulary and the epochs come from the token set") {
   CHECK(plan_text(plan).find("the run reads its text 5.9 times") != std::string::npos);
 }
 
-TEST_CASE("text and JSON tell the plan") {
+TEST_CASE("text and JSON show the plan") {
   const Plan plan = make_plan(healthy());
   const std::string text = plan_text(plan);
   CHECK(text.starts_with("small: 181 k parameters, 98.8 k of them active; 1 layer of width 64"));
   for (const char* part : {"\n  experts                   98,304     54 %            49,152\n",
-                           "  training     ", "\n  an expert                128   rows of",
+                           "  training     ", "\n  expert                   128   rows per",
                            "\nmemory            compute in bf16, train.recompute=none\n"})
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
