@@ -1,11 +1,11 @@
 #!/bin/bash
-# Installs what is missing (Debian or Ubuntu, as root or through sudo), builds, and runs the tests.
+# Installs missing packages (Debian or Ubuntu, as root or through sudo), builds, and runs the tests.
 #
 #   ./test.sh          the release suite, lint, and the suite again under ASan + UBSan
 #   ./test.sh --quick  the release suite without its slow tests, and lint
 #   ./test.sh --all    the default, then the suite under ThreadSanitizer
 #
-# A stage that fails does not keep the next one from running; the summary at the end names it.
+# A failed stage does not prevent the next one; the summary at the end names it.
 set -euo pipefail
 cd "$(dirname "$0")"
 . scripts/setup.sh
@@ -14,18 +14,18 @@ mode=${1:---default}
 case "$#$mode" in
   0--default | 1--quick | 1--all) ;;
   1-h | 1--help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
-  *) fail "takes --quick, --all or nothing; got $*" ;;
+  *) fail "the only arguments are --quick and --all; got $*" ;;
 esac
 
 summary=()
 is_failed=0
 launcher=()
 
-# stage TITLE COMMAND...: runs it and notes how it ended.
+# stage TITLE COMMAND...: runs the command and records its result.
 stage() {
   local title=$1 start=$SECONDS verdict=passed
   shift
-  # A subshell of its own, because `set -e` is off inside an `if` or `||`.
+  # In a subshell, because `set -e` has no effect inside an `if` or `||`.
   set +e
   (
     set -e
@@ -56,7 +56,7 @@ sanitized_suite() {
 }
 
 thread_sanitized_suite() {
-  # GCC 12's ThreadSanitizer does not start where the kernel spreads mappings wide, so turn that off.
+  # GCC 12's ThreadSanitizer does not start with high-entropy ASLR, so it is disabled.
   if setarch -R true 2>/dev/null; then launcher=(setarch -R); fi
   sanitized_suite tsan
 }

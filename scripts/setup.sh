@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What quickstart.sh and test.sh share; sourced by both with the tree's root as current folder.
+# Shared by quickstart.sh and test.sh, which source it from the root of the tree.
 
 build_packages=(
   g++ cmake ninja-build pkg-config
@@ -14,7 +14,7 @@ fail() {
   exit 1
 }
 
-# as_root COMMAND...: runs it as it is or through sudo.
+# as_root COMMAND...: runs the command as root, through sudo if necessary.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
@@ -25,11 +25,11 @@ as_root() {
   fi
 }
 
-# install_packages NAME...: installs those of Debian's packages that are missing; when none is, it
-# needs neither the network nor root.
+# install_packages NAME...: installs missing Debian packages. Needs neither network nor root if none is
+# missing.
 install_packages() {
   command -v apt-get >/dev/null ||
-    fail "installs packages with apt, which this machine lacks; README.md names what a build needs"
+    fail "packages are installed with apt, which this machine lacks; README.md lists the requirements"
   local name missing=()
   for name in "$@"; do
     dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed ||
@@ -44,9 +44,9 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}"
 }
 
-# fetch_cudnn_frontend: puts the C++ headers of cuDNN, which NVIDIA ships in a Python package, into
-# external/cudnn-frontend, where CUDA, cuDNN and pip are installed. Builds without them run smoe's
-# own attention kernels.
+# fetch_cudnn_frontend: downloads the C++ headers of cuDNN, which NVIDIA ships in a Python package, to
+# external/cudnn-frontend if CUDA, cuDNN and pip are installed. Builds without them use smoe's own
+# attention kernels.
 fetch_cudnn_frontend() {
   local folder=external/cudnn-frontend
   local wheel=nvidia_cudnn_frontend-1.32.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl
@@ -62,7 +62,7 @@ fetch_cudnn_frontend() {
   if ! python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
     --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 -d "$folder.new" \
     nvidia-cudnn-frontend==1.32.0; then
-    echo "not reachable; attention will run on smoe's own kernels"
+    echo "download failed; attention will use smoe's own kernels"
     return 0
   fi
   echo "$sha256  $folder.new/$wheel" | sha256sum --quiet -c -
@@ -71,7 +71,7 @@ fetch_cudnn_frontend() {
   mv "$folder.new" "$folder"
 }
 
-# build PRESET TARGET...: configures build/PRESET and brings the targets up to date.
+# build PRESET TARGET...: configures build/PRESET and builds the targets.
 build() {
   local preset=$1
   shift

@@ -118,7 +118,7 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     torch_device = "cuda" if a.device == "cuda" and torch.cuda.is_available() else "cpu"
     print(f"transformers {transformers.__version__} and PyTorch {torch.__version__} on "
-          f"{torch_device}, ours on {a.device}; docs/oracle.md says what the columns are")
+          f"{torch_device}, ours on {a.device}; docs/parity.md explains the columns")
     num_failed = num_pairs = num_rerouted = 0
     for kind, of_kind in references(a, torch_device).items():
         table = Table(kind)

@@ -1,15 +1,15 @@
 #!/bin/bash
-# Trains on a disk that gets full: the run must say so with path and bytes and keep the checkpoint
-# it has; with room again the same command must go on from there and end with the bits of an
-# undisturbed run. The disk is a small one in memory, mounted in a name space of its own; where
-# mounting is not allowed this says so and ends with 77.
+# Trains on a disk that becomes full: the run must report path and bytes and keep its checkpoint; with
+# free space again, the same command must resume from there and end bit-identical to an undisturbed
+# run. The disk is a small tmpfs in its own mount namespace; exit code 77 where mounting is not
+# permitted.
 # usage: tests/scripts/full_disk.sh path/to/smoe
 set -euo pipefail
 
 smoe=$(realpath "$1")
 if [ -z "${SMOE_FULL_DISK_INSIDE:-}" ]; then
   unshare --user --map-root-user --mount true 2>/dev/null || {
-    echo "skipped: this machine lets nobody mount a disk of his own"
+    echo "skipped: this machine does not permit mounting"
     exit 77
   }
   SMOE_FULL_DISK_INSIDE=1 exec unshare --user --map-root-user --mount "$0" "$smoe"
@@ -25,12 +25,12 @@ fail() {
   [ ! -f output ] || sed 's/^/  /' output
   exit 1
 }
-# expect TEXT: it stands in the last output.
-expect() { grep -qF -- "$1" output || fail "the output must hold: $1"; }
+# expect TEXT: fails unless the last output contains it.
+expect() { grep -qF -- "$1" output || fail "the output must contain: $1"; }
 train() { "$smoe" train config.yaml "$@" >output 2>&1; }
 only_checkpoint() {
   [ "$(ls -A disk/run/checkpoints)" = "$1" ] ||
-    fail "there must be $1 alone; got $(ls -A disk/run/checkpoints)"
+    fail "there must be only $1; got $(ls -A disk/run/checkpoints)"
 }
 
 seq 1 20000 | tr '\n' ' ' >text.txt
@@ -47,24 +47,24 @@ train run.dir=whole || fail "an undisturbed run"
 whole=whole/run/checkpoints/step-00000012/shard-00000.bin
 kib=$(($(stat -c %s "$whole") / 1024))
 
-# Room for one checkpoint and a half.
+# Space for one and a half checkpoints.
 mount -t tmpfs -o size=$((kib * 3 / 2 + 200))k none disk
-if train; then fail "a run whose second checkpoint has no room"; fi
+if train; then fail "a run without space for its second checkpoint"; fi
 expect ".tmp-step-00000008/shard-00000.bin at byte "
 expect "bytes): No space left on device"
 only_checkpoint step-00000004
 
-# Room for nothing at all.
+# No space at all.
 dd if=/dev/zero of=disk/filler bs=4k >/dev/null 2>&1 || true
 if train; then fail "a run on a full disk"; fi
 expect "No space left on device"
 expect "disk/run/"
 only_checkpoint step-00000004
 
-# Room enough.
+# Enough space.
 rm disk/filler
 mount -o remount,size=$((kib * 8 + 4000))k disk
-train || fail "a run that goes on"
+train || fail "a resumed run"
 expect "resumed from disk/run/checkpoints/step-00000004"
-cmp "$whole" disk/run/checkpoints/step-00000012/shard-00000.bin || fail "other bits"
-echo "a full disk was named, the checkpoint stayed, and the same command went on to the same bits"
+cmp "$whole" disk/run/checkpoints/step-00000012/shard-00000.bin || fail "the resumed run is not bit-identical"
+echo "a full disk was reported, the checkpoint stayed, and the run resumed bit-identically"

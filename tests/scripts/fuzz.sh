@@ -1,10 +1,10 @@
 #!/bin/bash
-# Gives N damaged and crafted inputs to every reader of files and messages, under ASan + UBSan; the
-# two that start a process for each input get N / 20. Prints a line for each reader.
+# Gives N damaged and crafted inputs to every parser of files and messages, under ASan + UBSan; the two
+# that start a process per input get N / 20. Prints one line per parser.
 #
-#   tests/scripts/fuzz.sh [N [SEED]]   default 20000 and 1; a night's worth is 1000000
+#   tests/scripts/fuzz.sh [N [SEED]]   default 20000 and 1; 1000000 takes a night
 #
-# An input that fails is kept in build/fuzz, and its line says how to read it again.
+# A failing input is kept in build/fuzz; its line shows the command that reproduces it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/setup.sh
@@ -15,7 +15,7 @@ seed=${2:-1}
 build asan smoe_fuzz
 mkdir -p build/fuzz
 
-say "Inputs: $runs for each reader, seed $seed"
+say "Inputs: $runs per parser, seed $seed"
 fuzz() {
   build/asan/bin/smoe_fuzz "$1" --runs "$2" --seed "$seed" --keep build/fuzz
 }

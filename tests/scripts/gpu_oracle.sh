@@ -1,12 +1,12 @@
 #!/bin/bash
-# Compares this project, on a GPU, with Hugging Face's transformers on PyTorch: logits, losses and
-# gradients in float32 and bfloat16, and 50 training steps. Prints a short table.
+# Compares smoe on a GPU with Hugging Face transformers on PyTorch: logits, losses and gradients in
+# float32 and bfloat16, and 50 training steps. Prints a short table; docs/parity.md explains it.
 #
 #   tests/scripts/gpu_oracle.sh [BIN_FOLDER]   default build/release/bin, for its train_tests
 #
-# PYTHON is the interpreter to take (python3), with torch, transformers 5, safetensors, numpy and
-# pyyaml. SMOE_ORACLE_DEVICE=cpu runs all of it without a GPU. Exit code 77 where there is no GPU or
-# no transformers, 1 where something differs by more than it may.
+# PYTHON is the interpreter (default python3), with torch, transformers 5, safetensors, numpy and
+# pyyaml. SMOE_ORACLE_DEVICE=cpu runs without a GPU. Exit code 77 without a GPU or transformers, 1 if a
+# difference exceeds its bound.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

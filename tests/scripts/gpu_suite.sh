@@ -1,12 +1,12 @@
 #!/bin/bash
-# Runs all that needs a GPU and prints short tables: every GPU test, by file, the comparison with
-# transformers where Python has it, and the benchmarks.
+# Runs everything that needs a GPU and prints short tables: the GPU tests by file, the comparison with
+# transformers if Python has it, and the benchmarks.
 #
 #   tests/scripts/gpu_suite.sh [BIN_FOLDER]             tests and benchmarks; default build/release/bin
-#   tests/scripts/gpu_suite.sh --sanitize [BIN_FOLDER]  the kernels' tests under compute-sanitizer's
+#   tests/scripts/gpu_suite.sh --sanitize [BIN_FOLDER]  the kernel tests under compute-sanitizer's
 #                                                       memcheck, racecheck, initcheck and synccheck
 #
-# Exit code 1 where something failed. Where there is no GPU each row says so.
+# Exit code 1 if something failed. Without a GPU, each row reports that it was skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -27,7 +27,7 @@ done
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# row NAME COMMAND...: runs it and says how it ended; its output is kept, and shown where it failed.
+# row NAME COMMAND...: runs the command and prints the result; its output is shown if it failed.
 row() {
   local name=$1 log=$logs/${1//\//-} start=$SECONDS code=0 verdict
   shift
@@ -41,14 +41,14 @@ row() {
   [ "$verdict" != FAILED ] || grep -vE '^=+$' "$log" | tail -n 40
 }
 
-# Tests share the GPU and wait for CPUs most of the time, so several run at once.
+# Tests share the GPU and mostly wait for CPUs, so several run concurrently.
 start_row() {
   while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
   row "$@" &
 }
 
-# sanitized FILE TOOL SHARD: the file's tests, but for those of cuDNN's kernels, which are not ours to
-# mend. What cuBLAS's kernels write initcheck does not see, so it leaves out who reads it.
+# sanitized FILE TOOL SHARD: runs the tests of a file, except those of cuDNN's kernels. initcheck does
+# not see writes of cuBLAS's kernels, so the kernels that read their output are excluded.
 sanitized() {
   local filter=()
   [ "$1 $2" != 'kernels/cuda/gemm_test.cpp initcheck' ] ||
@@ -57,7 +57,7 @@ sanitized() {
     "$bin/gpu_tests" --source-file="*/$1" --test-case-exclude='*cuDNN*'
 }
 
-# What takes longest starts first.
+# The longest jobs start first.
 files=$(cd tests && ls -U kernels/cuda/{attention,moe_mlp,grouped_gemm}_test.cpp &&
   find . -path '*/cuda/*_test.cpp' ! -name attention_test.cpp ! -name moe_mlp_test.cpp \
     ! -name grouped_gemm_test.cpp | sed 's|^\./||' | LC_ALL=C sort)
@@ -72,7 +72,7 @@ for file in $files; do
     *) continue ;;
   esac
   for tool in racecheck memcheck initcheck synccheck; do
-    # Only cuBLAS's kernels share memory there.
+    # There only cuBLAS's kernels use shared memory.
     [ "$file $tool" != 'kernels/cuda/gemm_test.cpp racecheck' ] || continue
     for ((shard = 0; shard < shards; ++shard)); do
       start_row "$file $tool $shard/$shards" sanitized "$file" "$tool" "$shard/$shards"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The same training with two ranks under each launcher that is installed: smoe launch, torchrun
-# (PyTorch; or set TORCHRUN) and mpirun (Open MPI). All must print the same losses; a rank that is
-# killed must end the job. Launchers that are missing are skipped, which is said.
+# Trains with two ranks under each installed launcher: smoe launch, torchrun (PyTorch; or set TORCHRUN)
+# and mpirun (Open MPI). All must give the same losses, and a killed rank must end the job. Missing
+# launchers are reported as skipped.
 # usage: tests/scripts/launchers.sh [PATH OF smoe]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,13 +22,13 @@ for i in $(seq 3000); do echo "line $i of a text to learn from"; done > "$work/t
 train=(train configs/tiny.yaml "data.path=$work/set.h5" "run.dir=$work" train.micro_batch=4
   train.seq_len=32 train.steps=6 schedule.warmup_steps=1 train.eval_every=0 log.every=1)
 
-# The loss of each step that the run NAME has written.
+# losses NAME: the losses of the run's steps.
 losses() {
   grep '"kind":"step"' "$work/$1/metrics.jsonl" |
     sed 's/.*"kind":"step","step":\([0-9]*\),.*,"loss":\([^,]*\),.*/\1 \2/'
 }
 
-# try NAME COMMAND...: trains as run NAME under a launcher.
+# try NAME COMMAND...: trains run NAME under a launcher.
 try() {
   local name=$1 status=0
   shift
@@ -43,7 +43,7 @@ try() {
   fi
 }
 
-# kill_one NAME COMMAND...: kills a rank of a long run; nothing of it may be left after 15 seconds.
+# kill_one NAME COMMAND...: kills one rank of a long run; no process may remain after 15 seconds.
 kill_one() {
   local name=$1-killed pid
   shift
@@ -53,11 +53,11 @@ kill_one() {
     if grep -qs '"step":3,' "$work/$name/metrics.jsonl"; then break; fi
     sleep 0.1
   done
-  # Ranks and, in its arguments, their launcher bear the run's name; ranks are `smoe train`.
+  # The arguments of ranks and launcher contain the run's name; ranks are `smoe train`.
   pid=$(pgrep -nf "^(smoe|$smoe) train .*run.dir=$work .*run.name=$name\$" || true)
   if [ -z "$pid" ]; then
     tail -n 20 "$work/$name.txt"
-    fail "$name: found no rank"
+    fail "$name: no rank found"
     kill -9 $launcher || true
     wait $launcher || true
     return
@@ -68,7 +68,7 @@ kill_one() {
     sleep 0.1
   done
   if pgrep -f "run.dir=$work .*run.name=$name\$" > /dev/null; then
-    fail "$name: something is left after 15 seconds"
+    fail "$name: processes remain after 15 seconds"
     pgrep -f "run.dir=$work .*run.name=$name\$" | xargs kill -9
   else
     echo "passed: $name"

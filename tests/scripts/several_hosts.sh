@@ -1,7 +1,7 @@
 #!/bin/bash
-# Two hosts on one machine: network namespaces, joined by a virtual cable, each with a name of its
-# own. Trains with two ranks on each, then kills a rank, a launcher, and pulls the cable: both hosts
-# must end and say why. Needs root and the command ip (package iproute2).
+# Simulates two hosts on one machine: network namespaces with separate host names, connected by a
+# virtual cable. Trains with two ranks on each, then kills a rank, kills a launcher, and disconnects
+# the cable: both hosts must stop and report why. Needs root and the command ip (package iproute2).
 # usage: tests/scripts/several_hosts.sh [PATH OF smoe]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +12,7 @@ if [ "$(id -u)" != 0 ] || ! command -v ip > /dev/null; then
 fi
 a=smoe-$$-a b=smoe-$$-b
 if ! ip netns add $a 2> /dev/null; then
-  echo "skipped: this system allows no network namespaces"
+  echo "skipped: this system does not permit network namespaces"
   exit 77
 fi
 work=$(mktemp -d)
@@ -44,14 +44,14 @@ for i in $(seq 3000); do echo "line $i of a text to learn from"; done > "$work/t
 train=(train configs/tiny.yaml "data.path=$work/set.h5" "run.dir=$work" train.micro_batch=2
   train.seq_len=32 schedule.warmup_steps=1 train.eval_every=0 log.every=1)
 
-# become_on HOST COMMAND...: becomes this command, there, under the host's name.
+# become_on HOST COMMAND...: replaces the shell by the command, in the host's namespaces.
 become_on() {
   local host=$1
   shift
   exec ip netns exec "$host" unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@"
 }
 
-# start NAME [key=value ...]: launches run NAME on both hosts; sets first and second to their pids.
+# start NAME [key=value ...]: launches run NAME on both hosts; sets `first` and `second` to the pids.
 start() {
   local name=$1 node
   shift
@@ -71,8 +71,8 @@ await_steps() {
   fail "$1: no third step"
 }
 
-# check_ended NAME SECONDS TEXT: both launchers must end with an error within the time, leave
-# nothing, and one of them must say TEXT.
+# check_ended NAME SECONDS TEXT: both launchers must fail within the time and leave no process, and one
+# of them must print TEXT.
 check_ended() {
   local name=$1 limit=$2 text=$3 begin=$SECONDS status=0
   for pid in $first $second; do
@@ -81,8 +81,8 @@ check_ended() {
     wait "$pid" 2> /dev/null || status=$?
     [ $status != 0 ] || fail "$name: exit code must not be 0"
   done
-  grep -hq "$text" "$work/$name".[01].txt || { tail -n 3 "$work/$name".[01].txt; fail "$name: nobody says: $text"; }
-  [ -z "$(ip netns pids $a)$(ip netns pids $b)" ] || fail "$name: processes are left"
+  grep -hq "$text" "$work/$name".[01].txt || { tail -n 3 "$work/$name".[01].txt; fail "$name: no output contains: $text"; }
+  [ -z "$(ip netns pids $a)$(ip netns pids $b)" ] || fail "$name: processes remain"
   echo "$name: ended in $((SECONDS - begin)) s"
 }
 

@@ -49,8 +49,8 @@ TEST_CASE("plan and inspect say what they can and refuse the rest") {
   CHECK(json.exit_code == 0);
   CHECK(json.output.starts_with("{\n  \"run\": \"tiny\",\n"));
   check_failure("plan configs/tiny.yaml data.path=none", 2,
-                "data.path: there is no none, which model.vocab_size=0 takes the vocabulary from; "
-                "make it with `smoe prepare`, or give model.vocab_size");
+                "data.path: there is no none, from which model.vocab_size=0 is resolved; make it "
+                "with `smoe prepare`, or set model.vocab_size");
   check_failure("inspect no/such.h5", 1, "open no/such.h5: No such file or directory");
   const Outcome config = run_smoe("inspect configs/tiny.yaml 2>&1");
   CHECK(config.exit_code == 0);

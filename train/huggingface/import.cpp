@@ -49,7 +49,7 @@ void check_tensors(const Transformer& model, const WeightFiles& files, const std
   for (const std::string& name : files.names())
     SMOE_CHECK(names.count(name) > 0, folder, ": ", printable(name), ": not a tensor of ",
                "the model that config.json describes; ", files.num_tensors() - num_found,
-               " tensors of the files would be lost");
+               " of the files' tensors would be lost");
 }
 
 /// The configuration of a run at its last step: an imported model has no data and no schedule.

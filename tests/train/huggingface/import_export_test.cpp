@@ -130,8 +130,8 @@ TEST_CASE("a tensor that is missing, left over or not as it should be is named")
   CHECK(refusal([&](auto& tensors) { tensors.erase(w2); }) ==
         "must have all tensors of the model; " + w2 + " [40, 28] is missing");
   CHECK(refusal([&](auto& tensors) { tensors["lm_head.bias"] = tensors[w2]; }) ==
-        "lm_head.bias: not a tensor of the model that config.json describes; 1 tensors of the "
-        "files would be lost");
+        "lm_head.bias: not a tensor of the model that config.json describes; 1 of the files' "
+        "tensors would be lost");
   CHECK(refusal([&](auto& tensors) {
           tensors[w2] = tensors[w2].reshape({28, 40});
         }) == w2 + ": must be [40, 28] by config.json; got [28, 40]");
