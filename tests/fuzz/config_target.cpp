@@ -53,9 +53,9 @@ void read(const std::string& input) {
   const Config config = parse_config(input, "a.yaml", overrides_in(input));
   const std::string yaml = to_yaml(config);
   const Config again = parse_config(yaml, "again.yaml");
-  require(to_yaml(again) == yaml, "reads back as another configuration:\n", yaml);
-  require(config_digest(again) == config_digest(config), "reads back with another digest");
-  require(resume_differences(config, again).empty(), "reads back with differences");
+  require(to_yaml(again) == yaml, "parses to another configuration after printing:\n", yaml);
+  require(config_digest(again) == config_digest(config), "has another digest after printing");
+  require(resume_differences(config, again).empty(), "has differences after printing");
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ void read(const std::string& input) {
 Target config_target(const Playground& playground) {
   Target target;
   target.seeds = {kSmall, kSources, to_yaml(parse_config(kSmall, "a.yaml")),
-                  // What other readers of YAML are known to trip over.
+                  // Known problems of YAML parsers.
                   "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n", "a: &a\n  b: *a\n",
                   "x: {<<: {a: 1}}\n", "run: {name: a}\nrun: {name: b}\n", "train: {steps: 010}\n",
                   "run: {name: !!binary aGk=}\n", "--- a\n--- b\n", "? [a]\n: b\n",

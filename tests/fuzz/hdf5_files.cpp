@@ -10,7 +10,7 @@ namespace {
 
 using Fill = std::function<void(hid_t file)>;
 
-// The bytes of a file that `fill` fills. `low` is the oldest format to write.
+// The bytes of a file with the contents that `fill` writes. `low`: the oldest format to use.
 std::string library_file(H5F_libver_t low, const Fill& fill) {
   initialize_hdf5();
   const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "access");
@@ -80,7 +80,7 @@ std::vector<std::string> crafted_hdf5_files(const std::string& canary) {
   const auto filtered = [](hid_t creation) {
     const hsize_t chunk = 2;
     H5Pset_chunk(creation, 1, &chunk);
-    H5Pset_filter(creation, 32004, H5Z_FLAG_OPTIONAL, 0, nullptr);  // a plugin's number
+    H5Pset_filter(creation, 32004, H5Z_FLAG_OPTIONAL, 0, nullptr);  // the id of a plugin
     H5Pset_shuffle(creation);
   };
   const std::vector<Fill> fills = {
@@ -114,7 +114,7 @@ std::vector<std::string> crafted_hdf5_files(const std::string& canary) {
         H5Lcreate_hard(file, "/g/h/x", file, "twin", H5P_DEFAULT, H5P_DEFAULT);
       },
       commit_type,
-      [](hid_t file) {  // enough links for a heap and a tree of them
+      [](hid_t file) {  // enough links for a heap and a B-tree
         for (int i = 0; i < 40; ++i)
           make_dataset(file, concat("many/", i).c_str(), {.creation = allocate_early});
       },

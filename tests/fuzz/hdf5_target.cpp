@@ -1,4 +1,4 @@
-// The metadata of HDF5 files, which libhdf5 reads in a process of its own.
+// The metadata of HDF5 files, which libhdf5 parses in a sandboxed subprocess.
 #include <algorithm>
 
 #include "tests/fuzz/hdf5_files.h"
@@ -8,7 +8,7 @@
 namespace smoe::fuzz {
 namespace {
 
-constexpr std::int64_t kDataBytes = std::int64_t{1} << 16;  // of the file behind its metadata
+constexpr std::int64_t kDataBytes = std::int64_t{1} << 16;  // of the file after its metadata
 
 void read(const std::string& input) {
   const auto begin = static_cast<std::int64_t>(input.size());
@@ -17,15 +17,15 @@ void read(const std::string& input) {
             [](const auto& a, const auto& b) { return a.offset < b.offset; });
   std::int64_t end = begin;
   for (const Hdf5Dataset& dataset : table) {
-    require(!dataset.name.empty() && dataset.shape.size() <= 8, "a wrong entry");
+    require(!dataset.name.empty() && dataset.shape.size() <= 8, "invalid entry");
     std::int64_t bytes = dataset.element_bytes;
     for (const std::int64_t size : dataset.shape) bytes *= size;
     require(bytes == dataset.bytes && bytes >= 0, dataset.name, ": wrong size");
     if (bytes == 0) continue;
-    require(dataset.offset >= end, dataset.name, ": lies over other data");
+    require(dataset.offset >= end, dataset.name, ": overlaps other data");
     end = dataset.offset + bytes;
   }
-  require(end <= begin + kDataBytes, "lies outside of the file");
+  require(end <= begin + kDataBytes, "exceeds the file");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// `smoe inspect` on whatever a file holds. The first byte of an input chooses the file's name.
+// `smoe inspect` on arbitrary files. The first byte of an input selects the file's name.
 #include "tests/fuzz/target.h"
 #include "train/data/tokenizer.h"
 #include "train/inspect/inspect.h"
@@ -23,15 +23,15 @@ Target inspect_target(const Playground& playground) {
     target.dictionary.insert(target.dictionary.end(), other->dictionary.begin(),
                              other->dictionary.end());
   target.read = [folder](const std::string& input) {
-    SMOE_CHECK(!input.empty(), "inspect: nothing to choose a name by");
+    SMOE_CHECK(!input.empty(), "inspect: the input must not be empty");
     const auto kind = static_cast<unsigned char>(input[0]);
     const std::string path = folder + "/" + kNames[kind % std::size(kNames)];
     put_file(path, input.substr(1));
     const std::string text = inspect(path);
-    require(text.size() < (std::size_t{1} << 22), "tells ", text.size(), " bytes");
+    require(text.size() < (std::size_t{1} << 22), "prints ", text.size(), " bytes");
     for (const char c : text)
       require(c == '\n' || static_cast<unsigned char>(c) >= 0x20,
-              "tells control characters: ", text);
+              "prints control characters: ", text);
   };
   target.repair = [manifest, safetensors](const std::string& input) {
     if (input.empty()) return input;

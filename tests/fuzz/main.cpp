@@ -1,7 +1,7 @@
-// smoe_fuzz TARGET [--runs N] [--seed S]: gives N inputs, made from seeds by deterministic
-// mutation, to one of our readers. A second process does the reading, so that a crash, an endless
-// loop or endless memory is found here, with the input that did it; that input is kept in a file,
-// and `smoe_fuzz TARGET --file FILE` reads it again.
+// smoe_fuzz TARGET [--runs N] [--seed S]: gives N inputs, derived from seeds by deterministic
+// mutation, to one parser. A child process runs the parser, so that crashes, hangs and memory
+// growth are detected with the input that caused them. That input is saved to a file, and
+// `smoe_fuzz TARGET --file FILE` reproduces the failure.
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -34,8 +34,9 @@ void smoe::fuzz::put_file(const std::string& path, const std::string& bytes) {
 
 namespace {
 
-constexpr double kMaxSeconds = 20;  // of one input; sanitizers and busy machines included
-constexpr std::int64_t kMaxGrowth = std::int64_t{1} << 30;  // bytes of memory over that of a start
+constexpr double kMaxSeconds = 20;  // per input, including sanitizers and busy machines
+constexpr std::int64_t kMaxGrowth = std::int64_t{1}
+                                    << 30;  // bytes of memory beyond that at the start
 constexpr std::size_t kMaxMessage = 1000;
 
 struct NamedTarget {
@@ -69,9 +70,9 @@ struct Options {
   bool is_told = false;
 };
 
-// What the reading process tells the watching one, in memory that both see.
+// Progress of the child process, in memory shared with the parent.
 struct Progress {
-  std::atomic<std::uint64_t> index = 0;  // of the input being read
+  std::atomic<std::uint64_t> index = 0;  // of the current input
   std::atomic<std::uint64_t> num_accepted = 0;
   std::atomic<std::uint64_t> slowest_index = 0;
   std::atomic<double> slowest_s = 0;
@@ -89,14 +90,14 @@ double now_s() {
   return std::chrono::duration<double>(now).count();
 }
 
-// Tells when anyone opens the canary: this process, one that it started, or a library.
+// Detects when this process, a child or a library opens the canary.
 class Canary {
  public:
   explicit Canary(const std::string& path) : watcher_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
-    // Made once and never touched again, since other fuzzers of this machine may watch it too.
+    // Created once and never modified, since other fuzzers on this machine may watch it.
     if (kind_of(path) == PathKind::none) {
       make_folders(parent_of(path));
-      overwrite(path, "nobody may read this\n");
+      overwrite(path, "must not be read\n");
     }
     if (watcher_ < 0 || ::inotify_add_watch(watcher_, path.c_str(), IN_OPEN) < 0)
       throw SystemError("inotify: cannot watch " + path);
@@ -114,21 +115,22 @@ class Canary {
   int watcher_;
 };
 
-// Empty when the target accepted the input, or why it refused it. Throws: Broken.
+// The error with which the target refused the input; empty if it accepted it. Throws: Broken.
 std::string read_input(const Target& target, const std::string& input) {
   try {
     target.read(input);
     return "";
   } catch (const InternalError& error) {
-    throw Broken(concat("an error of ours: ", error.what()));
+    throw Broken(concat("internal error: ", error.what()));
   } catch (const Error& error) {
     const std::string_view message = error.what();
     require(message.size() <= kMaxMessage, "a message of ", message.size(),
             " bytes: ", message.substr(0, 200));
-    require(message.find('\n') == std::string_view::npos, "a message of two lines: ", message);
+    require(message.find('\n') == std::string_view::npos,
+            "a message with several lines: ", message);
     return error.what();
   } catch (const std::bad_alloc&) {
-    throw Broken("asked for more memory than there is");
+    throw Broken("allocated more memory than exists");
   }
 }
 
@@ -137,12 +139,12 @@ class Reader {
   Reader(const Target& target, const Playground& playground, Progress& progress)
       : target_(target), canary_(playground.canary), progress_(progress) {}
 
-  // Returns what read_input does.
+  // Returns the result of read_input.
   std::string read(const std::string& input, std::uint64_t index) {
     const double begin = now_s();
     const std::string refusal = read_input(target_, input);
     progress_.num_accepted += refusal.empty();
-    require(!canary_.was_opened(), "a file was opened that the input names");
+    require(!canary_.was_opened(), "a file named by the input was opened");
     progress_.grown_bytes = peak_bytes() - start_bytes_;
     require(progress_.grown_bytes <= kMaxGrowth, "memory grew by ", progress_.grown_bytes,
             " bytes");
@@ -171,7 +173,7 @@ void tell(const std::string& refusal) {
   std::cout << (refusal.empty() ? "accepted" : refusal) << std::endl;
 }
 
-// Reads the inputs one after the other. Returns an exit code.
+// Parses the inputs in order. Returns an exit code.
 int read_all(const Options& options, const Playground& playground, Progress& progress) {
   try {
     const Target target = make_target(options.target, playground);
@@ -197,8 +199,7 @@ int read_all(const Options& options, const Playground& playground, Progress& pro
   }
 }
 
-// Waits for the reading process; ends it when it reads one input for too long. Empty, or how it
-// failed.
+// Waits for the child process and kills it if one input takes too long. Returns its failure, or "".
 std::string watch(pid_t reader, const Progress& progress) {
   std::uint64_t index = ~std::uint64_t{0};
   double since = now_s();
@@ -215,7 +216,7 @@ std::string watch(pid_t reader, const Progress& progress) {
     if (now_s() - since > kMaxSeconds) {
       ::kill(reader, SIGKILL);
       ::waitpid(reader, &status, 0);
-      return concat("read one input for more than ", kMaxSeconds, " s");
+      return concat("parsed one input for more than ", kMaxSeconds, " s");
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
@@ -241,12 +242,12 @@ int run_fuzzer(const Options& options) {
   if (shared == MAP_FAILED) throw SystemError("mmap: no shared memory");
   auto* const progress = new (shared) Progress;
   const TemporaryFolder folder;
-  // A fixed name, so that inputs that hold it are the same each time.
+  // A fixed name, so that inputs that contain it are deterministic.
   const Playground playground{folder.path(), concat("/tmp/smoe-fuzz-canary/", options.target)};
   const double begin = now_s();
   const pid_t reader = ::fork();
   if (reader < 0) throw SystemError("fork: no second process");
-  // std::exit, so that a leak checker has its say.
+  // std::exit, so that a leak checker runs.
   if (reader == 0) std::exit(read_all(options, playground, *progress));
   const std::string how = watch(reader, *progress);
   if (!how.empty()) {
@@ -271,18 +272,18 @@ int run_fuzzer(const Options& options) {
 int main(int argc, char** argv) {
   serve_sandboxed_task(argc, argv);
   Options options;
-  CLI::App app("Gives damaged and crafted inputs to one of smoe's readers.", "smoe_fuzz");
+  CLI::App app("Gives damaged and crafted inputs to one of smoe's parsers.", "smoe_fuzz");
   std::string names;
   for (const NamedTarget& target : kTargets)
     names += concat(names.empty() ? "" : ", ", target.name);
   app.add_option("TARGET", options.target, names)->required();
-  app.add_option("--runs", options.runs, "Inputs to read")->capture_default_str();
-  app.add_option("--seed", options.seed, "Chooses the mutations")->capture_default_str();
-  app.add_option("--first", options.first, "Number of the first input")->capture_default_str();
-  app.add_option("--file", options.file, "Read only the input in this file");
-  app.add_flag("--tell", options.is_told, "Print what the reader says of each input");
-  app.add_option("--write", options.write, "Only write the input --first to this file");
-  app.add_option("--keep", options.keep, "Folder for an input that failed")->capture_default_str();
+  app.add_option("--runs", options.runs, "Number of inputs")->capture_default_str();
+  app.add_option("--seed", options.seed, "Seed of the mutations")->capture_default_str();
+  app.add_option("--first", options.first, "Index of the first input")->capture_default_str();
+  app.add_option("--file", options.file, "Parse only the input in this file");
+  app.add_flag("--tell", options.is_told, "Print the parser's result for each input");
+  app.add_option("--write", options.write, "Only write input --first to this file");
+  app.add_option("--keep", options.keep, "Folder for a failing input")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     return run_fuzzer(options);

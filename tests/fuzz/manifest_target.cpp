@@ -42,11 +42,12 @@ void read(const std::string& input) {
               ": another size");
       end += tensor.bytes;
     }
-    require(end == shard.bytes, shard.file, ": has other bytes than its tensors");
-    require(shard.file.find('/') == std::string::npos, "a file elsewhere: ", shard.file);
+    require(end == shard.bytes, shard.file, ": differs in size from its tensors");
+    require(shard.file.find('/') == std::string::npos, "a file outside the folder: ", shard.file);
   }
   const std::string text = manifest_text(manifest);
-  require(manifest_text(parse_manifest(text, "again")) == text, "reads back as another manifest");
+  require(manifest_text(parse_manifest(text, "again")) == text,
+          "parses to another manifest after printing");
 }
 
 }  // namespace

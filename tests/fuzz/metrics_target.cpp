@@ -1,4 +1,4 @@
-// metrics.jsonl, from which a report is made.
+// metrics.jsonl, the source of a report.
 #include <limits>
 
 #include "tests/fuzz/target.h"
@@ -41,12 +41,13 @@ void read(const std::string& path, const Config& config, const std::string& inpu
   read_metrics(path, [&](const Report& report) {
     history.add(report);
     const std::string line = metrics_line(report);
-    require(metrics_line(parse_metrics_line(line)) == line, "reads back as another line: ", line);
+    require(metrics_line(parse_metrics_line(line)) == line,
+            "parses to another line after printing: ", line);
   });
-  if (input.size() % 32 != 0) return;  // a page takes longer than all the rest
+  if (input.size() % 32 != 0) return;  // rendering a page takes longest
   const std::string page = report_page(history, config);
   require(page.size() <= kMaxPageBytes, "a page of ", page.size(), " bytes");
-  require(page.find("<script src") == std::string::npos, "a page that loads something");
+  require(page.find("<script src") == std::string::npos, "a page that loads a script");
 }
 
 }  // namespace

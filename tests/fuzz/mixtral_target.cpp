@@ -27,8 +27,8 @@ void read(const std::string& input) {
   const MixtralConfig config = parse_mixtral_config(input, "config.json");
   const std::string text = mixtral_config_text(config, DType::f32);
   const MixtralConfig again = parse_mixtral_config(text, "again");
-  require(again.unknown_keys.empty(), "writes keys that it does not know");
-  // The coefficient of a loss is divided and multiplied, so it may differ in its last bit.
+  require(again.unknown_keys.empty(), "writes unknown keys");
+  // The loss coefficient is divided and multiplied, so its last bit may differ.
   require(mixtral_config_text(again, DType::f32).size() + 20 > text.size() &&
               again.model.head_dim == config.model.head_dim &&
               again.model.vocab_size == config.model.vocab_size &&

@@ -8,7 +8,8 @@
 namespace smoe::fuzz {
 namespace {
 
-constexpr std::size_t kMaxBytes = 1 << 16;  // of a mutated input, or twice its seed's
+constexpr std::size_t kMaxBytes = 1
+                                  << 16;  // limit of a mutated input, or twice the size of its seed
 constexpr std::size_t kBombBytes = 1 << 16;
 
 constexpr std::uint64_t kIntegers[] = {0,
@@ -69,7 +70,7 @@ class Mutator {
     return items[below(std::size(items))];
   }
 
-  // A place in the input, mostly one where something stands: files are full of zeros.
+  // A position in the input, mostly of a non-zero byte: files are full of zeros.
   std::size_t place() {
     std::size_t at = below(bytes_.size() + 1);
     for (int i = 0; i < 3 && (at == bytes_.size() || bytes_[at] == '\0'); ++i)
@@ -147,7 +148,7 @@ void Mutator::change_byte() {
   }
 }
 
-// A boundary of some width in little-endian bytes.
+// A boundary value as a little-endian integer of random width.
 void Mutator::change_integer() {
   const std::uint64_t value = one_of(kIntegers);
   std::string text(std::size_t{1} << below(4), '\0');
@@ -155,7 +156,7 @@ void Mutator::change_integer() {
   overwrite(place(), text);
 }
 
-// A boundary in place of a number in decimal digits.
+// Replaces a decimal number by a boundary value.
 void Mutator::change_number() {
   const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
   const auto begin =
@@ -175,7 +176,7 @@ void Mutator::repeat() {
   insert(at, many);
 }
 
-// The front of this, then the end of another seed.
+// Splices a prefix of this input with a suffix of another seed.
 void Mutator::splice() {
   const std::string& other = one_of(target_.seeds);
   if (other.empty()) return;
@@ -183,7 +184,7 @@ void Mutator::splice() {
   bytes_ += other.substr(below(other.size()));
 }
 
-// Takes a line out, doubles it, or puts it elsewhere.
+// Removes, duplicates or moves a line.
 void Mutator::change_line() {
   const std::size_t at = place();
   const std::size_t newline = at == 0 ? std::string::npos : bytes_.rfind('\n', at - 1);

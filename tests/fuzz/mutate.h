@@ -1,4 +1,4 @@
-// Inputs from seeds: input `index` of a target is the same on every machine for the same seeds.
+// Deterministic mutation: input `index` of a target depends only on the seeds.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,9 +8,8 @@
 
 namespace smoe::fuzz {
 
-/// First the seeds as they are, then each piece of the dictionary repeated to 64 KiB, alone
-/// and behind the first seed, then seeds changed in random places. `name` and `seed` choose the
-/// random stream.
+/// First the unmodified seeds, then each dictionary entry repeated to 64 KiB, by itself and after
+/// the first seed, then randomly mutated seeds. `name` and `seed` select the random stream.
 std::string make_input(const Target& target, std::string_view name, std::uint64_t seed,
                        std::uint64_t index);
 

@@ -1,4 +1,4 @@
-// What strangers may send to a rendezvous: messages, and whole connections to a server.
+// Untrusted peers of a rendezvous: messages, and whole connections to a server.
 #include "core/distributed/rendezvous_server.h"
 #include "core/distributed/rendezvous_store.h"
 #include "tests/fuzz/target.h"
@@ -29,12 +29,12 @@ std::string replies() {
          rendezvous_frame(RendezvousReply{RendezvousStatus::refused, "a reason"});
 }
 
-// Reads `body` with `parse`; what is accepted must be written as it was.
+// Parses `body`; an accepted message must serialize to the same bytes.
 template <class Parse>
 bool is_read_back(std::string_view body, Parse parse) {
   try {
     const std::string frame = rendezvous_frame(parse(body));
-    require(frame.substr(4) == body, "is written in other bytes");
+    require(frame.substr(4) == body, "serializes to other bytes");
     return true;
   } catch (const UsageError&) {
     return false;
@@ -47,7 +47,7 @@ void read(const std::string& input) {
   for (std::size_t at = 0; at < input.size(); at += piece) {
     frames.add(std::string_view(input).substr(at, piece));
     while (const std::optional<std::string> body = frames.next()) {
-      require(!body->empty() && body->size() <= kMaxRendezvousHello, "a body of a wrong size");
+      require(!body->empty() && body->size() <= kMaxRendezvousHello, "a body of invalid size");
       const bool is_request = is_read_back(*body, parse_rendezvous_request);
       const bool is_reply = is_read_back(*body, parse_rendezvous_reply);
       SMOE_CHECK(is_request || is_reply, "rendezvous: no message");
@@ -75,7 +75,7 @@ std::vector<std::string> words(const std::string& canary) {
           canary};
 }
 
-// A server that lives as long as the fuzzer, and a member of its job.
+// A server with the lifetime of the fuzzer, and a member of its job.
 struct Served {
   RendezvousServer server{{.job_id = kJob}};
   RendezvousStore member{
@@ -90,9 +90,10 @@ struct Served {
       const Socket::Progress sent = stranger.send_some(rest);
       rest.remove_prefix(sent.bytes);
       if (sent.is_closed || stranger.receive_some(replies, sizeof replies).is_closed) break;
-      if (sent.bytes == 0) break;  // the server waits for us to read, or has no room: go away
+      if (sent.bytes == 0)
+        break;  // the server waits for a read, or its buffers are full: disconnect
     }
-    // Whatever it was, the others are served.
+    // The server still serves other peers.
     const std::int64_t sum = member.add("count", 1, Deadline::in(5));
     require(sum == ++num_reads, "another sum");
   }

@@ -1,4 +1,4 @@
-// Safetensors files, and the index that says which of several holds which tensor.
+// Safetensors files, and the index of a model with several files.
 #include "tests/fuzz/target.h"
 #include "train/huggingface/weight_files.h"
 
@@ -42,7 +42,7 @@ std::vector<std::string> json_words(const std::string& canary) {
           "\"" + canary + "\""};
 }
 
-// The length of what looks like the header in front.
+// Length of the apparent header.
 std::string repair(std::string bytes) {
   const std::size_t end = bytes.rfind('}');
   if (bytes.size() < 9 || end == std::string::npos || end < 8) return bytes;
@@ -52,17 +52,17 @@ std::string repair(std::string bytes) {
 void check_entries(const SafetensorsFile& file, std::int64_t file_bytes) {
   std::int64_t last = 0;
   for (const SafetensorsEntry& entry : file.entries()) {
-    require(entry.offset >= last && entry.bytes >= 0, entry.name, ": lies over other data");
+    require(entry.offset >= last && entry.bytes >= 0, entry.name, ": overlaps other data");
     last = entry.offset + entry.bytes;
     require(file.find(entry.name) == &entry, entry.name, ": is not found");
     for (const DType dtype : {DType::f32, DType::i64}) {
       try {
         require(file.read(entry, dtype).shape() == entry.shape, entry.name, ": another shape");
-      } catch (const UsageError&) {  // no dtype of this tensor
+      } catch (const UsageError&) {  // not convertible to this dtype
       }
     }
   }
-  require(file.entries().empty() || last == file_bytes, "ends elsewhere than its file");
+  require(file.entries().empty() || last == file_bytes, "does not end with its file");
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
-// What is fuzzed: readers of files and messages that nobody vouches for. A reader may refuse an
-// input by throwing UsageError or SystemError with one short line. What it accepts must hold to a
-// second property, which `require` checks: that it reads back the same, or that all it points to
-// lies in the file.
+// Fuzz targets: parsers of untrusted files and messages. A parser may refuse an input by throwing
+// UsageError or SystemError with one short line. If it accepts the input, the target checks another
+// property with `require`, such as an equal result after a round trip, or offsets within the file.
 #pragma once
 #include <functional>
 #include <stdexcept>
@@ -12,7 +11,7 @@
 
 namespace smoe::fuzz {
 
-/// A property that did not hold.
+/// A violated property.
 struct Broken : std::logic_error {
   using std::logic_error::logic_error;
 };
@@ -22,27 +21,27 @@ void require(bool holds, const Parts&... parts) {
   if (!holds) throw Broken(concat(parts...));
 }
 
-/// Where a target may write, and the file that none may open, whatever its input says.
+/// Where a target may write, and a file that it must never open.
 struct Playground {
   std::string folder;
   std::string canary;
 };
 
-/// Makes `bytes` the content of the file. A new file each time: to overwrite one in place makes
-/// ext4 wait for the disk.
+/// Replaces the file with `bytes`. Creates a new file each time, since overwriting one makes ext4
+/// wait for the disk.
 void put_file(const std::string& path, const std::string& bytes);
 
 struct Target {
-  std::vector<std::string> seeds;  ///< whole inputs, good ones and ones that did harm elsewhere
-  std::vector<std::string> dictionary;  ///< pieces that mean something to the reader
+  std::vector<std::string> seeds;       ///< complete inputs: valid ones and known attacks
+  std::vector<std::string> dictionary;  ///< tokens of the format
   std::function<void(const std::string& input)> read;
-  /// Makes lengths and digests fit what mutation left, so that it is read on behind them.
+  /// Corrects lengths and digests after mutation, so that parsing continues past them.
   std::function<std::string(std::string input)> repair = {};
-  /// Whether bytes mean something by their place, so that most are to be changed where they are.
+  /// Whether the format is positional, so that most mutations must keep offsets.
   bool is_binary = false;
 };
 
-/// The targets, each made in the process that runs it.
+/// The targets, each constructed in the process that runs it.
 Target config_target(const Playground&);
 Target hdf5_target(const Playground&);
 Target inspect_target(const Playground&);

@@ -23,12 +23,12 @@ std::string make_seed(const std::string& path, std::initializer_list<const char*
   return read_file(path, 1 << 20);
 }
 
-// The header with other HDF5 metadata behind it.
+// The header followed by other HDF5 metadata.
 std::string with_metadata(const std::string& set, const std::string& metadata) {
   return set.substr(0, kTokenSetHeaderBytes) + metadata + "data";
 }
 
-// The value behind `key` in the header made `value`; nothing when there is no such line.
+// Sets the value of `key` in the header; no effect if there is no such line.
 void set_line(std::string& bytes, std::string_view key, const std::string& value) {
   const std::size_t at = bytes.find(key);
   if (at == std::string::npos || at + 200 > kTokenSetHeaderBytes) return;
@@ -36,7 +36,7 @@ void set_line(std::string& bytes, std::string_view key, const std::string& value
   bytes.replace(at + key.size(), end - at - key.size(), value);
 }
 
-// Sizes and digests as a forger would have them: sizes first, since the digests cover them.
+// Corrects sizes and digests: sizes first, since the digests cover them.
 std::string repair(std::string bytes) {
   const std::size_t header_bytes = kTokenSetHeaderBytes;
   if (bytes.size() <= header_bytes) return bytes;
@@ -51,7 +51,7 @@ std::string repair(std::string bytes) {
   set_line(header, "metadata_bytes: ", std::to_string(metadata_bytes));
   set_line(header, "metadata_digest: ",
            digest_of(std::string_view(data).substr(0, metadata_bytes - header_bytes)).hex());
-  if (data.size() >= 16)  // of a set of one block, whose digest stands at the end
+  if (data.size() >= 16)  // of a set with one block, whose digest is at the end
     set_line(header, "blocks_digest: ", digest_of(data.substr(data.size() - 16)).hex());
   const std::size_t seal = header.find("header_digest: ");
   if (seal == std::string::npos) return header + data;
@@ -68,7 +68,7 @@ void read(const std::string& path, const std::string& input) {
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
     set.read(split, 0, set.num_tokens(split), tokens.data());
     for (const std::int32_t token : tokens)
-      require(token >= 0 && token < set.vocab_size(), "a token that is none: ", token);
+      require(token >= 0 && token < set.vocab_size(), "an invalid token: ", token);
     require(
         static_cast<std::int64_t>(set.document_starts(split).size()) == set.num_documents(split),
         "another number of documents");

@@ -1,7 +1,7 @@
-// Tokenizers: the bytes of their files, and SentencePiece models made of pieces in lines of text
+// Tokenizers: the bytes of their files, and SentencePiece models generated from lines of text
 //   model_type byte_fallback unk_id bos_id eos_id
 //   type score piece
-// so that mutation reaches what the library does with them.
+// so that mutation reaches the library's use of the pieces.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -26,11 +26,11 @@ void read(const std::string& input) {
     tokenizer->encode(text, tokens);
     std::string again;
     for (const std::int32_t token : tokens) again += tokenizer->bytes_of(token);
-    require(again == text, "gives back '", again, "' for '", text, "'");
-    require(tokenizer->settled_prefix(text) <= std::strlen(text), "settles more than there is");
+    require(again == text, "decodes to '", again, "' instead of '", text, "'");
+    require(tokenizer->settled_prefix(text) <= std::strlen(text), "settles more than the text");
   }
   const auto same = make_tokenizer(tokenizer->file_bytes(), "again");
-  require(same->file_bytes() == tokenizer->file_bytes(), "is written as another tokenizer");
+  require(same->file_bytes() == tokenizer->file_bytes(), "round-trips to another tokenizer");
 }
 
 // --- Models from lines ---
@@ -53,7 +53,7 @@ std::string field(int number, float value) {
   return varint(static_cast<std::uint64_t>(number) << 3 | 5) + bytes;
 }
 
-// Takes what stands before `end` off the front of `text`.
+// Removes and returns the prefix of `text` before `end`.
 std::string_view take(std::string_view& text, char end) {
   const std::size_t size = std::min(text.find(end), text.size());
   const std::string_view front = text.substr(0, size);

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Checks that transformers takes an exported run for what it is. In the environment that
-make_mixtral.py describes, with h5py, sentencepiece and protobuf added:
+"""Checks an exported run in transformers. In the environment that make_mixtral.py describes, with
+h5py, sentencepiece and protobuf:
 
     build/release/bin/smoe prepare --input TEXT --output TOKENS --validation TEXT ...
     build/release/bin/smoe train CONFIG data.path=TOKENS ...
     venv/bin/python tests/oracle/check_export.py RUN TEXT TOKENS
 
-Exports RUN in shards, and holds what transformers loads to these: no key is missing, unexpected or
-of another shape; logits, loss and gradients are ours (tests/train/huggingface/oracle_test.cpp);
-AutoTokenizer gives TEXT the tokens that TOKENS, a token set of TEXT alone, begins with, and gives
-the text back; the likeliest continuation of a prompt is that of `smoe generate`."""
+Exports RUN in shards, loads it in transformers and checks: no key is missing, unexpected or of another
+shape; logits, loss and gradients match (tests/train/huggingface/oracle_test.cpp); AutoTokenizer
+encodes TEXT to the first tokens of TOKENS, a token set of TEXT only, and decodes them to TEXT; the
+greedy continuation of a prompt is that of `smoe generate`."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def parse_arguments():
     p.add_argument("run")
     p.add_argument("text")
     p.add_argument("tokens")
-    p.add_argument("--build", default=BUILD, help="where smoe and train_tests are")
+    p.add_argument("--build", default=BUILD, help="folder of smoe and train_tests")
     return p.parse_args()
 
 

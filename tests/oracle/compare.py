@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Holds this project to transformers and PyTorch over many seeds and shapes: makes each reference,
-has train_tests compare with it, and prints a table of what differs. In the environment that
-make_mixtral.py describes, with pyyaml:
+"""Compares smoe with transformers on PyTorch over many seeds and shapes: writes each reference, runs
+train_tests on it, and prints a table of the differences. In the environment that make_mixtral.py
+describes, with pyyaml:
 
     venv/bin/python tests/oracle/compare.py build/release/bin --device cuda"""
 
@@ -19,8 +19,8 @@ import transformers
 import make_mixtral
 import make_training
 
-# From few numbers to the widths of models that are used: heads of 64 and 128 and widths of whole
-# tiles have kernels of their own on a GPU.
+# From tiny to realistic widths: heads of 64 and 128 and widths of whole tiles have dedicated GPU
+# kernels.
 SHAPES = {
     "D 32, 2 layers, E 4, K 2": "--rope-theta 1e6",
     "D 40, 3 layers, E 5, K 1, tied": "--width 40 --layers 3 --experts 5 --top-k 1 --tied "
@@ -46,13 +46,13 @@ TRAININGS = {
 
 def parse_arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("bin", help="where train_tests is")
-    p.add_argument("--device", default="cpu", help="where ours computes: cpu or cuda")
+    p.add_argument("bin", help="folder of train_tests")
+    p.add_argument("--device", default="cpu", help="device of smoe: cpu or cuda")
     return p.parse_args()
 
 
 def references(a, torch_device):
-    """By kind: (what it is, function that makes it in a folder)."""
+    """By kind: (description, function that writes the reference to a folder)."""
     def makes(module, options):
         return lambda folder: module.make([folder, "--device", torch_device] + options)
 
@@ -72,7 +72,7 @@ def references(a, torch_device):
 
 
 def compare(a, folder):
-    """{figure: (value, bound)}, and whether all was well."""
+    """Returns {figure: (value, bound)}, and whether all tests passed."""
     outcome = subprocess.run([f"{a.bin}/train_tests", "--source-file=*oracle_test.cpp"],
                              env={**os.environ, "SMOE_ORACLE": folder}, capture_output=True,
                              text=True)
@@ -84,7 +84,7 @@ def compare(a, folder):
 
 
 def compared(a, of_kind):
-    """[(what, reference, outcome)]; while one is compared, the next one is made."""
+    """[(description, reference, outcome)]; the next reference is written while one is compared."""
     with tempfile.TemporaryDirectory() as folder, \
             concurrent.futures.ThreadPoolExecutor(2) as pool:
         jobs = []
@@ -95,7 +95,7 @@ def compared(a, of_kind):
 
 
 class Table:
-    """One kind's, with its figures in columns."""
+    """The table of one kind, with its figures in columns."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -113,12 +113,12 @@ class Table:
 def main():
     a = parse_arguments()
     os.environ["SMOE_ORACLE_DEVICE"] = a.device
-    torch.set_num_threads(1)  # as the makers do
+    torch.set_num_threads(1)  # as in the scripts that write references
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch_device = "cuda" if a.device == "cuda" and torch.cuda.is_available() else "cpu"
     print(f"transformers {transformers.__version__} and PyTorch {torch.__version__} on "
-          f"{torch_device}, ours on {a.device}; docs/parity.md explains the columns")
+          f"{torch_device}, smoe on {a.device}; docs/parity.md explains the columns")
     num_failed = num_pairs = num_rerouted = 0
     for kind, of_kind in references(a, torch_device).items():
         table = Table(kind)
@@ -129,7 +129,7 @@ def main():
                 num_pairs += made["expert_ids"].numel()
                 num_rerouted += figures["rerouted"][0] * made["expert_ids"].numel()
     alike = 1 - num_rerouted / num_pairs if num_pairs else 0
-    print(f"\nbf16, both routing freely: {alike:.2%} of {num_pairs} pairs (token, expert) alike, "
+    print(f"\nbf16, routed by own logits: {alike:.2%} of {num_pairs} (token, expert) pairs equal, "
           f"at least {LEAST_ALIKE:.0%}: {'pass' if alike >= LEAST_ALIKE else 'FAIL'}")
     num_failed += alike < LEAST_ALIKE
     print(f"{num_failed} FAIL" if num_failed else "all pass")

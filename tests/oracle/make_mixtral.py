@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the references that the tests beside tests/train/huggingface/oracle.h hold this project to: a
-small random Mixtral model of Hugging Face's transformers, and what PyTorch computes with it.
+"""Writes the references of the parity tests in tests/train/huggingface/: a small random Mixtral model
+of Hugging Face transformers, and PyTorch's results for it.
 
     python3 -m venv venv
     venv/bin/pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0
@@ -8,29 +8,28 @@ small random Mixtral model of Hugging Face's transformers, and what PyTorch comp
     SMOE_ORACLE=OUT build/release/bin/train_tests --source-file='*oracle_test.cpp'
 
 Writes to the folder OUT:
-    config.json, model*.safetensors   the model, as save_pretrained leaves it
-    reference.safetensors             what follows, in float32 and int32
+    config.json, model*.safetensors   the model, as written by save_pretrained
+    reference.safetensors             the tensors below, in float32 and int32
 
 In float32:
     token_ids         [B, S]
     logits            [B, S, V]
     loss              [1], the mean cross-entropy of predicting each next token
     gradient.NAME     of that loss, for each tensor NAME of the model's files
-    margins           [layers], the least difference between the probabilities of the last expert
-                      chosen and the first one not chosen. Sequences are drawn again until all are
-                      at least --margin, so that rounding can send no token to another expert
+    margins           [layers], the minimum difference between the probabilities of the last
+                      selected and the first unselected expert. Sequences are resampled until all
+                      are at least --margin, so that rounding cannot change the routing
     balance_loss      [1], the mean over layers of transformers' load balancing loss over top_k
-    balance_gradient.NAME   of it, where it is not zero
+    balance_gradient.NAME   of that loss, if not zero
 
-With --precision bf16, weights and all of the model in bfloat16:
-    token_ids         [B, S], as they are drawn
-    expert_ids        [layers, B * S, K], where transformers' routers send the tokens
+With --precision bf16, all weights and activations in bfloat16:
+    token_ids         [B, S], unfiltered
+    expert_ids        [layers, B * S, K], the routing of transformers
     logits, loss, gradient.NAME     of loss + balance_scale * balance loss
-    exact.logits, exact.loss, exact.gradient.NAME    the same in float32, from the same weights and
-                      with the tokens sent to the same experts
+    exact.logits, exact.loss, exact.gradient.NAME    the same in float32, for the same weights and
+                      the same routing
 
-Names on disk are the contract: how transformers holds the weights in memory changes between its
-versions. bfloat16 needs version 5."""
+Tensor names follow the files: the in-memory layout of transformers changes between versions. bfloat16 needs version 5."""
 
 import argparse
 import functools
@@ -48,9 +47,9 @@ BALANCE_SCALE = 0.1
 def parse_arguments(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("out")
-    p.add_argument("--model", help="folder of a model to take instead of a random one")
+    p.add_argument("--model", help="folder of a model to use instead of a random one")
     p.add_argument("--precision", choices=["f32", "bf16"], default="f32")
-    p.add_argument("--device", default="cpu", help="where PyTorch computes")
+    p.add_argument("--device", default="cpu", help="device of PyTorch")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--vocab", type=int, default=61)
     p.add_argument("--layers", type=int, default=2)
@@ -61,12 +60,12 @@ def parse_arguments(arguments=None):
     p.add_argument("--expert-width", type=int, default=24)
     p.add_argument("--experts", type=int, default=4)
     p.add_argument("--top-k", type=int, default=2)
-    p.add_argument("--tied", action="store_true", help="the output head is the embedding")
+    p.add_argument("--tied", action="store_true", help="tie the output head to the embedding")
     p.add_argument("--rope-theta", type=float, default=10000.0)
     p.add_argument("--batch", type=int, default=2)
-    p.add_argument("--length", type=int, default=19, help="tokens of a sequence")
+    p.add_argument("--length", type=int, default=19, help="tokens per sequence")
     p.add_argument("--margin", type=float, default=1e-3)
-    p.add_argument("--shard", default="5GB", help="largest file, as save_pretrained takes it")
+    p.add_argument("--shard", default="5GB", help="maximum file size, as for save_pretrained")
     return p.parse_args(arguments)
 
 
@@ -74,7 +73,7 @@ EAGER = {"experts_implementation": "eager"} if transformers.__version__ >= "5" e
 
 
 def load_model(folder, device, dtype=torch.float32):
-    # Scores in full precision: in float32 by the plain form, in bfloat16 by the fused one.
+    # Attention scores in full precision: eager attention for float32, fused for bfloat16.
     attention = "eager" if dtype == torch.float32 else "sdpa"
     model = transformers.MixtralForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention, **EAGER)
@@ -98,7 +97,7 @@ def make_random_model(a):
         rms_norm_eps=1e-5,
     )
     model = transformers.MixtralForCausalLM(config)
-    # Weights large enough that every part of the model shows in the logits.
+    # Weights large enough that every part of the model affects the logits.
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 1:
@@ -115,7 +114,7 @@ def forward(model, ids):
 
 
 def margins(outputs, top_k, batch):
-    """[layers, batch]: the least of each sequence."""
+    """[layers, batch]: the minimum per sequence."""
     least = []
     for logits in outputs.router_logits:
         p = torch.softmax(logits.double(), -1).sort(-1, descending=True).values
@@ -126,7 +125,7 @@ def margins(outputs, top_k, batch):
 
 
 def draw_ids(model, a):
-    """Sequences that are unlike in all but this: no router's choice is a narrow one."""
+    """Random sequences in which no routing decision has a small margin."""
     found, least = [], []
     for _ in range(1000):
         ids = torch.randint(model.config.vocab_size, (32, a.length)).to(a.device)
@@ -146,7 +145,7 @@ def cross_entropy(logits, ids):
 
 
 def balance_loss(outputs, config):
-    """Over all layers at once transformers' form is another."""
+    """The mean over layers; transformers' function differs when called for all layers at once."""
     num_experts, top_k = config.num_local_experts, config.num_experts_per_tok
     of_layers = [load_balancing_loss_func((logits,), num_experts, top_k) / top_k
                  for logits in outputs.router_logits]
@@ -154,7 +153,7 @@ def balance_loss(outputs, config):
 
 
 def gradients(model, loss):
-    """The gradients under their names on disk: saved in the weights' place."""
+    """The gradients under the names of the files: saved in place of the weights."""
     model.zero_grad()
     loss.backward()
     kept = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -187,8 +186,8 @@ def reference_f32(a):
 
 
 class Routers:
-    """Within it, what the routers of a model see and choose is kept, layer after layer; they choose
-    `expert_ids`, [layers, B * S, K], where these are given."""
+    """A context that records inputs and decisions of a model's routers, layer by layer, and forces
+    `expert_ids`, [layers, B * S, K], if given."""
 
     def __init__(self, model, expert_ids=None):
         self.gates = [layer.mlp.gate for layer in model.model.layers]
@@ -215,7 +214,7 @@ class Routers:
         return logits, gates, expert_ids
 
     def balance_loss(self):
-        """Of the choice that was made, which transformers' own function would make once more."""
+        """The balance loss of the recorded routing, which transformers' function would recompute."""
         of_layers = []
         for logits, expert_ids in zip(self.logits, self.expert_ids):
             p = torch.softmax(logits.float(), -1)

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Makes the reference that tests/train/huggingface/training_oracle_test.cpp holds this project to: 50
-steps of training a small Mixtral model in bfloat16, by PyTorch. In the environment that
-make_mixtral.py describes:
+"""Writes the reference of tests/train/huggingface/training_oracle_test.cpp: 50 steps of training a
+small Mixtral model in bfloat16 with PyTorch. In the environment that make_mixtral.py describes:
 
     venv/bin/python tests/oracle/make_training.py OUT --tests build/release/bin/train_tests ...
     SMOE_ORACLE=OUT build/release/bin/train_tests --source-file='*training_oracle_test.cpp'
 
 Writes to the folder OUT:
-    config.json, model.safetensors   the model to begin with, in float32
-    train.yaml                       the run, but for its data: words that the test makes up
-    reference.safetensors            token_ids [steps, global_batch, S + 1], the batches that the
-                                     test says the run takes; losses [steps], PyTorch's
+    config.json, model.safetensors   the initial model, in float32
+    train.yaml                       the run without its data, which the test generates
+    reference.safetensors            token_ids [steps, global_batch, S + 1], the batches of the
+                                     run as printed by the test; losses [steps] of PyTorch
 
-PyTorch trains as we do: bfloat16 weights for the forward and backward pass, copied from float32
-ones, which torch.optim.AdamW moves by gradients that are added up in float32 over micro-batches and
-clipped to a global norm. All else is transformers' own: its routers and norms are in bfloat16."""
+PyTorch trains as smoe does: bfloat16 weights for forward and backward, copied from float32 master
+weights, which torch.optim.AdamW updates with gradients that are accumulated in float32 over
+micro-batches and clipped to a global norm. The rest is transformers': its routers and norms are in
+bfloat16."""
 
 import argparse
 import math
@@ -29,15 +29,15 @@ from safetensors.torch import save_file
 
 import make_mixtral
 
-VOCAB = 257  # of bytes
+VOCAB = 257  # bytes and end of text
 BALANCE_LOSS = 0.02
 
 
 def parse_arguments(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("out")
-    p.add_argument("--tests", required=True, help="the program train_tests")
-    p.add_argument("--device", default="cpu", help="where PyTorch computes")
+    p.add_argument("--tests", required=True, help="path of train_tests")
+    p.add_argument("--device", default="cpu", help="device of PyTorch")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--layers", type=int, default=2)
     p.add_argument("--width", type=int, default=32)
@@ -47,8 +47,8 @@ def parse_arguments(arguments=None):
     p.add_argument("--expert-width", type=int, default=48)
     p.add_argument("--experts", type=int, default=4)
     p.add_argument("--top-k", type=int, default=2)
-    p.add_argument("--length", type=int, default=32, help="tokens of a sequence")
-    p.add_argument("--batch", type=int, default=8, help="sequences of a step")
+    p.add_argument("--length", type=int, default=32, help="tokens per sequence")
+    p.add_argument("--batch", type=int, default=8, help="sequences per step")
     p.add_argument("--micro-batch", type=int, default=4)
     p.add_argument("--lr", type=float, default=3e-3)
     return p.parse_args(arguments)
@@ -59,7 +59,7 @@ def make_model(a):
     torch.manual_seed(a.seed)
     model = make_mixtral.make_random_model(a)
     model.config.router_aux_loss_coef = BALANCE_LOSS / a.top_k
-    with torch.no_grad():  # as a run begins: logits near zero
+    with torch.no_grad():  # as in a new run: logits near zero
         model.lm_head.weight.normal_(std=0.02)
     model.save_pretrained(a.out)
 
@@ -86,7 +86,7 @@ def write_run(a):
 
 
 def ask_for_batches(a, steps):
-    """[steps, global_batch, S + 1]: without a reference the test writes them down."""
+    """[steps, global_batch, S + 1]: printed by the test when there is no reference."""
     outcome = subprocess.run([a.tests, "--source-file=*training_oracle_test.cpp"],
                              env={**os.environ, "SMOE_ORACLE": a.out}, capture_output=True,
                              text=True)
@@ -107,7 +107,7 @@ def lr_share(step, steps, schedule):
 
 
 class Training:
-    """A model in bfloat16 beside its float32 weights."""
+    """A model in bfloat16 with float32 master weights."""
 
     def __init__(self, folder, run, device):
         self.run = run
@@ -121,7 +121,7 @@ class Training:
             weight_decay=optim["weight_decay"])
 
     def add_gradients(self, ids, share):
-        """Of one micro-batch. Returns its mean cross-entropy."""
+        """Forward and backward of one micro-batch. Returns its mean cross-entropy."""
         self.model.zero_grad()
         with make_mixtral.Routers(self.model) as routers:
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits

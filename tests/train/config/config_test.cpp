@@ -15,14 +15,14 @@
 namespace smoe {
 namespace {
 
-/// kValid without the line that gives `key`.
+/// kValid without the line of `key`.
 std::string without(const std::string& key) {
   std::string yaml = kValid;
   const std::size_t begin = yaml.rfind('\n', yaml.find(key)) + 1;
   return yaml.erase(begin, yaml.find('\n', begin) + 1 - begin);
 }
 
-TEST_CASE("a file sets what it names and leaves the rest at its default") {
+TEST_CASE("a file sets its keys and leaves the others at their defaults") {
   const Config config = parse_config(kValid + "optim: {lr: 1e-3}\n", "a.yaml");
   CHECK(config.run.name == "test");
   CHECK(config.run.folder() == "runs/test");
@@ -33,7 +33,7 @@ TEST_CASE("a file sets what it names and leaves the rest at its default") {
   CHECK(config.train.precision == DType::f32);
 }
 
-TEST_CASE("overrides replace the file's values in their order") {
+TEST_CASE("overrides replace the file's values in order") {
   const Config config = parse_config(
       kValid, "a.yaml",
       {"optim.lr=1", "optim.lr=2", "train.precision=bf16", "model.router.score=sigmoid",
@@ -81,7 +81,7 @@ TEST_CASE("keys without a default are required") {
   CHECK(error_with({}, "") == "a.yaml: run.name: required; must be a folder's name without '/'");
 }
 
-TEST_CASE("unknown keys are answered with the nearest known one") {
+TEST_CASE("errors on unknown keys suggest the nearest known one") {
   const char* const kNoHint = "; `smoe train CONFIG --print-config` lists all keys";
   const std::pair<const char*, const char*> cases[] = {
       {"optim.lrr", "; did you mean optim.lr?"},
@@ -106,7 +106,7 @@ TEST_CASE("unknown keys are answered with the nearest known one") {
   CHECK(error_with({std::string(1000, 'k') + "=1"}).ends_with(concat("...: unknown key", kNoHint)));
 }
 
-TEST_CASE("the printed config reads back as the same config") {
+TEST_CASE("the printed config parses to the same config") {
   std::mt19937_64 random(7);
   const std::string texts[] = {"plain",
                                "two words",
@@ -156,7 +156,7 @@ TEST_CASE("the printed config reads back as the same config") {
   }
 }
 
-TEST_CASE("the digest changes with what decides the trained numbers and nothing else") {
+TEST_CASE("the digest changes only with keys that affect the trained weights") {
   const auto digest = [](const Overrides& overrides) {
     return config_digest(parse_config(kValid, "a.yaml", overrides));
   };
@@ -177,7 +177,7 @@ TEST_CASE("the digest changes with what decides the trained numbers and nothing 
     CHECK(digests.insert(digest({other})).second);
 }
 
-TEST_CASE("the configurations in configs/ are legal") {
+TEST_CASE("the configurations in configs/ are valid") {
   int num_configs = 0;
   for (const FolderEntry& entry : list_folder("configs")) {
     if (!entry.name.ends_with(".yaml")) continue;
@@ -191,11 +191,11 @@ TEST_CASE("the configurations in configs/ are legal") {
   CHECK(num_configs >= 2);
 }
 
-TEST_CASE("a file that is not there is the system's error and names itself") {
+TEST_CASE("a missing file is a SystemError that names it") {
   CHECK_THROWS_AS(load_config("no/such/file.yaml"), SystemError);
 }
 
-TEST_CASE("no damage to a file does more than give one line") {
+TEST_CASE("a damaged file gives one line of error") {
   const std::string whole = read_file("configs/tiny.yaml", 1 << 20);
   const std::string pieces[] = {
       "{",    "}",    "[",   "\n", "  ", ": ",    "&a ", "*a",           "!t ",

@@ -1,4 +1,4 @@
-// The message of the UsageError that an action ends with.
+// The message of the UsageError that a function throws.
 #pragma once
 #include <string>
 

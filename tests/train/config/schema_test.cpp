@@ -1,4 +1,4 @@
-// Every rule of the schema has a broken example here, and the tests notice when one has none.
+// Every rule of the schema has a violating example here; the tests detect a missing one.
 #include "train/config/schema.h"
 
 #include <doctest/doctest.h>
@@ -15,7 +15,7 @@ struct Broken {
   std::string message;
 };
 
-/// One value outside of each rule; the last override is the broken one.
+/// One violation of each rule; the last override is the violating one.
 const Broken kBrokenRules[] = {
     {{"run.name=a/b"}, "a folder's name without '/'; got a/b"},
     {{"run.name="}, "a folder's name without '/'; got \"\""},
@@ -69,7 +69,7 @@ const Broken kBrokenRules[] = {
     {{"log.every=0"}, "from 1 to 10^9; got 0"},
 };
 
-/// One broken example for each relation; the last override is the key that is named.
+/// One violation of each relation; the last override is the reported key.
 const Broken kBrokenRelations[] = {
     {{"model.num_experts=500001"}, "at most 500000, with model.num_layers=2; got 500001"},
     {{"model.d_expert=1000000000", "model.d_model=1000000000"},
@@ -97,7 +97,7 @@ std::string key_of(const Broken& broken) {
   return broken.overrides.back().substr(0, broken.overrides.back().find('='));
 }
 
-/// The keys of which the table breaks something, each checked to give the message.
+/// The keys with a violation in the table, each checked to give its message.
 template <std::size_t N>
 std::set<std::string> checked_keys(const Broken (&table)[N]) {
   std::set<std::string> keys;
@@ -110,14 +110,14 @@ std::set<std::string> checked_keys(const Broken (&table)[N]) {
   return keys;
 }
 
-// One whose fields are all that there are.
+// A config with every kind of field.
 Config config_with_source() {
   Config config;
   config.data.sources = {{"web", "", 0}};
   return config;
 }
 
-TEST_CASE("every rule of a key has a broken example") {
+TEST_CASE("every rule of a key has a violating example") {
   std::set<std::string> ruled;
   Config config = config_with_source();
   for (const Field& field : fields_of(config))
@@ -125,14 +125,14 @@ TEST_CASE("every rule of a key has a broken example") {
   CHECK(checked_keys(kBrokenRules) == ruled);
 }
 
-TEST_CASE("every relation between keys has a broken example") {
+TEST_CASE("every relation between keys has a violating example") {
   std::set<std::string> related;
   for (const Relation& relation : relations_of(parse_config(kValid, "a.yaml")))
     related.insert(std::string(relation.key));
   CHECK(checked_keys(kBrokenRelations) == related);
 }
 
-TEST_CASE("values at the edge of a rule are legal") {
+TEST_CASE("values at the limits of a rule are valid") {
   CHECK(error_with({"optim.beta1=0", "schedule.min_ratio=1", "model.router.jitter=0",
                     "checkpoint.keep=2", "schedule.warmup_steps=10", "model.top_k=4",
                     "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0"}) ==
@@ -157,7 +157,7 @@ TEST_CASE("every key refuses a value of another type, a section and nothing") {
                  is_text ? "text in UTF-8 without control characters; got a\\x01"
                          : type + "; got 1x"));
 
-    std::string opening = "{", closing = "}";  // the key alone, its sections around it
+    std::string opening = "{", closing = "}";  // only this key, in its sections
     for (const char c : key) {
       opening += c == '.' ? ": {" : std::string(1, c);
       closing += c == '.' ? "}" : "";
@@ -173,7 +173,7 @@ TEST_CASE("every key refuses a value of another type, a section and nothing") {
   }
 }
 
-TEST_CASE("keys are unique and each stands with its section") {
+TEST_CASE("keys are unique and grouped by section") {
   Config config = config_with_source();
   std::set<std::string> keys, sections;
   std::string previous;

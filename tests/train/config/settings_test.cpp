@@ -33,7 +33,7 @@ TEST_CASE("settings carry their path, place and text in the order of the file") 
   check(4, "a.yaml:5", "log", Setting::Kind::nothing, "", false);
 }
 
-TEST_CASE("quoted texts are read where other text stands before them") {
+TEST_CASE("quoted texts are read after other text") {
   const auto settings = read_settings(
       "\xef\xbb\xbf# \xc3\xbc\xe2\x82\xac\r\n'a': 'it''s \xc3\xbc'\r\n\"b\": \"\\\"\\\\\" # x\nc: "
       "''\n",
@@ -44,14 +44,14 @@ TEST_CASE("quoted texts are read where other text stands before them") {
   CHECK(settings[2].value.text == "");
 }
 
-TEST_CASE("a file with nothing in it has no settings") {
+TEST_CASE("an empty file has no settings") {
   for (const char* yaml : {"", "\n", "# comment\n", "---\n", "null\n", "{}", "\xef\xbb\xbf"}) {
     CAPTURE(yaml);
     CHECK(read_settings(yaml, "a.yaml").empty());
   }
 }
 
-TEST_CASE("what is not strict YAML is named with its line") {
+TEST_CASE("violations of strict YAML are reported with their line") {
   const std::pair<std::string, const char*> cases[] = {
       {"a: 1\nb: [1]\n", "a.yaml:2: lists are not allowed"},
       {"- a\n", "a.yaml:1: lists are not allowed"},
@@ -87,7 +87,7 @@ TEST_CASE("what is not strict YAML is named with its line") {
       {"a: 1\n\nb: \xc3", "a.yaml:3: must be UTF-8; got the byte 0xc3"},
       {"a: \xff\xfe\n", "a.yaml:1: must be UTF-8; got the byte 0xff"},
       {"%YAML 9." + std::string(1000, 'x') + "\n---\na: 1\n",
-       // The library's message, cut.
+       // The truncated message of the library.
        "a.yaml:1: not valid YAML: bad YAML version: 9."
        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."},
       {std::string((1 << 20) + 1, '#'), "a.yaml: must have at most 1048576 bytes; got 1048577"},
@@ -110,7 +110,7 @@ TEST_CASE("32 levels of sections are read and 33 are refused") {
   CHECK(error_in(nested(33)) == "a.yaml:1: at most 32 levels");
 }
 
-TEST_CASE("hostile texts end in one line, whatever their size") {
+TEST_CASE("hostile texts of any size give one line of error") {
   const std::size_t kMany = 200'000;
   std::string bomb = "a: &a [x,x]\n";
   for (char c = 'b'; c < 'z'; ++c)
@@ -134,7 +134,7 @@ TEST_CASE("hostile texts end in one line, whatever their size") {
   }
 }
 
-TEST_CASE("an override is split at its first equals sign and taken as it is") {
+TEST_CASE("an override is split at its first equals sign") {
   const Setting setting = read_override("data.path= a=b");
   CHECK(setting.place == "override 'data.path= a=b'");
   CHECK(setting.key == "data.path");

@@ -9,7 +9,7 @@ namespace {
 
 const std::string kPath = "data: {path: tokens.h5}\n";
 
-// kValid with this instead of data.path, in its line 11 and those that follow.
+// kValid with this instead of data.path, from line 11.
 std::string valid_with(const std::string& data) {
   std::string yaml = kValid;
   return yaml.replace(yaml.find(kPath), kPath.size(), data);
@@ -25,7 +25,7 @@ const std::string kTwoSources = valid_with(
 
 }  // namespace
 
-TEST_CASE("sources keep their order, read back as printed, and can be overridden") {
+TEST_CASE("sources keep their order, survive a round trip, and can be overridden") {
   const Config config = parse_config(kTwoSources, "a.yaml", {"data.sources.web.weight=2"});
   REQUIRE(config.data.sources.size() == 2);
   CHECK(config.data.path.empty());
@@ -42,7 +42,7 @@ TEST_CASE("sources keep their order, read back as printed, and can be overridden
   CHECK(added.data.sources.size() == 3);
 }
 
-TEST_CASE("what is wrong with sources is said in one line") {
+TEST_CASE("errors in sources are one line") {
   const auto error = [](const std::string& data) { return error_with({}, valid_with(data)); };
   CHECK(error("data: {sources: {}}\n").starts_with("a.yaml: data.path: must be the path of"));
   CHECK(error("data: {sources: web.h5}\n") ==
@@ -70,7 +70,7 @@ TEST_CASE("what is wrong with sources is said in one line") {
   CHECK(error(many) == "a.yaml:77: data.sources.s64: must be one of at most 64 sources");
 }
 
-TEST_CASE("a resumed run must blend the same sources by the same weights, wherever they lie") {
+TEST_CASE("a resumed run must blend the same sources by the same weights, at any path") {
   const auto config = [](const Overrides& overrides) {
     return parse_config(kTwoSources, "a.yaml", overrides);
   };

@@ -1,4 +1,4 @@
-// A configuration to break: the least that is legal.
+// A minimal valid configuration, to be modified by tests.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace smoe {
 
-/// The shortest legal file: one key a line, so that line numbers in the tests can be counted.
+/// The shortest valid file: one key per line, so that tests can refer to line numbers.
 inline const std::string kValid =
     "run: {name: test}\n"        // 1
     "model:\n"                   // 2
@@ -29,7 +29,7 @@ inline const std::string kValid =
 
 using Overrides = std::vector<std::string>;
 
-/// What parse_config says of `yaml` with `overrides`.
+/// The error of parse_config for `yaml` with `overrides`.
 inline std::string error_with(const Overrides& overrides, const std::string& yaml = kValid) {
   return message_of([&] { parse_config(yaml, "a.yaml", overrides); });
 }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kUntouched = -77;
 
-/// What assign said about an integer; "ok" if it took the text.
+/// The type that assign requires of an integer; "ok" if it accepted the text.
 std::string integer_from(const std::string& text, std::int64_t& value) {
   value = kUntouched;
   const std::string wanted = assign(&value, {text});
@@ -65,7 +65,7 @@ TEST_CASE("numbers are finite decimals") {
   CHECK(value == kUntouched);
 }
 
-TEST_CASE("any finite double prints so that it reads back the same") {
+TEST_CASE("any finite double survives printing and parsing") {
   std::mt19937_64 random(1);
   for (int i = 0; i < 20000; ++i) {
     double value = std::bit_cast<double>(random());

@@ -10,7 +10,7 @@
 using namespace smoe;
 using namespace smoe::test;
 
-TEST_CASE("a blend's steps mix the sets by weight, each reshuffled in each of its epochs") {
+TEST_CASE("steps blend the sets by weight, each reshuffled in each of its epochs") {
   const ThreeSets three;
   const TrainingData data = TrainingData::open(three.config);
   CHECK(data.summary() == "3 sets: web 55.6%, code 33.3%, few 11.1%");
@@ -30,7 +30,7 @@ TEST_CASE("a blend's steps mix the sets by weight, each reshuffled in each of it
     const std::vector<std::int64_t>& positions = seen[&set];
     const double due = three.config.sources[s].weight / 9 * 400 * 9;
     CHECK(std::abs(static_cast<double>(positions.size()) - due) < 1);
-    // Epochs of the set's own: each visits every window once.
+    // Each of the set's epochs visits every window once.
     const std::string& name = data.sets()[s].name;
     const WindowSampler windows_of(7, set.num_tokens(Split::train), seq_len, name);
     CHECK(positions == windows_of.positions(0, static_cast<std::int64_t>(positions.size())));
@@ -39,7 +39,7 @@ TEST_CASE("a blend's steps mix the sets by weight, each reshuffled in each of it
     const std::set<std::int64_t> first(positions.begin(), positions.begin() + windows);
     CHECK(first.size() == windows);
   }
-  // Any step again, by another sampler: what a resumed run sees.
+  // Another sampler, as in a resumed run, gives the same steps in any order.
   const BatchSampler again(data, 7, seq_len, global_batch);
   for (const std::int64_t step : {399, 0, 57, 58, 3}) {
     std::vector<std::pair<const TokenSet*, std::int64_t>> batch;
@@ -48,7 +48,7 @@ TEST_CASE("a blend's steps mix the sets by weight, each reshuffled in each of it
   }
 }
 
-TEST_CASE("a blended batch holds each sequence of its own set") {
+TEST_CASE("a blended batch reads each sequence from its set") {
   const ThreeSets three;
   const TrainingData data = TrainingData::open(three.config);
   const std::vector<SequenceRef> sequences = {{&data.sets()[1].set, 1}, {&data.sets()[0].set, 1}};

@@ -9,7 +9,7 @@
 
 using namespace smoe;
 
-TEST_CASE("a batch holds each sequence and, one further, its targets") {
+TEST_CASE("a batch holds each sequence and, shifted by one token, its targets") {
   const TemporaryFolder folder;
   const ByteTokenizer tokenizer;
   TokenSetWriter writer(folder / "a.h5", tokenizer);

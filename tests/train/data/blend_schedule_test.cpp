@@ -14,7 +14,7 @@ using namespace smoe;
 namespace {
 
 // The largest distance of a source's count from its share of the samples, over all numbers of
-// samples up to `num_samples`; and checks that indices count up.
+// samples up to `num_samples`. Also checks that indices are consecutive.
 double worst_distance(const std::vector<double>& weights, std::int64_t num_samples) {
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   std::vector<std::int64_t> counts(weights.size());
@@ -51,7 +51,7 @@ TEST_CASE("each source has its share of all samples so far, to within one") {
   }
 }
 
-TEST_CASE("the order of sources depends on nothing but the weights' ratios") {
+TEST_CASE("the order of sources depends only on the ratios of the weights") {
   const auto sources = [](const BlendSchedule& blend, std::int64_t first, std::int64_t count) {
     std::vector<std::int64_t> flat;
     for (const auto& [source, index] : blend.picks(first, count)) {
@@ -72,7 +72,7 @@ TEST_CASE("the order of sources depends on nothing but the weights' ratios") {
   CHECK(blend.share(1) == doctest::Approx(1.0 / 3));
 }
 
-TEST_CASE("weights that are no shares are refused") {
+TEST_CASE("invalid weights are refused") {
   CHECK_THROWS_AS(BlendSchedule({}), UsageError);
   for (const double weight :
        {0.0, -1.0, 1e-13, std::nan(""), std::numeric_limits<double>::infinity()})

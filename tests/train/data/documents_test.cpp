@@ -8,7 +8,7 @@ using namespace smoe;
 
 namespace {
 
-// The documents of a file, and the error in brackets that ended it.
+// The documents of a file, followed by the error in brackets.
 std::vector<std::string> documents_of(const std::string& path, const std::string& field = "text") {
   std::vector<std::string> documents;
   const std::string error = message_of([&] {
@@ -26,7 +26,7 @@ std::vector<std::string> documents_of(const std::string& path, const std::string
 
 }  // namespace
 
-TEST_CASE("lines of JSON give the text of the field, whatever else is in them") {
+TEST_CASE("JSON lines give the text of the field and ignore everything else") {
   const TemporaryFolder folder;
   const std::string path = folder / "a.jsonl";
   using Documents = std::vector<std::string>;
@@ -45,7 +45,7 @@ TEST_CASE("lines of JSON give the text of the field, whatever else is in them") 
   CHECK(documents("{\"a b\":\"x\",\"text\":3}", "a b") == Documents{"x"});
 }
 
-TEST_CASE("bad lines are errors that name file, line, rule and what was found") {
+TEST_CASE("invalid lines are errors that name file, line, rule and value") {
   const TemporaryFolder folder;
   const std::string path = folder / "a.jsonl";
   const auto error = [&](const std::string& line) {
@@ -77,7 +77,8 @@ TEST_CASE("bad lines are errors that name file, line, rule and what was found") 
             .starts_with("[:3: must be JSON; it breaks at byte 100"));
 }
 
-TEST_CASE("lines longer than the reader's pieces are whole; those past the bound are refused") {
+TEST_CASE(
+    "lines longer than the reader's pieces are complete; those beyond the limit are refused") {
   const TemporaryFolder folder;
   const std::string path = folder / "a.jsonl";
   const std::string text(3'000'000, 'x');

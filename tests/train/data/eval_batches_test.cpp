@@ -23,7 +23,7 @@ TEST_CASE("evaluation predicts every token but the first exactly once") {
   CHECK_THROWS_AS(eval_batches(1, 8, 3, 0), UsageError);
 }
 
-TEST_CASE("a limited evaluation takes whole batches spread over the stream") {
+TEST_CASE("a limited evaluation selects full batches spread over the stream") {
   const auto batches = eval_batches(1001, 10, 4, 5);  // 100 windows, 20 of them
   REQUIRE(batches.size() == 5);
   std::vector<std::int64_t> positions;

@@ -18,7 +18,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// A file as libhdf5 writes it by itself, which `fill` fills.
+// A file written by libhdf5, with the contents that `fill` adds.
 std::string library_file(const std::string& path, const std::function<void(hid_t)>& fill) {
   initialize_hdf5();
   const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
@@ -52,7 +52,7 @@ void make_dataset(hid_t file, const char* name, const DatasetOptions& options) {
 
 }  // namespace
 
-TEST_CASE("a layout is packed, is the same each time and reads back") {
+TEST_CASE("a layout is packed, deterministic and parseable") {
   const std::vector<Hdf5Dataset> datasets = {
       {.name = "group/a", .kind = 'u', .element_bytes = 2, .shape = {5}},
       {.name = "b", .kind = 'f', .element_bytes = 8, .shape = {3, 1, 7}},
@@ -86,7 +86,7 @@ TEST_CASE("a layout is packed, is the same each time and reads back") {
                   UsageError);
 }
 
-TEST_CASE("the whole file is one that libhdf5 opens and reads by itself") {
+TEST_CASE("libhdf5 opens and reads the complete file") {
   const TemporaryFolder folder;
   const Hdf5Layout layout =
       layout_hdf5({{.name = "g/x", .kind = 'u', .element_bytes = 2, .shape = {3}}}, 512);
@@ -103,12 +103,12 @@ TEST_CASE("the whole file is one that libhdf5 opens and reads by itself") {
   CHECK((read[0] == 1 && read[1] == 500 && read[2] == 65535));
 }
 
-TEST_CASE("what a table cannot describe is refused by name") {
+TEST_CASE("unsupported objects are refused by name") {
   const TemporaryFolder folder;
   const auto message_for = [&](const std::function<void(hid_t)>& fill) {
     const std::string bytes = library_file(folder / "a.h5", fill);
-    // The data of these small files lie among the metadata, so only the rules before those on
-    // extents can pass or fail here.
+    // The data of these small files lie among the metadata, so only rules that precede the check of
+    // extents are tested here.
     return message_of([&] { parse_hdf5(bytes, static_cast<std::int64_t>(bytes.size()), "a.h5"); });
   };
   const auto with = [&](const DatasetOptions& options) {
@@ -142,7 +142,7 @@ TEST_CASE("what a table cannot describe is refused by name") {
                  "a.h5: its HDF5 metadata cannot be read"));
 }
 
-TEST_CASE("a file that crashes libhdf5 is one that is refused") {
+TEST_CASE("a file that crashes libhdf5 is refused") {
   const TemporaryFolder folder;
   std::string bytes = library_file(folder / "a.h5", [](hid_t file) {
     const hsize_t size = 2;
@@ -157,7 +157,7 @@ TEST_CASE("a file that crashes libhdf5 is one that is refused") {
     return message_of([&] { parse_hdf5(bytes, static_cast<std::int64_t>(bytes.size()), "a.h5"); });
   };
   CHECK(contains(message(), "a.h5: /x: must be contiguous"));
-  // The size of the heap's object that holds the name: version 1.10.8 reads that far.
+  // The size of the heap object that holds the name: version 1.10.8 reads up to it.
   const std::size_t name = bytes.find("another.h5");
   REQUIRE(name != std::string::npos);
   bytes[name - 17 + 2] = '@';
@@ -165,13 +165,13 @@ TEST_CASE("a file that crashes libhdf5 is one that is refused") {
   CHECK(!contains(message(), "\n"));
 }
 
-TEST_CASE("two data sets in one place are refused") {
+TEST_CASE("overlapping data sets are refused") {
   const TemporaryFolder folder;
   std::string bytes = library_file(folder / "a.h5", [](hid_t file) {
     make_dataset(file, "x", {});
     H5Lcreate_hard(file, "x", file, "y", H5P_DEFAULT, H5P_DEFAULT);
   });
-  // As if the metadata ended in front of the data: the extent rule alone speaks.
+  // The metadata end before the data, so only the rule on extents is violated.
   CHECK(contains(
       message_of([&] { parse_hdf5(bytes, static_cast<std::int64_t>(bytes.size()), "a.h5"); }),
       "must lie inside the file and overlap nothing"));

@@ -44,7 +44,7 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-// Text whose every stretch differs from every other.
+// Text without repetitions.
 std::string counting_text(std::size_t bytes) {
   std::string text;
   for (int i = 0; text.size() < bytes; ++i) text += std::to_string(i) + "\n";
@@ -56,7 +56,7 @@ PrepareSummary run(const PrepareOptions& options) {
   return prepare(options, [](const char*, std::int64_t, std::int64_t) {});
 }
 
-// A split as text, each document in angle brackets.
+// A split as text, with marked documents.
 std::string split_text(const std::string& path, Split split) {
   const TokenSet set = TokenSet::open(path);
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
@@ -74,7 +74,7 @@ std::string split_text(const std::string& path, Split split) {
 
 }  // namespace
 
-TEST_CASE("folders are read in order of names, hidden, empty and binary files left out") {
+TEST_CASE("folders are read in order of names, without hidden, empty and binary files") {
   const TemporaryFolder folder;
   make_folders(folder / "in/b/inner");
   make_folders(folder / "in/.git");
@@ -98,7 +98,7 @@ TEST_CASE("folders are read in order of names, hidden, empty and binary files le
   CHECK(summary.header.text_bytes[0] == 17);
 }
 
-TEST_CASE("the last share of the bytes becomes the validation split") {
+TEST_CASE("the last bytes become the validation split") {
   const TemporaryFolder folder;
   write_file_atomically(folder / "a", std::string(50, 'a'));
   write_file_atomically(folder / "b", std::string(45, 'b'));
@@ -122,7 +122,7 @@ TEST_CASE("the last share of the bytes becomes the validation split") {
   CHECK(split_at(0.985) == "|a |" + a.substr(1) + "|" + b + "|ccccc");
 }
 
-TEST_CASE("no character is cut in two") {
+TEST_CASE("the split falls between characters") {
   const TemporaryFolder folder;
   write_file_atomically(folder / "a", "xxx\xF0\x9F\x98\x80yyy");  // ten bytes, character at 3
   for (const double fraction : {0.6, 0.5, 0.4}) {                 // cuts at 4, 5, 6
@@ -135,7 +135,7 @@ TEST_CASE("no character is cut in two") {
   }
 }
 
-TEST_CASE("validation files of their own leave the input whole") {
+TEST_CASE("with validation files, all of the input is for training") {
   const TemporaryFolder folder;
   write_file_atomically(folder / "a", "train");
   write_file_atomically(folder / "v", "valid");
@@ -144,7 +144,7 @@ TEST_CASE("validation files of their own leave the input whole") {
   CHECK(split_text(folder / "out", Split::validation) == "|valid");
 }
 
-TEST_CASE("gzip files read as their text, also those of several members") {
+TEST_CASE("gzip files are decompressed, also with several members") {
   const TemporaryFolder folder;
   const std::string text = counting_text(3'000'000);
   write_file_atomically(folder / "one.gz", gzip(text));
@@ -153,13 +153,13 @@ TEST_CASE("gzip files read as their text, also those of several members") {
   CHECK(read_text(folder / "two.gz") == text + "end");
   write_file_atomically(folder / "plain", text);
   run({.inputs = {folder / "one.gz"}, .output = folder / "packed"});
-  // Long enough for a time that the library notes in a file to differ.
+  // Long enough for a time stamp in the file to differ.
   std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   run({.inputs = {folder / "plain"}, .output = folder / "unpacked"});
   CHECK(read_file(folder / "packed", 1 << 24) == read_file(folder / "unpacked", 1 << 24));
 }
 
-TEST_CASE("damaged and truncated gzip files are named") {
+TEST_CASE("damaged and truncated gzip files are reported") {
   const TemporaryFolder folder;
   const std::string packed = gzip(counting_text(20'000));
   const auto message_for = [&](const std::string& bytes) {
@@ -175,7 +175,7 @@ TEST_CASE("damaged and truncated gzip files are named") {
   CHECK(contains(message_for(packed + "tail"), "a.gz: damaged"));
 }
 
-TEST_CASE("options and inputs that make no sense end in one line, and write nothing") {
+TEST_CASE("invalid options and inputs give one line of error and write nothing") {
   const TemporaryFolder folder;
   make_folders(folder / "nothing");
   write_file_atomically(folder / "a", "text");
@@ -212,7 +212,7 @@ TEST_CASE("options and inputs that make no sense end in one line, and write noth
   CHECK(list_folder(folder.path()).size() == 4);
 }
 
-TEST_CASE("a file that changes between the two readings is named; stopping leaves nothing behind") {
+TEST_CASE("a file that changes between the two reads is reported; stopping leaves no files") {
   const TemporaryFolder folder;
   write_file_atomically(folder / "a", counting_text(5000));
   const PrepareOptions options{.inputs = {folder / "a"}, .output = folder / "out"};
@@ -231,8 +231,7 @@ TEST_CASE("a file that changes between the two readings is named; stopping leave
   CHECK(list_folder(folder.path()).size() == 1);
 }
 
-TEST_CASE(
-    "a tokenizer is trained on the training split, travels with the set, and is given again") {
+TEST_CASE("a tokenizer is trained on the training split, stored in the set, and can be reused") {
   const TemporaryFolder folder;
   const std::string validation = "\xE4\xBD\xA0\xE5\xA5\xBD expert\xFF\n";
   write_file_atomically(folder / "a", test::small_text());

@@ -40,7 +40,7 @@ std::string random_bytes(RandomStream& random, std::size_t count) {
   return bytes;
 }
 
-// Text of words, blanks, newlines, tabs, characters of one to four bytes and broken ones.
+// Words, spaces, newlines, tabs, characters of one to four bytes, and invalid ones.
 std::string random_text(RandomStream& random, int num_parts) {
   static const std::vector<std::string> kParts = {"the ",
                                                   " ",
@@ -75,7 +75,7 @@ std::string random_text(RandomStream& random, int num_parts) {
 
 }  // namespace
 
-TEST_CASE("pieces encode to what the text is, whatever its bytes") {
+TEST_CASE("decoding reproduces the text, for any bytes") {
   const SentencePieceTokenizer& tokenizer = small_tokenizer();
   CHECK(tokenizer.vocab_size() == 400);
   CHECK(tokenizer.end_of_text() == 2);
@@ -98,12 +98,12 @@ TEST_CASE("pieces encode to what the text is, whatever its bytes") {
   }
 }
 
-TEST_CASE("text of the training kind takes fewer tokens than bytes") {
+TEST_CASE("text like the training text has fewer tokens than bytes") {
   const std::string text = test::small_text().substr(0, 2000);
   CHECK(encode(small_tokenizer(), text).size() < text.size() / 2);
 }
 
-TEST_CASE("text that is cut where a prefix is settled gives the same tokens") {
+TEST_CASE("text cut at a settled prefix has the same tokens") {
   const SentencePieceTokenizer& tokenizer = small_tokenizer();
   RandomStream random(7, 8);
   int num_cuts = 0;
@@ -125,7 +125,7 @@ TEST_CASE("text that is cut where a prefix is settled gives the same tokens") {
   CHECK(tokenizer.settled_prefix("two  ") == 3);
 }
 
-TEST_CASE("text without any border is cut where it gets long, and nothing is lost") {
+TEST_CASE("text without boundaries is cut at the size limit without loss") {
   const std::string text(300'000, 'x');
   const auto tokens = encode(small_tokenizer(), text);
   CHECK(decode(small_tokenizer(), tokens) == text);
@@ -134,7 +134,7 @@ TEST_CASE("text without any border is cut where it gets long, and nothing is los
   CHECK(decode(small_tokenizer(), encode(small_tokenizer(), wide)) == wide);
 }
 
-TEST_CASE("a character of several byte tokens comes out when it is whole") {
+TEST_CASE("a character of several byte tokens is returned when it is complete") {
   const SentencePieceTokenizer& tokenizer = small_tokenizer();
   TextDecoder decoder(tokenizer);
   std::vector<std::string> shown;
@@ -145,14 +145,14 @@ TEST_CASE("a character of several byte tokens comes out when it is whole") {
   CHECK(decoder.push(tokenizer.end_of_text()).empty());
 }
 
-TEST_CASE("ids outside of the vocabulary are refused; control tokens are no text") {
+TEST_CASE("ids outside the vocabulary are refused; control tokens have no text") {
   const SentencePieceTokenizer& tokenizer = small_tokenizer();
   for (const std::int32_t token : {0, 1, 2}) CHECK(tokenizer.bytes_of(token).empty());
   CHECK_THROWS_AS(tokenizer.bytes_of(-1), UsageError);
   CHECK_THROWS_AS(tokenizer.bytes_of(400), UsageError);
 }
 
-TEST_CASE("a tokenizer is made again from its file") {
+TEST_CASE("a tokenizer is constructed from its file") {
   const SentencePieceTokenizer& tokenizer = small_tokenizer();
   CHECK(tokenizer.file_name() == "tokenizer.model");
   CHECK(tokenizer.file_bytes() == as_lossless_model(test::small_model(), "m"));
@@ -162,7 +162,7 @@ TEST_CASE("a tokenizer is made again from its file") {
   CHECK(encode(*again, "some words of text") == encode(tokenizer, "some words of text"));
 }
 
-TEST_CASE("what a model file says about normalising text does not count") {
+TEST_CASE("normalization rules of a model file are ignored") {
   // normalizer_spec { name: "nmt_nfkc"  add_dummy_prefix: true  remove_extra_whitespaces: true },
   // and a self-test that would fail.
   const std::string rules("\x1a\x0e\x0a\x08nmt_nfkc\x18\x01\x20\x01", 16);
@@ -173,7 +173,7 @@ TEST_CASE("what a model file says about normalising text does not count") {
   CHECK(encode(tokenizer, text) == encode(small_tokenizer(), text));
 }
 
-TEST_CASE("files that are no model, or a damaged one, end in one line and do no harm") {
+TEST_CASE("files without a valid model give one line of error") {
   const std::string model = test::small_model();
   const auto message_for = [&](const std::string& bytes) {
     const std::string message = message_of(
@@ -196,7 +196,7 @@ TEST_CASE("files that are no model, or a damaged one, end in one line and do no 
   for (int i = 0; i < 300; ++i) message_for(random_bytes(random, random.below(200)));
 }
 
-TEST_CASE("models that cannot give every text back are refused with the reason") {
+TEST_CASE("lossy models are refused with the reason") {
   const auto message = [](char tag, const std::string& body) {
     return concat(tag, static_cast<char>(body.size()), body);
   };

@@ -8,7 +8,7 @@
 
 namespace smoe::test {
 
-/// About 20 kB of made-up words, lines and numbers.
+/// About 20 kB of generated words, lines and numbers.
 inline const std::string& small_text() {
   static const std::string text = [] {
     static const char* const kWords[] = {"the",  "of",      "expert", "routes", "token", "return",
@@ -26,7 +26,7 @@ inline const std::string& small_text() {
   return text;
 }
 
-/// Its model of `vocab_size` tokens; small_model() is made once.
+/// A model of that text with `vocab_size` tokens; small_model() is cached.
 inline std::string train_small_model(std::int64_t vocab_size) {
   std::string_view rest = small_text();
   return train_sentencepiece([&] { return std::exchange(rest, std::string_view()); }, vocab_size);

@@ -8,7 +8,7 @@ using namespace smoe;
 
 namespace {
 
-// Blocks of 64 KiB that begin with their number.
+// Blocks of 64 KiB that begin with their index.
 std::string numbered_blocks(int count) {
   std::string text;
   for (int i = 0; i < count; ++i) {
@@ -33,7 +33,7 @@ TEST_CASE("a sample is the whole training split, or blocks spread evenly over it
   const TemporaryFolder folder;
   const std::string text = numbered_blocks(100);
   const auto size = static_cast<std::int64_t>(text.size());
-  // The same text as one file and as two that no block ends with.
+  // The same text as one file, and as two files split inside a block.
   overwrite(folder / "one", text);
   overwrite(folder / "a", text.substr(0, 1'234'567));
   overwrite(folder / "b", text.substr(1'234'567));
@@ -57,7 +57,7 @@ TEST_CASE("a sample is the whole training split, or blocks spread evenly over it
   CHECK(sample_of(one, 30 << 16, 10 << 16).find("31 ") == std::string::npos);
 }
 
-TEST_CASE("a source with other text than it had is named") {
+TEST_CASE("a source whose text changed is reported") {
   const TemporaryFolder folder;
   overwrite(folder / "a", "text");
   const std::vector<TextSource> sources = {{folder / "a", 5}};

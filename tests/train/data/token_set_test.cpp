@@ -43,7 +43,7 @@ TokenSetHeader write_set(const std::string& path, const Documents& train,
   return writer.finish();
 }
 
-// What a reader must get back: each document behind its end-of-text token.
+// The expected contents: each document after its end-of-text token.
 std::vector<std::int32_t> tokens_of(const Documents& documents, const Tokenizer& tokenizer) {
   std::vector<std::int32_t> tokens;
   for (const std::string& text : documents) {
@@ -53,7 +53,7 @@ std::vector<std::int32_t> tokens_of(const Documents& documents, const Tokenizer&
   return tokens;
 }
 
-// Everything that a set gives away, in one comparable piece.
+// The complete contents of a set, in one comparable value.
 struct Content {
   std::int64_t vocab_size;
   std::string tokenizer;
@@ -88,7 +88,7 @@ class WideTokenizer : public ByteTokenizer {
 };
 
 // Flips `count` random bits of [begin, end), each in a fresh copy of the file, and counts the
-// copies that were read as if nothing had happened and gave other content.
+// copies that were read without error but with other contents.
 int silent_damage(const std::string& path, std::int64_t begin, std::int64_t end, int count) {
   const std::string original = read_file(path, 1 << 24);
   const Content content = read_all(path);
@@ -108,7 +108,7 @@ int silent_damage(const std::string& path, std::int64_t begin, std::int64_t end,
       message = error.what();
     }
     CAPTURE(position);
-    // All bytes are under a digest: every flip is found, and the one line names the file.
+    // All bytes are covered by a digest: every flip is detected, and the error names the file.
     CHECK(contains(message, path + ".damaged: "));
     CHECK(!contains(message, "\n"));
   }
@@ -117,7 +117,7 @@ int silent_damage(const std::string& path, std::int64_t begin, std::int64_t end,
 
 }  // namespace
 
-TEST_CASE("a set gives back its documents, token by token") {
+TEST_CASE("a set returns its documents, token by token") {
   const TemporaryFolder folder;
   RandomStream random(1, 2);
   const Documents train = {"first", "", random_text(random, 70'001), "z"};
@@ -136,7 +136,7 @@ TEST_CASE("a set gives back its documents, token by token") {
   const Content content = read_all(folder / "a.h5");
   CHECK(content.tokens[0] == tokens_of(train, tokenizer));
   CHECK(content.tokens[1] == tokens_of(validation, tokenizer));
-  // Any part alone.
+  // Any range.
   std::int32_t part[5];
   set.read(Split::validation, 2997, 5, part);
   CHECK(std::equal(part, part + 5, content.tokens[1].begin() + 2997));
@@ -161,7 +161,7 @@ TEST_CASE("tokens of a large vocabulary take four bytes") {
   CHECK(contains(message_of([&] { set.tokenizer(); }), "a.h5: its tokenizer has 257 tokens"));
 }
 
-TEST_CASE("blocks of data end where they must") {
+TEST_CASE("data ends within, at and after a block boundary") {
   const TemporaryFolder folder;
   // Data of just under, exactly and just over one and two blocks.
   for (const std::int64_t text : {(1 << 19) - 50, (1 << 19) - 47, (1 << 19), (1 << 20) + 3}) {
@@ -172,7 +172,7 @@ TEST_CASE("blocks of data end where they must") {
   }
 }
 
-TEST_CASE("the file depends on the text alone; the digest on every part of the content") {
+TEST_CASE("the file depends only on the text, the digest on every part of the contents") {
   const TemporaryFolder folder;
   RandomStream random(5, 0);
   const Documents train = {random_text(random, 5000), "ab"};
@@ -185,7 +185,7 @@ TEST_CASE("the file depends on the text alone; the digest on every part of the c
   CHECK(write_set(folder / "c", train, {"v"}, WideTokenizer()).content_digest() != digest);
 }
 
-TEST_CASE("a set without validation text is fine, one without training text is not") {
+TEST_CASE("a set without validation text is valid, one without training text is not") {
   const TemporaryFolder folder;
   write_set(folder / "a.h5", {"text"}, {});
   CHECK(read_all(folder / "a.h5").tokens[1].empty());
@@ -193,7 +193,7 @@ TEST_CASE("a set without validation text is fine, one without training text is n
   CHECK(list_folder(folder.path()).size() == 1);
 }
 
-TEST_CASE("a flipped bit anywhere is found: nothing is silently other, nothing crashes") {
+TEST_CASE("any flipped bit is detected, without silent changes or crashes") {
   const TemporaryFolder folder;
   RandomStream random(7, 0);
   const TokenSetHeader header =
@@ -206,7 +206,7 @@ TEST_CASE("a flipped bit anywhere is found: nothing is silently other, nothing c
   CHECK(silent_damage(folder / "a.h5", digests, header.file_bytes, 25) == 0);
 }
 
-TEST_CASE("zeroed pages anywhere are found") {
+TEST_CASE("zeroed pages are detected") {
   const TemporaryFolder folder(fast_parent());
   RandomStream random(9, 0);
   write_set(folder / "a.h5", {random_text(random, 30'000)}, {random_text(random, 2000)});
@@ -241,11 +241,11 @@ TEST_CASE("damage to one block leaves the others readable and names the bytes") 
   const std::int64_t begin = header.metadata_bytes + (1 << 20);
   const std::string where = concat("bytes ", begin, " to ", begin + (1 << 20) - 1);
   CHECK(contains(message_of(read_damaged), where));
-  CHECK(contains(message_of(read_damaged), where));  // not taken for checked the second time
+  CHECK(contains(message_of(read_damaged), where));  // the failed check is not cached
   set.read(Split::train, 1 << 20, 100, tokens.data());
 }
 
-TEST_CASE("a truncated or lengthened file is named") {
+TEST_CASE("a truncated or extended file is reported") {
   const TemporaryFolder folder;
   const TokenSetHeader header = write_set(folder / "a.h5", {std::string(3000, 'x')}, {"v"});
   const std::string bytes = read_file(folder / "a.h5", 1 << 20);
@@ -263,7 +263,7 @@ TEST_CASE("a truncated or lengthened file is named") {
   CHECK(contains(message_of([&] { TokenSet::open(folder / "b.h5"); }), "damaged: it has"));
 }
 
-TEST_CASE("other files are told from token sets") {
+TEST_CASE("other files are refused") {
   const TemporaryFolder folder;
   const auto message_for = [&](const std::string& bytes) {
     write_file_atomically(folder / "a", bytes);
@@ -278,7 +278,7 @@ TEST_CASE("other files are told from token sets") {
   CHECK(contains(message_of([&] { TokenSet::open(folder / "none"); }), "No such file"));
 }
 
-TEST_CASE("ids outside of the vocabulary are refused even where all digests agree") {
+TEST_CASE("ids outside the vocabulary are refused even if all digests match") {
   class LyingTokenizer : public ByteTokenizer {
    public:
     void encode(std::string_view, std::vector<std::int32_t>& tokens) const override {

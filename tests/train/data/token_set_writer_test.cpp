@@ -18,8 +18,8 @@ const Tokenizer& small_tokenizer() {
   return tokenizer;
 }
 
-// Words, and documents of all sizes: none, short, longer than what one thread takes at once, and
-// one without any place to cut it.
+// Words, in documents of all sizes: empty, short, longer than one chunk, and one without a place to
+// cut.
 std::vector<std::string> many_documents() {
   std::vector<std::string> documents = {"", "first"};
   std::string large;
@@ -49,7 +49,7 @@ void write(const std::string& path, const std::vector<std::string>& documents, s
 
 }  // namespace
 
-TEST_CASE("the file is the same for any number of threads and however the text comes in") {
+TEST_CASE("the file is the same for any number of threads and any division of the text") {
   const TemporaryFolder folder;
   const std::vector<std::string> documents = many_documents();
   const int num_threads = kernels::cpu::num_threads();
@@ -61,7 +61,7 @@ TEST_CASE("the file is the same for any number of threads and however the text c
   CHECK(read_file(folder / "b", 1 << 26) == bytes);
 }
 
-TEST_CASE("documents encoded in parts and side by side have the tokens they have alone") {
+TEST_CASE("documents encoded in parts and in parallel have the same tokens as each by itself") {
   const TemporaryFolder folder;
   const std::vector<std::string> documents = many_documents();
   write(folder / "a", documents, 100'000);
@@ -81,7 +81,7 @@ TEST_CASE("documents encoded in parts and side by side have the tokens they have
   }
 }
 
-TEST_CASE("what a thread throws comes out of the writer, and no file is left") {
+TEST_CASE("exceptions of threads are rethrown, and no file is left") {
   class Failing : public ByteTokenizer {
    public:
     void encode(std::string_view text, std::vector<std::int32_t>&) const override {

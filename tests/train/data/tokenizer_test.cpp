@@ -6,7 +6,7 @@
 
 using namespace smoe;
 
-TEST_CASE("bytes become tokens and come back, whatever they are") {
+TEST_CASE("any bytes survive encoding and decoding") {
   const ByteTokenizer tokenizer;
   std::string text;
   for (int i = 0; i < 256; ++i) text += static_cast<char>(i);
@@ -25,7 +25,7 @@ TEST_CASE("bytes become tokens and come back, whatever they are") {
   CHECK_THROWS_AS(tokenizer.bytes_of(-1), UsageError);
 }
 
-TEST_CASE("a tokenizer is made again from its file, and from nothing else") {
+TEST_CASE("a tokenizer is constructed from its file only") {
   const ByteTokenizer tokenizer;
   const auto again = make_tokenizer(tokenizer.file_bytes(), "a");
   CHECK(again->vocab_size() == 257);
@@ -33,7 +33,7 @@ TEST_CASE("a tokenizer is made again from its file, and from nothing else") {
   CHECK_THROWS_AS(make_tokenizer("{}", "a"), UsageError);
 }
 
-TEST_CASE("text is given out in whole characters; what is no UTF-8 shows as U+FFFD") {
+TEST_CASE("text is decoded in complete characters; invalid UTF-8 becomes U+FFFD") {
   const ByteTokenizer tokenizer;
   const auto decode = [&](const std::string& bytes) {
     TextDecoder decoder(tokenizer);
@@ -52,7 +52,7 @@ TEST_CASE("text is given out in whole characters; what is no UTF-8 shows as U+FF
   CHECK(decode("\xC3z") == Pieces{"", bad + "z", ""});
   CHECK(decode("\xED\xA0") == Pieces{"", bad + bad, ""});  // a surrogate
   CHECK(decode("\xC0\xAF") == Pieces{bad, bad, ""});       // overlong
-  CHECK(decode("\xF4\x90") == Pieces{"", bad + bad, ""});  // past U+10FFFF
+  CHECK(decode("\xF4\x90") == Pieces{"", bad + bad, ""});  // beyond U+10FFFF
   CHECK(decode("\xE2\x82"
                "A") == Pieces{"", "", bad + bad + "A", ""});
 }

@@ -22,7 +22,7 @@ std::string train_on(const std::string& text, std::int64_t vocab_size, std::size
 
 }  // namespace
 
-TEST_CASE("the same text gives the same model, in whatever parts it comes") {
+TEST_CASE("the same text gives the same model, in any division") {
   const std::string model = test::train_small_model(400);
   CHECK(model == test::small_model());
   CHECK(train_on(test::small_text(), 400, 1000) == model);
@@ -30,7 +30,7 @@ TEST_CASE("the same text gives the same model, in whatever parts it comes") {
   CHECK(test::train_small_model(380) != model);
 }
 
-TEST_CASE("no piece reaches from one word or line into the next") {
+TEST_CASE("no piece spans two words or lines") {
   const SentencePieceTokenizer tokenizer(test::small_model(), "small.model");
   bool has_word = false;
   for (std::int32_t token = 0; token < tokenizer.vocab_size(); ++token) {
@@ -44,7 +44,7 @@ TEST_CASE("no piece reaches from one word or line into the next") {
   CHECK(has_word);
 }
 
-TEST_CASE("tabs, zero bytes, broken characters and long lines do not keep a text from training") {
+TEST_CASE("text with tabs, zero bytes, invalid characters and long lines can be trained on") {
   std::string text = test::small_text();
   for (std::size_t i = 50; i < text.size(); i += 50)
     text.replace(i, 1,
@@ -56,7 +56,7 @@ TEST_CASE("tabs, zero bytes, broken characters and long lines do not keep a text
   CHECK(tokenizer.vocab_size() == 400);
 }
 
-TEST_CASE("sizes that a text cannot fill, or that cannot hold its characters, are refused") {
+TEST_CASE("vocabularies too large or too small for the text are refused") {
   const auto message_for = [](const std::string& text, std::int64_t vocab_size) {
     return message_of([&] { train_on(text, vocab_size, 1000); });
   };

@@ -11,7 +11,7 @@
 using namespace smoe;
 using namespace smoe::test;
 
-TEST_CASE("the digest follows every set's content and name") {
+TEST_CASE("the digest covers every set's contents and name") {
   const ThreeSets three;
   const Digest digest = TrainingData::open(three.config).digest();
   DataConfig other = three.config;
@@ -24,7 +24,7 @@ TEST_CASE("the digest follows every set's content and name") {
   CHECK(TrainingData::open(three.config).digest() != digest);
 }
 
-TEST_CASE("sets of different tokenizers, missing and short ones are refused by name") {
+TEST_CASE("sets with different tokenizers, missing and short sets are refused by name") {
   const ThreeSets three;
   const auto message = [&](const DataConfig& config) {
     return message_of([&] {
@@ -47,7 +47,7 @@ TEST_CASE("sets of different tokenizers, missing and short ones are refused by n
             "the same tokenizer");
 }
 
-TEST_CASE("a run is validated on the sets it trains on that have validation text, or on its own") {
+TEST_CASE("a run is validated on its training sets with validation text, or on data.validation") {
   const ThreeSets three;
   const std::vector<ValidationSet> sets = open_validation_sets(three.config);
   REQUIRE(sets.size() == 2);

@@ -54,7 +54,7 @@ TEST_CASE("each epoch visits every window once, inside the stream, in another or
   }
 }
 
-TEST_CASE("offsets differ between epochs, so that all cuts of the text are seen") {
+TEST_CASE("offsets differ between epochs and cover all values") {
   const WindowSampler sampler(3, 1000, 10);
   std::set<std::int64_t> offsets;
   for (const auto& order : epochs(sampler, 60)) offsets.insert(order[0] % 10);
@@ -72,7 +72,7 @@ TEST_CASE("positions depend only on seed, name and index") {
   CHECK(WindowSampler(5, 10'000, 32, "web").positions(60, 6) != part);
 }
 
-TEST_CASE("the first window of an epoch is any window equally often") {
+TEST_CASE("the first window of an epoch is uniformly distributed") {
   for (const std::int64_t windows : {2, 3, 5, 16, 17}) {
     const WindowSampler sampler(9, windows * 8 + 8, 8);
     REQUIRE(sampler.num_windows() == windows);
@@ -95,7 +95,7 @@ TEST_CASE("a short stream repeats its windows epoch by epoch") {
   CHECK_THROWS_AS(WindowSampler(1, 9, 0), UsageError);
 }
 
-TEST_CASE("large sets have far positions") {
+TEST_CASE("large streams have large positions") {
   const std::int64_t num_tokens = std::int64_t{1} << 45;
   const WindowSampler sampler(1, num_tokens, 2048);
   std::set<std::int64_t> seen;

@@ -14,7 +14,7 @@ using namespace smoe::test;
 
 namespace {
 
-// A model with random weights: what it writes is noise, but always the same noise.
+// A model with random weights, which generates deterministic noise.
 struct RandomModel {
   Transformer model{small_config("").model};
   ParameterStore store{model.parameters(), {DType::f32, DType::f32, 1}};
@@ -29,8 +29,8 @@ struct RandomModel {
     return out;
   }
 
-  // The tokens that are drawn, each from logits computed without a cache, by the same rule of what
-  // is kept of a full context.
+  // The sampled tokens, from logits computed without a cache but with the same handling of a full
+  // context.
   std::vector<std::int32_t> recomputed(const std::string& prompt, const GenerateOptions& options) {
     RandomStream stream(options.seed, hash_name("generate"));
     std::vector<std::int32_t> held{tokenizer.end_of_text()}, drawn;
@@ -66,7 +66,7 @@ GenerateOptions options_of(std::uint64_t seed, double temperature, std::int64_t 
 
 }  // namespace
 
-TEST_CASE("the seed decides the text, and without temperature it does not matter") {
+TEST_CASE("the seed determines the text, except at temperature 0") {
   RandomModel random;
   CHECK(random.text("ab", options_of(1, 1)) == random.text("ab", options_of(1, 1)));
   CHECK(random.text("ab", options_of(1, 1)) != random.text("ab", options_of(2, 1)));
@@ -74,7 +74,7 @@ TEST_CASE("the seed decides the text, and without temperature it does not matter
   CHECK(random.text("", options_of(1, 0, 0)).empty());
 }
 
-TEST_CASE("text is that of computing every token again from the context it has") {
+TEST_CASE("the text is that of recomputing every token from its context") {
   RandomModel random;
   for (const std::int64_t context : {1, 2, 16, 41, 300})
     for (const double temperature : {0.0, 1.0}) {
@@ -122,7 +122,7 @@ TEST_CASE("options out of range and a prompt that does not fit are refused") {
                        UsageError);
 }
 
-TEST_CASE("a longer text begins like a shorter one while the context reaches back to its start") {
+TEST_CASE("a longer text begins with the shorter one while both fit the context") {
   RandomModel random;
   const std::string longer = random.text("ab", options_of(3, 0, 12));
   const std::string shorter = random.text("ab", options_of(3, 0, 5));

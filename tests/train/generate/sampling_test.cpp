@@ -14,7 +14,7 @@ namespace {
 
 const std::vector<double> kLogits{std::log(0.1), std::log(0.4), std::log(0.2), std::log(0.3)};
 
-// How often each token is drawn in `n` draws, as shares.
+// The relative frequency of each token in `n` samples.
 std::vector<double> shares(const SamplingOptions& options, int n = 40'000) {
   RandomStream random(3, hash_name("sampling"));
   std::vector<double> counts(kLogits.size());
@@ -26,7 +26,7 @@ std::vector<double> shares(const SamplingOptions& options, int n = 40'000) {
 void check_shares(const std::vector<double>& got, const std::vector<double>& expected) {
   for (std::size_t i = 0; i < got.size(); ++i) {
     CAPTURE(i);
-    // Five standard errors of 40,000 draws.
+    // Five standard errors of 40,000 samples.
     CHECK(std::abs(got[i] - expected[i]) <=
           5 * std::sqrt(expected[i] * (1 - expected[i]) / 40'000));
   }
@@ -34,7 +34,7 @@ void check_shares(const std::vector<double>& got, const std::vector<double>& exp
 
 }  // namespace
 
-TEST_CASE("tokens are drawn with their probabilities") {
+TEST_CASE("tokens are sampled with their probabilities") {
   check_shares(shares({.temperature = 1}), {0.1, 0.4, 0.2, 0.3});
   check_shares(shares({.temperature = 0.5}), {0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3});
   check_shares(shares({.temperature = 1, .top_k = 2}), {0, 0.4 / 0.7, 0, 0.3 / 0.7});
@@ -43,7 +43,7 @@ TEST_CASE("tokens are drawn with their probabilities") {
   check_shares(shares({.temperature = 0}), {0, 1, 0, 0});
 }
 
-TEST_CASE("ties, bad options and bad logits") {
+TEST_CASE("ties, invalid options and invalid logits") {
   RandomStream random(0, 0);
   const std::vector<double> tie{1, 2, 2};
   CHECK(sample_token(tie, {.temperature = 0}, random) == 1);

@@ -9,7 +9,7 @@ using namespace smoe;
 
 namespace {
 
-// What is written of `text` when it comes in pieces of random sizes.
+// The output for `text` in pieces of random sizes.
 std::string written(const std::vector<std::string>& stops, const std::string& text,
                     RandomStream& random) {
   StopTexts stop(stops);
@@ -22,7 +22,7 @@ std::string written(const std::vector<std::string>& stops, const std::string& te
   return out + stop.finish();
 }
 
-// The text in front of the first occurrence of any of them.
+// The text before the first occurrence of any of them.
 std::string cut(const std::vector<std::string>& stops, const std::string& text) {
   std::size_t end = text.size();
   for (const std::string& stop : stops) end = std::min(end, text.find(stop));
@@ -31,7 +31,7 @@ std::string cut(const std::vector<std::string>& stops, const std::string& text) 
 
 }  // namespace
 
-TEST_CASE("text ends in front of the first stop text, however it comes") {
+TEST_CASE("text ends before the first stop text, for any division into pieces") {
   RandomStream random(1, hash_name("stop"));
   const std::vector<std::vector<std::string>> stops = {
       {}, {"ab"}, {"aab", "ba"}, {"aaaa"}, {"abab", "bb", "a"}, {"abaabab"}};
@@ -45,7 +45,7 @@ TEST_CASE("text ends in front of the first stop text, however it comes") {
   }
 }
 
-TEST_CASE("no more is held back than could begin a stop text") {
+TEST_CASE("only a possible beginning of a stop text is held back") {
   StopTexts stop({"\n\nQ"});
   CHECK(stop.push("one\n") == "one");
   CHECK(stop.push("two") == "\ntwo");

@@ -1,11 +1,12 @@
-// Holds an imported model in bf16 to transformers' own run in bf16. The reference, made by
-// tests/oracle/make_mixtral.py, has the same in f32: the same weights, with the tokens sent to the
-// same experts, as ours are here. With e = x - exact and u = 2^-8:
-//   "rms"     ours is as near to the exact one as theirs   rms(e_ours) <= 1.1 rms(e_theirs)
-//   "max"     no element is far off                        max|e_ours| <= 2 max|e_theirs|
-//   "apart"   ours is theirs but for rounding              |ours - theirs| <= 4 u sqrt(n) |exact|
-// where n = 2 L + 1 roundings of the residual stream lie on the way through L layers, and as many
-// on the way back. The last takes the largest elements of logits, and the rms of gradients.
+// Compares an imported model in bf16 with transformers in bf16. The reference, written by
+// tests/oracle/make_mixtral.py, also has the results in f32 ("exact") for the same weights and the
+// same routing, which smoe uses here too. With e = x - exact and u = 2^-8:
+//   "rms"        smoe is as accurate as transformers   rms(e_smoe) <= 1.1 rms(e_theirs)
+//   "max"        no element has a large error          max|e_smoe| <= 2 max|e_theirs|
+//   "distance"   equal up to rounding                  |smoe - theirs| <= 4 u sqrt(n) |exact|
+// where n = 2 L + 1 is the number of roundings of the residual stream in the forward pass through L
+// layers, and again in backward. The distance is that of the largest logits, and the RMS of
+// gradients.
 #include "autograd/tape.h"
 #include "tests/train/huggingface/oracle.h"
 
@@ -14,17 +15,17 @@ using namespace smoe::test;
 
 namespace {
 
-constexpr double kRmsBound = 1.1, kLargestBound = 2;  // of our error over theirs
-constexpr double kOneTensorBound = 2;                 // of one alone, which may have few numbers
-constexpr double kApartBound = 4;                     // u sqrt(n)
-constexpr double kRerouted = 0.02;                    // of all pairs, in one small reference
+constexpr double kRmsBound = 1.1, kLargestBound = 2;  // smoe's error / theirs
+constexpr double kOneTensorBound = 2;                 // of one tensor, which may be small
+constexpr double kDistanceBound = 4;                  // u sqrt(n)
+constexpr double kRerouted = 0.02;                    // share of all pairs, in one small reference
 
 /// In units of u sqrt(n).
 double in_roundings(double difference, std::int64_t num_roundings) {
   return difference / unit_roundoff(DType::bf16) / std::sqrt(static_cast<double>(num_roundings));
 }
 
-/// Differences relative to the exact numbers' largest, or summed up squared to their rms.
+/// Differences relative to the largest exact element, or the sum of their squares.
 struct Error {
   double largest = 0, mean_square = 0;
 
@@ -50,16 +51,16 @@ struct Error {
 };
 
 struct Errors {
-  Error ours, theirs, apart;
+  Error ours, theirs, distance;
 
   Errors(const std::vector<double>& x, const std::vector<double>& theirs_x,
          const std::vector<double>& exact)
-      : ours(x, exact, exact), theirs(theirs_x, exact, exact), apart(x, theirs_x, exact) {}
+      : ours(x, exact, exact), theirs(theirs_x, exact, exact), distance(x, theirs_x, exact) {}
 
   void add(const Errors& other) {
     ours.add(other.ours);
     theirs.add(other.theirs);
-    apart.add(other.apart);
+    distance.add(other.distance);
   }
   double rms_ratio() const { return std::sqrt(ours.mean_square / theirs.mean_square); }
   void check(const std::string& name) const {
@@ -68,12 +69,12 @@ struct Errors {
   }
 };
 
-/// Errors of what the reference has as `name` and "exact." + name.
+/// Errors relative to the reference's tensors `name` and "exact." + name.
 Errors errors_of(const std::vector<double>& x, const Oracle& oracle, const std::string& name) {
   return {x, oracle.values(name), oracle.values("exact." + name)};
 }
 
-/// The share of pairs (token, expert) of `chosen` that are not in `wanted`; both [T, K], by layer.
+/// The share of pairs (token, expert) of `chosen` that are not in `wanted`; both [T, K] per layer.
 double rerouted(const std::vector<Tensor>& chosen, const std::vector<Tensor>& wanted) {
   REQUIRE(chosen.size() == wanted.size());
   std::int64_t num_pairs = 0, num_shared = 0;
@@ -98,16 +99,17 @@ void check_gradients(const ParameterStore& store, const Oracle& oracle,
   double worst = 0;
   for (const auto& [name, values] : gradients) {
     const Errors errors = errors_of(values, oracle, "gradient." + name);
-    CHECK_MESSAGE(errors.rms_ratio() <= kOneTensorBound, name, ": rms error over theirs is ",
+    CHECK_MESSAGE(errors.rms_ratio() <= kOneTensorBound, name, ": RMS error / theirs is ",
                   errors.rms_ratio());
     worst = std::max(worst, errors.rms_ratio());
     all ? all->add(errors) : void(all = errors);
   }
   REQUIRE(all);
   all->check("grads");
-  check_figure("one's rms", worst, kOneTensorBound);
-  const double apart = std::sqrt(all->apart.mean_square / static_cast<double>(gradients.size()));
-  check_figure("grads apart", in_roundings(apart, num_roundings), kApartBound);
+  check_figure("tensor rms", worst, kOneTensorBound);
+  const double distance =
+      std::sqrt(all->distance.mean_square / static_cast<double>(gradients.size()));
+  check_figure("grads dist", in_roundings(distance, num_roundings), kDistanceBound);
 }
 
 void compare(const std::string& folder) {
@@ -118,7 +120,7 @@ void compare(const std::string& folder) {
   const OracleBatch batch(oracle.tensor("token_ids", DType::i32));
   const std::int64_t num_roundings = 2 * loaded.config.model.num_layers + 1;
 
-  std::vector<Tensor> expert_ids;  // [T, K] of each layer
+  std::vector<Tensor> expert_ids;  // [T, K] per layer
   const Tensor all = oracle.tensor("expert_ids", DType::i32);
   for (std::int64_t layer = 0; layer < all.dim(0); ++layer)
     expert_ids.push_back(all.view(layer * all.dim(1) * all.dim(2), {all.dim(1), all.dim(2)}));
@@ -131,7 +133,8 @@ void compare(const std::string& folder) {
     const Tensor logits = model.logits(batch.token_ids, batch.context).data();
     const Errors errors = errors_of(values_of(logits), oracle, "logits");
     errors.check("logits");
-    check_figure("logits apart", in_roundings(errors.apart.largest, num_roundings), kApartBound);
+    check_figure("logits dist", in_roundings(errors.distance.largest, num_roundings),
+                 kDistanceBound);
   }
   Tape tape;
   const TapeScope scope(tape);
@@ -149,7 +152,7 @@ void compare(const std::string& folder) {
 
 }  // namespace
 
-TEST_CASE("a model in bf16 is as near to the exact one as transformers' own, and near to that") {
+TEST_CASE("a model in bf16 is as accurate as in transformers, and equal up to rounding") {
   const Stream stream(oracle_device());
   const StreamGuard guard(stream);
   for (const std::string& folder : oracle_folders(OracleKind::bf16, {"tests/oracle/mixtral-bf16"}))

@@ -26,7 +26,7 @@ std::string text_of(const std::string& path) {
   return read_file(path, 1 << 24);
 }
 
-/// A run of one step, whose token set lies in `folder`.
+/// A run of one step with its token set in `folder`.
 Config trained_run(const TemporaryFolder& folder) {
   Config config = small_config(folder.path());
   config.train.steps = 1;
@@ -36,7 +36,7 @@ Config trained_run(const TemporaryFolder& folder) {
   return config;
 }
 
-/// The weights of a run, named.
+/// The weights of a run by name.
 std::map<std::string, std::vector<double>> weights_of(const std::string& run) {
   struct Collect : StateVisitor {
     std::map<std::string, std::vector<double>> values;
@@ -50,7 +50,7 @@ std::map<std::string, std::vector<double>> weights_of(const std::string& run) {
   return collect.values;
 }
 
-/// The tensors of a model folder, each read as f32 and open to changes.
+/// The tensors of a model folder, as f32 and mutable.
 struct Weights {
   explicit Weights(const std::string& folder) {
     const WeightFiles files(folder);
@@ -68,7 +68,7 @@ struct Weights {
 
 }  // namespace
 
-TEST_CASE("what is exported and imported again is the same, bit for bit") {
+TEST_CASE("export and import are bit-identical") {
   const TemporaryFolder folder;
   const std::string run = trained_run(folder).run.folder();
   const ExportSummary exported = export_mixtral({.path = run, .output = folder / "model"}, ignore);
@@ -96,7 +96,7 @@ TEST_CASE("what is exported and imported again is the same, bit for bit") {
     CHECK(text_of(folder / "shards/" + name) == text_of(folder / "model/" + name));
 }
 
-TEST_CASE("weights may be rounded to bf16 on the way out, and are widened on the way in") {
+TEST_CASE("weights can be rounded to bf16 by export and are widened by import") {
   const TemporaryFolder folder;
   import_mixtral({kModel, folder / "a"}, ignore);
   export_mixtral({.path = folder / "a", .output = folder / "model", .dtype = DType::bf16}, ignore);
@@ -110,7 +110,7 @@ TEST_CASE("weights may be rounded to bf16 on the way out, and are widened on the
   }
 }
 
-TEST_CASE("a tensor that is missing, left over or not as it should be is named") {
+TEST_CASE("missing, unknown and mismatched tensors are reported by name") {
   const TemporaryFolder folder;
   const auto refusal = [&](auto change) {
     remove_folder(folder / "model");
@@ -183,7 +183,7 @@ TEST_CASE("an index and its shards must agree") {
             std::string(79, 'x') + "...");
 }
 
-TEST_CASE("a folder that is no model, and an output that is there, are refused") {
+TEST_CASE("a folder without a model and an existing output are refused") {
   const TemporaryFolder folder;
   CHECK(message_of([&] {
           import_mixtral({folder.path(), folder / "run"}, ignore);
@@ -204,13 +204,13 @@ TEST_CASE("a folder that is no model, and an output that is there, are refused")
         }) == folder.path() + ": exists; remove it or choose another name");
 }
 
-TEST_CASE("a run begins with the weights of train.init_from, and with a fresh optimizer") {
+TEST_CASE("a run starts with the weights of train.init_from and a new optimizer") {
   const TemporaryFolder folder;
   const Config first = trained_run(folder);
   Config second = first;
   second.run.name = "second";
   second.train.init_from = first.run.folder();
-  second.optim.lr = 1e-30;  // too small to move a weight
+  second.optim.lr = 1e-30;  // too small to change a weight
   second.optim.weight_decay = 0;
   second.model.rope_theta = 5000;
   CHECK(Run(second).train() == 0);
@@ -219,10 +219,10 @@ TEST_CASE("a run begins with the weights of train.init_from, and with a fresh op
   CHECK(log.find("weights from " + first.run.folder() + "/checkpoints/step-00000001\n") !=
         std::string::npos);
   CHECK(log.find("model.rope_theta=5000, it was trained with 10000\n") != std::string::npos);
-  CHECK(Run(second).train() == 0);  // goes on with its own checkpoint
+  CHECK(Run(second).train() == 0);  // resumes from its own checkpoint
 }
 
-TEST_CASE("weights of another shape or another tokenizer are refused as a beginning") {
+TEST_CASE("train.init_from refuses weights of another shape or tokenizer") {
   const TemporaryFolder folder;
   Config config = trained_run(folder);
   const std::string run = config.run.folder();

@@ -8,7 +8,7 @@ using namespace smoe;
 
 namespace {
 
-// As transformers 4 writes it, cut down to what says something.
+// As written by transformers 4, without irrelevant keys.
 const std::string kConfig = R"({
   "architectures": ["MixtralForCausalLM"],
   "attention_dropout": 0.0,
@@ -51,7 +51,7 @@ void check_refused(const std::string& from, const std::string& to, const std::st
 
 }  // namespace
 
-TEST_CASE("a config of transformers 4 says what the model is") {
+TEST_CASE("a config of transformers 4 is parsed") {
   const MixtralConfig config = parse_mixtral_config(kConfig, "c.json");
   const ModelConfig& m = config.model;
   CHECK(m.vocab_size == 100);
@@ -85,7 +85,7 @@ TEST_CASE(
   CHECK(config.unknown_keys == std::vector<std::string>{"_unsloth"});
 }
 
-TEST_CASE("a setting that this program does not have is refused with what it has") {
+TEST_CASE("unsupported settings are refused with the supported ones") {
   check_refused(R"("mixtral")", R"("mistral")",
                 "model_type: must be \"mixtral\", or absent; got \"mistral\"");
   check_refused(R"("model_type")", R"("other")", "model_type: must be \"mixtral\"; got nothing");
@@ -114,7 +114,7 @@ TEST_CASE("a setting that this program does not have is refused with what it has
                 "architectures: must be [\"MixtralForCausalLM\"], or absent; got an array");
 }
 
-TEST_CASE("sizes that make no sense are refused") {
+TEST_CASE("invalid sizes are refused") {
   check_refused(R"("vocab_size": 100)", R"("vocab_size": 0)",
                 "vocab_size: must be an integer from 1 to 1000000000; got 0");
   check_refused(R"("vocab_size")", R"("vocabulary")",
@@ -131,7 +131,7 @@ TEST_CASE("sizes that make no sense are refused") {
                 "keys must occur once in an object; got vocab_size twice");
 }
 
-TEST_CASE("what is written is read back") {
+TEST_CASE("a config survives a round trip") {
   MixtralConfig config = parse_mixtral_config(kConfig, "c.json");
   config.model.tie_embeddings = true;
   config.model.head_dim = 6;
@@ -145,7 +145,7 @@ TEST_CASE("what is written is read back") {
   CHECK(again.unknown_keys.empty());
 }
 
-TEST_CASE("a model that is no Mixtral is not exported as one") {
+TEST_CASE("a model that Mixtral cannot represent is not exported") {
   const MixtralConfig mixtral = parse_mixtral_config(kConfig, "c.json");
   const auto refusal = [&](auto change) {
     ModelConfig model = mixtral.model;

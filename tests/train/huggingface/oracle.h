@@ -1,6 +1,6 @@
-// What the tests beside it share: a reference that tests/oracle/make_mixtral.py made, the model it
-// is of, imported, and the figures that the two are held together by. SMOE_ORACLE=FOLDER chooses
-// the reference in place of those in the tree, SMOE_ORACLE_DEVICE=cuda where ours runs.
+// Shared by the parity tests: a reference written by tests/oracle/make_mixtral.py, its model,
+// imported, and the figures that compare both. SMOE_ORACLE=FOLDER selects a reference instead of
+// those in the tree, SMOE_ORACLE_DEVICE=cuda the device of smoe.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -47,7 +47,7 @@ inline OracleKind kind_of_oracle(const std::string& folder) {
   return Oracle{folder}.file.find("expert_ids") ? OracleKind::bf16 : OracleKind::f32;
 }
 
-/// The folders of one kind to compare with: those in the tree, or the one that is asked for.
+/// The reference folders of one kind: those in the tree, or the one of SMOE_ORACLE.
 inline std::vector<std::string> oracle_folders(OracleKind kind, std::vector<std::string> in_tree) {
   const char* folder = std::getenv("SMOE_ORACLE");
   if (!folder) return in_tree;
@@ -55,7 +55,8 @@ inline std::vector<std::string> oracle_folders(OracleKind kind, std::vector<std:
   return {folder};
 }
 
-/// Holds a figure to its bound and prints both, as tests/oracle/compare.py reads them.
+/// Checks a figure against its bound and prints both in the format that tests/oracle/compare.py
+/// parses.
 inline void check_figure(const std::string& name, double value, double bound) {
   CHECK_MESSAGE(value <= bound, name, " must be at most ", bound, "; got ", value);
   MESSAGE("figure ", name, ": ", value, " <= ", bound);
@@ -71,11 +72,11 @@ inline LoadedModel imported(const std::string& folder, DType precision) {
   return load_model(runs / "run", true);
 }
 
-/// A reference's batch: ids [B*S], and each token's successor in its sequence, -1 behind the last.
+/// A reference's batch: ids [B*S], and each token's successor in its sequence, -1 after the last.
 struct OracleBatch {
   Tensor token_ids, targets;
   ForwardContext context;
-  double loss_scale;  ///< of the mean cross-entropy
+  double loss_scale;  ///< for the mean cross-entropy
 
   explicit OracleBatch(const Tensor& ids)
       : token_ids(ids.reshape({ids.numel()})),

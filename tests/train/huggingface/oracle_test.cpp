@@ -1,6 +1,5 @@
-// Holds an imported model to what transformers and PyTorch computed with it: logits, loss and every
-// gradient. The references are made by tests/oracle/make_mixtral.py; two small ones are in the
-// tree.
+// Compares an imported model with transformers on PyTorch: logits, loss and every gradient. The
+// references are written by tests/oracle/make_mixtral.py; two small ones are in the tree.
 #include "tests/train/huggingface/oracle.h"
 
 #include "autograd/tape.h"
@@ -14,9 +13,9 @@ constexpr double kLogitsBound = 1e-5, kGradientBound = 1e-4;  // of max|a - b| /
 constexpr double kRounding = 1e-6;                            // of the largest gradient
 constexpr double kLeastMargin = 1e-4;                         // of the router's probabilities
 
-/// The worst of all gradients beside the reference's `prefix` + name. What the reference leaves out
-/// is zero, and so is, but for rounding, what is very small beside the largest gradient: a router's
-/// where each token visits one expert, whose gate is always 1.
+/// The largest error of all gradients relative to the reference's `prefix` + name. Gradients that
+/// the reference omits must be zero, up to rounding relative to the largest gradient: those of a
+/// router with one expert per token, whose gate is always 1.
 double worst_gradient(const ParameterStore& store, const Oracle& oracle,
                       const std::string& prefix) {
   const auto gradients = gradients_of(store);
@@ -39,7 +38,7 @@ double worst_gradient(const ParameterStore& store, const Oracle& oracle,
   }
   for (const SafetensorsEntry& entry : oracle.file.entries())
     num_compared -= entry.name.starts_with(prefix);
-  CHECK_MESSAGE(num_compared == 0, "the reference has gradients of no parameter");
+  CHECK_MESSAGE(num_compared == 0, "the reference has gradients of unknown parameters");
   return worst;
 }
 
@@ -77,7 +76,7 @@ void compare(const std::string& folder) {
 
 }  // namespace
 
-TEST_CASE("an imported model has the logits, loss and gradients it has in transformers") {
+TEST_CASE("an imported model has the logits, loss and gradients of transformers") {
   const Stream stream(oracle_device());
   const StreamGuard guard(stream);
   for (const std::string& folder :

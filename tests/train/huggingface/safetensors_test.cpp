@@ -15,7 +15,7 @@ using namespace smoe::test;
 
 namespace {
 
-/// The bytes of a file with this header and so many bytes of data, 0, 1, 2, ...
+/// The bytes of a file with this header and `num_bytes` bytes of data, 0, 1, 2, ...
 std::string file_of(const std::string& header, int data_bytes) {
   std::string bytes;
   for (int i = 0; i < 8; ++i) bytes += static_cast<char>(header.size() >> 8 * i & 0xff);
@@ -31,7 +31,7 @@ std::string entry(const std::string& dtype, const std::string& shape, int begin,
 
 }  // namespace
 
-TEST_CASE("what is written is read back, bit for bit, tensor by tensor") {
+TEST_CASE("tensors survive a round trip bit-identically") {
   const TemporaryFolder folder;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
     const std::string path = folder / name_of(dtype);
@@ -60,7 +60,7 @@ TEST_CASE("what is written is read back, bit for bit, tensor by tensor") {
   }
 }
 
-TEST_CASE("a dtype is read as itself or as one that holds all its values") {
+TEST_CASE("a dtype is read as itself or as one that represents all its values") {
   const TemporaryFolder folder;
   // 1, -2, the largest and smallest half, a subnormal, infinity, a NaN, -0.
   const std::uint16_t halves[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x03ff, 0x7c00, 0x7e00, 0x8000};
@@ -88,7 +88,7 @@ TEST_CASE("a dtype is read as itself or as one that holds all its values") {
   CHECK_THROWS_AS(file.read(*file.find("i"), DType::f32), UsageError);
 }
 
-TEST_CASE("a file that is not as the format says is refused, with what is wrong") {
+TEST_CASE("a file that violates the format is refused with the reason") {
   const TemporaryFolder folder;
   const std::string path = folder / "f";
   const auto refusal = [&](const std::string& bytes) {
@@ -132,7 +132,7 @@ TEST_CASE("a file that is not as the format says is refused, with what is wrong"
         "a: must have 3 fields; got 4");
 }
 
-TEST_CASE("a header with changed bytes is refused or describes tensors inside of the file") {
+TEST_CASE("a modified header is refused or describes tensors inside the file") {
   const TemporaryFolder folder;
   const std::string path = folder / "f";
   const std::string whole =

@@ -1,5 +1,4 @@
-// What Hugging Face's own tools make of these files is held to ours by
-// tests/oracle/check_export.py.
+// tests/oracle/check_export.py checks these files with Hugging Face's tokenizers.
 #include "train/huggingface/tokenizer_files.h"
 
 #include <doctest/doctest.h>
@@ -33,7 +32,7 @@ TEST_CASE("the byte-level tokenizer becomes a byte-level BPE without merges") {
   CHECK(vocab["\xC4\xA0"] == ' ');   // U+0120, as in GPT-2's vocabulary
   CHECK(vocab["\xC4\x8A"] == '\n');  // U+010A
   CHECK(vocab["\xC3\xBF"] == 0xFF);  // U+00FF
-  CHECK(vocab["\xC5\x83"] == 0xAD);  // U+0143, the last that has no character of its own
+  CHECK(vocab["\xC5\x83"] == 0xAD);  // U+0143, the last mapped one
   CHECK(json["model"]["merges"].empty());
   CHECK(json["added_tokens"][0]["id"] == bytes.end_of_text());
   CHECK(json_of(folder / "tokenizer_config.json")["model_max_length"] == 64);
@@ -42,7 +41,7 @@ TEST_CASE("the byte-level tokenizer becomes a byte-level BPE without merges") {
   CHECK(found.tokenizer->digest() == bytes.digest());
 }
 
-TEST_CASE("a SentencePiece model goes out with its settings and comes back the same") {
+TEST_CASE("a SentencePiece model is exported with its settings and imported unchanged") {
   const TemporaryFolder folder;
   const SentencePieceTokenizer pieces(test::small_model(), "small");
   CHECK(write_tokenizer_files(pieces, folder.path(), 64) ==
@@ -57,7 +56,7 @@ TEST_CASE("a SentencePiece model goes out with its settings and comes back the s
   CHECK(found.tokenizer->digest() == pieces.digest());
 }
 
-TEST_CASE("a folder without a tokenizer that can be read says why") {
+TEST_CASE("a folder without a supported tokenizer gives the reason") {
   const TemporaryFolder folder;
   CHECK(read_tokenizer_files(folder.path()).reason == "the folder has none");
   overwrite(folder / "tokenizer.json", "{}");

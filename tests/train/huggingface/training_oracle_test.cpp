@@ -1,6 +1,6 @@
-// Holds 50 steps of training in bf16 to PyTorch's, from the same weights, batches and
-// configuration, by each step's loss. The references are made by tests/oracle/make_training.py; a
-// small one is in the tree.
+// Compares the losses of 50 training steps in bf16 with PyTorch's, for the same weights, batches
+// and configuration. The references are written by tests/oracle/make_training.py; a small one is in
+// the tree.
 #include <sstream>
 
 #include "core/system/folder.h"
@@ -15,7 +15,7 @@ namespace {
 
 constexpr double kStepBound = 2e-2, kMeanBound = 5e-3;  // of |loss - PyTorch's loss|
 
-/// The run of `folder`, on made-up words.
+/// The run of `folder`, on generated words.
 struct OracleRun {
   explicit OracleRun(const std::string& path) : folder(path) {}
 
@@ -27,7 +27,7 @@ struct OracleRun {
     return TrainingData::open(config.data);
   }();
 
-  /// What each step reads, [steps, global_batch, S + 1].
+  /// The sequences of each step, [steps, global_batch, S + 1].
   std::vector<std::int32_t> token_ids() const {
     const TrainConfig& train = config.train;
     const BatchSampler sampler(data, config.run.seed, train.seq_len, train.global_batch);
@@ -54,7 +54,7 @@ struct OracleRun {
   }
 };
 
-/// For make_training.py: a sequence a line.
+/// For make_training.py: one sequence per line.
 void write_batches(const OracleRun& run) {
   std::ostringstream text;
   std::int64_t count = 0;
@@ -83,7 +83,7 @@ void compare(const OracleRun& run) {
 
 }  // namespace
 
-TEST_CASE("50 steps of training in bf16 have the losses they have in PyTorch") {
+TEST_CASE("50 training steps in bf16 have the losses of PyTorch") {
   const Stream stream(oracle_device());
   const StreamGuard guard(stream);
   for (const std::string& folder :

@@ -15,7 +15,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// A run of two steps, made once.
+// A run of two steps, shared by the tests.
 struct TrainedRun : SmallRun {
   TrainedRun() {
     config.train.steps = 2;
@@ -71,7 +71,7 @@ TEST_CASE("a checkpoint shows its numbers and tensors, by folder and by manifest
   CHECK(contains(inspect(small.checkpoint(), {.is_verified = true}), "all digests match"));
 }
 
-TEST_CASE("a run shows what it is, its checkpoints and the end of its log") {
+TEST_CASE("a run shows its configuration, its checkpoints and the end of its log") {
   const TrainedRun& small = TrainedRun::get();
   const std::string text = inspect(small.run());
   CHECK(text.starts_with(small.run() + ": the folder of run small\n"));
@@ -99,7 +99,7 @@ TEST_CASE("safetensors show their tensors and metadata, one file or a folder of 
   CHECK(contains(message_of([&] { inspect(folder.path()); }), "b.safetensors"));
 }
 
-TEST_CASE("anything else is one line that names what is understood") {
+TEST_CASE("other files give one line of error with the supported kinds") {
   const TemporaryFolder folder;
   overwrite(folder / "empty", "");
   overwrite(folder / "photo.png", "\x89PNG\r\n\x1a\n" + std::string(600, 'x'));

@@ -4,7 +4,7 @@
 
 using namespace smoe;
 
-TEST_CASE("tensors that differ in numbers alone share a line, in the place of the first") {
+TEST_CASE("tensors that differ only in numbers share the line of the first") {
   const std::vector<TensorRow> rows = {{"embed.weight", "f32", {10, 4}, 160},
                                        {"layers.0.experts.0.w1.weight", "f32", {3, 4}, 48},
                                        {"layers.0.experts.1.w1.weight", "f32", {3, 4}, 48},
@@ -23,7 +23,7 @@ TEST_CASE("tensors that differ in numbers alone share a line, in the place of th
         std::string::npos);
 }
 
-TEST_CASE("strange names and no tensors at all are shown as they are") {
+TEST_CASE("unusual names, and tables without tensors") {
   CHECK(tensor_table({}, false) ==
         "  tensors  dtype  shape    count      bytes\n"
         "  all                          0        0 B\n");
