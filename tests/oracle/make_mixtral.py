@@ -29,7 +29,8 @@ With --precision bf16, all weights and activations in bfloat16:
     exact.logits, exact.loss, exact.gradient.NAME    the same in float32, for the same weights and
                       the same routing
 
-Tensor names follow the files: the in-memory layout of transformers changes between versions. bfloat16 needs version 5."""
+Tensor names are those of the files: the in-memory layout changes between versions of transformers.
+bfloat16 needs version 5."""
 
 import argparse
 import functools
