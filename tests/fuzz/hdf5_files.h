@@ -6,9 +6,8 @@
 namespace smoe::fuzz {
 
 /// Files in the formats of old and new library versions, with every feature that refers to another
-/// file
-/// (`canary`), code or object: links, external storage, virtual data sets, filters; and with sizes
-/// and structures at their limits.
+/// file (`canary`), code or object: links, external storage, virtual data sets, filters; and with
+/// sizes and structures at their limits.
 std::vector<std::string> crafted_hdf5_files(const std::string& canary);
 
 }  // namespace smoe::fuzz

@@ -67,7 +67,7 @@ struct Options {
   std::string file;
   std::string write;
   std::string keep = ".";
-  bool is_told = false;
+  bool is_verbose = false;
 };
 
 // Progress of the child process, in memory shared with the parent.
@@ -169,7 +169,7 @@ Target make_target(const std::string& name, const Playground& playground) {
   throw UsageError("smoe_fuzz: no target " + name + "; see --help");
 }
 
-void tell(const std::string& refusal) {
+void print_result(const std::string& refusal) {
   std::cout << (refusal.empty() ? "accepted" : refusal) << std::endl;
 }
 
@@ -183,14 +183,14 @@ int read_all(const Options& options, const Playground& playground, Progress& pro
     }
     Reader reader(target, playground, progress);
     if (!options.file.empty()) {
-      tell(reader.read(read_file(options.file, std::int64_t{1} << 30), 0));
+      print_result(reader.read(read_file(options.file, std::int64_t{1} << 30), 0));
       return 0;
     }
     for (std::uint64_t i = options.first; i < options.first + options.runs; ++i) {
       progress.index = i;
       const std::string refusal =
           reader.read(make_input(target, options.target, options.seed, i), i);
-      if (options.is_told) tell(refusal);
+      if (options.is_verbose) print_result(refusal);
     }
     return 0;
   } catch (const std::exception& error) {
@@ -281,7 +281,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Seed of the mutations")->capture_default_str();
   app.add_option("--first", options.first, "Index of the first input")->capture_default_str();
   app.add_option("--file", options.file, "Parse only the input in this file");
-  app.add_flag("--tell", options.is_told, "Print the parser's result for each input");
+  app.add_flag("--verbose", options.is_verbose, "Print the parser's result for each input");
   app.add_option("--write", options.write, "Only write input --first to this file");
   app.add_option("--keep", options.keep, "Folder for a failing input")->capture_default_str();
   CLI11_PARSE(app, argc, argv);

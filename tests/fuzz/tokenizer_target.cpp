@@ -20,7 +20,7 @@ const char* const kTexts[] = {"", "Hello world.\n", "  the expert routes   12 to
 void read(const std::string& input) {
   const auto tokenizer = make_tokenizer(input, "tokenizer.model");
   require(tokenizer->end_of_text() >= 0 && tokenizer->end_of_text() < tokenizer->vocab_size(),
-          "an end of text that is no token");
+          "end_of_text is not a token");
   for (const char* text : kTexts) {
     std::vector<std::int32_t> tokens;
     tokenizer->encode(text, tokens);

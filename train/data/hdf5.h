@@ -26,8 +26,8 @@ struct Hdf5Layout {
 
 /// Lays out an HDF5 file with these data sets, in this order, after a user block of
 /// `user_block_bytes` (0, or 512 times a power of two). The size of the metadata depends only on
-/// the names, so the first offset is known before the shapes are. Deterministic. Throws: UsageError
-/// for a data set that HDF5 refuses, such as a duplicate name.
+/// the names, so the first offset is known before the shapes are. Deterministic.
+/// Throws: UsageError for a data set that HDF5 refuses, such as a duplicate name.
 Hdf5Layout layout_hdf5(std::vector<Hdf5Dataset> datasets, std::int64_t user_block_bytes);
 
 }  // namespace smoe

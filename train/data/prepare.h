@@ -40,8 +40,8 @@ using PrepareProgress =
 
 /// Reads all text twice, to measure and to encode it, and writes `options.output` atomically.
 /// Memory grows with the number of files and as TokenSetWriter documents. A tokenizer is trained on
-/// a sample of the training split. Deterministic. Throws: UsageError, one line, naming the invalid
-/// option or input; SystemError.
+/// a sample of the training split. Deterministic.
+/// Throws: UsageError, one line, naming the invalid option or input; SystemError.
 PrepareSummary prepare(const PrepareOptions& options, const PrepareProgress& progress);
 
 }  // namespace smoe

@@ -14,8 +14,8 @@ namespace smoe {
 class WindowSampler {
  public:
   /// `num_tokens` in the training stream, `seq_len` = S targets per window. Sets with different
-  /// names have different orders. Throws: UsageError unless the stream holds one window, S + 1
-  /// tokens.
+  /// names have different orders.
+  /// Throws: UsageError unless the stream holds one window, S + 1 tokens.
   WindowSampler(std::uint64_t seed, std::int64_t num_tokens, std::int64_t seq_len,
                 std::string_view name = "");
 

@@ -35,8 +35,8 @@ struct GenerateSummary {
 /// Continues `prompt` and streams the text to `on_text` in pieces of complete UTF-8 characters,
 /// until max_tokens, end of text, a stop token or a stop text; the last three are not written. An
 /// empty prompt begins a new document. When the text exceeds the context, its newer half is kept
-/// and recomputed from position 0. Deterministic for a given seed. Throws: UsageError for options
-/// out of range, or a prompt that exceeds the context.
+/// and recomputed from position 0. Deterministic for a given seed.
+/// Throws: UsageError for options out of range, or a prompt that exceeds the context.
 GenerateSummary generate(Transformer& model, const Tokenizer& tokenizer, std::string_view prompt,
                          const GenerateOptions& options,
                          const std::function<void(const std::string&)>& on_text);

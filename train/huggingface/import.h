@@ -27,9 +27,10 @@ using WeightProgress =
     std::function<void(const char* stage, std::int64_t done, std::int64_t total)>;
 
 /// Writes a run with the model at step 0: configuration, tokenizer if it is supported, and a
-/// checkpoint of the weights in f32. Holds at most one parameter in memory. Throws: UsageError, one
-/// line, for an unsupported config.json, or a tensor that is missing, unknown, or has another shape
-/// or dtype (F32, BF16 and F16 are supported); SystemError. `output` is unchanged then.
+/// checkpoint of the weights in f32. Holds at most one parameter in memory.
+/// Throws: UsageError, one line, for an unsupported config.json, or a tensor that is missing,
+/// unknown, or has another shape or dtype (F32, BF16 and F16 are supported); SystemError. `output`
+/// is unchanged then.
 ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress& progress);
 
 }  // namespace smoe

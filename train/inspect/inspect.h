@@ -10,8 +10,9 @@ struct InspectOptions {
 };
 
 /// Describes a configuration, token set, checkpoint (a folder or its manifest), run folder,
-/// safetensors file, folder of these, or tokenizer. Ends with a line break. Throws: UsageError for
-/// other files, listing the supported ones, and for damaged files; SystemError.
+/// safetensors file, folder of these, or tokenizer. Ends with a line break.
+/// Throws: UsageError for other files, listing the supported ones, and for damaged files;
+/// SystemError.
 std::string inspect(const std::string& path, const InspectOptions& options = {});
 
 }  // namespace smoe

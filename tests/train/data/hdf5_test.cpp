@@ -114,7 +114,7 @@ TEST_CASE("unsupported objects are refused by name") {
   const auto with = [&](const DatasetOptions& options) {
     return message_for([&](hid_t file) { make_dataset(file, "x", options); });
   };
-  CHECK(contains(with({}), "lies outside"));
+  CHECK(contains(with({}), "must lie inside the file"));
   CHECK(contains(with({.is_chunked = true}), "a.h5: /x: must be contiguous"));
   CHECK(contains(with({.external = "/etc/passwd"}), "inside the file"));
   CHECK(contains(with({.type = H5T_STD_U16BE}), "little-endian"));

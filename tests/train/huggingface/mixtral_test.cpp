@@ -74,8 +74,7 @@ TEST_CASE("a config of transformers 4 is parsed") {
   CHECK(config.unknown_keys.empty());
 }
 
-TEST_CASE(
-    "transformers 5 keeps the rotary base elsewhere, and heads may have a width of their own") {
+TEST_CASE("the rotary base of transformers 5 and an explicit head width are read") {
   const std::string text = with(R"("rope_theta": 1000000.0)",
                                 R"("rope_parameters": {"rope_theta": 77.0, "rope_type": "default"},
                                    "head_dim": 10, "dtype": "float32", "_unsloth": 1)");

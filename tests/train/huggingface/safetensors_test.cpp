@@ -126,7 +126,7 @@ TEST_CASE("a file that violates the format is refused with the reason") {
   check(a + entry("U8", "[4]", 0, 4) + R"(, "b": )" + entry("U8", "[4]", 2, 6) + "}", 6,
         "b: data_offsets: must not overlap other tensors; it begins at 2, they end at 4");
   check(a + entry("U8", "[4]", 0, 4) + R"(, "b": )" + entry("U8", "[4]", 5, 9) + "}", 9,
-        "b: data_offsets: must leave no gap behind other tensors; it begins at 5, they end at 4");
+        "b: data_offsets: must leave no gap after other tensors; it begins at 5, they end at 4");
   check(R"({"__metadata__": {"a": 1}})", 0, "__metadata__: a: must be text; got 1");
   check(a + R"({"dtype": "U8", "shape": [1], "data_offsets": [0, 1], "x": 1}})", 1,
         "a: must have 3 fields; got 4");
