@@ -46,9 +46,9 @@ TEST_CASE("errors in sources are one line") {
   const auto error = [](const std::string& data) { return error_with({}, valid_with(data)); };
   CHECK(error("data: {sources: {}}\n").starts_with("a.yaml: data.path: must be the path of"));
   CHECK(error("data: {sources: web.h5}\n") ==
-        "a.yaml:11: data.sources: must be a section with a section for each source; got web.h5");
+        "a.yaml:11: data.sources: must be a section with one section per source; got web.h5");
   CHECK(error("data: {sources: }\n") ==
-        "a.yaml:11: data.sources: must be a section with a section for each source; got nothing");
+        "a.yaml:11: data.sources: must be a section with one section per source; got nothing");
   CHECK(error("data: {sources: {web: a.h5}}\n") ==
         "a.yaml:11: data.sources.web: must be a section; got a.h5");
   CHECK(error("data: {sources: {web: {path: a}}}\n") ==

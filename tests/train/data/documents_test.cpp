@@ -56,11 +56,11 @@ TEST_CASE("invalid lines are errors that name file, line, rule and value") {
     CHECK(documents[1].find('\n') == std::string::npos);
     return documents[1];
   };
-  CHECK(error("plain") == "[:3: must be JSON; it breaks at byte 1, the end of 'p']");
-  CHECK(error("{\"text\":\"a\"") == "[:3: must be JSON; it breaks at byte 12, the end of '\"a\"']");
+  CHECK(error("plain") == "[:3: must be JSON; invalid at byte 1, the end of 'p']");
+  CHECK(error("{\"text\":\"a\"") == "[:3: must be JSON; invalid at byte 12, the end of '\"a\"']");
   CHECK(error("{\"text\":\"a\"} x") ==
-        "[:3: must be JSON; it breaks at byte 14, the end of '\"a\"} x']");
-  CHECK(error("{\"text\":\"\xFF\"}").starts_with("[:3: must be JSON; it breaks at byte 10"));
+        "[:3: must be JSON; invalid at byte 14, the end of '\"a\"} x']");
+  CHECK(error("{\"text\":\"\xFF\"}").starts_with("[:3: must be JSON; invalid at byte 10"));
   CHECK(error("[\"text\"]") == "[:3: must be a JSON object; got a list]");
   CHECK(error("\"text\"") == "[:3: must be a JSON object; got text]");
   CHECK(error("{}") == "[:3: must have the field \"text\"; it has none]");
@@ -74,7 +74,7 @@ TEST_CASE("invalid lines are errors that name file, line, rule and value") {
         "[:3: must have the field \"text\" once; it has 2]");
   CHECK(error(std::string(100'000, '[')).starts_with("[:3: must be a JSON object; got a list"));
   CHECK(error("{\"a\":" + std::string(100'000, '['))
-            .starts_with("[:3: must be JSON; it breaks at byte 100"));
+            .starts_with("[:3: must be JSON; invalid at byte 100"));
 }
 
 TEST_CASE(

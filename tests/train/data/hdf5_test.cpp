@@ -139,7 +139,7 @@ TEST_CASE("unsupported objects are refused by name") {
                  }),
                  "must be a group or a data set"));
   CHECK(contains(message_of([] { parse_hdf5("no HDF5 at all", 100, "a.h5"); }),
-                 "a.h5: its HDF5 metadata cannot be read"));
+                 "a.h5: HDF5 metadata cannot be read"));
 }
 
 TEST_CASE("a file that crashes libhdf5 is refused") {

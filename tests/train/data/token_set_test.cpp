@@ -158,7 +158,8 @@ TEST_CASE("tokens of a large vocabulary take four bytes") {
     set.read(split, 0, set.num_tokens(split), tokens.data());
     CHECK(tokens == tokens_of(documents, tokenizer));
   }
-  CHECK(contains(message_of([&] { set.tokenizer(); }), "a.h5: its tokenizer has 257 tokens"));
+  CHECK(contains(message_of([&] { set.tokenizer(); }),
+                 "a.h5: its vocabulary must be that of its tokenizer, 257 tokens"));
 }
 
 TEST_CASE("data ends within, at and after a block boundary") {

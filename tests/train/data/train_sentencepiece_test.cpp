@@ -66,5 +66,6 @@ TEST_CASE("vocabularies too large or too small for the text are refused") {
             .starts_with("tokenizer: cannot train a vocabulary of 32000: "));
   CHECK(message_for(test::small_text(), 260).starts_with("tokenizer: cannot train a vocabulary"));
   for (const std::int64_t size : {-1, 0, 3, 259})
-    CHECK(message_for(test::small_text(), size).starts_with("tokenizer: a vocabulary must have"));
+    CHECK(message_for(test::small_text(), size)
+              .starts_with("tokenizer: vocab_size must be more than"));
 }

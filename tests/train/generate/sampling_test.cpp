@@ -52,5 +52,5 @@ TEST_CASE("ties, invalid options and invalid logits") {
   CHECK_THROWS_AS(check_sampling({.top_p = 0}), UsageError);
   const std::vector<double> nan{0, std::numeric_limits<double>::quiet_NaN()};
   CHECK_THROWS_WITH_AS(sample_token(nan, {}, random),
-                       "generate: the model's logits are not numbers", UsageError);
+                       "generate: the model's logits contain NaN", UsageError);
 }

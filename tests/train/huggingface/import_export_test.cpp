@@ -194,7 +194,7 @@ TEST_CASE("a folder without a model and an existing output are refused") {
           import_mixtral({folder.path(), folder / "run"}, ignore);
         }) == folder.path() +
                   ": must hold model.safetensors or model.safetensors.index.json; other "
-                  "formats of weights are not read");
+                  "weight formats are not supported");
   CHECK(message_of([&] {
           import_mixtral({kModel, folder.path()}, ignore);
         }) == folder.path() + ": exists; remove it or choose another name");

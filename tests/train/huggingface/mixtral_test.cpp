@@ -91,7 +91,7 @@ TEST_CASE("unsupported settings are refused with the supported ones") {
   check_refused(R"("silu")", R"("gelu")", "hidden_act: must be \"silu\"; got \"gelu\"");
   check_refused(R"("sliding_window": null)", R"("sliding_window": 511)",
                 "sliding_window: must be null, or at least max_position_embeddings=512, since "
-                "attention here has no window; got 511");
+                "sliding-window attention is not supported; got 511");
   CHECK_NOTHROW(parse_mixtral_config(with(R"("sliding_window": null)", R"("sliding_window": 512)"),
                                      "c.json"));
   check_refused(R"("attention_dropout": 0.0)", R"("attention_dropout": 0.1)",
@@ -99,7 +99,7 @@ TEST_CASE("unsupported settings are refused with the supported ones") {
   check_refused(R"("use_cache": true)", R"("attention_bias": true)",
                 "attention_bias: must be false, or absent; got true");
   check_refused(R"("use_cache": true)", R"("rope_scaling": {"type": "yarn"})",
-                "rope_scaling: must be null, the plain rotary positions; got an object");
+                "rope_scaling: must be null, for unscaled rotary embeddings; got an object");
   check_refused(R"("use_cache": true)", R"("rope_parameters": {"rope_type": "yarn"})",
                 "rope_parameters: rope_type: must be \"default\", or absent; got \"yarn\"");
   check_refused(R"("use_cache": true)", R"("rope_parameters": {"rope_theta": 5})",
