@@ -1,19 +1,19 @@
-// Expert non-linearities: a = act(h), and their backward.
+// Expert activation functions: a = act(h), and their backward.
 #pragma once
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 
 namespace smoe::kernels {
 
-/// Gated: a = f(h[:F]) * h[F:], f = SiLU (swiglu) or exact GELU (geglu) (arXiv:2002.05202).
-/// Plain: max(h, 0)^2 (relu2, arXiv:2109.08668) or exact GELU (gelu).
+/// Gated: a = f(glu) * up, where [glu, up] = [h[:F], h[F:]] and f = SiLU (swiglu) or exact GELU
+/// (geglu) (arXiv:2002.05202). Plain: max(h, 0)^2 (relu2, arXiv:2109.08668) or exact GELU (gelu).
 enum class Activation : std::uint8_t { swiglu, geglu, relu2, gelu };
 
 constexpr bool is_gated(Activation kind) {
   return kind == Activation::swiglu || kind == Activation::geglu;
 }
 
-/// Columns of the pre-activations behind F columns of activations.
+/// Columns of the pre-activations h for F columns of activations.
 constexpr std::int64_t preactivation_width(Activation kind, std::int64_t f) {
   return is_gated(kind) ? 2 * f : f;
 }
@@ -26,7 +26,7 @@ struct ActivationArgs {
 };
 void activation_forward(const Launch& launch, const ActivationArgs& args);
 
-/// dh from da, with act's slope computed from h again.
+/// dh from da; the derivative of act is recomputed from h.
 struct ActivationBackwardArgs {
   Activation kind;
   ConstMatrix h;   ///< [N, 2F] gated, [N, F] plain

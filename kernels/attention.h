@@ -9,40 +9,41 @@
 namespace smoe::kernels {
 
 /// In each sequence and query head, with s_ij = <q_i, k_j> / sqrt(C) for j <= i:
-/// output_i = sum_j softmax(s_i)_j v_j. The scores exist in blocks alone. With bf16 storage the
-/// numerators of the softmax are rounded to bf16 before they meet v; sums are kept in f32.
+/// output_i = sum_j softmax(s_i)_j v_j. Only blocks of the scores exist at a time. With bf16
+/// storage the numerators of the softmax are rounded to bf16 before they are multiplied with v;
+/// accumulation is in f32.
 struct AttentionArgs {
   ConstMatrix qkv;  ///< [T, (H + 2 Hkv) C]
   Matrix output;    ///< [T, H C]
   void* logsumexp;  ///< [B, H, S], accumulation dtype: log sum_j exp(s_ij)
   AttentionShape shape;
-  void* workspace;  ///< attention_workspace_bytes()
+  void* workspace = nullptr;  ///< attention_workspace_bytes()
 };
 void attention(const Launch& launch, const AttentionArgs& args);
 
 std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args);
 
-/// Attention of the next S rows of each sequence, whose earlier keys and values are kept: appends
-/// the new rows' keys and values to the cache, then query i sees the num_cached + i + 1 rows that
-/// come up to its own. For generation: S > 1 reads a prompt, S = 1 writes a token.
+/// Attention of the next S rows of each sequence over a KV cache: appends the keys and values of
+/// the new rows to the cache, then query i attends to the first num_cached + i + 1 rows. For
+/// generation: S > 1 processes a prompt, S = 1 generates a token.
 struct CachedAttentionArgs {
-  ConstMatrix qkv;          ///< [B*S, (H + 2 Hkv) C], already rotated
-  Matrix cache;             ///< [B*capacity, 2 Hkv C]: key heads, then value heads. Rows
-                            ///< [num_cached, num_cached + S) of each sequence are written
-  std::int64_t capacity;    ///< rows that the cache has for each sequence
-  std::int64_t num_cached;  ///< of them, those that are filled
-  Matrix output;            ///< [B*S, H C]
-  AttentionShape shape;     ///< seq_len is S
-  void* workspace;          ///< cached_attention_workspace_bytes()
+  ConstMatrix qkv;            ///< [B*S, (H + 2 Hkv) C], already rotated
+  Matrix cache;               ///< [B*capacity, 2 Hkv C]: key heads, then value heads. Rows
+                              ///< [num_cached, num_cached + S) of each sequence are written
+  std::int64_t capacity;      ///< rows of the cache per sequence
+  std::int64_t num_cached;    ///< rows per sequence that are filled already
+  Matrix output;              ///< [B*S, H C]
+  AttentionShape shape;       ///< seq_len is S
+  void* workspace = nullptr;  ///< cached_attention_workspace_bytes()
 };
 void cached_attention(const Launch& launch, const CachedAttentionArgs& args);
 
 std::int64_t cached_attention_workspace_bytes(const Launch& launch,
                                               const CachedAttentionArgs& args);
 
-/// Gradient of attention, from probabilities computed again: P_ij = exp(s_ij - logsumexp_i),
+/// Gradient of attention, from recomputed probabilities: P_ij = exp(s_ij - logsumexp_i),
 /// dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K / sqrt(C), dK = dS^T Q / sqrt(C). With
-/// bf16 storage P and dS are rounded to bf16 before they enter a product.
+/// bf16 storage P and dS are rounded to bf16 before they enter a GEMM.
 struct AttentionBackwardArgs {
   ConstMatrix qkv;        ///< [T, (H + 2 Hkv) C]
   ConstMatrix output;     ///< [T, H C]
@@ -50,7 +51,7 @@ struct AttentionBackwardArgs {
   const void* logsumexp;  ///< [B, H, S], accumulation dtype
   Matrix dqkv;            ///< [T, (H + 2 Hkv) C]; may be `qkv`
   AttentionShape shape;
-  void* workspace;  ///< attention_backward_workspace_bytes()
+  void* workspace = nullptr;  ///< attention_backward_workspace_bytes()
 };
 void attention_backward(const Launch& launch, const AttentionBackwardArgs& args);
 
@@ -65,7 +66,8 @@ struct AttentionPolicy {
 /// Sets it for the whole process, between steps.
 void set_attention_policy(const AttentionPolicy& policy);
 
-/// What attention over a packed projection runs on, for people: "cuDNN 9.19, deterministic".
+/// Describes the implementation that attention over a packed projection runs on, for logs:
+/// "cuDNN 9.19, deterministic".
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
 
 }  // namespace smoe::kernels

@@ -5,13 +5,13 @@
 namespace smoe::kernels {
 
 /// Sizes of a packed projection qkv [B*S, (H + 2 Hkv) C]: H query heads, then Hkv key heads, then
-/// Hkv value heads of C numbers each. Query head h reads key head h / (H / Hkv).
+/// Hkv value heads of C columns each. Query head h attends to key head h / (H / Hkv).
 struct AttentionShape {
-  std::int64_t batch;         // B
-  std::int64_t seq_len;       // S
-  std::int64_t num_heads;     // H
-  std::int64_t num_kv_heads;  // Hkv
-  std::int64_t head_dim;      // C
+  std::int64_t batch;         ///< B
+  std::int64_t seq_len;       ///< S
+  std::int64_t num_heads;     ///< H
+  std::int64_t num_kv_heads;  ///< Hkv
+  std::int64_t head_dim;      ///< C
 
   constexpr std::int64_t num_tokens() const { return batch * seq_len; }
   constexpr std::int64_t packed_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }

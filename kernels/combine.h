@@ -1,11 +1,11 @@
-// Combine: a token's sum over the rows of its experts, and the gates' gradient.
+// Combine: the gated sum of a token's expert outputs, and the gradient of the gates.
 #pragma once
 #include "kernels/grouped_gemm.h"
 
 namespace smoe::kernels {
 
-/// out[t] = sum_j gates[t, j] y[t, j], in slot order, in the accumulation dtype, rounded once; a
-/// plain sum without gates.
+/// out[t] = sum_j gates[t, j] y[t, j], accumulated in slot order in the accumulation dtype and
+/// rounded once; without gates, the plain sum.
 struct CombineArgs {
   RoutingView routing;
   RoutedRows y;                 ///< [N, D]

@@ -1,4 +1,4 @@
-// Element-wise kernels over flat arrays.
+// Elementwise kernels over flat arrays.
 #pragma once
 #include <cstdint>
 
@@ -17,8 +17,8 @@ struct AddArgs {
 };
 void add(const Launch& launch, const AddArgs& args);
 
-/// target = scale * source, between any two floating dtypes. `target` may be `source` when the
-/// dtypes agree.
+/// target = scale * source, between any two floating-point dtypes. `target` may be `source` when
+/// the dtypes are equal.
 struct ScaleArgs {
   const void* source;
   DType source_dtype;
@@ -29,7 +29,7 @@ struct ScaleArgs {
 };
 void scale(const Launch& launch, const ScaleArgs& args);
 
-/// Every element = value.
+/// Sets every element to `value`.
 struct FillArgs {
   void* target;
   DType dtype;
@@ -39,8 +39,8 @@ struct FillArgs {
 void fill(const Launch& launch, const FillArgs& args);
 
 /// target[i] = source[i] * u[i], u uniform in [1 - epsilon, 1 + epsilon) from the Philox stream
-/// (seed, a, b) of core/random.h's naming, one 32-bit word an element: calling it again with the
-/// same words draws the same u. `target` may be `source`.
+/// (seed, a, b) as named in core/base/philox.h, one 32-bit word per element: a second call with the
+/// same seed, a and b draws the same u. `target` may be `source`.
 struct JitterArgs {
   const void* source;
   void* target;

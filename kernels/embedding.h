@@ -1,11 +1,11 @@
-// Embedding: rows of a table by token, and their backward.
+// Embedding: table lookup by token id, and its backward.
 #pragma once
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 
 namespace smoe::kernels {
 
-/// output[t] = table[token_ids[t]]. Ids are trusted to be rows of the table.
+/// output[t] = table[token_ids[t]]. Ids are trusted to be in [0, V).
 struct EmbeddingArgs {
   ConstMatrix table;              ///< [V, D]
   const std::int32_t* token_ids;  ///< [T]
@@ -13,18 +13,18 @@ struct EmbeddingArgs {
 };
 void embedding(const Launch& launch, const EmbeddingArgs& args);
 
-/// dtable = beta dtable + sum over tokens of doutput[t] in row token_ids[t], added in an order that
-/// the ids alone decide.
+/// Row v of dtable = beta dtable[v] + sum of doutput[t] over tokens t with token_ids[t] == v,
+/// accumulated in an order that depends only on the ids.
 struct EmbeddingBackwardArgs {
   ConstMatrix doutput;            ///< [T, D]
   const std::int32_t* token_ids;  ///< [T]
   Matrix dtable;                  ///< [V, D], accumulation dtype
   double beta;                    ///< 0 never reads dtable
-  void* workspace;                ///< embedding_backward_workspace_bytes()
+  void* workspace = nullptr;      ///< embedding_backward_workspace_bytes()
 };
 void embedding_backward(const Launch& launch, const EmbeddingBackwardArgs& args);
 
-/// Bytes of scratch embedding_backward needs; 0 where none.
+/// Bytes of workspace that embedding_backward needs, possibly 0.
 std::int64_t embedding_backward_workspace_bytes(const Launch& launch,
                                                 const EmbeddingBackwardArgs& args);
 

@@ -9,9 +9,6 @@
 
 namespace smoe::kernels {
 
-/// Order of routed rows: by expert (grouped), or by (token, slot) (scattered).
-enum class RowLayout : std::uint8_t { grouped, scattered };
-
 /// Routed rows in one of the two orders: [N, cols], or scattered [T, cols] where a token's row
 /// stands for its K pairs.
 struct RoutedRows {

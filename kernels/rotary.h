@@ -6,17 +6,17 @@
 
 namespace smoe::kernels {
 
-/// Turns each pair (x[i], x[i + C/2]) of every query and key head by the angle
-/// position * theta^(-2 i / C), the positions of each sequence counted from first_position; value
+/// Rotates each pair (x[i], x[i + C/2]) of every query and key head by the angle
+/// position * theta^(-2 i / C), where the positions of each sequence start at first_position; value
 /// heads are copied.
 struct RotaryArgs {
   ConstMatrix source;  ///< qkv [T, (H + 2 Hkv) C]
   Matrix target;       ///< same; may be `source`
   AttentionShape shape;
   double theta;
-  bool inverse;                     ///< turn back: the gradient of the forward direction
-  void* workspace;                  ///< rotary_workspace_bytes()
-  std::int64_t first_position = 0;  ///< of each sequence's first row
+  bool inverse;  ///< rotate by the negative angle: the backward of the forward rotation
+  void* workspace = nullptr;        ///< rotary_workspace_bytes()
+  std::int64_t first_position = 0;  ///< position of the first row of each sequence
 };
 void rotary(const Launch& launch, const RotaryArgs& args);
 

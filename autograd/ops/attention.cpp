@@ -27,8 +27,7 @@ Tensor attention_backward(const SavedAttention& saved, const Tensor& dy) {
               .doutput = matrix_of(dy),
               .logsumexp = saved.logsumexp.data(),
               .dqkv = matrix_of(dqkv),
-              .shape = saved.shape,
-              .workspace = nullptr});
+              .shape = saved.shape});
   return dqkv;
 }
 
@@ -44,8 +43,7 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
              {.qkv = matrix_of(saved.qkv),
               .output = matrix_of(saved.output),
               .logsumexp = saved.logsumexp.data(),
-              .shape = shape,
-              .workspace = nullptr});
+              .shape = shape});
   Tensor output = saved.output;
   return record("causal_attention", std::move(output), {&qkv}, {},
                 [saved = std::move(saved)](Tensor dy, InputGradients& out) {
@@ -84,8 +82,7 @@ Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Te
               .capacity = cache.dim(1),
               .num_cached = num_cached,
               .output = matrix_of(output),
-              .shape = shape,
-              .workspace = nullptr});
+              .shape = shape});
   return output;
 }
 

@@ -26,8 +26,7 @@ Variable embedding(const Tensor& token_ids, Parameter& weight) {
                              {.doutput = matrix_of(dy),
                               .token_ids = token_ids.data_as<std::int32_t>(),
                               .dtable = matrix_of(weight.gradient()),
-                              .beta = weight.claim_gradient(),
-                              .workspace = nullptr});
+                              .beta = weight.claim_gradient()});
                 });
 }
 

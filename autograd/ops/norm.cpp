@@ -56,8 +56,7 @@ Tensor norm_backward(const SavedNorm& saved, Tensor dy, Tensor dsum) {
               .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
               .dx = matrix_of(dx),
               .dweight = saved.weight.gradient().data(),
-              .beta = saved.weight.claim_gradient(),
-              .workspace = nullptr});
+              .beta = saved.weight.claim_gradient()});
   return dx;
 }
 

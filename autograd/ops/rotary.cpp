@@ -20,7 +20,6 @@ Tensor turned(const Tensor& qkv, const AttentionShape& shape, double theta,
               .shape = shape,
               .theta = theta,
               .inverse = inverse,
-              .workspace = nullptr,
               .first_position = first_position});
   return target;
 }

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kBlockRows = 16;
 
-// Calls f(Act{}, T{}, rows begin, rows end) on the pool.
+// Calls f(Act{}, T{}, first row, end of rows) for blocks of rows, on the thread pool.
 template <class F>
 void for_rows(Activation kind, DType dtype, std::int64_t rows, F&& f) {
   dispatch_activation(kind, [&](auto act) {

@@ -1,5 +1,5 @@
-// One row of an expert non-linearity and of its backward, for the kernels that run over whole
-// arrays and those that work on a tile just computed.
+// Expert activation functions and their backward on one row, for kernels that run over whole arrays
+// and for epilogues of GEMM tiles.
 #pragma once
 #include "kernels/activation.h"
 #include "kernels/cpu/math.h"
@@ -7,9 +7,9 @@
 namespace smoe::kernels::cpu {
 
 template <class T>
-struct ValueAndSlope {
+struct ValueAndDerivative {
   T value;
-  T slope;
+  T derivative;
 };
 
 struct Silu {
@@ -18,7 +18,7 @@ struct Silu {
     return x * sigmoid(x);
   }
   template <class T>
-  static ValueAndSlope<T> with_slope(T x) {
+  static ValueAndDerivative<T> value_and_derivative(T x) {
     const T s = sigmoid(x);
     const T value = x * s;
     return {value, s + value * (1.0f - s)};
@@ -31,7 +31,7 @@ struct Gelu {
     return x * standard_normal(x).cdf;
   }
   template <class T>
-  static ValueAndSlope<T> with_slope(T x) {
+  static ValueAndDerivative<T> value_and_derivative(T x) {
     const Normal<T> normal = standard_normal(x);
     return {x * normal.cdf, normal.cdf + x * normal.density};
   }
@@ -40,10 +40,10 @@ struct Gelu {
 struct SquaredRelu {
   template <class T>
   static T value(T x) {
-    return x > 0.0f ? x * x : 0.0f * x;  // a NaN stays one
+    return x > 0.0f ? x * x : 0.0f * x;  // propagates NaN
   }
   template <class T>
-  static ValueAndSlope<T> with_slope(T x) {
+  static ValueAndDerivative<T> value_and_derivative(T x) {
     return {value(x), x > 0.0f ? 2.0f * x : 0.0f * x};
   }
 };
@@ -59,7 +59,7 @@ struct Plain {
   using Function = F;
 };
 
-/// Calls f with the type of the non-linearity: Gated<Silu>{}, ...
+/// Calls f with the type of the activation: Gated<Silu>{}, ...
 template <class F>
 void dispatch_activation(kernels::Activation kind, F&& f) {
   switch (kind) {
@@ -74,20 +74,20 @@ void dispatch_activation(kernels::Activation kind, F&& f) {
   }
 }
 
-/// A row of n pre-activations: the gate half and the up half, or for plain kinds the first alone.
+/// A row of n pre-activations: its GLU half and its up half. Plain kinds only use `glu`.
 template <class T>
 struct HalfRows {
-  T* gate;
+  T* glu;
   T* up;
 };
 
-/// a[i] = scale * act(h)[i].
+/// a[i] = gate * act(h)[i], with the router's gate of the row.
 template <class Act, class T>
-void activate_row(const HalfRows<const T>& h, accumulation_t<T> scale, T* a, std::int64_t n) {
+void activate_row(const HalfRows<const T>& h, accumulation_t<T> gate, T* a, std::int64_t n) {
   for_lanes<T>(n, [=](std::int64_t i, const auto& lanes) {
-    auto alpha = Act::Function::value(lanes.load(h.gate + i));
+    auto alpha = Act::Function::value(lanes.load(h.glu + i));
     if constexpr (Act::kIsGated) alpha *= lanes.load(h.up + i);
-    lanes.store(a + i, scale * alpha);
+    lanes.store(a + i, gate * alpha);
   });
 }
 
@@ -96,39 +96,39 @@ template <class Act, class T>
 void activate_row_backward(const HalfRows<const T>& h, const T* da, const HalfRows<T>& dh,
                            std::int64_t n) {
   for_lanes<T>(n, [=](std::int64_t i, const auto& lanes) {
-    const auto f = Act::Function::with_slope(lanes.load(h.gate + i));
-    auto dgate = lanes.load(da + i);
+    const auto f = Act::Function::value_and_derivative(lanes.load(h.glu + i));
+    auto dglu = lanes.load(da + i);
     if constexpr (Act::kIsGated) {
       const auto up = lanes.load(h.up + i);
-      lanes.store(dh.up + i, dgate * f.value);
-      dgate *= up;
+      lanes.store(dh.up + i, dglu * f.value);
+      dglu *= up;
     }
-    lanes.store(dh.gate + i, dgate * f.slope);
+    lanes.store(dh.glu + i, dglu * f.derivative);
   });
 }
 
-/// Backward of a = scale * act(h) with everything an expert's backward needs: dh over h, a, and
-/// returned the derivative with respect to scale, <da, act(h)>.
+/// Backward of a = gate * act(h) with everything that an expert's backward needs: overwrites h by
+/// dh, recomputes a, and returns dgate = <da, act(h)>.
 template <class Act, class T>
-accumulation_t<T> activate_row_backward_scaled(const HalfRows<T>& h, const accumulation_t<T>* da,
-                                               accumulation_t<T> scale, T* a, std::int64_t n) {
-  lanes_t<T> dscale{};
-  for_lanes<T>(n, [=, &dscale](std::int64_t i, const auto& lanes) {
-    const auto f = Act::Function::with_slope(lanes.load(h.gate + i));
+accumulation_t<T> activate_row_backward_gated(const HalfRows<T>& h, const accumulation_t<T>* da,
+                                              accumulation_t<T> gate, T* a, std::int64_t n) {
+  lanes_t<T> dgate{};
+  for_lanes<T>(n, [=, &dgate](std::int64_t i, const auto& lanes) {
+    const auto f = Act::Function::value_and_derivative(lanes.load(h.glu + i));
     const auto dalpha = lanes.load(da + i);
     auto alpha = f.value;
-    auto dgate = scale * dalpha;
+    auto dglu = gate * dalpha;
     if constexpr (Act::kIsGated) {
       const auto up = lanes.load(h.up + i);
-      lanes.store(h.up + i, dgate * f.value);
+      lanes.store(h.up + i, dglu * f.value);
       alpha *= up;
-      dgate *= up;
+      dglu *= up;
     }
-    lanes.store(h.gate + i, dgate * f.slope);
-    lanes.store(a + i, scale * alpha);
-    dscale += dalpha * alpha;
+    lanes.store(h.glu + i, dglu * f.derivative);
+    lanes.store(a + i, gate * alpha);
+    dgate += dalpha * alpha;
   });
-  return sum_lanes(dscale);
+  return sum_lanes(dgate);
 }
 
 }  // namespace smoe::kernels::cpu

@@ -1,7 +1,8 @@
 // Attention in blocks of queries x keys, with a running maximum and sum per query over the blocks
-// of keys (arXiv:1805.02867, arXiv:2205.14135). Forward tasks own one (sequence, head, block of
-// queries); backward tasks own one (sequence, key head), whose dK and dV they add up in scratch.
-// A thread's scratch is one block of scores in the forward, and two and 2 S C in the backward.
+// of keys (arXiv:1805.02867, arXiv:2205.14135). A forward task is one (sequence, head, block of
+// queries); a backward task is one (sequence, key head), whose dK and dV it accumulates in scratch.
+// Scratch per thread: one block of scores in the forward; two blocks and 2 S C elements in the
+// backward.
 #include "kernels/attention.h"
 
 #include <algorithm>
@@ -19,11 +20,11 @@ namespace {
 
 constexpr std::int64_t kQueries = 64;
 constexpr std::int64_t kKeys = 256;
-// Then, without a cache, a block of keys never starts past the first of the queries that meet it:
-// each of them sees at least one of its keys.
+// Without a cache, a block of keys then never starts after the first query that reads it: each of
+// these queries attends to at least one key of the block.
 static_assert(kKeys % kQueries == 0);
 
-// One thread's memory in the forward.
+// Scratch per thread in the forward.
 template <class Acc>
 struct ForwardScratch {
   ForwardScratch(Scratch& scratch, const AttentionShape& shape)
@@ -38,7 +39,7 @@ struct ForwardScratch {
   Acc* denominator;  // [queries]: sum_j exp(s_ij - maximum_i)
 };
 
-// One thread's memory in the backward.
+// Scratch per thread in the backward.
 template <class Acc>
 struct BackwardScratch {
   BackwardScratch(Scratch& scratch, const AttentionShape& shape)
@@ -55,7 +56,7 @@ struct BackwardScratch {
   Acc* delta;    // [queries]: rowsum(dO O)
 };
 
-// One thread's memory for operands that are stored in another dtype than products are computed in.
+// Scratch per thread for operands whose storage dtype is not the dtype that GEMMs compute in.
 template <class Acc>
 struct Conversions {
   Conversions(Scratch& scratch, const AttentionShape& shape, DType dtype) {
@@ -70,7 +71,7 @@ struct Conversions {
   Acc *k = nullptr, *v = nullptr;        // [keys, C]
 };
 
-// All of one thread's memory: Scratch is one of the two above.
+// All scratch of one thread. Scratch is ForwardScratch or BackwardScratch.
 template <class Scratch, class Acc>
 struct ThreadMemory {
   cpu::Scratch pieces;
@@ -89,8 +90,8 @@ struct ThreadMemory {
   }
 };
 
-// Positions [begin, end) of a sequence whose first row is `first_row`, in the `width` columns from
-// `column` on, as an operand of products in Acc.
+// Positions [begin, end) of a sequence whose first row is `first_row`, in columns
+// [column, column + width), as a GEMM operand in Acc.
 template <class Acc>
 BlasOperand<Acc> operand_of(const ConstMatrix& m, std::int64_t first_row, std::int64_t begin,
                             std::int64_t end, std::int64_t column, std::int64_t width,
@@ -100,7 +101,7 @@ BlasOperand<Acc> operand_of(const ConstMatrix& m, std::int64_t first_row, std::i
   return {panel.data, panel.stride};
 }
 
-// One query head of one sequence: where its columns are, and those of the key head it reads.
+// Offsets of one query head of one sequence and of the key head that it attends to.
 struct Head {
   std::int64_t first_row;  // of the sequence, in [T, ...]
   std::int64_t q, k, v;    // first columns in the packed projection
@@ -117,7 +118,7 @@ struct Head {
         logsumexp((sequence * shape.num_heads + head) * shape.seq_len),
         width(shape.head_dim) {}
 
-  // Positions [begin, end) of the columns from `column` on, as an operand of products in Acc.
+  // Positions [begin, end) in columns [column, column + C), as a GEMM operand in Acc.
   template <class Acc>
   BlasOperand<Acc> operand(const ConstMatrix& m, std::int64_t begin, std::int64_t end,
                            std::int64_t column, Acc* scratch) const {
@@ -134,12 +135,12 @@ struct Head {
   }
 };
 
-// The keys and values that one head's queries read.
+// The keys and values that the queries of one head attend to.
 struct KeysAndValues {
   ConstMatrix rows;
   std::int64_t first_row;  // of the sequence
   std::int64_t k, v;       // first columns
-  std::int64_t before;     // rows in front of that of the first query: it sees before + 1
+  std::int64_t before;     // rows before the first query, which attends to before + 1 keys
 };
 
 template <class Acc>
@@ -161,8 +162,8 @@ Acc maximum_of(const Acc* row, std::int64_t n) {
   return maximum;
 }
 
-// Turns the first n raw scores of a row into exp(scale s - maximum), rounded to T as what a product
-// of T reads; returns their sum before that rounding.
+// Replaces the first n raw scores s of a row by exp(scale s - maximum), rounded to T because a GEMM
+// in T reads them; returns their sum before the rounding.
 template <class T, class Acc>
 Acc exponentiate(Acc* row, std::int64_t n, Acc scale, Acc maximum) {
   Acc sum = 0;
@@ -175,11 +176,11 @@ Acc exponentiate(Acc* row, std::int64_t n, Acc scale, Acc maximum) {
   return sum;
 }
 
-// The output of queries [q0, q1) of one head; their logsumexp too, unless that is null.
+// Computes the output of queries [q0, q1) of one head, and their logsumexp unless it is null.
 template <class T, class Acc>
-void attend(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix& output,
-            Acc* logsumexp, const Head& head, std::int64_t q0, std::int64_t q1,
-            const ThreadMemory<ForwardScratch<Acc>, Acc>& memory) {
+void forward_block(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix& output,
+                   Acc* logsumexp, const Head& head, std::int64_t q0, std::int64_t q1,
+                   const ThreadMemory<ForwardScratch<Acc>, Acc>& memory) {
   const auto& [scores, sum, maximum, denominator] = memory.scratch;
   const std::int64_t num_queries = q1 - q0, width = head.width;
   const Acc scale = score_scale<Acc>(width);
@@ -195,7 +196,7 @@ void attend(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix&
     blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), scores, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i) {
       Acc* row = scores + i * num_keys;
-      // None of a later block for the first queries after rows that are no whole block.
+      // 0 for the first queries in the last block if the cached rows are not whole blocks.
       const std::int64_t num_seen =
           std::max<std::int64_t>(std::min(seen.before + q0 + i + 1, k1) - k0, 0);
       const Acc before = maximum[i];
@@ -215,28 +216,28 @@ void attend(const ConstMatrix& queries, const KeysAndValues& seen, const Matrix&
   }
 }
 
-// Calls attend_block(sequence, head, q0, q1, thread) for every block of queries of every head.
+// Calls f(sequence, head, q0, q1, thread) for each block of queries of each head.
 template <class F>
-void for_each_block(const AttentionShape& shape, F&& attend_block) {
+void for_each_block(const AttentionShape& shape, F&& f) {
   const std::int64_t num_heads = shape.batch * shape.num_heads;
   const std::int64_t num_blocks = ceil_div(shape.seq_len, kQueries);
   parallel_for(num_heads * num_blocks, [&](std::int64_t task, int thread) {
-    // The last queries see the most keys: they come first, so that threads end together.
+    // The last queries attend to the most keys: they run first, to balance the threads.
     const std::int64_t q0 = (num_blocks - 1 - task / num_heads) * kQueries;
     const std::int64_t sequence = task % num_heads / shape.num_heads;
     const std::int64_t head = task % num_heads % shape.num_heads;
-    attend_block(sequence, head, q0, std::min(q0 + kQueries, shape.seq_len), thread);
+    f(sequence, head, q0, std::min(q0 + kQueries, shape.seq_len), thread);
   });
 }
 
-// The shape that scratch is sized by: as many keys as the last query sees.
+// The shape that determines the size of scratch: with all keys that the last query attends to.
 AttentionShape with_all_keys(const CachedAttentionArgs& args) {
   AttentionShape shape = args.shape;
   shape.seq_len += args.num_cached;
   return shape;
 }
 
-// Copies the new rows' keys and values behind those that the cache holds.
+// Appends the keys and values of the new rows to the cache.
 template <class T>
 void append_to_cache(const CachedAttentionArgs& args) {
   const AttentionShape& shape = args.shape;
@@ -249,11 +250,11 @@ void append_to_cache(const CachedAttentionArgs& args) {
   }
 }
 
-// Turns the first n raw scores of a row into probabilities, and the products dO V^T in `ds` into
-// the gradient of the scaled scores; both rounded to T. The row's other elements become zero.
+// Replaces the first n raw scores of a row by probabilities, and dO V^T in `ds` by the gradient of
+// the scaled scores, both rounded to T. The other elements of the row become zero.
 template <class T, class Acc>
-void differentiate_row(Acc* p, Acc* ds, std::int64_t n, std::int64_t num_keys, Acc scale,
-                       Acc logsumexp, Acc delta) {
+void backward_row(Acc* p, Acc* ds, std::int64_t n, std::int64_t num_keys, Acc scale, Acc logsumexp,
+                  Acc delta) {
 #pragma omp simd
   for (std::int64_t j = 0; j < n; ++j) {
     const Acc probability = exp(p[j] * scale - logsumexp);
@@ -264,11 +265,10 @@ void differentiate_row(Acc* p, Acc* ds, std::int64_t n, std::int64_t num_keys, A
   std::fill(ds + n, ds + num_keys, Acc(0));
 }
 
-// dQ of queries [q0, q1) of one head, and what they add to dK and dV in scratch. The queries that
-// come first overwrite both.
+// Computes dQ of queries [q0, q1) of one head and adds their terms of dK and dV to scratch.
 template <class T, class Acc>
-void attend_backward(const AttentionBackwardArgs& args, const Head& head, std::int64_t q0,
-                     std::int64_t q1, const ThreadMemory<BackwardScratch<Acc>, Acc>& memory) {
+void backward_block(const AttentionBackwardArgs& args, const Head& head, std::int64_t q0,
+                    std::int64_t q1, const ThreadMemory<BackwardScratch<Acc>, Acc>& memory) {
   const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
   const Conversions<Acc>& conversions = memory.conversions;
   const std::int64_t num_queries = q1 - q0, width = head.width;
@@ -292,15 +292,15 @@ void attend_backward(const AttentionBackwardArgs& args, const Head& head, std::i
     blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), p, num_keys);
     blas_gemm(num_queries, num_keys, width, doutput, transposed(v), Acc(0), ds, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i)
-      differentiate_row<T>(p + i * num_keys, ds + i * num_keys, std::min(q0 + i + 1, k1) - k0,
-                           num_keys, scale, logsumexp[q0 + i], delta[i]);
+      backward_row<T>(p + i * num_keys, ds + i * num_keys, std::min(q0 + i + 1, k1) - k0, num_keys,
+                      scale, logsumexp[q0 + i], delta[i]);
     blas_gemm(num_keys, width, num_queries, {p, num_keys, true}, doutput, Acc(1), dv + k0 * width,
               width);
     blas_gemm(num_keys, width, num_queries, {ds, num_keys, true}, q, Acc(1), dk + k0 * width,
               width);
     blas_gemm(num_queries, width, num_keys, {ds, num_keys}, k, k0 > 0 ? Acc(1) : Acc(0), dq, width);
   }
-  // Nobody reads these queries again, so dqkv may lie over qkv.
+  // These queries are not read again, so dqkv may alias qkv.
   head.store<T>(dq, scale, args.dqkv, q0, q1, head.q);
 }
 
@@ -314,9 +314,9 @@ void attention(const Launch&, const AttentionArgs& args) {
     for_each_block(args.shape, [&](std::int64_t sequence, std::int64_t h, std::int64_t q0,
                                    std::int64_t q1, int thread) {
       const Head head(args.shape, sequence, h);
-      attend<T>(args.qkv, {args.qkv, head.first_row, head.k, head.v, 0}, args.output,
-                static_cast<Acc*>(args.logsumexp), head, q0, q1,
-                Memory::of_thread(thread, args.workspace, args.shape, args.qkv.dtype));
+      forward_block<T>(args.qkv, {args.qkv, head.first_row, head.k, head.v, 0}, args.output,
+                       static_cast<Acc*>(args.logsumexp), head, q0, q1,
+                       Memory::of_thread(thread, args.workspace, args.shape, args.qkv.dtype));
     });
   });
 }
@@ -342,8 +342,8 @@ void cached_attention(const Launch&, const CachedAttentionArgs& args) {
       const Head head(args.shape, sequence, h);
       const KeysAndValues seen{args.cache, sequence * args.capacity, head.k - num_query_columns,
                                head.v - num_query_columns, args.num_cached};
-      attend<T>(args.qkv, seen, args.output, static_cast<Acc*>(nullptr), head, q0, q1,
-                Memory::of_thread(thread, args.workspace, scratch_shape, args.qkv.dtype));
+      forward_block<T>(args.qkv, seen, args.output, static_cast<Acc*>(nullptr), head, q0, q1,
+                       Memory::of_thread(thread, args.workspace, scratch_shape, args.qkv.dtype));
     });
   });
 }
@@ -372,8 +372,8 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
       std::fill_n(dv, shape.seq_len * shape.head_dim, Acc(0));
       for (std::int64_t h = first_head; h < first_head + group; ++h)
         for (std::int64_t q0 = 0; q0 < shape.seq_len; q0 += kQueries)
-          attend_backward<T>(args, Head(shape, sequence, h), q0,
-                             std::min(q0 + kQueries, shape.seq_len), memory);
+          backward_block<T>(args, Head(shape, sequence, h), q0,
+                            std::min(q0 + kQueries, shape.seq_len), memory);
       const Head head(shape, sequence, first_head);
       head.store<T>(dk, score_scale<Acc>(shape.head_dim), args.dqkv, 0, shape.seq_len, head.k);
       head.store<T>(dv, Acc(1), args.dqkv, 0, shape.seq_len, head.v);

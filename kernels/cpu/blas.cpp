@@ -15,7 +15,7 @@ CBLAS_TRANSPOSE transposition(bool transpose) {
   return transpose ? CblasTrans : CblasNoTrans;
 }
 
-// The cases BLAS implementations disagree on. True when nothing is left to do.
+// Handles the cases in which BLAS implementations differ. Returns whether it did.
 template <class T>
 bool is_degenerate(std::int64_t m, std::int64_t n, std::int64_t k, T beta, T* c,
                    std::int64_t c_stride) {
@@ -29,7 +29,7 @@ bool is_degenerate(std::int64_t m, std::int64_t n, std::int64_t k, T beta, T* c,
   return true;
 }
 
-// BLAS wants a leading dimension of at least one even where there is only one row.
+// BLAS requires a leading dimension of at least one, even for a single row.
 blasint leading(std::int64_t stride) {
   return static_cast<blasint>(std::max<std::int64_t>(stride, 1));
 }

@@ -1,5 +1,5 @@
-// One matrix product on the calling thread, by OpenBLAS. OpenBLAS's own threads are off: their cut
-// of a product, and so its bits, would depend on their number.
+// GEMM on the calling thread, by OpenBLAS. OpenBLAS's own threads are disabled: they split a GEMM
+// by their number, so its bits would depend on it.
 #pragma once
 #include <cstdint>
 
@@ -9,11 +9,11 @@ template <class T>
 struct BlasOperand {
   const T* data;
   std::int64_t stride;     ///< elements from one stored row to the next
-  bool transpose = false;  ///< the operand is the transpose of what is stored
+  bool transpose = false;  ///< the operand is the transpose of the stored matrix
 };
 
-/// c = op(a) op(b) + beta c, row-major, op(a) [m, k], op(b) [k, n]. beta == 0 never reads c; k == 0
-/// leaves beta c.
+/// c = op(a) op(b) + beta c, row-major, op(a) [m, k], op(b) [k, n]. beta == 0 never reads c; if
+/// k == 0, c = beta c.
 void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand<float>& a,
                const BlasOperand<float>& b, float beta, float* c, std::int64_t c_stride);
 void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand<double>& a,

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kBlockTokens = 32;
 
-// Where the routed row of each (token, slot) pair lies.
+// The index of the routed row of each (token, slot) pair.
 struct PairIndex {
   const std::int32_t* grouped_rows;  // null for scattered rows
   std::int64_t operator()(std::int64_t pair) const {

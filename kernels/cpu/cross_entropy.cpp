@@ -1,6 +1,5 @@
-// Each row of logits is read for its maximum, turned into exponentials where the gradient is
-// wanted, and scaled: three passes over a row that stays in
-// cache.
+// Three passes over each row of logits while it is in cache: maximum, sum of exponentials and, if
+// requested, gradient.
 #include "kernels/cross_entropy.h"
 
 #include <algorithm>
@@ -33,7 +32,7 @@ Acc sum_of_exponentials(const T* row, std::int64_t n, Acc maximum) {
 
 // row = scale * (softmax(row) - one-hot(target)), rounded once.
 template <class T, class Acc>
-void differentiate_row(T* row, std::int64_t n, Acc logsumexp, std::int32_t target, Acc scale) {
+void write_gradient_row(T* row, std::int64_t n, Acc logsumexp, std::int32_t target, Acc scale) {
   const Acc at_target = scale * std::expm1(Acc(row[target]) - logsumexp);
 #pragma omp simd
   for (std::int64_t j = 0; j < n; ++j) row[j] = T(scale * cpu::exp(Acc(row[j]) - logsumexp));
@@ -61,7 +60,7 @@ void cross_entropy(const Launch&, const CrossEntropyArgs& args) {
         const Acc log_sum = std::log(sum_of_exponentials(row, n, maximum));
         losses[t] = log_sum + (maximum - Acc(row[target]));
         if (args.write_gradient)
-          differentiate_row(row, n, maximum + log_sum, target, Acc(args.scale));
+          write_gradient_row(row, n, maximum + log_sum, target, Acc(args.scale));
       }
     });
   });

@@ -1,4 +1,4 @@
-// Flat loops, cut into blocks of a fixed size for the threads.
+// Flat loops, split into blocks of a fixed size.
 #include "kernels/elementwise.h"
 
 #include <algorithm>
@@ -55,7 +55,7 @@ void fill(const Launch&, const FillArgs& args) {
 }
 
 void jitter(const Launch&, const JitterArgs& args) {
-  static_assert(kBlock % 4 == 0, "a block of threads' work holds whole blocks of random words");
+  static_assert(kBlock % 4 == 0, "a block holds whole Philox blocks");
   dispatch_floating(args.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;

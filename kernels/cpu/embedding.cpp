@@ -1,5 +1,5 @@
-// The backward gives each task a range of columns for all tokens: nothing is sorted, no two tasks
-// write one element, and a text of one repeated token costs no more than any other.
+// A backward task is a range of columns for all tokens: no sort is needed, no two tasks write the
+// same element, and the cost does not depend on how often a token repeats.
 #include "kernels/embedding.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-// Dense product: tiles of c are tasks of the thread pool, each one or a few BLAS calls. Operands of
-// another dtype pass through panels of bounded depth. A product with few tiles and a long sum (a
-// weight gradient) is cut along the sum too; the slices' partial results are added in order.
+// Dense GEMM: a task is a tile of c and runs one or a few BLAS calls. Operands of another dtype are
+// converted in panels of bounded depth. A GEMM with few tiles and a large k (a weight gradient) is
+// also split along k; the partial results of the slices are added in order.
 #include "kernels/gemm.h"
 
 #include <algorithm>
@@ -13,10 +13,10 @@
 namespace smoe::kernels::cpu {
 namespace {
 
-// Depends on sizes alone, so that results do not depend on the number of threads.
+// Depends only on sizes, so that results do not depend on the number of threads.
 struct Tiling {
   std::int64_t rows = 256, cols = 512;  // of a tile of c
-  std::int64_t slice = 0;               // length of a slice of the sum
+  std::int64_t slice = 0;               // length of a K slice
   std::int64_t num_slices = 1;
 
   Tiling(std::int64_t m, std::int64_t n, std::int64_t k) : slice(k) {
@@ -37,9 +37,9 @@ struct Tiling {
   }
 };
 
-// One product in the accumulation type Acc.
+// One GEMM in the accumulation type Acc.
 template <class Acc>
-struct Product {
+struct Gemm {
   const GemmArgs& args;
   std::int64_t m = args.c.rows, n = args.c.cols;
   std::int64_t k = args.transpose_a ? args.a.rows : args.a.cols;
@@ -70,7 +70,7 @@ struct Product {
     return shared.bytes() + ThreadWorkspace::bytes(*this);
   }
 
-  // c's block = op(a) op(b) over [k_begin, k_end) + beta times what is there.
+  // c's block = op(a) op(b) over [k_begin, k_end) + beta c's block.
   void multiply(const Block& block, std::int64_t k_begin, std::int64_t k_end, Acc beta, Acc* c,
                 std::int64_t c_stride, const ThreadScratch& scratch) const {
     std::int64_t begin = k_begin;
@@ -157,20 +157,20 @@ void check_sizes(const GemmArgs& args) {
 }
 
 template <class F>
-decltype(auto) dispatch_product(const GemmArgs& args, F&& f) {
+decltype(auto) dispatch_gemm(const GemmArgs& args, F&& f) {
   return dispatch_accumulation({args.a.dtype, args.b.dtype, args.c.dtype},
-                               [&](auto type) { return f(Product<decltype(type)>{args}); });
+                               [&](auto type) { return f(Gemm<decltype(type)>{args}); });
 }
 
 }  // namespace
 
 std::int64_t gemm_workspace_bytes(const Launch&, const GemmArgs& args) {
-  return dispatch_product(args, [](const auto& product) { return product.workspace_bytes(); });
+  return dispatch_gemm(args, [](const auto& gemm) { return gemm.workspace_bytes(); });
 }
 
 void gemm(const Launch&, const GemmArgs& args) {
   check_sizes(args);
-  dispatch_product(args, [](const auto& product) { product.run(); });
+  dispatch_gemm(args, [](const auto& gemm) { gemm.run(); });
 }
 
 }  // namespace smoe::kernels::cpu

@@ -1,6 +1,6 @@
-// A task of the pool is one tile of one expert's rows (or of its weight gradient): rows are
-// gathered into the thread's scratch memory unless they lie there as BLAS wants them, multiplied in
-// one call, and scattered from scratch unless they may stay where the product leaves them.
+// A task is one tile of one expert's rows (or of its weight gradient): rows are gathered into the
+// thread's scratch unless BLAS can read them in place, multiplied in one call, and scattered from
+// scratch unless BLAS can write the result in place.
 #include "kernels/grouped_gemm.h"
 
 #include <algorithm>
@@ -13,13 +13,13 @@
 namespace smoe::kernels::cpu {
 namespace {
 
-// Long enough that packing the weights costs little, short enough to spread over threads and stay
-// in a second-level cache.
+// Large enough to amortize packing of the weights, small enough to balance the threads and to fit
+// in L2.
 constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileCols = 512;
 
 template <class Acc>
-struct RowProduct {
+struct RowGemm {
   const GroupedGemmArgs& args;
   std::int64_t in = args.x.rows.cols, out = args.y.cols;
   RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
@@ -82,12 +82,12 @@ struct WeightGradient {
   RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
   bool gathers_dy = needs_scratch<Acc>(args.dy, dy_index);
   bool gathers_x = needs_scratch<Acc>(args.x, x_index);
-  // Of a tile of one expert's gradient. Enough tiles that an expert which got many of the rows
-  // still keeps several threads busy.
+  // Size of a tile of one expert's gradient: small enough that an expert with most of the rows
+  // still occupies several threads.
   std::int64_t tile_out = 512, tile_in = 512;
 
   static constexpr std::int64_t kEnoughTasks = 32;
-  static constexpr std::int64_t kDepth = 512;  // rows gathered at a time
+  static constexpr std::int64_t kDepth = 512;  // rows per gather
 
   explicit WeightGradient(const ExpertGradientArgs& gradient) : args(gradient) {
     const auto num_tasks = [&] {
@@ -113,10 +113,12 @@ struct WeightGradient {
   void run(const ThreadWorkspace& workspace) const {
     if (args.dbias) sum_bias();
     if (out == 0 || in == 0) return;
-    const std::int64_t across = ceil_div(in, tile_in), tiles = ceil_div(out, tile_out) * across;
+    const std::int64_t tile_cols = ceil_div(in, tile_in);
+    const std::int64_t tiles = ceil_div(out, tile_out) * tile_cols;
     parallel_for(args.routing.num_experts * tiles, [&](std::int64_t i, int thread) {
       Scratch scratch = workspace.of(thread);
-      tile(i / tiles, i % tiles / across * tile_out, i % tiles % across * tile_in, take(scratch));
+      tile(i / tiles, i % tiles / tile_cols * tile_out, i % tiles % tile_cols * tile_in,
+           take(scratch));
     });
   }
 
@@ -156,29 +158,27 @@ struct WeightGradient {
   }
 };
 
-// f(product) with the product of the dtypes at hand.
+// Calls f with the GEMM for the dtypes of args.
 template <class F>
-decltype(auto) dispatch_product(const GroupedGemmArgs& args, F&& f) {
+decltype(auto) dispatch_gemm(const GroupedGemmArgs& args, F&& f) {
   return dispatch_accumulation({args.x.rows.dtype, args.weight.dtype, args.y.dtype},
-                               [&](auto type) { return f(RowProduct<decltype(type)>{args}); });
+                               [&](auto type) { return f(RowGemm<decltype(type)>{args}); });
 }
 
 template <class F>
-decltype(auto) dispatch_product(const ExpertGradientArgs& args, F&& f) {
+decltype(auto) dispatch_gemm(const ExpertGradientArgs& args, F&& f) {
   return dispatch_accumulation({args.dy.rows.dtype, args.x.rows.dtype},
                                [&](auto type) { return f(WeightGradient<decltype(type)>(args)); });
 }
 
 template <class Args>
 std::int64_t workspace_bytes(const Args& args) {
-  return dispatch_product(args,
-                          [](const auto& product) { return ThreadWorkspace::bytes(product); });
+  return dispatch_gemm(args, [](const auto& gemm) { return ThreadWorkspace::bytes(gemm); });
 }
 
 template <class Args>
 void run(const Args& args) {
-  dispatch_product(
-      args, [&](const auto& product) { product.run(ThreadWorkspace(args.workspace, product)); });
+  dispatch_gemm(args, [&](const auto& gemm) { gemm.run(ThreadWorkspace(args.workspace, gemm)); });
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Eight f32 numbers at a time, in the compilers' own vector extension, for loops that a compiler
-// does not vectorise by itself. f32 and bf16 arrays are read and written as f32 lanes, f64 arrays
-// one number at a time, so that one loop body serves all three.
+// SIMD vectors of eight f32 lanes in the compilers' vector extension, for loops that compilers do
+// not vectorize. f32 and bf16 arrays are loaded and stored as f32 lanes, f64 arrays as scalars, so
+// that one loop body serves all three.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -15,7 +15,7 @@ using F32x8 = float __attribute__((vector_size(32)));
 using U32x8 = std::uint32_t __attribute__((vector_size(32)));
 using U16x8 = std::uint16_t __attribute__((vector_size(16)));
 
-/// What a loop over elements of type T computes with, and how many elements that holds.
+/// The type that a loop over elements of type T computes in, and the number of elements it holds.
 template <class T>
 using lanes_t = std::conditional_t<std::is_same_v<T, double>, double, F32x8>;
 template <class T>
@@ -38,7 +38,7 @@ inline double load_lanes(const double* p) {
 inline void store_lanes(float* p, F32x8 x) {
   std::memcpy(p, &x, sizeof x);
 }
-/// Rounds as bf16 does: to nearest even, NaNs stay quiet NaNs.
+/// Rounds as bf16(float) does: to nearest even; NaNs become quiet NaNs.
 inline void store_lanes(bf16* p, F32x8 x) {
   const auto u = reinterpret_cast<U32x8>(x);
   const U32x8 rounded = u + 0x7fffu + ((u >> 16) & 1u);
@@ -50,7 +50,7 @@ inline void store_lanes(double* p, double x) {
   *p = x;
 }
 
-/// The sum of all lanes, in an order of its own but always the same.
+/// The sum of all lanes, in a fixed order.
 inline float sum_lanes(F32x8 x) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
@@ -58,8 +58,8 @@ inline double sum_lanes(double x) {
   return x;
 }
 
-/// A place in a loop over lanes: full lanes, or at the end the `count` elements that are left,
-/// where absent ones read as zero and are not written.
+/// Memory access in a loop over lanes: of full vectors, or of the last `count` elements, where
+/// masked lanes load zero and are not stored.
 struct FullLanes {
   template <class T>
   auto load(const T* p) const {

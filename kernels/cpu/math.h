@@ -1,6 +1,6 @@
-// Functions of numbers and of vectors of them (lanes.h). The f32 forms have no branch, no call and
-// no table; they are within two units in the last place of the exact value unless said otherwise.
-// The f64 forms are the C++ library's. NaNs stay NaNs.
+// Math functions of scalars and vectors (lanes.h). The f32 versions have no branches, calls or
+// tables; they are within two units in the last place of the exact value unless stated otherwise.
+// The f64 versions are the C++ library's. NaNs propagate.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -11,7 +11,7 @@ namespace smoe::kernels::cpu {
 
 namespace detail {
 
-// For one f32 number or a vector of them; U holds as many 32-bit words.
+// F is float or F32x8; U is the unsigned type of the same size.
 template <class U, class F>
 inline F exp_f32(F x) {
   x = x > 88.37f ? F{} + 88.37f : x;
@@ -32,11 +32,11 @@ inline F exp_f32(F x) {
 
 }  // namespace detail
 
-/// e^x. Below -87.3 and above 88.3, where f32 ends, the value at that end.
+/// e^x, clamped to the range of f32: x < -87.3 and x > 88.3 give the values at these limits.
 inline F32x8 exp(F32x8 x) {
   return detail::exp_f32<U32x8>(x);
 }
-/// The same for one number, in loops that the compiler vectorises.
+/// The same for a scalar, in loops that the compiler vectorizes.
 inline float exp(float x) {
   return detail::exp_f32<std::uint32_t>(x);
 }
@@ -50,19 +50,19 @@ T sigmoid(T x) {
   return 1.0f / (1.0f + exp(-x));
 }
 
-/// The standard normal distribution at a point.
+/// The standard normal distribution at x.
 template <class T>
 struct Normal {
   T cdf;
   T density;
 };
 
-/// In f32 within a relative (6 + x^2 / 2) 2^-24: the exponent itself is rounded.
+/// In f32 within a relative error of (6 + x^2 / 2) 2^-24: the exponent itself is rounded.
 inline Normal<F32x8> standard_normal(F32x8 x) {
   const F32x8 z = x < 0.0f ? -x : x;
   const F32x8 power = exp(-0.5f * z * z);
   // P(Z > z) = e^(-z^2/2) t q(t), t = 1 / (1 + 0.27 z): q interpolated at Chebyshev nodes over
-  // z <= 13.5, where the tail leaves f32; relative error 3e-8.
+  // z <= 13.5, where the tail underflows f32; relative error 3e-8.
   const F32x8 t = 1.0f / (1.0f + 0.27f * z);
   F32x8 q = t * 2.898864139e-2f - 1.266612452e-1f;
   q = q * t + 1.702335344e-1f;

@@ -1,5 +1,5 @@
-// Both fused products work tile by tile: a tile of one expert's rows is gathered, multiplied with a
-// block of the expert's weights, and put through the non-linearity while it is in the cache.
+// Both fused GEMMs work on tiles: a tile of one expert's rows is gathered, multiplied with a block
+// of the expert's weights, and passed through the activation function while it is in cache.
 #include "kernels/moe_mlp.h"
 
 #include "kernels/cpu/activation_rows.h"
@@ -11,7 +11,7 @@ namespace {
 constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileCols = 512;  // of F
 
-// T the storage type, Act the non-linearity.
+// T is the storage type, Act the activation function.
 template <class T, class Act>
 struct Up {
   using Acc = accumulation_t<T>;
@@ -26,14 +26,14 @@ struct Up {
   std::int64_t tile_cols = std::min(kTileCols, f);
 
   struct ThreadScratch {
-    Acc *x, *weight = nullptr, *product = nullptr;
+    Acc *x, *weight = nullptr, *result = nullptr;
     T* h = nullptr;
   };
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken{scratch.take<Acc>(tile_rows * d)};
     if (kConverts) {
       taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
-      taken.product = scratch.take<Acc>(tile_rows * tile_cols);
+      taken.result = scratch.take<Acc>(tile_rows * tile_cols);
     }
     if (!args.h.data) taken.h = scratch.take<T>(kHalves * tile_rows * tile_cols);
     return taken;
@@ -47,7 +47,7 @@ struct Up {
     const auto panel = load_rows<Acc>(x, x_index, rows, 0, d, scratch.x);
     for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
       const std::int64_t cols = std::min(kTileCols, f - begin);
-      // The halves of h: where they are kept, or side by side in scratch.
+      // The halves of h: in args.h if it is kept, else adjacent in scratch.
       T* h = args.h.data ? args.h.row<T>(rows.begin) + begin : scratch.h;
       const std::int64_t stride = args.h.data ? args.h.stride : kHalves * cols;
       const std::int64_t up = args.h.data ? f : cols;
@@ -57,17 +57,17 @@ struct Up {
     }
   }
 
-  // `cols` columns of x W1^T from `col` on, rounded into h.
+  // h = columns [col, col + cols) of x W1^T, rounded.
   void multiply(const ExpertRows& rows, const Panel<Acc>& panel, std::int64_t col,
                 std::int64_t cols, T* h, std::int64_t stride, const ThreadScratch& scratch) const {
     const ConstMatrix w1 = args.w1[rows.expert];
     if constexpr (!kConverts) {
       multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, h, stride, nullptr);
     } else {
-      multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, scratch.product, cols,
+      multiply_panel<Acc>(rows.size(), cols, panel, w1, true, col, 0, scratch.result, cols,
                           scratch.weight);
       for (std::int64_t i = 0; i < rows.size(); ++i)
-        convert(scratch.product + i * cols, h + i * stride, cols);
+        convert(scratch.result + i * cols, h + i * stride, cols);
     }
   }
 
@@ -121,14 +121,14 @@ struct DownBackward {
         const std::int32_t pair = args.routing.sorted_scattered_ids[p];
         T* h = args.h.row<T>(p) + begin;
         dgates[pair] +=
-            activate_row_backward_scaled<Act, T>({h, h + f}, scratch.da + (p - rows.begin) * cols,
-                                                 gates[pair], args.a.row<T>(p) + begin, cols);
+            activate_row_backward_gated<Act, T>({h, h + f}, scratch.da + (p - rows.begin) * cols,
+                                                gates[pair], args.a.row<T>(p) + begin, cols);
       }
     }
   }
 };
 
-// f(kernel) with the kernel of the dtype and non-linearity at hand.
+// Calls f with the kernel for the dtype and activation function of args.
 template <template <class, class> class Kernel, class Args, class F>
 void dispatch_kernel(const Args& args, F&& f) {
   dispatch_activation(args.kind, [&](auto act) {

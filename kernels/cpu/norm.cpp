@@ -1,4 +1,4 @@
-// RMSNorm: one pass over each row while it is in cache. With r = inverse_rms and g = dy * weight,
+// RMSNorm, row by row while a row is in cache. With r = inverse_rms and g = dy * weight,
 // dx = r (g - x r^2 mean(g x)) and dweight = sum over rows of dy x r.
 #include "kernels/norm.h"
 
@@ -11,8 +11,8 @@
 namespace smoe::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kRows = 64;  // rows of one task, and of one partial sum of dweight
-constexpr std::int64_t kCols = 64;  // columns of one task that adds up the partial sums
+constexpr std::int64_t kRows = 64;  // rows per task, and per partial sum of dweight
+constexpr std::int64_t kCols = 64;  // columns per task that reduces the partial sums
 
 std::int64_t num_row_blocks(std::int64_t rows) {
   return ceil_div(rows, kRows);
@@ -39,8 +39,8 @@ void scale_row(const T* x, Acc inverse_rms, const Acc* weight, T* y, std::int64_
   for (std::int64_t j = 0; j < n; ++j) y[j] = T(Acc(x[j]) * inverse_rms * weight[j]);
 }
 
-// One row of the backward. `dsum` is null where nothing reaches x past the norm; `partial` gains
-// the row's share of dweight.
+// The backward of one row. `dsum` is null without a residual gradient. Adds the row's term of
+// dweight to `partial`.
 template <class T, class Acc>
 void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const T* dy, const T* dsum, T* dx,
                   Acc* partial, std::int64_t n) {

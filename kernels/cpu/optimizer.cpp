@@ -1,4 +1,4 @@
-// Flat loops at memory speed, cut into blocks of a fixed size for the threads.
+// Flat, memory-bound loops, split into blocks of a fixed size.
 #include "kernels/optimizer.h"
 
 #include <algorithm>
@@ -59,14 +59,15 @@ void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, std::int64_t b
     m[i] = new_m;
     v[i] = new_v;
     w[i] = new_w;
-    if constexpr (kHasCompute) compute[i].bits = bf16(new_w).bits;  // as bits: GCC vectorises
+    if constexpr (kHasCompute)
+      compute[i].bits = bf16(new_w).bits;  // as bits, so that GCC vectorizes
   }
 }
 
-/// Calls update(begin, end, weight_decay) for what [begin, end) has in common with each range.
+/// Calls update(begin, end, weight_decay) for the intersection of [begin, end) with each range.
 template <class F>
-void for_each_piece(std::span<const AdamwRange> ranges, std::int64_t begin, std::int64_t end,
-                    F&& update) {
+void for_each_intersection(std::span<const AdamwRange> ranges, std::int64_t begin, std::int64_t end,
+                           F&& update) {
   auto range = std::partition_point(ranges.begin(), ranges.end(), [&](const AdamwRange& r) {
     return r.offset + r.numel <= begin;
   });
@@ -93,14 +94,14 @@ void adamw(const Launch&, const AdamwArgs& args) {
   dispatch_master("adamw", args.dtype, [&](auto type) {
     using T = decltype(type);
     parallel_blocks(size, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
-      for_each_piece(args.ranges, begin, end,
-                     [&](std::int64_t first, std::int64_t last, double weight_decay) {
-                       const AdamwFactors<T> factors(args, scale, weight_decay);
-                       if (args.compute_bf16)
-                         adamw_block<T, true>(args, factors, first, last);
-                       else
-                         adamw_block<T, false>(args, factors, first, last);
-                     });
+      for_each_intersection(args.ranges, begin, end,
+                            [&](std::int64_t first, std::int64_t last, double weight_decay) {
+                              const AdamwFactors<T> factors(args, scale, weight_decay);
+                              if (args.compute_bf16)
+                                adamw_block<T, true>(args, factors, first, last);
+                              else
+                                adamw_block<T, false>(args, factors, first, last);
+                            });
     });
   });
 }
@@ -136,7 +137,7 @@ void update_selection_bias(const Launch&, const SelectionBiasArgs& args) {
   std::int64_t total = 0;
   for (std::int64_t e = 0; e < args.num_experts; ++e) total += args.load[e];
   for (std::int64_t e = 0; e < args.num_experts; ++e) {
-    // The mean's comparison in integers: a perfectly balanced expert stays exactly where it is.
+    // Compared with the mean in integers: the bias of a perfectly balanced expert does not change.
     const std::int64_t above_mean = args.load[e] * args.num_experts - total;
     const int sign = (above_mean < 0) - (above_mean > 0);
     args.bias[e] += static_cast<float>(args.rate * sign);

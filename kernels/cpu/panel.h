@@ -1,6 +1,5 @@
-// Panels: blocks of stored matrices as the operands a product reads, in the accumulation type. A
-// block that is stored in that type already is read where it lies; another is converted into
-// scratch memory first.
+// Panels: blocks of matrices as GEMM operands in the accumulation type. A block that is already
+// stored in that type is read in place; any other is converted into scratch first.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -14,14 +13,14 @@
 
 namespace smoe::kernels::cpu {
 
-/// f(double{}) where any of the dtypes is f64, else f(float{}).
+/// Calls f(double{}) if any of the dtypes is f64, else f(float{}).
 template <class F>
 decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f) {
   const bool is_f64 = std::find(dtypes.begin(), dtypes.end(), DType::f64) != dtypes.end();
   return is_f64 ? f(double{}) : f(float{});
 }
 
-/// Depth of the panels an operand of another dtype is converted in.
+/// Size along K of the panels in which operands of another dtype are converted.
 inline constexpr std::int64_t kPanelDepth = 256;
 
 /// target[i] = source[i], rounded once.
@@ -64,7 +63,7 @@ Panel<Acc> load_panel(const ConstMatrix& m, const Block& block, Acc* scratch) {
   return {scratch, block.cols()};
 }
 
-/// Writes a packed block of Acc to its place in `m`, in m's dtype.
+/// Stores a packed block of Acc to its position in `m`, converted to m's dtype.
 template <class Acc>
 void store_block(const Acc* source, const Matrix& m, const Block& block) {
   dispatch_floating(m.dtype, [&](auto type) {
@@ -75,20 +74,20 @@ void store_block(const Acc* source, const Matrix& m, const Block& block) {
   });
 }
 
-/// Hands out pieces of one workspace, each on a cache line of its own. Given no memory it measures
-/// how much there must be.
+/// Allocates arrays from a workspace, each aligned to a cache line. Without memory it only measures
+/// the bytes needed.
 class Scratch {
  public:
   explicit Scratch(void* base = nullptr) : base_(static_cast<std::byte*>(base)) {}
 
   template <class T>
   T* take(std::int64_t n) {
-    std::byte* piece = base_ ? base_ + used_ : nullptr;
+    std::byte* array = base_ ? base_ + used_ : nullptr;
     used_ += (n * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(piece);
+    return reinterpret_cast<T*>(array);
   }
   std::int64_t bytes() const { return used_; }
-  /// What is left behind the pieces.
+  /// The memory after the arrays.
   void* rest() const { return base_ ? base_ + used_ : nullptr; }
 
  private:
@@ -96,8 +95,8 @@ class Scratch {
   std::int64_t used_ = 0;
 };
 
-/// A workspace that gives each thread of the pool a part of its own. What a thread needs is what
-/// `kernel.take(scratch)` takes.
+/// A workspace with one partition per thread of the pool, of the size that `kernel.take(scratch)`
+/// allocates.
 class ThreadWorkspace {
  public:
   template <class Kernel>

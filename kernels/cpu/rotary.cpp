@@ -1,4 +1,4 @@
-// A task turns a few positions of all sequences, so that each sine is computed once: in double,
+// A task rotates a few positions of all sequences, so that each sine is computed once: in double,
 // then rounded.
 #include "kernels/rotary.h"
 
@@ -10,7 +10,7 @@
 namespace smoe::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kPositions = 16;  // of one task
+constexpr std::int64_t kPositions = 16;  // per task
 
 // Rows [begin, end) of the table [S, C]: C/2 cosines, then C/2 sines, for each row's position.
 template <class Acc>
@@ -27,9 +27,9 @@ void fill_table(const RotaryArgs& args, std::int64_t begin, std::int64_t end, Ac
 }
 
 template <class T, class Acc>
-void turn_head(const T* source, T* target, const Acc* cosines, const Acc* sines,
-               std::int64_t half) {
-  // source and target are the same memory or apart, so an element is read before it is written.
+void rotate_head(const T* source, T* target, const Acc* cosines, const Acc* sines,
+                 std::int64_t half) {
+  // source and target are equal or do not overlap, so each element is read before it is written.
 #pragma omp simd
   for (std::int64_t i = 0; i < half; ++i) {
     const Acc low = Acc(source[i]), high = Acc(source[i + half]);
@@ -46,22 +46,22 @@ void rotary(const Launch&, const RotaryArgs& args) {
     using Acc = accumulation_t<T>;
     const AttentionShape& shape = args.shape;
     const std::int64_t width = shape.head_dim, half = width / 2;
-    const std::int64_t num_turned = shape.num_heads + shape.num_kv_heads;
+    const std::int64_t num_rotated = shape.num_heads + shape.num_kv_heads;
     Acc* table = static_cast<Acc*>(args.workspace);
-    const auto turn_row = [&](std::int64_t row, const Acc* angles) {
+    const auto rotate_row = [&](std::int64_t row, const Acc* angles) {
       const T* source = args.source.row<T>(row);
       T* target = args.target.row<T>(row);
-      for (std::int64_t head = 0; head < num_turned; ++head)
-        turn_head(source + head * width, target + head * width, angles, angles + half, half);
+      for (std::int64_t head = 0; head < num_rotated; ++head)
+        rotate_head(source + head * width, target + head * width, angles, angles + half, half);
       if (source != target)
-        std::copy(source + num_turned * width, source + shape.packed_width(),
-                  target + num_turned * width);
+        std::copy(source + num_rotated * width, source + shape.packed_width(),
+                  target + num_rotated * width);
     };
     parallel_blocks(shape.seq_len, kPositions, [&](std::int64_t begin, std::int64_t end, int) {
       fill_table(args, begin, end, table);
       for (std::int64_t sequence = 0; sequence < shape.batch; ++sequence)
         for (std::int64_t position = begin; position < end; ++position)
-          turn_row(sequence * shape.seq_len + position, table + position * width);
+          rotate_row(sequence * shape.seq_len + position, table + position * width);
     });
   });
 }

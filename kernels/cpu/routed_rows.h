@@ -1,4 +1,4 @@
-// Routed rows cut into tiles of one expert each, and such tiles as operands of a product.
+// Routed rows split into tiles of one expert each, and such tiles as GEMM operands.
 #pragma once
 #include <algorithm>
 
@@ -15,8 +15,8 @@ struct ExpertRows {
   std::int64_t size() const { return end - begin; }
 };
 
-/// The rows of each expert in tiles of `tile_rows`, the last of an expert shorter. Borders depend
-/// on the routing alone.
+/// The rows of each expert in tiles of `tile_rows`; the last tile of an expert may be shorter. Tile
+/// boundaries depend only on the routing.
 class RowTiles {
  public:
   RowTiles(const kernels::RoutingView& routing, std::int64_t tile_rows)
@@ -45,18 +45,18 @@ class RowTiles {
   std::int64_t count_ = 0;
 };
 
-/// product.tile(rows, product.take(scratch)) for each tile, on all threads of the pool.
-template <class Product>
-void for_each_row_tile(const Product& product, const RoutingView& routing, std::int64_t tile_rows,
+/// Calls gemm.tile(rows, gemm.take(scratch)) for each tile, on all threads of the pool.
+template <class Gemm>
+void for_each_row_tile(const Gemm& gemm, const RoutingView& routing, std::int64_t tile_rows,
                        const ThreadWorkspace& workspace) {
   const RowTiles tiles(routing, tile_rows);
   parallel_for(tiles.count(), [&](std::int64_t i, int thread) {
     Scratch scratch = workspace.of(thread);
-    product.tile(tiles[i], product.take(scratch));
+    gemm.tile(tiles[i], gemm.take(scratch));
   });
 }
 
-/// Where grouped row p lies in an array of routed rows.
+/// The row in an array of routed rows that holds grouped row p.
 class RowIndex {
  public:
   RowIndex(const kernels::RoutingView& routing, kernels::RowLayout layout, std::int64_t num_rows)
@@ -72,8 +72,8 @@ class RowIndex {
   std::int32_t pairs_per_row_;
 };
 
-/// Columns [col_begin, col_end) of some routed rows as a panel: in place where the rows are grouped
-/// and hold Acc, otherwise gathered into scratch.
+/// Columns [col_begin, col_end) of routed rows as a panel: in place if the rows are grouped and
+/// hold Acc, otherwise gathered into scratch.
 template <class Acc>
 Panel<Acc> load_rows(const kernels::RoutedRows& x, const RowIndex& index, const ExpertRows& rows,
                      std::int64_t col_begin, std::int64_t col_end, Acc* scratch) {
@@ -94,8 +94,8 @@ bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
   return !index.is_identity() || x.rows.dtype != dtype_of<Acc>;
 }
 
-/// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); a whole rows. Uses
-/// n * kPanelDepth elements of scratch where b must be converted.
+/// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); `a` holds whole
+/// rows. Uses n * kPanelDepth elements of scratch if b must be converted.
 template <class Acc>
 void multiply_panel(std::int64_t m, std::int64_t n, const Panel<Acc>& a, const ConstMatrix& b,
                     bool transpose_b, std::int64_t col_begin, Acc beta, Acc* c,

@@ -1,5 +1,5 @@
-// Routing on the CPU: tokens are cut into blocks of a fixed size, each block sums and counts for
-// itself, and the blocks are joined in order.
+// Routing on the CPU: tokens are split into blocks of a fixed size; each block accumulates and
+// counts separately, and the results of the blocks are combined in order.
 #include "kernels/routing.h"
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 namespace smoe::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kTokens = 64;     // a block of router work
-constexpr std::int64_t kRows = 1 << 12;  // a block of the counting sort
+constexpr std::int64_t kTokens = 64;     // tokens per block of the router kernels
+constexpr std::int64_t kRows = 1 << 12;  // rows per block of the counting sort
 
 template <class F>
 void dispatch_logits(DType dtype, F&& f) {
@@ -23,19 +23,19 @@ void dispatch_logits(DType dtype, F&& f) {
   dtype == DType::f32 ? f(float{}) : f(double{});
 }
 
-bool gates_are_renormalised(RouterScore score) {
+bool gates_are_renormalized(RouterScore score) {
   return score != RouterScore::softmax_topk;
 }
 
-/// Positive numbers in proportion to exp(z): exp(logit - maximum), or for the sigmoid score
+/// Positive weights proportional to exp(z): exp(logit - maximum), or for the sigmoid score
 /// sigmoid(logit) exp(-m) = 1 / (exp(m) + exp(m - logit)) with m = min(maximum, 0), so that the
-/// largest is at least 1/2 wherever the logits lie. A NaN makes itself and the sum a NaN.
+/// largest weight is at least 1/2 for all logits. NaN logits make their weight and the sum NaN.
 template <class T>
 struct Weights {
   T maximum = -std::numeric_limits<T>::infinity();
   T sum = 0;
 
-  /// Over the `size` numbers logit(i); writes their weights to `out`.
+  /// Of logit(0), ..., logit(size - 1); writes their weights to `out`.
   template <class Logit>
   Weights(RouterScore score, std::int64_t size, Logit&& logit, T* out) {
 #pragma omp simd reduction(max : maximum)
@@ -71,16 +71,17 @@ struct LogSumExp {
   }
 };
 
-/// The `top_k` experts of largest key in falling order, by insertion. `best` [K] is scratch.
+/// Writes the `top_k` experts with the largest keys to `ids` in descending order, by insertion.
+/// `best` [K] is scratch.
 template <class T>
-void choose(const T* keys, std::int64_t num_experts, std::int64_t top_k, T* best,
-            std::int32_t* ids) {
+void select_top_k(const T* keys, std::int64_t num_experts, std::int64_t top_k, T* best,
+                  std::int32_t* ids) {
   const auto beats = [](T a, T b) { return a > b || (std::isnan(b) && !std::isnan(a)); };
   std::int64_t size = 0;
   for (std::int64_t e = 0; e < num_experts; ++e) {
     if (size == top_k && !beats(keys[e], best[size - 1])) continue;
     std::int64_t at = size < top_k ? size++ : size - 1;
-    // An expert stays behind those it ties with: they have lower numbers.
+    // An expert ranks after those it ties with: they have lower indices.
     for (; at > 0 && beats(keys[e], best[at - 1]); --at) {
       best[at] = best[at - 1];
       ids[at] = ids[at - 1];
@@ -90,9 +91,9 @@ void choose(const T* keys, std::int64_t num_experts, std::int64_t top_k, T* best
   }
 }
 
-/// What sigmoid routing chooses by.
+/// The keys of sigmoid routing: sigmoid(logits) + bias.
 template <class T>
-void biased_scores(const T* logits, const float* bias, std::int64_t num_experts, T* keys) {
+void compute_biased_scores(const T* logits, const float* bias, std::int64_t num_experts, T* keys) {
 #pragma omp simd
   for (std::int64_t e = 0; e < num_experts; ++e) keys[e] = cpu::sigmoid(logits[e]);
   if (!bias) return;
@@ -111,14 +112,14 @@ void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64
     T* gates = static_cast<T*>(args.gates) + t * top_k;
     std::int32_t* ids = args.expert_ids + t * top_k;
     if (!args.is_chosen) {
-      if (is_sigmoid) biased_scores(logits, args.selection_bias, num_experts, row);
-      choose(is_sigmoid ? row : logits, num_experts, top_k, gates, ids);
+      if (is_sigmoid) compute_biased_scores(logits, args.selection_bias, num_experts, row);
+      select_top_k(is_sigmoid ? row : logits, num_experts, top_k, gates, ids);
     }
 
     const auto logit = [=](std::int64_t e) { return logits[e]; };
     const auto chosen_logit = [=](std::int64_t j) { return logits[ids[j]]; };
     const Weights<T> all(args.score, num_experts, logit, row);
-    if (gates_are_renormalised(args.score)) {
+    if (gates_are_renormalized(args.score)) {
       const Weights<T> chosen(args.score, top_k, chosen_logit, gates);
       for (std::int64_t j = 0; j < top_k; ++j) gates[j] /= chosen.sum;
     } else {
@@ -133,7 +134,7 @@ void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64
   }
 }
 
-/// Gradient of one token. `balance_scale` f_e N = dbalance/dq[t, e]; `z_scale` lse = dz/dlse.
+/// The backward of one token. balance_scale f_e N = dbalance/dq[t, e]; z_scale lse = dz/dlse.
 template <class T>
 void backward_row(const RouterBackwardArgs& args, std::int64_t t, T balance_scale, T z_scale) {
   const std::int64_t num_experts = args.logits.cols, top_k = args.top_k;
@@ -153,10 +154,10 @@ void backward_row(const RouterBackwardArgs& args, std::int64_t t, T balance_scal
     for (std::int64_t j = 0; j < top_k; ++j) gate_dot += gates[j] * dgates[j];
 #pragma omp simd reduction(+ : balance_dot)
   for (std::int64_t e = 0; e < num_experts; ++e) balance_dot += dlogits[e] / all.sum * dq(e);
-  // A softmax's gradient is p (dp - sum p dp); the gates' sum is over the chosen alone, or over all
-  // where the gates are q itself.
-  const T dot_of_all = gates_are_renormalised(args.score) ? balance_dot : balance_dot + gate_dot;
-  const T dot_of_chosen = gates_are_renormalised(args.score) ? gate_dot : T(0);
+  // The gradient of a softmax is p (dp - sum p dp). The sum for the gates is over the chosen
+  // experts only, or over all of them if the gates are q itself.
+  const T dot_of_all = gates_are_renormalized(args.score) ? balance_dot : balance_dot + gate_dot;
+  const T dot_of_chosen = gates_are_renormalized(args.score) ? gate_dot : T(0);
   const T dlse = is_sigmoid ? T(0) : z_scale * (all.maximum + std::log(all.sum));
 #pragma omp simd
   for (std::int64_t e = 0; e < num_experts; ++e)
@@ -176,13 +177,13 @@ void backward_row(const RouterBackwardArgs& args, std::int64_t t, T balance_scal
     dlogits[e] += factor * cpu::exp(logits[e] - lse.maximum);
 }
 
-/// Counts, then next free rows, of one block of rows: one number an expert.
+/// The counts of one block of rows per expert, later its next free rows.
 std::int32_t* block_counts(const GroupByExpertArgs& args, std::int64_t block) {
   return static_cast<std::int32_t*>(args.workspace) + block * args.num_experts;
 }
 
-/// Turns counts into first rows: over experts first, over blocks second, so that rows of one expert
-/// keep their order.
+/// Replaces counts by first rows: an exclusive scan over experts, then over blocks, so that the
+/// rows of an expert keep their order.
 void scan_counts(const GroupByExpertArgs& args) {
   const std::int64_t blocks = ceil_div(args.num_rows, kRows);
   std::int32_t row = 0;
@@ -207,7 +208,7 @@ std::int64_t router_forward_workspace_bytes(const Launch&, const RouterForwardAr
 
 void router_forward(const Launch&, const RouterForwardArgs& args) {
   const std::int64_t num_tokens = args.logits.rows, num_experts = args.logits.cols;
-  // Of each block: its sums [E + 1], then scratch for one row of weights.
+  // Per block: its sums [E + 1], then scratch for one row of weights.
   double* const workspace = static_cast<double*>(args.workspace);
   const std::int64_t stride = 2 * num_experts + 1;
   dispatch_logits(args.logits.dtype, [&](auto type) {

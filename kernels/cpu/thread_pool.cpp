@@ -18,8 +18,8 @@ namespace {
 
 using Task = std::function<void(std::int64_t, int)>;
 
-// Kernels follow each other within microseconds, and the threads of one finish within microseconds
-// of each other, so whoever waits looks this many times before it sleeps.
+// Kernels follow each other within microseconds, and the threads of a kernel finish within
+// microseconds of each other, so a waiting thread spins this many times before it sleeps.
 constexpr int kSpins = 4000;
 
 class ThreadPool {
@@ -122,8 +122,8 @@ std::unique_ptr<ThreadPool>& pool() {
 }  // namespace
 
 void set_num_threads(int num_threads) {
-  SMOE_CHECK(num_threads >= 1 && num_threads <= 1024, "run.threads: must be 1 to 1024; got ",
-             num_threads);
+  SMOE_CHECK(num_threads >= 1 && num_threads <= 1024,
+             "set_num_threads: num_threads must be 1 to 1024; got ", num_threads);
   if (pool()->size() != num_threads) pool() = std::make_unique<ThreadPool>(num_threads);
 }
 

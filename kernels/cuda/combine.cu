@@ -1,5 +1,6 @@
-// Combine: a thread adds up a few columns of a token's rows in slot order; a warp multiplies a
-// pair's row with its token's gradient.
+// Combine: in the forward a thread accumulates a few columns of a token's rows in slot order; in
+// the backward of the gates a warp computes the dot product of one routed row and its token's
+// gradient.
 #include "kernels/combine.h"
 
 #include "kernels/cuda/device/reduce.cuh"
@@ -11,15 +12,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Where the routed row of each (token, slot) pair lies.
+// The index of the routed row of each (token, slot) pair; null if it is the pair's own.
 const std::int32_t* row_of_pair(const RoutingView& routing, RowLayout layout) {
   return layout == RowLayout::grouped ? routing.grouped_rows : nullptr;
 }
 
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    combine_kernel(ConstMatrix y, const std::int32_t* rows, const float* gates, int top_k,
-                   Matrix out) {
+    combine_forward_kernel(ConstMatrix y, const std::int32_t* rows, const float* gates, int top_k,
+                           Matrix out) {
   const std::int64_t chunks = out.cols / N;
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= out.rows * chunks) return;
@@ -40,8 +41,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    gates_backward_kernel(ConstMatrix y, const std::int32_t* rows, ConstMatrix dout, int top_k,
-                          float* dgates) {
+    combine_gates_backward_kernel(ConstMatrix y, const std::int32_t* rows, ConstMatrix dout,
+                                  int top_k, float* dgates) {
   const std::int64_t pair = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp;
   if (pair >= dout.rows * top_k) return;
   const std::int64_t row = rows ? rows[pair] : pair;
@@ -69,7 +70,7 @@ void combine(const Launch& launch, const CombineArgs& args) {
   if (args.out.rows * args.out.cols == 0) return;
   dispatch_storage("combine", args.out.dtype, [&](auto type) {
     dispatch_width(fits_width(args.y.rows) && fits_width(args.out), [&](auto width) {
-      combine_kernel<width, decltype(type)>
+      combine_forward_kernel<width, decltype(type)>
           <<<blocks_for(args.out.rows * args.out.cols / width), kThreads, 0, stream_of(launch)>>>(
               args.y.rows, row_of_pair(args.routing, args.y.layout),
               static_cast<const float*>(args.gates), static_cast<int>(args.routing.top_k),
@@ -83,7 +84,7 @@ void combine_gates_backward(const Launch& launch, const CombineGatesBackwardArgs
   if (args.routing.num_rows() == 0) return;
   dispatch_storage("combine_gates_backward", args.dout.dtype, [&](auto type) {
     dispatch_width(fits_width(args.y.rows) && fits_width(args.dout), [&](auto width) {
-      gates_backward_kernel<width, decltype(type)>
+      combine_gates_backward_kernel<width, decltype(type)>
           <<<blocks_for(args.routing.num_rows() * kWarp), kThreads, 0, stream_of(launch)>>>(
               args.y.rows, row_of_pair(args.routing, args.y.layout), args.dout,
               static_cast<int>(args.routing.top_k), static_cast<float*>(args.dgates));

@@ -1,6 +1,6 @@
-// A block takes a row of logits. The first pass keeps a maximum and the sum of exponentials below
-// it in each thread and then joins them; the second reads the row from cache and writes the
-// gradient.
+// One thread block per row of logits. The first pass keeps a running maximum and sum of
+// exponentials per thread and reduces them over the block (online softmax, arXiv:1805.02867); the
+// second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
 #include "kernels/cuda/device/reduce.cuh"
@@ -12,14 +12,14 @@ namespace {
 
 constexpr int kThreads = 512;
 
-// sum of exp(x - maximum) over some of a row's logits.
+// sum = sum of exp(x - maximum) over some logits of a row.
 struct Exponentials {
   float maximum;
   float sum;
 };
 
-// Where both are empty the maximum is -infinity, which must not be subtracted from itself.
-struct Join {
+// If both are empty the maximum is -infinity, which must not be subtracted from itself.
+struct Merge {
   __device__ static float shrink(float from, float to) {
     return from == to ? 1.0f : expf(from - to);
   }
@@ -29,24 +29,24 @@ struct Join {
   }
 };
 
-__device__ Exponentials join_warp(Exponentials x) {
+__device__ Exponentials merge_warp(Exponentials x) {
 #pragma unroll
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     const Exponentials other{__shfl_xor_sync(0xffffffffu, x.maximum, distance),
                              __shfl_xor_sync(0xffffffffu, x.sum, distance)};
-    x = Join{}(x, other);
+    x = Merge{}(x, other);
   }
   return x;
 }
 
-// Exponentials of the bf16 case are rounded to 8 bits afterwards, so the fast form will do.
+// With bf16 storage the result is rounded to 8 bits, so the fast version suffices.
 template <class T>
 __device__ float exponential(float x) {
   return sizeof(T) == 2 ? __expf(x) : expf(x);
 }
 
 template <int N, class T>
-__device__ Exponentials exponentials_of(const T* row, std::int64_t n) {
+__device__ Exponentials reduce_row(const T* row, std::int64_t n) {
   __shared__ Exponentials scratch[kThreads / kWarp];
   Exponentials all{-INFINITY, 0};
   for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N) {
@@ -58,18 +58,18 @@ __device__ Exponentials exponentials_of(const T* row, std::int64_t n) {
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < N; ++i) sum += exponential<T>(x[i] - maximum);
-    all = Join{}(all, {maximum, sum});
+    all = Merge{}(all, {maximum, sum});
   }
-  all = join_warp(all);
+  all = merge_warp(all);
   if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = all;
   __syncthreads();
   all = scratch[0];
-  for (int warp = 1; warp < kThreads / kWarp; ++warp) all = Join{}(all, scratch[warp]);
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) all = Merge{}(all, scratch[warp]);
   return all;
 }
 
 template <int N, class T>
-__global__ void __launch_bounds__(kThreads) differentiate(CrossEntropyArgs args) {
+__global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyArgs args) {
   const std::int64_t t = blockIdx.x, n = args.logits.cols;
   T* row = row_of<T>(args.logits, t);
   float* losses = static_cast<float*>(args.losses);
@@ -80,8 +80,9 @@ __global__ void __launch_bounds__(kThreads) differentiate(CrossEntropyArgs args)
       store<N>(row + j, {});
     return;
   }
-  const float at_target = to_f32(row[target]);  // read by all before the barrier in the next call
-  const Exponentials all = exponentials_of<N>(row, n);
+  const float at_target =
+      to_f32(row[target]);  // every thread reads it before the barrier in reduce_row
+  const Exponentials all = reduce_row<N>(row, n);
   const float log_sum = logf(all.sum);
   if (threadIdx.x == 0) losses[t] = log_sum + (all.maximum - at_target);
   if (!args.write_gradient) return;
@@ -97,9 +98,9 @@ __global__ void __launch_bounds__(kThreads) differentiate(CrossEntropyArgs args)
   }
 }
 
-// Thread i adds losses i, i + kSumThreads, ...; a tree joins the sums.
+// Thread i accumulates losses i, i + kSumThreads, ...; a block reduction adds the partial sums.
 constexpr int kSumThreads = 1024;
-__global__ void __launch_bounds__(kSumThreads) add_losses(SumLossesArgs args) {
+__global__ void __launch_bounds__(kSumThreads) sum_losses_kernel(SumLossesArgs args) {
   __shared__ double scratch[kSumThreads / kWarp];
   const float* losses = static_cast<const float*>(args.losses);
   double sum = 0;
@@ -115,7 +116,7 @@ void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
     using T = decltype(type);
     if (args.logits.rows == 0) return;
     dispatch_width(fits_width(args.logits), [&](auto width) {
-      differentiate<width, T>
+      cross_entropy_kernel<width, T>
           <<<static_cast<unsigned>(args.logits.rows), kThreads, 0, stream_of(launch)>>>(args);
       check_launch("cross_entropy");
     });
@@ -125,7 +126,7 @@ void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
 void sum_losses(const Launch& launch, const SumLossesArgs& args) {
   SMOE_CHECK(args.dtype == DType::f32, "sum_losses: dtype must be f32 on a GPU; got ",
              name_of(args.dtype));
-  add_losses<<<1, kSumThreads, 0, stream_of(launch)>>>(args);
+  sum_losses_kernel<<<1, kSumThreads, 0, stream_of(launch)>>>(args);
   check_launch("sum_losses");
 }
 

@@ -1,5 +1,5 @@
-// Attention by cuDNN's fused kernels, for bf16. cuDNN is looked for when it is first wanted, so a
-// program that was built with it also runs where it is missing.
+// Attention by cuDNN's fused kernels, for bf16. cuDNN is loaded on first use, so a program that was
+// built with it also runs where it is missing.
 #pragma once
 #include <string>
 
@@ -7,8 +7,8 @@
 
 namespace smoe::kernels::cuda {
 
-/// What cuDNN plans for: a shape, the elements from one token's row to the next, and whether the
-/// backward shall give the same bits each time.
+/// The key of a cuDNN execution plan: shape, row strides in elements, and whether the backward must
+/// be deterministic.
 struct CudnnAttentionSizes {
   AttentionShape shape;
   std::int64_t qkv_stride;
@@ -18,20 +18,20 @@ struct CudnnAttentionSizes {
   friend bool operator==(const CudnnAttentionSizes&, const CudnnAttentionSizes&) = default;
 };
 
-/// "9.19.0"; empty where there is no cuDNN.
+/// E.g. "9.19.0"; empty if cuDNN is not available.
 std::string cudnn_version(const Launch& launch);
 
-/// Whether cuDNN is there and has a forward and a backward for these sizes on the launch's GPU. The
-/// first question about a shape takes seconds: cuDNN plans.
+/// Whether cuDNN is available and supports forward and backward of these sizes on the launch's GPU.
+/// The first call for a shape takes seconds, because cuDNN builds its plans.
 bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes);
 
-/// As attention(), with bf16 storage, where cudnn_supports() says so.
+/// As attention(), with bf16 storage. Requires cudnn_supports().
 void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
                      const AttentionArgs& args);
 std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
                                              const CudnnAttentionSizes& sizes);
 
-/// As attention_backward(), but dqkv must not lie over qkv, and doutput has the output's stride.
+/// As attention_backward(), but dqkv must not alias qkv and doutput has the stride of output.
 void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
                               const AttentionBackwardArgs& args);
 std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,

@@ -1,4 +1,4 @@
-// Flat loops: a thread takes kWidth elements, the last ones one by one.
+// Flat loops: a thread processes kWidth elements with vector accesses, a tail element by element.
 #include "kernels/elementwise.h"
 
 #include <algorithm>
@@ -13,9 +13,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Body::run<N>(i) works on elements [i, i + N).
+// Body::run<N>(i) processes elements [i, i + N). The profiler shows Body as a template argument.
 template <int N, class Body>
-__global__ void __launch_bounds__(kThreads) for_elements(std::int64_t numel, Body body) {
+__global__ void __launch_bounds__(kThreads) elementwise_kernel(std::int64_t numel, Body body) {
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (i + N <= numel) {
     body.template run<N>(i);
@@ -31,7 +31,7 @@ void run(const Launch& launch, const char* op, std::int64_t numel,
   dispatch_width(std::all_of(arrays.begin(), arrays.end(), is_aligned), [&](auto width) {
     constexpr int N = width;
     const auto blocks = static_cast<unsigned>(ceil_div(numel, N * kThreads));
-    for_elements<N><<<blocks, kThreads, 0, stream_of(launch)>>>(numel, body);
+    elementwise_kernel<N><<<blocks, kThreads, 0, stream_of(launch)>>>(numel, body);
     check_launch(op);
   });
 }

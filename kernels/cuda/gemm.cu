@@ -1,6 +1,7 @@
-// Dense products: cuBLASLt's, of two operands in bf16 or two in f32. Where an f32 operand meets one
-// in bf16, or the result is rounded to bf16 anyway, it goes to the tensor cores as a sum of bf16
-// parts; any other pair is computed in f32, from copies of what is bf16.
+// Dense GEMMs by cuBLASLt, with two bf16 or two f32 operands. If one operand is f32 and the other
+// bf16, or if the result is rounded to bf16, f32 operands are split into sums of bf16 parts and
+// multiplied on tensor cores; any other combination is computed in f32, from f32 copies of bf16
+// operands.
 #include "kernels/gemm.h"
 
 #include "kernels/cuda/cublaslt.h"
@@ -13,13 +14,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// target = factor * source; a null source is zero. A thread converts N elements of a row.
+// target = factor * source; a null source is zero. One thread per N elements of a row.
 template <int N, class S, class T>
 __global__ void __launch_bounds__(kThreads)
-    convert(ConstMatrix source, Matrix target, std::int64_t pieces_of_row, float factor) {
+    gemm_convert_kernel(ConstMatrix source, Matrix target, std::int64_t chunks_per_row,
+                        float factor) {
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (at >= target.rows * pieces_of_row) return;
-  const std::int64_t i = at / pieces_of_row, j = at % pieces_of_row * N;
+  if (at >= target.rows * chunks_per_row) return;
+  const std::int64_t i = at / chunks_per_row, j = at % chunks_per_row * N;
   float x[N] = {};
   if (source.data) load(row_of<S>(source, i) + j, x);
 #pragma unroll
@@ -35,17 +37,18 @@ void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matri
       using S = decltype(source_type);
       using T = decltype(target_type);
       dispatch_width(fits_width(source) && fits_width(target), [&](auto width) {
-        const std::int64_t pieces = target.cols / width;
-        convert<width, S, T><<<static_cast<unsigned>(ceil_div(target.rows * pieces, kThreads)),
-                               kThreads, 0, stream_of(launch)>>>(source, target, pieces, factor);
+        const std::int64_t chunks = target.cols / width;
+        gemm_convert_kernel<width, S, T>
+            <<<static_cast<unsigned>(ceil_div(target.rows * chunks, kThreads)), kThreads, 0,
+               stream_of(launch)>>>(source, target, chunks, factor);
         check_launch("gemm");
       });
     });
   });
 }
 
-// The dtypes that the library computes with on copies. It may round a product to c's dtype before
-// it adds beta c; so where that is bf16, c is f32 to it.
+// The dtypes that cuBLASLt gets, possibly of copies. It may round op(a) op(b) to c's dtype before
+// it adds beta c, so with beta it never gets a bf16 c.
 struct Dtypes {
   DType operands, c;
 
@@ -55,7 +58,7 @@ struct Dtypes {
         c(operands == DType::bf16 && args.beta == 0 ? args.c.dtype : DType::f32) {}
 };
 
-// The workspace: the library's, then copies of what has another dtype than the library wants.
+// The workspace: cuBLASLt's, then copies of the matrices whose dtype must change.
 struct Copies {
   Matrix a, b, c;
   std::int64_t bytes = kCublasltWorkspaceBytes;
@@ -89,43 +92,44 @@ void check_args(const GemmArgs& args) {
                       "] do not fit");
 }
 
-// c = beta c: what is left of a product without terms.
+// c = beta c, for k == 0.
 void scale_c(const Launch& launch, const GemmArgs& args) {
   ConstMatrix source = args.c;
   if (args.beta == 0) source.data = nullptr;
   if (args.beta != 1) convert_matrix(launch, source, args.c, static_cast<float>(args.beta));
 }
 
-// The product of an f32 operand and a bf16 one, c in f32: the three parts of the f32 operand lie
-// side by side along the side that c has in common with it, so that one product gives c's parts.
+// GEMM of an f32 operand and a bf16 operand with an f32 c. The three bf16 parts of the f32 operand
+// are concatenated along the dimension it shares with c, so that one GEMM computes the three parts
+// of c.
 struct SplitOperand {
   bool splits_a;
-  Matrix parts, sums;
+  Matrix parts, partial_c;
   std::int64_t bytes;
 
   explicit SplitOperand(const GemmArgs& args) : splits_a(args.a.dtype == DType::f32) {
     const ConstMatrix& split = splits_a ? args.a : args.b;
-    const bool below = splits_a ? !args.transpose_a : args.transpose_b;
+    const bool along_rows = splits_a ? !args.transpose_a : args.transpose_b;
     auto* memory = static_cast<std::byte*>(args.workspace) + kCublasltWorkspaceBytes;
-    parts = stacked(memory, DType::bf16, split, below, 3);
+    parts = stacked(memory, DType::bf16, split, along_rows, 3);
     const std::int64_t parts_bytes = padded_bytes(parts);
-    sums = stacked(memory + parts_bytes, DType::f32, args.c, splits_a, 3);
-    bytes = kCublasltWorkspaceBytes + parts_bytes + padded_bytes(sums);
+    partial_c = stacked(memory + parts_bytes, DType::f32, args.c, splits_a, 3);
+    bytes = kCublasltWorkspaceBytes + parts_bytes + padded_bytes(partial_c);
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
-    split_in_parts(launch, splits_a ? args.a : args.b, parts, {3, {0, 1, 2}});
+    split_bf16_parts(launch, splits_a ? args.a : args.b, parts, {3, {0, 1, 2}});
     cublaslt_gemm(launch,
                   {splits_a ? parts : args.a, splits_a ? args.b : parts, args.transpose_a,
-                   args.transpose_b, sums, 0},
+                   args.transpose_b, partial_c, 0},
                   args.workspace);
-    add_parts(launch, sums, args.c, static_cast<float>(args.beta));
+    add_bf16_parts(launch, partial_c, args.c, static_cast<float>(args.beta));
   }
 };
 
-// The product of two f32 operands whose result is rounded to bf16: of the nine products of their
-// parts the six that f32 would not round away, a_0 b_0 + a_1 b_0 + a_0 b_1 + ..., as one product
-// along a longer sum.
+// GEMM of two f32 operands whose result is rounded to bf16. Of the nine products of their parts it
+// computes the six that are not below f32 precision, a_0 b_0 + a_1 b_0 + a_0 b_1 + ..., as one GEMM
+// with 6 k terms.
 struct SplitBoth {
   Matrix a, b;
   std::int64_t bytes;
@@ -138,8 +142,8 @@ struct SplitBoth {
   }
 
   void run(const Launch& launch, const GemmArgs& args) const {
-    split_in_parts(launch, args.a, a, {6, {0, 1, 0, 2, 1, 0}});
-    split_in_parts(launch, args.b, b, {6, {0, 0, 1, 0, 1, 2}});
+    split_bf16_parts(launch, args.a, a, {6, {0, 1, 0, 2, 1, 0}});
+    split_bf16_parts(launch, args.b, b, {6, {0, 0, 1, 0, 1, 2}});
     cublaslt_gemm(launch, {a, b, args.transpose_a, args.transpose_b, args.c, 0}, args.workspace);
   }
 };

@@ -1,4 +1,4 @@
-// RMSNorm: a block takes a row, reads it from memory once and again from cache. With
+// RMSNorm: one thread block per row, which reads it once from memory and again from cache. With
 // r = inverse_rms and g = dy * weight, dx = r (g - x r^2 mean(g x)) and
 // dweight = sum over rows of dy x r.
 #include "kernels/norm.h"
@@ -13,7 +13,7 @@ namespace {
 constexpr int kThreads = 128;
 
 template <int N, class T>
-__global__ void __launch_bounds__(kThreads) normalise(RmsNormArgs args) {
+__global__ void __launch_bounds__(kThreads) rms_norm_forward_kernel(RmsNormArgs args) {
   __shared__ float scratch[kThreads / kWarp];
   const std::int64_t row = blockIdx.x, n = args.x.cols;
   const T* x = row_of<T>(args.x, row);
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) normalise(RmsNormArgs args) {
       }
       store(sum + j, a);
     }
-    x = sum;  // each thread reads back what it wrote itself
+    x = sum;  // each thread reads back only what it wrote
   } else {
     for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N) {
       float a[N];
@@ -57,22 +57,22 @@ __global__ void __launch_bounds__(kThreads) normalise(RmsNormArgs args) {
   }
 }
 
-// A block of the backward takes this many rows, and leaves one partial sum of dweight. Depends on
-// the number of rows alone, so that results are the same on every GPU.
+// The number of rows per thread block of the backward; each block writes one partial dweight. It
+// depends only on the number of rows, so that results are the same on every GPU.
 std::int64_t rows_of_block(std::int64_t rows) {
-  constexpr std::int64_t kFewest = 16, kMostBlocks = 1024;
-  return std::max(kFewest, ceil_div(rows, kMostBlocks));
+  constexpr std::int64_t kMin = 16, kMaxBlocks = 1024;
+  return std::max(kMin, ceil_div(rows, kMaxBlocks));
 }
 std::int64_t num_partials(std::int64_t rows) {
   return ceil_div(rows, rows_of_block(rows));
 }
 
-// Where a partial sum of dweight fits, it is added up in shared memory, else where it is wanted.
-constexpr std::int64_t kMostShared = 48 << 10;
+// A partial dweight is accumulated in shared memory if it fits, else in global memory.
+constexpr std::int64_t kMaxSharedBytes = 48 << 10;
 
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    differentiate(RmsNormBackwardArgs args, std::int64_t rows_of_block, bool is_shared) {
+    rms_norm_backward_kernel(RmsNormBackwardArgs args, std::int64_t rows_of_block, bool is_shared) {
   extern __shared__ float shared[];
   __shared__ float scratch[kThreads / kWarp];
   const std::int64_t n = args.x.cols;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
   float* const partial = is_shared ? shared : result;
   const float* weight = static_cast<const float*>(args.weight);
   for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N)
-    store<N>(partial + j, {});  // a thread's columns are its own for all rows
+    store<N>(partial + j, {});  // each column belongs to one thread
   const std::int64_t begin = blockIdx.x * rows_of_block;
   const std::int64_t end = min(begin + rows_of_block, static_cast<std::int64_t>(args.x.rows));
   for (std::int64_t row = begin; row < end; ++row) {
@@ -99,16 +99,16 @@ __global__ void __launch_bounds__(kThreads)
     dot = reduce_block<kThreads>(dot, Sum{}, scratch);
     const float shrink = inverse_rms * inverse_rms * dot / static_cast<float>(n);
     for (std::int64_t j = threadIdx.x * N; j < n; j += kThreads * N) {
-      float a[N], g[N], w[N], sum[N], past_norm[N] = {};
+      float a[N], g[N], w[N], sum[N], residual[N] = {};
       load(x + j, a);
       load(dy + j, g);
       load(weight + j, w);
       load(partial + j, sum);
-      if (args.dsum.data) load(row_of<T>(args.dsum, row) + j, past_norm);
+      if (args.dsum.data) load(row_of<T>(args.dsum, row) + j, residual);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         sum[i] += g[i] * a[i] * inverse_rms;
-        a[i] = past_norm[i] + inverse_rms * (g[i] * w[i] - a[i] * shrink);
+        a[i] = residual[i] + inverse_rms * (g[i] * w[i] - a[i] * shrink);
       }
       store(partial + j, sum);
       store(row_of<T>(args.dx, row) + j, a);
@@ -122,11 +122,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// dweight = beta dweight + sum of the partial rows. Thread (i, j) of a block adds rows i, i + 32,
-// ... of its column j, then a tree joins the 32 sums.
+// dweight = beta dweight + sum of the partial rows. Thread (i, j) of a block accumulates rows i,
+// i + 32, ... of column j; then a warp reduction adds the 32 partial sums of a column.
 __global__ void __launch_bounds__(kWarp* kWarp)
-    add_partials(const float* partials, std::int64_t num_partials, std::int64_t n, float beta,
-                 float* dweight) {
+    rms_norm_backward_dweight_kernel(const float* partials, std::int64_t num_partials,
+                                     std::int64_t n, float beta, float* dweight) {
   __shared__ float sums[kWarp][kWarp + 1];
   const std::int64_t column = std::int64_t{blockIdx.x} * kWarp + threadIdx.x;
   float sum = 0;
@@ -150,7 +150,7 @@ void rms_norm(const Launch& launch, const RmsNormArgs& args) {
     const bool fits = fits_width(args.x) && fits_width(args.delta) && fits_width(args.sum) &&
                       fits_width(args.y) && is_aligned(args.weight);
     dispatch_width(fits, [&](auto width) {
-      normalise<width, T>
+      rms_norm_forward_kernel<width, T>
           <<<static_cast<unsigned>(args.x.rows), kThreads, 0, stream_of(launch)>>>(args);
       check_launch("rms_norm");
     });
@@ -165,19 +165,19 @@ void rms_norm_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
     const bool fits = fits_width(args.x) && fits_width(args.dy) && fits_width(args.dsum) &&
                       fits_width(args.dx) && is_aligned(args.weight) && is_aligned(args.workspace);
     const std::int64_t bytes = n * std::int64_t{sizeof(float)};
-    const bool is_shared = bytes <= kMostShared;
+    const bool is_shared = bytes <= kMaxSharedBytes;
     dispatch_width(fits, [&](auto width) {
-      differentiate<width, T>
+      rms_norm_backward_kernel<width, T>
           <<<static_cast<unsigned>(partials), kThreads, is_shared ? bytes : 0, stream_of(launch)>>>(
               args, rows_of_block(args.x.rows), is_shared);
       check_launch("rms_norm_backward");
     });
   });
   if (n == 0) return;
-  add_partials<<<static_cast<unsigned>(ceil_div(n, kWarp)), dim3(kWarp, kWarp), 0,
-                 stream_of(launch)>>>(static_cast<const float*>(args.workspace), partials, n,
-                                      static_cast<float>(args.beta),
-                                      static_cast<float*>(args.dweight));
+  rms_norm_backward_dweight_kernel<<<static_cast<unsigned>(ceil_div(n, kWarp)), dim3(kWarp, kWarp),
+                                     0, stream_of(launch)>>>(
+      static_cast<const float*>(args.workspace), partials, n, static_cast<float>(args.beta),
+      static_cast<float*>(args.dweight));
   check_launch("rms_norm_backward");
 }
 

@@ -1,4 +1,4 @@
-// Flat loops at memory speed. Tables of ranges travel as kernel arguments, kMostRanges at a time.
+// Flat, memory-bound loops. Tables of ranges are passed as kernel arguments, kMaxRanges at a time.
 #include "kernels/optimizer.h"
 
 #include <cmath>
@@ -11,13 +11,13 @@ namespace smoe::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kBlock = kThreads * kWidth;  // elements of a block of adamw
+constexpr std::int64_t kBlock = kThreads * kWidth;  // elements per thread block of adamw
 
 void check_master(const char* op, DType dtype) {
   SMOE_CHECK(dtype == DType::f32, op, ": dtype must be f32 on a GPU; got ", name_of(dtype));
 }
 
-// The formula's factors that all ranges share, combined in double and rounded once.
+// The factors of the update that all ranges share, computed in double and rounded once.
 struct Factors {
   float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_factor, epsilon;
 
@@ -35,16 +35,16 @@ struct Factors {
   }
 };
 
-constexpr int kMostRanges = 64;
+constexpr int kMaxRanges = 64;
 struct Ranges {
   int count = 0;
-  std::int64_t first_block[kMostRanges];
-  std::int64_t offset[kMostRanges];
-  std::int64_t numel[kMostRanges];
-  float keep[kMostRanges];  // 1 - lr * weight_decay
+  std::int64_t first_block[kMaxRanges];
+  std::int64_t offset[kMaxRanges];
+  std::int64_t numel[kMaxRanges];
+  float keep[kMaxRanges];  // 1 - lr * weight_decay
 };
 
-struct Arenas {
+struct Buffers {
   float* master;
   const float* gradient;
   float *m, *v;
@@ -53,13 +53,13 @@ struct Arenas {
 };
 
 template <int N>
-__device__ void update(const Arenas& arenas, const Factors& f, float scale, float keep,
+__device__ void update(const Buffers& buffers, const Factors& f, float scale, float keep,
                        std::int64_t i) {
   float w[N], g[N], m[N], v[N];
-  load(arenas.master + i, w);
-  load(arenas.gradient + i, g);
-  load(arenas.m + i, m);
-  load(arenas.v + i, v);
+  load(buffers.master + i, w);
+  load(buffers.gradient + i, g);
+  load(buffers.m + i, m);
+  load(buffers.v + i, v);
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     g[j] *= scale;
@@ -67,16 +67,16 @@ __device__ void update(const Arenas& arenas, const Factors& f, float scale, floa
     v[j] = f.beta2 * v[j] + f.one_minus_beta2 * g[j] * g[j];
     w[j] = keep * w[j] - f.step_size * m[j] / (sqrtf(v[j]) * f.root_factor + f.epsilon);
   }
-  store(arenas.m + i, m);
-  store(arenas.v + i, v);
-  store(arenas.master + i, w);
-  if (arenas.compute) store(arenas.compute + i, w);
+  store(buffers.m + i, m);
+  store(buffers.v + i, v);
+  store(buffers.master + i, w);
+  if (buffers.compute) store(buffers.compute + i, w);
 }
 
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    adamw_step(__grid_constant__ const Ranges ranges, Arenas arenas, Factors factors) {
-  const double scale = arenas.gradient_scale ? *arenas.gradient_scale : 1.0;
+    adamw_kernel(__grid_constant__ const Ranges ranges, Buffers buffers, Factors factors) {
+  const double scale = buffers.gradient_scale ? *buffers.gradient_scale : 1.0;
   if (!isfinite(scale)) return;
   int r = 0;
   while (r + 1 < ranges.count && ranges.first_block[r + 1] <= blockIdx.x) ++r;
@@ -85,19 +85,20 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t i = begin + threadIdx.x * N; i < min(begin + kBlock, numel);
        i += kThreads * N) {
     if (i + N <= numel) {
-      update<N>(arenas, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + i);
+      update<N>(buffers, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + i);
     } else {
       for (std::int64_t j = i; j < numel; ++j)
-        update<1>(arenas, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + j);
+        update<1>(buffers, factors, static_cast<float>(scale), ranges.keep[r],
+                  ranges.offset[r] + j);
     }
   }
 }
 
-constexpr std::int64_t kSumBlock = 1 << 14;  // elements of a partial sum of squares
+constexpr std::int64_t kSumBlock = 1 << 14;  // elements per partial sum of squares
 
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    sum_block_of_squares(const float* x, std::int64_t numel, double* sums) {
+    sum_of_squares_kernel(const float* x, std::int64_t numel, double* sums) {
   __shared__ double scratch[kThreads / kWarp];
   const std::int64_t begin = blockIdx.x * kSumBlock, end = min(begin + kSumBlock, numel);
   double sum = 0;
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kSumThreads = 1024;
 __global__ void __launch_bounds__(kSumThreads)
-    add_sums(const double* sums, std::int64_t count, double* result) {
+    sum_of_squares_reduce_kernel(const double* sums, std::int64_t count, double* result) {
   __shared__ double scratch[kSumThreads / kWarp];
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += sums[i];
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(kSumThreads)
   if (threadIdx.x == 0) *result = sum;
 }
 
-__global__ void compute_clip_coefficient(ClipCoefficientArgs args) {
+__global__ void clip_coefficient_kernel(ClipCoefficientArgs args) {
   const double norm = sqrt(*args.sum_of_squares);
   *args.norm = norm;
   if (!isfinite(norm))
@@ -134,13 +135,13 @@ __global__ void compute_clip_coefficient(ClipCoefficientArgs args) {
     *args.coefficient = args.max_norm > 0 && norm > args.max_norm ? args.max_norm / norm : 1.0;
 }
 
-__global__ void __launch_bounds__(kThreads) move_bias(SelectionBiasArgs args) {
+__global__ void __launch_bounds__(kThreads) update_selection_bias_kernel(SelectionBiasArgs args) {
   __shared__ std::int64_t scratch[kThreads / kWarp];
   std::int64_t total = 0;
   for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) total += args.load[e];
   total = reduce_block<kThreads>(total, Sum{}, scratch);
   for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) {
-    // The mean's comparison in integers: a perfectly balanced expert stays exactly where it is.
+    // Compared with the mean in integers: the bias of a perfectly balanced expert does not change.
     const std::int64_t above_mean = args.load[e] * args.num_experts - total;
     const int sign = (above_mean < 0) - (above_mean > 0);
     args.bias[e] += static_cast<float>(args.rate * sign);
@@ -151,21 +152,21 @@ __global__ void __launch_bounds__(kThreads) move_bias(SelectionBiasArgs args) {
 
 void adamw(const Launch& launch, const AdamwArgs& args) {
   check_master("adamw", args.dtype);
-  const Arenas arenas{static_cast<float*>(args.master),
-                      static_cast<const float*>(args.gradient),
-                      static_cast<float*>(args.m),
-                      static_cast<float*>(args.v),
-                      static_cast<__nv_bfloat16*>(args.compute_bf16),
-                      args.gradient_scale};
+  const Buffers buffers{static_cast<float*>(args.master),
+                        static_cast<const float*>(args.gradient),
+                        static_cast<float*>(args.m),
+                        static_cast<float*>(args.v),
+                        static_cast<__nv_bfloat16*>(args.compute_bf16),
+                        args.gradient_scale};
   const Factors factors(args);
   bool fits = is_aligned(args.master) && is_aligned(args.gradient) && is_aligned(args.m) &&
               is_aligned(args.v) && is_aligned(args.compute_bf16);
   for (const AdamwRange& range : args.ranges) fits = fits && range.offset % kWidth == 0;
-  for (std::size_t done = 0; done < args.ranges.size(); done += kMostRanges) {
+  for (std::size_t done = 0; done < args.ranges.size(); done += kMaxRanges) {
     Ranges ranges;
     std::int64_t num_blocks = 0;
     for (const AdamwRange& range :
-         args.ranges.subspan(done, std::min<std::size_t>(kMostRanges, args.ranges.size() - done))) {
+         args.ranges.subspan(done, std::min<std::size_t>(kMaxRanges, args.ranges.size() - done))) {
       ranges.first_block[ranges.count] = num_blocks;
       ranges.offset[ranges.count] = range.offset;
       ranges.numel[ranges.count] = range.numel;
@@ -175,8 +176,8 @@ void adamw(const Launch& launch, const AdamwArgs& args) {
     }
     if (num_blocks == 0) continue;
     dispatch_width(fits, [&](auto width) {
-      adamw_step<width><<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
-          ranges, arenas, factors);
+      adamw_kernel<width><<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+          ranges, buffers, factors);
       check_launch("adamw");
     });
   }
@@ -192,22 +193,23 @@ void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
   const std::int64_t num_blocks = ceil_div(args.numel, kSumBlock);
   if (num_blocks > 0)
     dispatch_width(is_aligned(args.x), [&](auto width) {
-      sum_block_of_squares<width>
+      sum_of_squares_kernel<width>
           <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
               static_cast<const float*>(args.x), args.numel, sums);
       check_launch("sum_of_squares");
     });
-  add_sums<<<1, kSumThreads, 0, stream_of(launch)>>>(sums, num_blocks, args.result);
+  sum_of_squares_reduce_kernel<<<1, kSumThreads, 0, stream_of(launch)>>>(sums, num_blocks,
+                                                                         args.result);
   check_launch("sum_of_squares");
 }
 
 void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args) {
-  compute_clip_coefficient<<<1, 1, 0, stream_of(launch)>>>(args);
+  clip_coefficient_kernel<<<1, 1, 0, stream_of(launch)>>>(args);
   check_launch("clip_coefficient");
 }
 
 void update_selection_bias(const Launch& launch, const SelectionBiasArgs& args) {
-  move_bias<<<1, kThreads, 0, stream_of(launch)>>>(args);
+  update_selection_bias_kernel<<<1, kThreads, 0, stream_of(launch)>>>(args);
   check_launch("update_selection_bias");
 }
 

@@ -1,5 +1,5 @@
-// One kernel computes the sines, in double and then rounded; the other turns: a thread takes kWidth
-// pairs of one head, or copies as many elements of a value head.
+// Rotary embedding. One kernel computes the table of sines and cosines, in double and then rounded;
+// the other rotates: one thread per kWidth pairs of a head, which it copies if it is a value head.
 #include "kernels/rotary.h"
 
 #include "kernels/cuda/device/vector.cuh"
@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// table [S, C]: C/2 cosines, then C/2 sines, for each row's position.
-__global__ void __launch_bounds__(kThreads) fill_table(RotaryArgs args) {
+// table [S, C]: for each position C/2 cosines, then C/2 sines.
+__global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args) {
   const std::int64_t width = args.shape.head_dim, half = width / 2;
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= args.shape.seq_len * half) return;
@@ -24,16 +24,16 @@ __global__ void __launch_bounds__(kThreads) fill_table(RotaryArgs args) {
   angles[half + i] = static_cast<float>(args.inverse ? -sine : sine);
 }
 
-// A row's work: pieces of N pairs of its query and key heads, then of 2 N elements of its value
-// heads.
+// Per row: chunks of N pairs of the query and key heads, then of 2 N elements of the value heads.
 template <int N, class T>
-__global__ void __launch_bounds__(kThreads) turn(RotaryArgs args, std::int64_t num_pieces) {
+__global__ void __launch_bounds__(kThreads)
+    rotary_kernel(RotaryArgs args, std::int64_t num_chunks) {
   const AttentionShape& shape = args.shape;
-  const std::int64_t width = shape.head_dim, half = width / 2, pieces_of_head = half / N;
+  const std::int64_t width = shape.head_dim, half = width / 2, chunks_per_head = half / N;
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (at >= num_pieces * args.source.rows) return;
-  const std::int64_t row = at / num_pieces, piece = at % num_pieces;
-  const std::int64_t head = piece / pieces_of_head, i = piece % pieces_of_head * N;
+  if (at >= num_chunks * args.source.rows) return;
+  const std::int64_t row = at / num_chunks, chunk = at % num_chunks;
+  const std::int64_t head = chunk / chunks_per_head, i = chunk % chunks_per_head * N;
   const T* source = row_of<T>(args.source, row);
   T* target = row_of<T>(args.target, row);
   float low[N], high[N];
@@ -61,21 +61,22 @@ __global__ void __launch_bounds__(kThreads) turn(RotaryArgs args, std::int64_t n
 void rotary(const Launch& launch, const RotaryArgs& args) {
   const AttentionShape& shape = args.shape;
   const std::int64_t half = shape.head_dim / 2;
-  // In place the value heads are where they belong.
+  // In place, the value heads need no copy.
   const std::int64_t num_heads =
       shape.num_heads + shape.num_kv_heads * (args.source.data == args.target.data ? 1 : 2);
   dispatch_storage("rotary", args.source.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.source.rows == 0 || half == 0) return;
-    fill_table<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)), kThreads, 0,
-                 stream_of(launch)>>>(args);
+    rotary_table_kernel<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)), kThreads,
+                          0, stream_of(launch)>>>(args);
     check_launch("rotary");
     const bool fits = fits_width(args.source) && fits_width(args.target) &&
                       is_aligned(args.workspace) && half % kWidth == 0;
     dispatch_width(fits, [&](auto width) {
-      const std::int64_t num_pieces = num_heads * half / width;
-      turn<width, T><<<static_cast<unsigned>(ceil_div(args.source.rows * num_pieces, kThreads)),
-                       kThreads, 0, stream_of(launch)>>>(args, num_pieces);
+      const std::int64_t num_chunks = num_heads * half / width;
+      rotary_kernel<width, T>
+          <<<static_cast<unsigned>(ceil_div(args.source.rows * num_chunks, kThreads)), kThreads, 0,
+             stream_of(launch)>>>(args, num_chunks);
       check_launch("rotary");
     });
   });

@@ -1,6 +1,6 @@
-// Routing on a GPU: a warp a token, lanes take every 32nd expert. Sums over tokens are those of
-// fixed blocks, added up in order; the counting sort counts with integers alone. No launch waits
-// for, or depends on, what an earlier one found.
+// Routing on a GPU: one warp per token, whose lanes each process every 32nd expert. Sums over
+// tokens are partial sums of fixed blocks, added in order; the counting sort only adds integers. No
+// launch configuration depends on the results of an earlier kernel.
 #include "kernels/routing.h"
 
 #include "kernels/cuda/device/reduce.cuh"
@@ -9,12 +9,12 @@
 namespace smoe::kernels::cuda {
 namespace {
 
-constexpr int kMaxWarps = 8;             // of a block
-constexpr int kTokens = 64;              // of a block of router work
-constexpr int kRowsOfWarp = 256;         // of the counting sort
-constexpr int kSharedBytes = 48 * 1024;  // every device grants them
+constexpr int kMaxWarps = 8;             // per thread block
+constexpr int kTokens = 64;              // per thread block of the router kernels
+constexpr int kRowsOfWarp = 256;         // rows per warp of the counting sort
+constexpr int kSharedBytes = 48 * 1024;  // available on every device
 
-/// Warps of a block whose every warp has `bytes` of shared memory.
+/// The number of warps per thread block if each needs `bytes` of shared memory.
 int warps_for(const char* op, std::int64_t bytes, std::int64_t num_experts) {
   SMOE_CHECK(bytes <= kSharedBytes, op, ": too many experts for a GPU's shared memory; got ",
              num_experts);
@@ -29,7 +29,7 @@ void dispatch_logits(DType dtype, F&& f) {
   dtype == DType::f32 ? f(float{}) : f(double{});
 }
 
-__host__ __device__ constexpr bool gates_are_renormalised(RouterScore score) {
+__host__ __device__ constexpr bool gates_are_renormalized(RouterScore score) {
   return score != RouterScore::softmax_topk;
 }
 
@@ -37,8 +37,8 @@ __device__ int lane_id() {
   return threadIdx.x % kWarp;
 }
 
-/// NaNs do not count.
-struct LargestNumber {
+/// Ignores NaNs.
+struct MaximumNumber {
   template <class T>
   __device__ T operator()(T a, T b) const {
     return b > a ? b : a;
@@ -50,21 +50,21 @@ __device__ T sigmoid_of(T x) {
   return 1 / (1 + exp(-x));
 }
 
-/// Positive numbers in proportion to exp(z): exp(logit - maximum), or for the sigmoid score
+/// Positive weights proportional to exp(z): exp(logit - maximum), or for the sigmoid score
 /// sigmoid(logit) exp(-m) = 1 / (exp(m) + exp(m - logit)) with m = min(maximum, 0), so that the
-/// largest is at least 1/2 wherever the logits lie. A NaN makes itself and the sum a NaN.
+/// largest weight is at least 1/2 for all logits. NaN logits make their weight and the sum NaN.
 template <class T>
 struct Weights {
   RouterScore score;
   T maximum;
   T sum = 0;
 
-  /// Over the `size` numbers logit(i), by all lanes together.
+  /// Of logit(0), ..., logit(size - 1). Called by all lanes of a warp.
   template <class Logit>
   __device__ Weights(RouterScore score, int size, const Logit& logit)
       : score(score), maximum(-INFINITY) {
-    for (int i = lane_id(); i < size; i += kWarp) maximum = LargestNumber{}(maximum, logit(i));
-    maximum = reduce_warp(maximum, LargestNumber{});
+    for (int i = lane_id(); i < size; i += kWarp) maximum = MaximumNumber{}(maximum, logit(i));
+    maximum = reduce_warp(maximum, MaximumNumber{});
     for (int i = lane_id(); i < size; i += kWarp) sum += (*this)(logit(i));
     sum = reduce_warp(sum, Sum{});
   }
@@ -76,19 +76,19 @@ struct Weights {
   }
 };
 
-/// log sum exp, from Weights that are a softmax's.
+/// log sum exp(logit), from the weights of a softmax.
 template <class T>
 __device__ T log_sum_exp(const Weights<T>& weights) {
   return weights.maximum + log(weights.sum);
 }
 
-/// An expert and what it is chosen by.
+/// An expert and the key by which it is chosen.
 template <class T>
 struct Choice {
   T key;
   int expert;
 
-  /// Falling keys, a NaN below every number, the lower expert at a tie.
+  /// Descending order of keys; a NaN ranks below every number, the lower expert wins a tie.
   __device__ bool comes_before(const Choice& other) const {
     const bool beats = key > other.key || (isnan(other.key) && !isnan(key));
     const bool is_beaten = other.key > key || (isnan(key) && !isnan(other.key));
@@ -96,10 +96,10 @@ struct Choice {
   }
 };
 
-/// Writes the `top_k` experts of largest key(e) in falling order: in each round the first of those
-/// that come after the last one.
+/// Writes the `top_k` experts with the largest key(e) to `ids` in descending order: each round
+/// finds the first expert that comes after the previous one.
 template <class T, class Key>
-__device__ void choose(const Key& key, int num_experts, int top_k, std::int32_t* ids) {
+__device__ void select_top_k(const Key& key, int num_experts, int top_k, std::int32_t* ids) {
   Choice<T> last{};
   for (int j = 0; j < top_k; ++j) {
     constexpr int kNone = 0x7fffffff;
@@ -122,7 +122,7 @@ __device__ void choose(const Key& key, int num_experts, int top_k, std::int32_t*
 }
 
 template <class T>
-__global__ void router_forward_kernel(RouterForwardArgs args) {
+__global__ void router_topk_forward_kernel(RouterForwardArgs args) {
   extern __shared__ double shared_sums[];  // [warps, E + 1]
   const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
   const int warps = blockDim.x / kWarp, size = num_experts + 1;
@@ -141,12 +141,12 @@ __global__ void router_forward_kernel(RouterForwardArgs args) {
       if (!is_sigmoid) return logits[e];
       return sigmoid_of(logits[e]) + (args.selection_bias ? T(args.selection_bias[e]) : T(0));
     };
-    if (!args.is_chosen) choose<T>(key, num_experts, top_k, ids);
+    if (!args.is_chosen) select_top_k<T>(key, num_experts, top_k, ids);
 
     const auto logit = [&](int e) { return logits[e]; };
     const auto chosen_logit = [&](int j) { return logits[ids[j]]; };
     const Weights<T> all(args.score, num_experts, logit);
-    if (gates_are_renormalised(args.score)) {
+    if (gates_are_renormalized(args.score)) {
       const Weights<T> chosen(args.score, top_k, chosen_logit);
       for (int j = lane_id(); j < top_k; j += kWarp)
         gates[j] = chosen(chosen_logit(j)) / chosen.sum;
@@ -168,9 +168,10 @@ __global__ void router_forward_kernel(RouterForwardArgs args) {
   }
 }
 
-/// A warp adds up one column of the blocks' sums, in an order that the number of blocks fixes.
+/// A warp adds one column of the partial sums, in an order that depends only on the number of
+/// blocks.
 __global__ void __launch_bounds__(kWarp)
-    add_block_sums_kernel(const double* block_sums, std::int64_t num_blocks, double* sums) {
+    router_sums_kernel(const double* block_sums, std::int64_t num_blocks, double* sums) {
   double sum = 0;
   for (std::int64_t block = lane_id(); block < num_blocks; block += kWarp)
     sum += block_sums[block * gridDim.x + blockIdx.x];
@@ -178,7 +179,7 @@ __global__ void __launch_bounds__(kWarp)
   if (lane_id() == 0) sums[blockIdx.x] = sum;
 }
 
-__global__ void count_kernel(GroupByExpertArgs args) {
+__global__ void group_by_expert_count_kernel(GroupByExpertArgs args) {
   extern __shared__ std::int32_t shared_counts[];  // [E]
   const auto num_experts = static_cast<int>(args.num_experts);
   for (int e = threadIdx.x; e < num_experts; e += blockDim.x) shared_counts[e] = 0;
@@ -193,7 +194,7 @@ __global__ void count_kernel(GroupByExpertArgs args) {
   for (int e = threadIdx.x; e < num_experts; e += blockDim.x) counts[e] = shared_counts[e];
 }
 
-/// x's sum over this lane and those before it.
+/// The inclusive prefix sum of x over the lanes of a warp.
 __device__ std::int32_t scan_warp(std::int32_t x) {
 #pragma unroll
   for (int distance = 1; distance < kWarp; distance *= 2) {
@@ -203,10 +204,10 @@ __device__ std::int32_t scan_warp(std::int32_t x) {
   return x;
 }
 
-/// A warp turns one expert's counts of all blocks into its rows before each block; their sum goes
-/// where the next expert's offset will be.
+/// A warp replaces one expert's counts per block by their exclusive prefix sum over the blocks, and
+/// writes the total to the next expert's offset.
 __global__ void __launch_bounds__(kWarp)
-    scan_blocks_kernel(GroupByExpertArgs args, int num_blocks) {
+    group_by_expert_scan_blocks_kernel(GroupByExpertArgs args, int num_blocks) {
   auto* const counts = static_cast<std::int32_t*>(args.workspace) + blockIdx.x;
   std::int32_t before = 0;
   for (int first = 0; first < num_blocks; first += kWarp) {
@@ -220,9 +221,9 @@ __global__ void __launch_bounds__(kWarp)
   if (lane_id() == 0) args.expert_offsets[blockIdx.x + 1] = before;
 }
 
-/// Experts' rows to offsets, by one warp.
+/// Replaces rows per expert by offsets, in one warp.
 __global__ void __launch_bounds__(kWarp)
-    scan_experts_kernel(std::int32_t* expert_offsets, int num_experts) {
+    group_by_expert_scan_experts_kernel(std::int32_t* expert_offsets, int num_experts) {
   std::int32_t before = 0;
   for (int first = 0; first < num_experts; first += kWarp) {
     const int e = first + lane_id();
@@ -233,9 +234,9 @@ __global__ void __launch_bounds__(kWarp)
   if (lane_id() == 0) expert_offsets[0] = 0;
 }
 
-/// Each warp counts its rows of each expert, learns where they begin, and places them 32 at a time:
-/// a row behind those of its expert on lower lanes, so that the sort is stable.
-__global__ void place_kernel(GroupByExpertArgs args) {
+/// Each warp counts its rows per expert, reads their first positions, and places 32 rows at a time:
+/// a row after those of the same expert on lower lanes, so that the sort is stable.
+__global__ void group_by_expert_scatter_kernel(GroupByExpertArgs args) {
   extern __shared__ std::int32_t next_rows[];  // [warps, E]
   const auto num_experts = static_cast<int>(args.num_experts);
   const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp;
@@ -297,7 +298,7 @@ __device__ double value_or_zero(const void* scalar) {
   return scalar ? static_cast<double>(*static_cast<const T*>(scalar)) : 0.0;
 }
 
-/// A warp a token; the same sums as on the CPU (kernels/cpu/routing.cpp says why).
+/// One warp per token; the same formulas as in kernels/cpu/routing.cpp, which derives them.
 template <class T>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     router_backward_kernel(RouterBackwardArgs args) {
@@ -330,9 +331,9 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
   if (dgates)
     for (int j = lane_id(); j < top_k; j += kWarp) gate_dot += gates[j] * dgates[j];
   gate_dot = reduce_warp(gate_dot, Sum{});
-  const bool renormalised = gates_are_renormalised(args.score);
-  const T dot_of_all = renormalised ? balance_dot : balance_dot + gate_dot;
-  const T dot_of_chosen = renormalised ? gate_dot : T(0);
+  const bool renormalized = gates_are_renormalized(args.score);
+  const T dot_of_all = renormalized ? balance_dot : balance_dot + gate_dot;
+  const T dot_of_chosen = renormalized ? gate_dot : T(0);
   const Weights<T> softmax =
       is_sigmoid ? Weights<T>(RouterScore::softmax_topk, num_experts, logit) : all;
   const T z_factor = z_scale * log_sum_exp(softmax);
@@ -383,11 +384,11 @@ void router_forward(const Launch& launch, const RouterForwardArgs& args) {
   const int warps = forward_warps(args.logits.cols);
   dispatch_logits(args.logits.dtype, [&](auto type) {
     if (blocks == 0) return;
-    router_forward_kernel<decltype(type)>
+    router_topk_forward_kernel<decltype(type)>
         <<<static_cast<unsigned>(blocks), warps * kWarp, warps * size * sizeof(double),
            stream_of(launch)>>>(args);
   });
-  add_block_sums_kernel<<<static_cast<unsigned>(size), kWarp, 0, stream_of(launch)>>>(
+  router_sums_kernel<<<static_cast<unsigned>(size), kWarp, 0, stream_of(launch)>>>(
       static_cast<const double*>(args.workspace), blocks, args.sums);
   check_launch("router_forward");
 }
@@ -402,10 +403,14 @@ void group_by_expert(const Launch& launch, const GroupByExpertArgs& args) {
   const int warps = sort_warps(args.num_experts);
   const std::size_t counts_bytes = args.num_experts * sizeof(std::int32_t);
   const cudaStream_t stream = stream_of(launch);
-  if (blocks > 0) count_kernel<<<blocks, warps * kWarp, counts_bytes, stream>>>(args);
-  scan_blocks_kernel<<<num_experts, kWarp, 0, stream>>>(args, static_cast<int>(blocks));
-  scan_experts_kernel<<<1, kWarp, 0, stream>>>(args.expert_offsets, static_cast<int>(num_experts));
-  if (blocks > 0) place_kernel<<<blocks, warps * kWarp, warps * counts_bytes, stream>>>(args);
+  if (blocks > 0)
+    group_by_expert_count_kernel<<<blocks, warps * kWarp, counts_bytes, stream>>>(args);
+  group_by_expert_scan_blocks_kernel<<<num_experts, kWarp, 0, stream>>>(args,
+                                                                        static_cast<int>(blocks));
+  group_by_expert_scan_experts_kernel<<<1, kWarp, 0, stream>>>(args.expert_offsets,
+                                                               static_cast<int>(num_experts));
+  if (blocks > 0)
+    group_by_expert_scatter_kernel<<<blocks, warps * kWarp, warps * counts_bytes, stream>>>(args);
   check_launch("group_by_expert");
 }
 

@@ -1,7 +1,8 @@
-// Attention in f32 arithmetic, for any head size: blocks of queries x keys through shared
-// memory, with a running maximum and sum per query over the blocks of keys (arXiv:1805.02867,
-// arXiv:2205.14135). A block of threads owns what it writes and adds in a fixed order: queries in
-// the forward and for dQ, keys of all query heads that read them for dK and dV.
+// Attention in f32 arithmetic, for any head size up to 256: tiles of queries x keys in shared
+// memory, with a running maximum and sum per query over the tiles of keys (arXiv:1805.02867,
+// arXiv:2205.14135). A thread block owns its output and accumulates in a fixed order: a tile of
+// queries in the forward and for dQ, a tile of keys over all query heads that read it for dK and
+// dV.
 #include "kernels/cuda/simt_attention.h"
 
 #include <cmath>
@@ -13,30 +14,29 @@
 namespace smoe::kernels::cuda {
 namespace {
 
-constexpr int kTile = 32;                    // queries, and keys, of a block
-constexpr int kLanes = 8;                    // threads that share a row of a tile
-constexpr int kThreads = kTile * kLanes;     // thread (row, lane)
-constexpr int kKeysOfLane = kTile / kLanes;  // a lane's scores of a row: keys lane, lane + 8, ...
-constexpr int kMostHeadDim = 256;
-constexpr int kColumnsOfLane = kMostHeadDim / kLanes;
+constexpr int kTile = 32;                     // queries, and keys, per tile
+constexpr int kLanes = 8;                     // threads per row of a tile
+constexpr int kThreads = kTile * kLanes;      // thread (row, lane)
+constexpr int kKeysPerLane = kTile / kLanes;  // scores per lane: keys lane, lane + 8, ...
+constexpr int kMaxHeadDim = 256;
+constexpr int kColumnsPerLane = kMaxHeadDim / kLanes;
 
-// One query head of one sequence: where its rows and columns are, and those of the key head it
-// reads.
+// Offsets of one query head of one sequence and of the key head that it attends to.
 struct Head {
-  std::int64_t first_row;     // of the sequence, in [T, ...]
-  std::int64_t q, k, v;       // first columns in the packed projection
-  std::int64_t first_number;  // first element in [B, H, S]
+  std::int64_t first_row;      // of the sequence, in [T, ...]
+  std::int64_t q, k, v;        // first columns in the packed projection
+  std::int64_t first_element;  // in [B, H, S]
 
   __device__ Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
         k((shape.num_heads + head / (shape.num_heads / shape.num_kv_heads)) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
-        first_number((sequence * shape.num_heads + head) * shape.seq_len) {}
+        first_element((sequence * shape.num_heads + head) * shape.seq_len) {}
 };
 
-// A tile [kTile, C] of f32 numbers in shared memory. The odd pitch keeps a column's rows in
-// different banks.
+// A tile [kTile, C] of f32 in shared memory. The odd pitch puts the rows of a column into different
+// banks.
 struct Tile {
   float* data;
   int pitch;
@@ -58,7 +58,7 @@ struct Rows {
   std::int64_t column;  // first column of the head
 };
 
-// tile = rows [begin, begin + kTile); those past the sequence's end are zero.
+// tile = rows [begin, begin + kTile); rows past the end of the sequence are zero.
 template <class T>
 __device__ void load_tile(const Rows& rows, std::int64_t begin, int width, const Tile& tile) {
   for (int at = threadIdx.x; at < kTile * width; at += kThreads) {
@@ -69,14 +69,14 @@ __device__ void load_tile(const Rows& rows, std::int64_t begin, int width, const
   }
 }
 
-// <a, b> over a row's columns.
+// The dot product of two rows.
 __device__ inline float dot(const float* a, const float* b, int width) {
   float sum = 0;
   for (int c = 0; c < width; ++c) sum += a[c] * b[c];
   return sum;
 }
 
-// Sum or maximum over a row's lanes.
+// Reduces over the lanes of a row.
 template <class Op>
 __device__ float reduce_lanes(float x, Op op) {
 #pragma unroll
@@ -90,33 +90,33 @@ __device__ float rounded(float x) {
   return to_f32(from_f32<T>(x));
 }
 
-// sum[i] += <weights[.], column lane + 8 i of rows>: one row of a product of tiles. The weights of
-// a row were written by its own lanes.
-__device__ inline void add_rows(const float* weights, const Tile& rows, int width,
-                                float (&sum)[kColumnsOfLane]) {
+// sum[i] += <weights, column lane + 8 i of rows>: one row of a product of tiles. The lanes of a row
+// wrote its weights themselves.
+__device__ inline void add_weighted_rows(const float* weights, const Tile& rows, int width,
+                                         float (&sum)[kColumnsPerLane]) {
   const int lane = threadIdx.x % kLanes;
   for (int j = 0; j < kTile; ++j) {
     const float weight = weights[j];
 #pragma unroll
-    for (int i = 0; i < kColumnsOfLane; ++i)
+    for (int i = 0; i < kColumnsPerLane; ++i)
       if (const int c = lane + i * kLanes; c < width) sum[i] += weight * rows[j][c];
   }
 }
 
 template <class T>
-__device__ void store_row(const float (&x)[kColumnsOfLane], float factor, T* target, int width) {
+__device__ void store_row(const float (&x)[kColumnsPerLane], float factor, T* target, int width) {
   const int lane = threadIdx.x % kLanes;
 #pragma unroll
-  for (int i = 0; i < kColumnsOfLane; ++i)
+  for (int i = 0; i < kColumnsPerLane; ++i)
     if (const int c = lane + i * kLanes; c < width) target[c] = from_f32<T>(factor * x[i]);
 }
 
-// What the forward kernel reads and writes. The keys of a sequence are those of its own rows, and
-// `before` rows in front of them.
+// Arguments of the forward kernel. The keys of a sequence are `before` cached rows, then those of
+// its own rows.
 struct ForwardArgs {
   ConstMatrix queries;    // [B*S, (H + ...) C]
-  ConstMatrix keys;       // a sequence's keys and values, from its row 0 on
-  std::int64_t key_rows;  // rows from one sequence to the next in `keys`
+  ConstMatrix keys;       // keys and values of each sequence from its row 0
+  std::int64_t key_rows;  // rows between sequences in `keys`
   std::int64_t first_k;   // column of the first key head
   std::int64_t before;
   Matrix output;     // [B*S, H C]
@@ -124,9 +124,9 @@ struct ForwardArgs {
   AttentionShape shape;
 };
 
-// The output and logsumexp of one tile of queries of one head.
+// Computes the output and logsumexp of one tile of queries of one head.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1) attend(ForwardArgs args) {
+__global__ void __launch_bounds__(kThreads, 1) attention_forward_kernel(ForwardArgs args) {
   extern __shared__ float shared[];
   __shared__ float probabilities[kTile][kTile + 1];
   const AttentionShape& shape = args.shape;
@@ -140,41 +140,41 @@ __global__ void __launch_bounds__(kThreads, 1) attend(ForwardArgs args) {
   const Rows queries{args.queries, first_row, shape.seq_len, head * width};
   const Rows keys{args.keys, sequence * args.key_rows, before_all + shape.seq_len, key_column};
   const Rows values{args.keys, keys.first, keys.count, key_column + shape.num_kv_heads * width};
-  // The last queries see the most keys: they come first, so that blocks end together.
+  // The last queries attend to the most keys: they run first, to balance the thread blocks.
   const std::int64_t q0 = (gridDim.x - 1 - blockIdx.x) * std::int64_t{kTile};
   const int row = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   const float scale = 1 / sqrtf(static_cast<float>(width));
   load_tile<T>(queries, q0, width, q);
-  float sum[kColumnsOfLane] = {}, maximum = -INFINITY, denominator = 0;
+  float sum[kColumnsPerLane] = {}, maximum = -INFINITY, denominator = 0;
   for (std::int64_t k0 = 0; k0 < min(before_all + q0 + kTile, keys.count); k0 += kTile) {
     __syncthreads();
     load_tile<T>(keys, k0, width, k);
     load_tile<T>(values, k0, width, v);
     __syncthreads();
-    float scores[kKeysOfLane], block_maximum = -INFINITY;
+    float scores[kKeysPerLane], block_maximum = -INFINITY;
 #pragma unroll
-    for (int j = 0; j < kKeysOfLane; ++j) {
+    for (int j = 0; j < kKeysPerLane; ++j) {
       const int key = lane + j * kLanes;
-      const bool is_seen = k0 + key <= before_all + q0 + row;
-      scores[j] = is_seen ? scale * dot(q[row], k[key], width) : -INFINITY;
+      const bool is_visible = k0 + key <= before_all + q0 + row;
+      scores[j] = is_visible ? scale * dot(q[row], k[key], width) : -INFINITY;
       block_maximum = Maximum{}(block_maximum, scores[j]);
     }
-    // Finite from the first block on: every query sees key 0.
+    // Finite from the first tile on: every query attends to key 0.
     const float before = maximum;
     maximum = Maximum{}(before, reduce_lanes(block_maximum, Maximum{}));
     const float shrink = k0 > 0 ? expf(before - maximum) : 0.0f;
     float block_sum = 0;
 #pragma unroll
-    for (int j = 0; j < kKeysOfLane; ++j) {
+    for (int j = 0; j < kKeysPerLane; ++j) {
       const float p = expf(scores[j] - maximum);
       block_sum += p;
       probabilities[row][lane + j * kLanes] = rounded<T>(p);
     }
     denominator = shrink * denominator + reduce_lanes(block_sum, Sum{});
 #pragma unroll
-    for (int i = 0; i < kColumnsOfLane; ++i) sum[i] *= shrink;
+    for (int i = 0; i < kColumnsPerLane; ++i) sum[i] *= shrink;
     __syncwarp();
-    add_rows(probabilities[row], v, width, sum);
+    add_weighted_rows(probabilities[row], v, width, sum);
   }
   if (q0 + row >= shape.seq_len) return;
   store_row(sum, 1 / denominator, row_of<T>(args.output, first_row + q0 + row) + head * width,
@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(kThreads, 1) attend(ForwardArgs args) {
         maximum + logf(denominator);
 }
 
-// What the backward kernels share: delta [B, H, S] = rowsum(dO O), and dK and dV [T, 2 Hkv C],
-// which wait beside qkv, since dqkv may lie over it.
+// The workspace of the backward: delta [B, H, S] = rowsum(dO O), and dK and dV [T, 2 Hkv C], which
+// cannot be written to dqkv yet because it may alias qkv.
 struct Scratch {
   float* delta;
   void* dkv;
@@ -201,10 +201,10 @@ struct Scratch {
   }
 };
 
-// One warp a (token, head).
+// One warp per (token, head).
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    compute_delta(AttentionBackwardArgs args, float* delta) {
+    attention_delta_kernel(AttentionBackwardArgs args, float* delta) {
   const AttentionShape& shape = args.shape;
   const std::int64_t pair =
       (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp;  // token * H + head
@@ -222,22 +222,23 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // The probability of a (query, key) pair and the gradient of its scaled score, both rounded to T;
-// zero where the query does not see the key.
+// zero if the query does not attend to the key.
 struct Pair {
   float p, ds;
 };
 template <class T>
-__device__ Pair differentiate(const float* q, const float* k, const float* v, const float* doutput,
-                              int width, bool is_seen, float scale, float logsumexp, float delta) {
-  if (!is_seen) return {0, 0};
+__device__ Pair pair_backward(const float* q, const float* k, const float* v, const float* doutput,
+                              int width, bool is_visible, float scale, float logsumexp,
+                              float delta) {
+  if (!is_visible) return {0, 0};
   const float p = expf(scale * dot(q, k, width) - logsumexp);
   return {rounded<T>(p), rounded<T>(p * (dot(doutput, v, width) - delta))};
 }
 
-// dQ of one tile of queries of one head.
+// Computes dQ of one tile of queries of one head.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    differentiate_queries(AttentionBackwardArgs args, const float* deltas) {
+    attention_dq_backward_kernel(AttentionBackwardArgs args, const float* deltas) {
   extern __shared__ float shared[];
   __shared__ float ds[kTile][kTile + 1];
   const AttentionShape& shape = args.shape;
@@ -249,37 +250,37 @@ __global__ void __launch_bounds__(kThreads)
   const int row = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   const bool exists = q0 + row < shape.seq_len;
   const float scale = 1 / sqrtf(static_cast<float>(width));
-  const std::int64_t number = head.first_number + q0 + row;
-  const float logsumexp = exists ? static_cast<const float*>(args.logsumexp)[number] : 0;
-  const float delta = exists ? deltas[number] : 0;
+  const std::int64_t element = head.first_element + q0 + row;
+  const float logsumexp = exists ? static_cast<const float*>(args.logsumexp)[element] : 0;
+  const float delta = exists ? deltas[element] : 0;
   load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.q}, q0, width, q);
   load_tile<T>({args.doutput, head.first_row, shape.seq_len, head.q}, q0, width, doutput);
-  float sum[kColumnsOfLane] = {};
+  float sum[kColumnsPerLane] = {};
   for (std::int64_t k0 = 0; k0 <= q0; k0 += kTile) {
     __syncthreads();
     load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.k}, k0, width, k);
     load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.v}, k0, width, v);
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kKeysOfLane; ++j) {
+    for (int j = 0; j < kKeysPerLane; ++j) {
       const int key = lane + j * kLanes;
-      ds[row][key] = differentiate<T>(q[row], k[key], v[key], doutput[row], width,
+      ds[row][key] = pair_backward<T>(q[row], k[key], v[key], doutput[row], width,
                                       exists && k0 + key <= q0 + row, scale, logsumexp, delta)
                          .ds;
     }
     __syncwarp();
-    add_rows(ds[row], k, width, sum);
+    add_weighted_rows(ds[row], k, width, sum);
   }
-  // No other block reads these queries, so dqkv may lie over qkv.
+  // No other thread block reads these queries, so dqkv may alias qkv.
   if (exists)
     store_row(sum, scale, row_of<T>(args.dqkv, head.first_row + q0 + row) + head.q, width);
 }
 
-// dK and dV of one tile of keys of one key head, from all queries of its query heads. Here `row` is
-// a key, and a lane's pairs are with queries.
+// Computes dK and dV of one tile of keys of one key head, over all queries of its query heads. Here
+// `row` is a key, and the pairs of a lane are with queries.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1)
-    differentiate_keys(AttentionBackwardArgs args, const float* deltas, T* dkv) {
+    attention_dkv_backward_kernel(AttentionBackwardArgs args, const float* deltas, T* dkv) {
   extern __shared__ float shared[];
   __shared__ float p[kTile][kTile + 1], ds[kTile][kTile + 1];
   __shared__ float logsumexp[kTile], delta[kTile];
@@ -294,7 +295,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Head first(shape, blockIdx.z, kv_head * group);
   load_tile<T>({args.qkv, first.first_row, shape.seq_len, first.k}, k0, width, k);
   load_tile<T>({args.qkv, first.first_row, shape.seq_len, first.v}, k0, width, v);
-  float dk[kColumnsOfLane] = {}, dv[kColumnsOfLane] = {};
+  float dk[kColumnsPerLane] = {}, dv[kColumnsPerLane] = {};
   for (std::int64_t h = 0; h < group; ++h) {
     const Head head(shape, blockIdx.z, kv_head * group + h);
     for (std::int64_t q0 = k0; q0 < shape.seq_len; q0 += kTile) {
@@ -302,23 +303,23 @@ __global__ void __launch_bounds__(kThreads, 1)
       load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.q}, q0, width, q);
       load_tile<T>({args.doutput, head.first_row, shape.seq_len, head.q}, q0, width, doutput);
       if (threadIdx.x < kTile && q0 + threadIdx.x < shape.seq_len) {
-        const std::int64_t number = head.first_number + q0 + threadIdx.x;
-        logsumexp[threadIdx.x] = static_cast<const float*>(args.logsumexp)[number];
-        delta[threadIdx.x] = deltas[number];
+        const std::int64_t element = head.first_element + q0 + threadIdx.x;
+        logsumexp[threadIdx.x] = static_cast<const float*>(args.logsumexp)[element];
+        delta[threadIdx.x] = deltas[element];
       }
       __syncthreads();
 #pragma unroll
-      for (int j = 0; j < kKeysOfLane; ++j) {
+      for (int j = 0; j < kKeysPerLane; ++j) {
         const int query = lane + j * kLanes;
-        const bool is_seen = q0 + query < shape.seq_len && k0 + row <= q0 + query;
-        const Pair pair = differentiate<T>(q[query], k[row], v[row], doutput[query], width, is_seen,
-                                           scale, logsumexp[query], delta[query]);
+        const bool is_visible = q0 + query < shape.seq_len && k0 + row <= q0 + query;
+        const Pair pair = pair_backward<T>(q[query], k[row], v[row], doutput[query], width,
+                                           is_visible, scale, logsumexp[query], delta[query]);
         p[row][query] = pair.p;
         ds[row][query] = pair.ds;
       }
       __syncwarp();
-      add_rows(p[row], doutput, width, dv);
-      add_rows(ds[row], q, width, dk);
+      add_weighted_rows(p[row], doutput, width, dv);
+      add_weighted_rows(ds[row], q, width, dk);
     }
   }
   if (k0 + row >= shape.seq_len) return;
@@ -328,7 +329,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 void check_head_dim(const char* op, const AttentionShape& shape) {
-  SMOE_CHECK(shape.head_dim <= kMostHeadDim, op, ": head_dim must be at most ", kMostHeadDim,
+  SMOE_CHECK(shape.head_dim <= kMaxHeadDim, op, ": head_dim must be at most ", kMaxHeadDim,
              " on a GPU; got ", shape.head_dim);
 }
 
@@ -349,8 +350,8 @@ void run_forward(const Launch& launch, const ForwardArgs& args) {
   dispatch_storage("attention", args.queries.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.shape.num_tokens() == 0) return;
-    const unsigned bytes = allow_shared(attend<T>, 3 * tile_bytes(args.shape));
-    attend<T>
+    const unsigned bytes = allow_shared(attention_forward_kernel<T>, 3 * tile_bytes(args.shape));
+    attention_forward_kernel<T>
         <<<grid_of(args.shape, args.shape.num_heads), kThreads, bytes, stream_of(launch)>>>(args);
     check_launch("attention");
   });
@@ -400,18 +401,19 @@ void simt_attention_backward(const Launch& launch, const AttentionBackwardArgs& 
     const Scratch scratch(args);
     const cudaStream_t stream = stream_of(launch);
     const std::int64_t num_pairs = shape.num_tokens() * shape.num_heads;
-    compute_delta<T>
+    attention_delta_kernel<T>
         <<<static_cast<unsigned>(ceil_div(num_pairs, kThreads / kWarp)), kThreads, 0, stream>>>(
             args, scratch.delta);
     check_launch("attention_backward");
-    differentiate_keys<T><<<grid_of(shape, shape.num_kv_heads), kThreads,
-                            allow_shared(differentiate_keys<T>, 4 * tile_bytes(shape)), stream>>>(
-        args, scratch.delta, static_cast<T*>(scratch.dkv));
+    attention_dkv_backward_kernel<T>
+        <<<grid_of(shape, shape.num_kv_heads), kThreads,
+           allow_shared(attention_dkv_backward_kernel<T>, 4 * tile_bytes(shape)), stream>>>(
+            args, scratch.delta, static_cast<T*>(scratch.dkv));
     check_launch("attention_backward");
-    differentiate_queries<T>
+    attention_dq_backward_kernel<T>
         <<<grid_of(shape, shape.num_heads), kThreads,
-           allow_shared(differentiate_queries<T>, 4 * tile_bytes(shape)), stream>>>(args,
-                                                                                    scratch.delta);
+           allow_shared(attention_dq_backward_kernel<T>, 4 * tile_bytes(shape)), stream>>>(
+            args, scratch.delta);
     check_launch("attention_backward");
     const std::int64_t width = 2 * shape.num_kv_heads * shape.head_dim;
     copy_matrix(launch, {scratch.dkv, args.dqkv.dtype, shape.num_tokens(), width, width},

@@ -43,8 +43,7 @@ Tensor run_backward(const Sizes& sizes, DType dtype, const std::vector<std::int3
   kernels::EmbeddingBackwardArgs args{.doutput = matrix_of(doutput),
                                       .token_ids = token_ids.data_as<std::int32_t>(),
                                       .dtable = matrix_of(dtable),
-                                      .beta = beta,
-                                      .workspace = nullptr};
+                                      .beta = beta};
   const Tensor workspace =
       Tensor::empty({kernels::embedding_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = workspace.data();

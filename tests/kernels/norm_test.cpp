@@ -67,8 +67,7 @@ Backward run_backward(const Norm& norm, bool with_dsum, double beta, Over over =
                                     .dsum = with_dsum ? matrix_of(result.dsum) : ConstMatrix(),
                                     .dx = matrix_of(result.dx),
                                     .dweight = result.dweight.data(),
-                                    .beta = beta,
-                                    .workspace = nullptr};
+                                    .beta = beta};
   const Tensor workspace =
       Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = workspace.data();

@@ -27,7 +27,6 @@ Tensor run(const Tensor& source, const Tensor& target, const AttentionShape& sha
                            .shape = shape,
                            .theta = kTheta,
                            .inverse = inverse,
-                           .workspace = nullptr,
                            .first_position = first_position};
   const Tensor workspace =
       Tensor::empty({kernels::rotary_workspace_bytes(launch(), args)}, DType::u8);

@@ -111,8 +111,8 @@ TEST_CASE("callers from several threads take turns") {
 
 TEST_CASE("the number of threads is bounded") {
   const Threads threads(2);
-  CHECK_THROWS_WITH_AS(kernels::cpu::set_num_threads(0), "run.threads: must be 1 to 1024; got 0",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(kernels::cpu::set_num_threads(0),
+                       "set_num_threads: num_threads must be 1 to 1024; got 0", UsageError);
   CHECK_THROWS_AS(kernels::cpu::set_num_threads(1025), UsageError);
   CHECK(kernels::cpu::num_threads() == 2);
 }

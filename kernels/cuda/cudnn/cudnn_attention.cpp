@@ -1,5 +1,5 @@
-// The only file that includes cudnn-frontend's headers, which take a minute to compile. A graph is
-// planned once for each shape and device and kept.
+// The only file that includes cudnn-frontend's headers, which take a minute to compile. The
+// execution plans of a shape and device are built once and cached.
 #include "kernels/cuda/cudnn_attention.h"
 
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
@@ -29,7 +29,7 @@ using TensorPointer = std::shared_ptr<Tensor_attributes>;
 
 enum Id : std::int64_t { kQ = 1, kK, kV, kOutput, kStats, kDOutput, kDQ, kDK, kDV };
 
-// Error codes of the front end as exceptions.
+// Throw errors as exceptions.
 void check(fe::error_t error) {
   if (error.is_bad()) throw SystemError(concat("attention: cuDNN: ", error.get_message()));
 }
@@ -38,11 +38,11 @@ void check(cudnnStatus_t status) {
     throw SystemError(concat("attention: cuDNN: ", fe::detail::get_error_string(status)));
 }
 
-struct Plan {
+struct ExecutionPlan {
   Graph graph;
   std::int64_t workspace_bytes = 0;
 
-  void finish(cudnnHandle_t handle) {
+  void build(cudnnHandle_t handle) {
     check(graph.build(handle, {fe::HeurMode_t::A}));
     check(graph.get_workspace_size(workspace_bytes));
   }
@@ -51,7 +51,7 @@ struct Plan {
   }
 };
 
-// Heads first: [B, H, S, C] lies in rows of tokens.
+// A [B, H, S, C] view of heads in rows [B*S, stride].
 Tensor_attributes heads(const char* name, Id id, const AttentionShape& shape, std::int64_t count,
                         std::int64_t stride) {
   return Tensor_attributes()
@@ -61,7 +61,7 @@ Tensor_attributes heads(const char* name, Id id, const AttentionShape& shape, st
       .set_stride({shape.seq_len * stride, shape.head_dim, stride, 1});
 }
 
-Tensor_attributes numbers(const AttentionShape& shape) {
+Tensor_attributes logsumexp(const AttentionShape& shape) {
   return Tensor_attributes()
       .set_name("logsumexp")
       .set_uid(kStats)
@@ -70,7 +70,7 @@ Tensor_attributes numbers(const AttentionShape& shape) {
       .set_data_type(fe::DataType_t::FLOAT);
 }
 
-void write(const TensorPointer& output, const Tensor_attributes& like) {
+void set_output(const TensorPointer& output, const Tensor_attributes& like) {
   output->set_output(true)
       .set_uid(like.get_uid())
       .set_dim(like.get_dim())
@@ -88,14 +88,14 @@ void set_types(Graph& graph) {
       .set_compute_data_type(fe::DataType_t::FLOAT);
 }
 
-// Forward and backward of one shape.
-struct Plans {
+// The plans for forward and backward of one shape.
+struct AttentionPlans {
   CudnnAttentionSizes sizes;
-  Plan forward, backward;
+  ExecutionPlan forward, backward;
 
-  Plans(cudnnHandle_t handle, const CudnnAttentionSizes& sizes) : sizes(sizes) {
-    plan_forward(handle);
-    plan_backward(handle);
+  AttentionPlans(cudnnHandle_t handle, const CudnnAttentionSizes& sizes) : sizes(sizes) {
+    build_forward(handle);
+    build_backward(handle);
   }
 
  private:
@@ -112,7 +112,7 @@ struct Plans {
     return heads(name, id, sizes.shape, sizes.shape.num_heads, sizes.output_stride);
   }
 
-  void plan_forward(cudnnHandle_t handle) {
+  void build_forward(cudnnHandle_t handle) {
     Graph& graph = forward.graph;
     set_types(graph);
     const auto [q, k, v] = packed(graph);
@@ -122,19 +122,19 @@ struct Plans {
                                      .set_generate_stats(true)
                                      .set_causal_mask(true)
                                      .set_attn_scale(score_scale(sizes.shape)));
-    write(o, output("output", kOutput).set_data_type(fe::DataType_t::BFLOAT16));
-    write(stats, numbers(sizes.shape));
-    forward.finish(handle);
+    set_output(o, output("output", kOutput).set_data_type(fe::DataType_t::BFLOAT16));
+    set_output(stats, logsumexp(sizes.shape));
+    forward.build(handle);
   }
 
-  void plan_backward(cudnnHandle_t handle) {
+  void build_backward(cudnnHandle_t handle) {
     Graph& graph = backward.graph;
     set_types(graph);
     const AttentionShape& s = sizes.shape;
     const auto [q, k, v] = packed(graph);
     const TensorPointer o = graph.tensor(output("output", kOutput));
     const TensorPointer doutput = graph.tensor(output("doutput", kDOutput));
-    const TensorPointer stats = graph.tensor(numbers(s));
+    const TensorPointer stats = graph.tensor(logsumexp(s));
     auto [dq, dk, dv] =
         graph.sdpa_backward(q, k, v, o, doutput, stats,
                             fe::graph::SDPA_backward_attributes()
@@ -143,17 +143,17 @@ struct Plans {
                                 .set_attn_scale(score_scale(s))
                                 .set_deterministic_algorithm(sizes.is_deterministic));
     const auto bf16 = fe::DataType_t::BFLOAT16;
-    write(dq, heads("dq", kDQ, s, s.num_heads, sizes.qkv_stride).set_data_type(bf16));
-    write(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
-    write(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
-    backward.finish(handle);
+    set_output(dq, heads("dq", kDQ, s, s.num_heads, sizes.qkv_stride).set_data_type(bf16));
+    set_output(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
+    set_output(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
+    backward.build(handle);
   }
 };
 
-// One device's handle, and the plans made so far; none for a shape that cuDNN refuses.
+// One device's handle and cached plans.
 class Cudnn {
  public:
-  // Null where there is no cuDNN.
+  // Null if cuDNN is not available.
   static Cudnn* of_device(int device) {
     static std::mutex& mutex = *new std::mutex;
     static auto& all = *new std::unordered_map<int, std::unique_ptr<Cudnn>>;
@@ -166,21 +166,22 @@ class Cudnn {
     return entry->second.get();
   }
 
-  Plans* find(const CudnnAttentionSizes& sizes) {
+  // Builds the plans on the first call for `sizes`. Null if cuDNN does not support them.
+  AttentionPlans* find(const CudnnAttentionSizes& sizes) {
     const std::lock_guard lock(mutex_);
     for (const Entry& entry : entries_)
       if (entry.sizes == sizes) return entry.plans.get();
     Entry entry{sizes, nullptr};
     try {
-      entry.plans = std::make_unique<Plans>(handle_, sizes);
+      entry.plans = std::make_unique<AttentionPlans>(handle_, sizes);
     } catch (const std::exception&) {
-      // A shape it has no kernels for: whoever asks runs others.
+      // cuDNN does not support this shape: the entry remains null.
     }
     entries_.push_back(std::move(entry));
     return entries_.back().plans.get();
   }
 
-  void run(Plan& plan, std::unordered_map<std::int64_t, void*> tensors, void* workspace,
+  void run(ExecutionPlan& plan, std::unordered_map<std::int64_t, void*> tensors, void* workspace,
            void* stream) {
     const std::lock_guard lock(mutex_);
     check(fe::detail::set_stream(handle_, static_cast<cudaStream_t>(stream)));
@@ -190,7 +191,7 @@ class Cudnn {
  private:
   struct Entry {
     CudnnAttentionSizes sizes;
-    std::unique_ptr<Plans> plans;
+    std::unique_ptr<AttentionPlans> plans;
   };
 
   Cudnn() { check(fe::detail::create_handle(&handle_)); }
@@ -200,16 +201,16 @@ class Cudnn {
   std::vector<Entry> entries_;
 };
 
-Plans* plans_of(const Launch& launch, const CudnnAttentionSizes& sizes) {
+AttentionPlans* plans_for(const Launch& launch, const CudnnAttentionSizes& sizes) {
   Cudnn* const cudnn = Cudnn::of_device(launch.device.index);
   return cudnn ? cudnn->find(sizes) : nullptr;
 }
 
-// The first elements of a packed projection's three parts.
-struct Parts {
+// Pointers to q, k and v in a packed projection.
+struct PackedPointers {
   void *q, *k, *v;
 
-  Parts(const void* data, const AttentionShape& shape) {
+  PackedPointers(const void* data, const AttentionShape& shape) {
     const std::int64_t element = size_of(DType::bf16);
     auto* first = static_cast<std::byte*>(const_cast<void*>(data));
     q = first;
@@ -228,17 +229,17 @@ std::string cudnn_version(const Launch& launch) {
 
 bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes) {
   return sizes.shape.num_tokens() > 0 && sizes.shape.head_dim % 8 == 0 &&
-         plans_of(launch, sizes) != nullptr;
+         plans_for(launch, sizes) != nullptr;
 }
 
 void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
                      const AttentionArgs& args) {
-  const Parts parts(args.qkv.data, args.shape);
+  const PackedPointers packed(args.qkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
-      ->run(plans_of(launch, sizes)->forward,
-            {{kQ, parts.q},
-             {kK, parts.k},
-             {kV, parts.v},
+      ->run(plans_for(launch, sizes)->forward,
+            {{kQ, packed.q},
+             {kK, packed.k},
+             {kV, packed.v},
              {kOutput, args.output.data},
              {kStats, args.logsumexp}},
             args.workspace, launch.stream);
@@ -246,17 +247,17 @@ void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
 
 std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
                                              const CudnnAttentionSizes& sizes) {
-  return plans_of(launch, sizes)->forward.workspace_bytes;
+  return plans_for(launch, sizes)->forward.workspace_bytes;
 }
 
 void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
                               const AttentionBackwardArgs& args) {
-  const Parts parts(args.qkv.data, args.shape), gradients(args.dqkv.data, args.shape);
+  const PackedPointers packed(args.qkv.data, args.shape), gradients(args.dqkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
-      ->run(plans_of(launch, sizes)->backward,
-            {{kQ, parts.q},
-             {kK, parts.k},
-             {kV, parts.v},
+      ->run(plans_for(launch, sizes)->backward,
+            {{kQ, packed.q},
+             {kK, packed.k},
+             {kV, packed.v},
              {kOutput, const_cast<void*>(args.output.data)},
              {kDOutput, const_cast<void*>(args.doutput.data)},
              {kStats, const_cast<void*>(args.logsumexp)},
@@ -268,7 +269,7 @@ void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& s
 
 std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,
                                                       const CudnnAttentionSizes& sizes) {
-  return plans_of(launch, sizes)->backward.workspace_bytes;
+  return plans_for(launch, sizes)->backward.workspace_bytes;
 }
 
 }  // namespace smoe::kernels::cuda

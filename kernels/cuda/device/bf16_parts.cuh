@@ -1,5 +1,5 @@
-// An f32 number as the exact sum of three bf16 numbers, each with the next eight bits of it, so
-// that tensor cores, which multiply bf16 and add up in f32, can multiply f32.
+// f32 matrices as exact sums of three bf16 matrices, each with the next eight bits of the mantissa,
+// so that tensor cores, which multiply bf16 and accumulate in f32, can multiply f32.
 #pragma once
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -8,27 +8,26 @@ namespace smoe::kernels::cuda {
 
 constexpr int kPartsThreads = 256;
 
-/// The parts that lie one after the other in a stack: 0 the leading eight bits, 1 and 2 those
-/// behind.
+/// The parts in a stack in order: part 0 has the leading eight bits, 1 and 2 the following ones.
 struct PartOrder {
   int count;
   int part[6];
 };
 
-/// `count` matrices like `m`, one below or beside the other, at `memory`.
-inline Matrix stacked(void* memory, DType dtype, const ConstMatrix& m, bool below, int count) {
-  const std::int64_t rows = m.rows * (below ? count : 1);
-  const std::int64_t cols = m.cols * (below ? 1 : count);
+/// A stack of `count` matrices of the shape of `m` at `memory`, concatenated along rows or columns.
+inline Matrix stacked(void* memory, DType dtype, const ConstMatrix& m, bool along_rows, int count) {
+  const std::int64_t rows = m.rows * (along_rows ? count : 1);
+  const std::int64_t cols = m.cols * (along_rows ? 1 : count);
   return {memory, dtype, rows, cols, cols};
 }
-/// Its bytes, as a multiple of what alignment asks for.
+/// The bytes of m, padded to the alignment of the next array.
 inline std::int64_t padded_bytes(const Matrix& m) {
   return ceil_div(m.rows * m.cols * size_of(m.dtype), 256) * 256;
 }
 
 namespace detail {
 
-/// Part `which` of x. What is cut off to zero has x's sign, so that no part overflows.
+/// Part `which` of x. Truncation keeps the sign of the remainder, so that no part overflows.
 __device__ inline float shard_range(float x, int which) {
   if (!isfinite(x)) return which == 0 ? x : 0;
   float part = 0;
@@ -39,16 +38,16 @@ __device__ inline float shard_range(float x, int which) {
   return part;
 }
 
-/// Where matrix i of a stack begins; each has `rows` and `cols`.
+/// The first element of matrix i of a stack of matrices [rows, cols].
 template <class T>
-__device__ T* at_layer(const Matrix& stack, std::int64_t rows, std::int64_t cols, int i) {
-  const bool below = stack.cols == cols;
-  return static_cast<T*>(stack.data) + i * (below ? rows * stack.stride : cols);
+__device__ T* stack_layer(const Matrix& stack, std::int64_t rows, std::int64_t cols, int i) {
+  const bool along_rows = stack.cols == cols;
+  return static_cast<T*>(stack.data) + i * (along_rows ? rows * stack.stride : cols);
 }
 
 template <int N>
 __global__ void __launch_bounds__(kPartsThreads)
-    split_in_parts(ConstMatrix source, Matrix target, PartOrder order) {
+    gemm_split_bf16_kernel(ConstMatrix source, Matrix target, PartOrder order) {
   const std::int64_t at = (std::int64_t{blockIdx.x} * kPartsThreads + threadIdx.x) * N;
   const std::int64_t i = at / source.cols, j = at % source.cols;
   if (i >= source.rows) return;
@@ -57,19 +56,21 @@ __global__ void __launch_bounds__(kPartsThreads)
   for (int layer = 0; layer < order.count; ++layer) {
 #pragma unroll
     for (int k = 0; k < N; ++k) part[k] = shard_range(x[k], order.part[layer]);
-    store(at_layer<__nv_bfloat16>(target, source.rows, source.cols, layer) + i * target.stride + j,
-          part);
+    store(
+        stack_layer<__nv_bfloat16>(target, source.rows, source.cols, layer) + i * target.stride + j,
+        part);
   }
 }
 
 template <int N>
-__global__ void __launch_bounds__(kPartsThreads) add_parts(Matrix parts, Matrix c, float beta) {
+__global__ void __launch_bounds__(kPartsThreads)
+    gemm_add_bf16_parts_kernel(Matrix parts, Matrix c, float beta) {
   const std::int64_t at = (std::int64_t{blockIdx.x} * kPartsThreads + threadIdx.x) * N;
   const std::int64_t i = at / c.cols, j = at % c.cols;
   if (i >= c.rows) return;
   float sum[N] = {}, part[N];
-  for (int layer = 2; layer >= 0; --layer) {  // the smallest first
-    load(at_layer<float>(parts, c.rows, c.cols, layer) + i * parts.stride + j, part);
+  for (int layer = 2; layer >= 0; --layer) {  // smallest magnitude first
+    load(stack_layer<float>(parts, c.rows, c.cols, layer) + i * parts.stride + j, part);
 #pragma unroll
     for (int k = 0; k < N; ++k) sum[k] += part[k];
   }
@@ -83,24 +84,24 @@ __global__ void __launch_bounds__(kPartsThreads) add_parts(Matrix parts, Matrix 
 
 }  // namespace detail
 
-/// Layer i of `target`, a stacked() one of `source` in bf16, = part order.part[i] of the f32
-/// numbers in `source`.
-inline void split_in_parts(const Launch& launch, const ConstMatrix& source, const Matrix& target,
-                           const PartOrder& order) {
+/// Layer i of `target` = part order.part[i] of the f32 matrix `source`. `target` is a bf16
+/// stacked() of `source`.
+inline void split_bf16_parts(const Launch& launch, const ConstMatrix& source, const Matrix& target,
+                             const PartOrder& order) {
   dispatch_width(fits_width(source) && is_aligned(target.data), [&](auto width) {
     const std::int64_t blocks = ceil_div(source.rows * source.cols, width * kPartsThreads);
-    detail::split_in_parts<width>
+    detail::gemm_split_bf16_kernel<width>
         <<<static_cast<unsigned>(blocks), kPartsThreads, 0, stream_of(launch)>>>(source, target,
                                                                                  order);
     check_launch("gemm");
   });
 }
 
-/// c = beta c + the sum of the three in `parts`, a stacked() one of `c` in f32.
-inline void add_parts(const Launch& launch, const Matrix& parts, const Matrix& c, float beta) {
+/// c = beta c + the sum of the three matrices in `parts`, an f32 stacked() of `c`.
+inline void add_bf16_parts(const Launch& launch, const Matrix& parts, const Matrix& c, float beta) {
   dispatch_width(fits_width(c) && is_aligned(parts.data), [&](auto width) {
     const std::int64_t blocks = ceil_div(c.rows * c.cols, width * kPartsThreads);
-    detail::add_parts<width>
+    detail::gemm_add_bf16_parts_kernel<width>
         <<<static_cast<unsigned>(blocks), kPartsThreads, 0, stream_of(launch)>>>(parts, c, beta);
     check_launch("gemm");
   });

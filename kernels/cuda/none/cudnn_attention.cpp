@@ -1,4 +1,4 @@
-// A build without cuDNN or its C++ headers: the kernels of attention.cu run.
+// For builds without cuDNN or its C++ headers: attention runs on simt_attention.
 #include "kernels/cuda/cudnn_attention.h"
 
 #include "core/base/check.h"

@@ -67,8 +67,7 @@ std::vector<Result> run_cached(const AttentionShape& shape, DType dtype, std::in
               .capacity = capacity,
               .num_cached = num_cached,
               .output = matrix_of(output),
-              .shape = shape,
-              .workspace = nullptr});
+              .shape = shape});
   return {{"cache", cache, {.sum_length = 0}},
           {"output", output, closeness(dtype, num_cached + shape.seq_len)}};
 }

@@ -68,8 +68,7 @@ std::vector<Result> backward(const Sizes& sizes, DType dtype, bool with_dsum, do
                                     .dsum = with_dsum ? matrix_of(dsum) : ConstMatrix(),
                                     .dx = matrix_of(dx),
                                     .dweight = dweight.data(),
-                                    .beta = beta,
-                                    .workspace = nullptr};
+                                    .beta = beta};
   const Tensor workspace =
       Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = workspace.data();

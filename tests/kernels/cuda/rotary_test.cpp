@@ -17,8 +17,7 @@ std::vector<Result> run(const kernels::AttentionShape& shape, DType dtype, bool 
                            .target = matrix_of(target),
                            .shape = shape,
                            .theta = 10000,
-                           .inverse = inverse,
-                           .workspace = nullptr};
+                           .inverse = inverse};
   const Tensor workspace =
       Tensor::empty({kernels::rotary_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = workspace.data();
