@@ -8,6 +8,7 @@ namespace {
 
 const Stream kCpuStream;
 thread_local const Stream* current = &kCpuStream;
+thread_local KernelPolicy policy;
 
 void enter(const Stream& stream) {
   if (stream.device().type == DeviceType::cuda) gpu::set_device(stream.device().index);
@@ -48,16 +49,23 @@ const Stream& current_stream() {
 }
 
 Launch launch() {
-  return current->launch();
+  Launch launch = current->launch();
+  launch.policy = policy;
+  return launch;
 }
 
-StreamGuard::StreamGuard(const Stream& stream) : previous_(current) {
+StreamGuard::StreamGuard(const Stream& stream) : StreamGuard(stream, policy) {}
+
+StreamGuard::StreamGuard(const Stream& stream, const KernelPolicy& wanted)
+    : previous_(current), previous_policy_(policy) {
   enter(stream);
   current = &stream;
+  policy = wanted;
 }
 StreamGuard::~StreamGuard() {
   if (previous_->device() != current->device()) enter(*previous_);
   current = previous_;
+  policy = previous_policy_;
 }
 
 Device select_device(const std::string& name) {

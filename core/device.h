@@ -20,7 +20,8 @@ class Stream {
   /// A new stream on `device`, as returned by select_device(). Throws: SystemError.
   explicit Stream(Device device);
   Device device() const { return device_; }
-  Launch launch() const { return {device_, handle_.get()}; }
+  /// With the default policy; smoe::launch() has the thread's.
+  Launch launch() const { return {.device = device_, .stream = handle_.get()}; }
   /// Waits until all work queued on this stream has finished.
   void synchronize() const;
   /// Makes work queued on this stream afterwards wait for `event`; does not block the caller.
@@ -49,19 +50,22 @@ class Event {
 /// The calling thread's current stream; the CPU's unless a StreamGuard set another.
 const Stream& current_stream();
 
-/// Launch arguments for the current stream.
+/// Launch arguments for the current stream, with the thread's kernel policy.
 Launch launch();
 
-/// Makes `stream` and its device current for this thread during the guard's lifetime.
+/// Makes `stream` and its device, and `policy` if given, current for this thread during the guard's
+/// lifetime.
 class StreamGuard {
  public:
   explicit StreamGuard(const Stream& stream);
+  StreamGuard(const Stream& stream, const KernelPolicy& policy);
   ~StreamGuard();
   StreamGuard(const StreamGuard&) = delete;
   StreamGuard& operator=(const StreamGuard&) = delete;
 
  private:
   const Stream* previous_;
+  KernelPolicy previous_policy_;
 };
 
 /// The device named "cpu", "cuda" or "auto" (CUDA if this build and machine support it, otherwise

@@ -58,16 +58,4 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args);
 
-/// What attention on a GPU may run on.
-struct AttentionPolicy {
-  bool cudnn = true;          ///< cuDNN's kernels where it has some for a shape; else our own
-  bool deterministic = true;  ///< cuDNN's only where their bits are the same each time
-};
-/// Sets it for the whole process, between steps.
-void set_attention_policy(const AttentionPolicy& policy);
-
-/// Describes the implementation that attention over a packed projection runs on, for logs:
-/// "cuDNN 9.19, deterministic".
-std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
-
 }  // namespace smoe::kernels

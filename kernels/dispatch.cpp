@@ -1,5 +1,5 @@
-// The choice of backend: each kernel of kernels/*.h is one line here, which sends a call to
-// kernels/cpu or kernels/cuda by its launch's device.
+// Backend dispatch: one line per kernel of kernels/*.h, which calls kernels/cpu or kernels/cuda by
+// the launch's device.
 #include "core/base/check.h"
 #include "kernels/activation.h"
 #include "kernels/attention.h"
@@ -29,7 +29,7 @@
   }
 #endif
 
-// `dry_result` is what a dry run gets: nothing of a kernel, and the CPU's sizes of workspace.
+// `dry_result` is the result of a dry run: kernels do nothing, workspace sizes are the CPU's.
 #define SMOE_FUNCTION(Result, function, Args, dry_result)                        \
   namespace cpu {                                                                \
   Result function(const Launch& launch, const Args& args);                       \
@@ -83,43 +83,5 @@ SMOE_KERNEL(activation_forward, ActivationArgs)
 SMOE_KERNEL(activation_backward, ActivationBackwardArgs)
 SMOE_KERNEL(combine, CombineArgs)
 SMOE_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
-
-#ifdef SMOE_HAS_CUDA
-namespace cuda {
-void set_attention_policy(const AttentionPolicy& policy);
-void set_product_policy(const ProductPolicy& policy);
-std::string product_engine(const Launch& launch, std::int64_t num_experts,
-                           const ConstMatrix& weight);
-std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
-}  // namespace cuda
-void set_attention_policy(const AttentionPolicy& policy) {
-  cuda::set_attention_policy(policy);
-}
-void set_product_policy(const ProductPolicy& policy) {
-  cuda::set_product_policy(policy);
-}
-#else
-namespace cuda {
-std::string attention_engine(const Launch&, const AttentionShape&, DType) {
-  throw UsageError("attention: this build of smoe has no CUDA backend");
-}
-std::string product_engine(const Launch&, std::int64_t, const ConstMatrix&) {
-  throw UsageError("grouped_gemm: this build of smoe has no CUDA backend");
-}
-}  // namespace cuda
-void set_attention_policy(const AttentionPolicy&) {}
-void set_product_policy(const ProductPolicy&) {}
-#endif
-
-std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
-  return launch.device.type == DeviceType::cuda ? cuda::attention_engine(launch, shape, dtype)
-                                                : "own kernels";
-}
-
-std::string product_engine(const Launch& launch, std::int64_t num_experts,
-                           const ConstMatrix& weight) {
-  return launch.device.type == DeviceType::cuda ? cuda::product_engine(launch, num_experts, weight)
-                                                : "OpenBLAS";
-}
 
 }  // namespace smoe::kernels

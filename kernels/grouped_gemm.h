@@ -1,22 +1,20 @@
-// Grouped matrix products over routed rows (ScatterMoE, arXiv:2403.08245): rows are gathered and
-// scattered by index inside the product; no activation is copied to be sorted or padded.
+// Grouped GEMMs over routed rows (ScatterMoE, arXiv:2403.08245): rows are gathered and scattered by
+// index inside the kernel; activations are never copied to sort or pad them.
 #pragma once
-#include <string>
-
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 #include "kernels/routing_view.h"
 
 namespace smoe::kernels {
 
-/// Routed rows in one of the two orders: [N, cols], or scattered [T, cols] where a token's row
-/// stands for its K pairs.
+/// Routed rows in one of the two orders: [N, cols], or scattered [T, cols] with one row per token
+/// for all of its K slots.
 struct RoutedRows {
   ConstMatrix rows;
   RowLayout layout;
 };
 
-/// One matrix an expert, row-major: [E, rows, cols].
+/// One row-major matrix per expert: [E, rows, cols].
 struct ExpertMatrices {
   const void* data;
   DType dtype;
@@ -29,9 +27,9 @@ struct ExpertMatrices {
   }
 };
 
-/// y[p] = W[e(p)] x[p] + bias[e(p)] for each routed row p: scatter2scatter in its four pairs of
-/// layouts; with `transpose_weight` y[p] = W[e(p)]^T x[p]. Sums are kept in f32 (f64 if anything is
-/// f64). y must not overlap the others.
+/// y[p] = W[e(p)] x[p] + bias[e(p)] per routed row p, for all four pairs of layouts of x and y
+/// (ScatterMoE's scatter2scatter); with `transpose_weight` y[p] = W[e(p)]^T x[p]. Accumulates in
+/// f32 (f64 if any array is f64). y must not overlap the others.
 struct GroupedGemmArgs {
   RoutingView routing;
   RoutedRows x;
@@ -45,9 +43,9 @@ struct GroupedGemmArgs {
 void grouped_gemm(const Launch& launch, const GroupedGemmArgs& args);
 std::int64_t grouped_gemm_workspace_bytes(const Launch& launch, const GroupedGemmArgs& args);
 
-/// dW[e] = sum over e's rows of dy[p] x[p]^T + beta dW[e]; dbias[e] = sum of dy[p] + beta dbias[e].
-/// An expert without rows gets beta times what it had; beta == 0 never reads. The gradients are in
-/// the accumulation dtype of dy and x.
+/// Weight gradient: dW[e] = sum over e's rows of dy[p] x[p]^T + beta dW[e], and dbias[e] = sum of
+/// dy[p] + bias_beta dbias[e]. For an expert without rows the sum is 0. With beta == 0 the previous
+/// value is not read. The gradients have the accumulation dtype of dy and x.
 struct ExpertGradientArgs {
   RoutingView routing;
   RoutedRows dy;  ///< [., D_out]
@@ -61,19 +59,7 @@ struct ExpertGradientArgs {
 void expert_gradient(const Launch& launch, const ExpertGradientArgs& args);
 std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertGradientArgs& args);
 
-/// What the products of routed rows (and those of moe_mlp.h) may run on, on a GPU.
-struct ProductPolicy {
-  bool hopper = true;  ///< wgmma and TMA on compute capability 9.0; else what runs on all
-};
-/// Sets it for the whole process, while no product is under way.
-void set_product_policy(const ProductPolicy& policy);
-
-/// What products with the matrices of `num_experts` experts, each like `weight`, run on, for
-/// people: "wgmma", "mma.sync".
-std::string product_engine(const Launch& launch, std::int64_t num_experts,
-                           const ConstMatrix& weight);
-
-/// grouped[p] = gates[p's pair] * x[p], rounded once; all ones without gates.
+/// grouped[p] = gates[p's token and slot] * x[p], rounded once; without gates they are all 1.
 struct GroupArgs {
   RoutingView routing;
   ConstMatrix x;                ///< scattered, [N, D] or [T, D]

@@ -7,8 +7,7 @@
 #include "core/system/folder.h"
 #include "core/system/format.h"
 #include "core/version.h"
-#include "kernels/attention.h"
-#include "kernels/grouped_gemm.h"
+#include "kernels/engines.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/load_model.h"
@@ -47,7 +46,6 @@ Run::Run(const Config& config, Ranks& ranks)
   SMOE_CHECK(config_.train.eval_every == 0 || !validation_.empty(), "train.eval_every: ",
              config.data.validation.empty() ? training_.summary() : config.data.validation,
              " has no validation text; set it to 0");
-  kernels::set_attention_policy({.deterministic = config_.train.deterministic});
   if (config.checkpoint.async && ranks_.is_first())
     background_.emplace(checkpoints_.options(), [this](const std::string& line) { say(line); });
   if (ranks_.is_first()) check_same_config();
@@ -83,9 +81,9 @@ void Run::describe() {
   const AttentionShape attention{config_.train.micro_batch, config_.train.seq_len, m.num_heads,
                                  m.num_kv_heads, m.head_dim};
   const DType precision = config_.train.precision;
-  const ConstMatrix expert{nullptr, precision, m.d_expert, m.d_model, m.d_model};
+  const kernels::ExpertLayer experts{m.num_experts, m.d_model, m.d_expert, m.activation, precision};
   say(fmt::format("kernels experts by {}, attention by {}",
-                  kernels::product_engine(launch(), m.num_experts, expert),
+                  kernels::expert_engine(launch(), experts),
                   kernels::attention_engine(launch(), attention, precision)));
   say(fmt::format("folder  {}", paths_.path()));
   if (!folder_) return;

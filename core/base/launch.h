@@ -1,4 +1,5 @@
-// Where a kernel runs: the device and, on CUDA, the stream it is queued on.
+// How a kernel runs: the device, the CUDA stream it is queued on, and the policy by which it
+// chooses an implementation.
 #pragma once
 #include <cstdint>
 
@@ -17,11 +18,27 @@ struct Device {
   friend bool operator==(const Device&, const Device&) = default;
 };
 
-/// What every kernel takes first. `stream` is a cudaStream_t on CUDA and null on the CPU, where a
-/// kernel has finished when its call returns.
+/// Forms of the expert GEMMs that may run on CUDA.
+enum class ExpertKernels : std::uint8_t {
+  automatic,  ///< the fastest one for the GPU and the sizes
+  portable,   ///< those that run on every GPU
+};
+
+/// Which implementations kernels may choose from, where there are several.
+struct KernelPolicy {
+  ExpertKernels experts = ExpertKernels::automatic;
+  bool cudnn = true;          ///< attention by cuDNN where it supports the shape
+  bool deterministic = true;  ///< of cuDNN's attention only deterministic kernels
+
+  friend bool operator==(const KernelPolicy&, const KernelPolicy&) = default;
+};
+
+/// The first argument of every kernel. `stream` is a cudaStream_t on CUDA and null on the CPU,
+/// where a kernel has finished when its call returns.
 struct Launch {
   Device device;
   void* stream = nullptr;
+  KernelPolicy policy = {};
 };
 
 }  // namespace smoe

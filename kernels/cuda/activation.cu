@@ -17,13 +17,13 @@ __global__ void __launch_bounds__(kThreads) activation_kernel(ActivationArgs arg
   if (i >= args.a.rows * chunks) return;
   const std::int64_t row = i / chunks, col = i % chunks * N;
   const T* const h = static_cast<const T*>(args.h.data) + row * args.h.stride + col;
-  float gate[N], up[N] = {}, a[N];
-  load(h, gate);
+  float glu[N], up[N] = {}, a[N];
+  load(h, glu);
   if (kIsGated) load(h + cols, up);
   dispatch_function<kIsGated>(args.kind, [&](auto function) {
 #pragma unroll
     for (int n = 0; n < N; ++n)
-      a[n] = activate<T, decltype(function), kIsGated>(gate[n], up[n], 1.0f);
+      a[n] = activate<T, decltype(function), kIsGated>(glu[n], up[n], 1.0f);
   });
   store(static_cast<T*>(args.a.data) + row * args.a.stride + col, a);
 }
@@ -36,21 +36,21 @@ __global__ void __launch_bounds__(kThreads)
   if (i >= args.da.rows * chunks) return;
   const std::int64_t row = i / chunks, col = i % chunks * N;
   const T* const h = static_cast<const T*>(args.h.data) + row * args.h.stride + col;
-  float gate[N], up[N] = {}, da[N];
-  load(h, gate);
+  float glu[N], up[N] = {}, da[N];
+  load(h, glu);
   if (kIsGated) load(h + cols, up);
   load(static_cast<const T*>(args.da.data) + row * args.da.stride + col, da);
   dispatch_function<kIsGated>(args.kind, [&](auto function) {
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const auto gradient =
-          activate_backward<T, decltype(function), kIsGated>(gate[n], up[n], 1.0f, da[n]);
-      gate[n] = gradient.dgate;
+          activate_backward<T, decltype(function), kIsGated>(glu[n], up[n], 1.0f, da[n]);
+      glu[n] = gradient.dglu;
       up[n] = gradient.dup;
     }
   });
   T* const dh = static_cast<T*>(args.dh.data) + row * args.dh.stride + col;
-  store(dh, gate);
+  store(dh, glu);
   if (kIsGated) store(dh + cols, up);
 }
 

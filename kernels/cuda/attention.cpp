@@ -1,8 +1,6 @@
 // Chooses between cuDNN's kernels, which run for bf16 where cuDNN has suitable ones, and our own.
 #include "kernels/attention.h"
 
-#include <atomic>
-
 #include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/simt_attention.h"
@@ -10,17 +8,15 @@
 namespace smoe::kernels::cuda {
 namespace {
 
-std::atomic<AttentionPolicy> policy;
-
 template <class Args>
-CudnnAttentionSizes sizes_of(const Args& args) {
-  return {args.shape, args.qkv.stride, args.output.stride, policy.load().deterministic};
+CudnnAttentionSizes sizes_of(const Launch& launch, const Args& args) {
+  return {args.shape, args.qkv.stride, args.output.stride, launch.policy.deterministic};
 }
 
 template <class Args>
 bool has_cudnn(const Launch& launch, const Args& args) {
-  return policy.load().cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
-         fits_width(args.output) && cudnn_supports(launch, sizes_of(args));
+  return launch.policy.cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
+         fits_width(args.output) && cudnn_supports(launch, sizes_of(launch, args));
 }
 bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {
   return has_cudnn(launch, args);
@@ -41,13 +37,14 @@ std::int64_t aside_bytes(const AttentionBackwardArgs& args) {
 
 void attention(const Launch& launch, const AttentionArgs& args) {
   if (uses_cudnn(launch, args))
-    cudnn_attention(launch, sizes_of(args), args);
+    cudnn_attention(launch, sizes_of(launch, args), args);
   else
     simt_attention(launch, args);
 }
 
 std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs& args) {
-  return uses_cudnn(launch, args) ? cudnn_attention_workspace_bytes(launch, sizes_of(args)) : 0;
+  return uses_cudnn(launch, args) ? cudnn_attention_workspace_bytes(launch, sizes_of(launch, args))
+                                  : 0;
 }
 
 void cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
@@ -64,30 +61,27 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
   if (aside_bytes(args) > 0)
     apart.dqkv.data =
         static_cast<std::byte*>(args.workspace) +
-        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256;
-  cudnn_attention_backward(launch, sizes_of(args), apart);
+        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
+            256;
+  cudnn_attention_backward(launch, sizes_of(launch, args), apart);
   if (aside_bytes(args) > 0) copy_matrix(launch, apart.dqkv, args.dqkv);
 }
 
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return simt_attention_backward_workspace_bytes(args);
-  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(args)), 256) * 256 +
+  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
+             256 +
          aside_bytes(args);
 }
 
-void set_attention_policy(const AttentionPolicy& wanted) {
-  policy = wanted;
-}
-
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
-  const AttentionPolicy wanted = policy;
-  if (!wanted.cudnn || dtype != DType::bf16) return "own kernels";
+  if (!launch.policy.cudnn || dtype != DType::bf16) return "own kernels";
   const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
-                                  wanted.deterministic};
+                                  launch.policy.deterministic};
   const std::string version = cudnn_version(launch);
   if (version.empty()) return "own kernels: cuDNN is missing";
-  const char* kind = wanted.deterministic ? "deterministic" : "not deterministic";
+  const char* kind = launch.policy.deterministic ? "deterministic" : "not deterministic";
   return cudnn_supports(launch, sizes) ? concat("cuDNN ", version, ", ", kind)
                                        : concat("own kernels: cuDNN ", version,
                                                 " has none that are ", kind, " for this shape");

@@ -1,7 +1,7 @@
-// How fast everything around the experts is on this GPU, at the sizes of configs/smoe-1.5b.yaml
-// with 32,768 tokens a micro-batch: each kernel's time, and its share of what the GPU copies or of
-// what cuBLAS multiplies in the same run. Random data; means over many calls after a warm-up.
-// usage: smoe_bench_dense [name of a kernel]
+// Benchmark of all kernels but the experts' on this GPU, at the sizes of configs/smoe-1.5b.yaml
+// with 32,768 tokens per micro-batch: the time of each kernel, and its throughput relative to a
+// device copy or a large cuBLAS GEMM measured in the same run. Random data; means over many calls
+// after a warm-up. usage: smoe_bench_dense [name of a kernel]
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -14,6 +14,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/engines.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
@@ -29,7 +30,7 @@ constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 
 constexpr kernels::AttentionShape kHeads{16, 2048, 8, 2, 128};
 constexpr std::int64_t kParameters = 1517000704;
 
-// Uniform in [0, 2) less 1: neither zeros nor all alike, which run faster than data does.
+// Uniform in [-1, 1): zeros or constants would run faster than real data.
 Tensor random(const Shape& shape, DType dtype) {
   const Tensor x = Tensor::empty(shape, dtype), minus_one = Tensor::empty(shape, dtype);
   kernels::fill(launch(), {x.data(), dtype, x.numel(), 1});
@@ -43,7 +44,7 @@ Tensor random_ids(std::int64_t n) {
   RandomStream stream(1, 2);
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < n; ++i) {
-    const auto most = stream.below(kVocab) + 1;  // low ids come often, as in text
+    const auto most = stream.below(kVocab) + 1;  // low ids are frequent, as in text
     ids.push_back(static_cast<std::int32_t>(stream.below(stream.below(most) + 1)));
   }
   return Tensor::from(ids, {n});
@@ -62,27 +63,27 @@ double milliseconds_of(const std::function<void()>& run) {
 
 struct Bench {
   std::string only;
-  double copy_rate = 0;     // bytes/s
-  double product_rate = 0;  // FLOP/s
+  double copy_rate = 0;  // bytes/s
+  double gemm_rate = 0;  // FLOP/s
 
   bool wants(const std::string& name) const { return only.empty() || name == only; }
 
-  void of_memory(const std::string& name, double bytes, const std::function<void()>& run) {
+  void measure_bandwidth(const std::string& name, double bytes, const std::function<void()>& run) {
     if (!wants(name)) return;
     const double ms = milliseconds_of(run), rate = bytes / ms * 1e3;
-    std::printf("%-28s %9.3f ms  %6.2f TB/s    %5.1f %% of copying\n", name.c_str(), ms,
-                rate * 1e-12, 100 * rate / copy_rate);
+    std::printf("%-28s %9.3f ms  %6.2f TB/s    %5.1f %% of copy\n", name.c_str(), ms, rate * 1e-12,
+                100 * rate / copy_rate);
   }
-  void of_products(const std::string& name, double flops, const std::function<void()>& run) {
+  void measure_gemm(const std::string& name, double flops, const std::function<void()>& run) {
     if (!wants(name)) return;
     const double ms = milliseconds_of(run), rate = flops / ms * 1e3;
     std::printf("%-28s %9.3f ms  %6.0f TFLOP/s %5.1f %% of 8192^3\n", name.c_str(), ms,
-                rate * 1e-12, 100 * rate / product_rate);
+                rate * 1e-12, 100 * rate / gemm_rate);
   }
 };
 
-std::function<void()> product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
-                              const Tensor& c, double beta = 0) {
+std::function<void()> gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
+                           const Tensor& c, double beta = 0) {
   kernels::GemmArgs args{matrix_of(a), transpose_a, matrix_of(b), transpose_b, matrix_of(c), beta};
   const Tensor scratch = Tensor::empty({kernels::gemm_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();
@@ -95,9 +96,8 @@ void measure_ceilings(Bench& bench) {
   bench.copy_rate = 2.0 * x.bytes() / ms * 1e3;
   std::printf("copy: %.2f TB/s\n", bench.copy_rate * 1e-12);
   const Tensor a = random({8192, 8192}, DType::bf16), c = Tensor::empty_like(a);
-  bench.product_rate =
-      2 * 8192.0 * 8192 * 8192 / milliseconds_of(product(a, false, a, true, c)) * 1e3;
-  std::printf("bf16 product 8192^3: %.0f TFLOP/s\n", bench.product_rate * 1e-12);
+  bench.gemm_rate = 2 * 8192.0 * 8192 * 8192 / milliseconds_of(gemm(a, false, a, true, c)) * 1e3;
+  std::printf("bf16 GEMM 8192^3: %.0f TFLOP/s\n", bench.gemm_rate * 1e-12);
 }
 
 void measure_norms(Bench& bench) {
@@ -105,7 +105,7 @@ void measure_norms(Bench& bench) {
   const Tensor sum = Tensor::empty_like(x), y = Tensor::empty_like(x);
   const Tensor weight = random({kWidth}, DType::f32), dweight = Tensor::empty_like(weight);
   const Tensor inverse_rms = Tensor::empty({kTokens}, DType::f32);
-  bench.of_memory("add_rms_norm", 4.0 * x.bytes(), [&] {
+  bench.measure_bandwidth("add_rms_norm", 4.0 * x.bytes(), [&] {
     kernels::rms_norm(launch(), {matrix_of(x), matrix_of(delta), matrix_of(sum), weight.data(),
                                  matrix_of(y), inverse_rms.data(), 1e-5});
   });
@@ -116,8 +116,8 @@ void measure_norms(Bench& bench) {
   const Tensor scratch =
       Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();
-  bench.of_memory("rms_norm_backward", 4.0 * x.bytes(),
-                  [&] { kernels::rms_norm_backward(launch(), args); });
+  bench.measure_bandwidth("rms_norm_backward", 4.0 * x.bytes(),
+                          [&] { kernels::rms_norm_backward(launch(), args); });
 }
 
 void measure_attention(Bench& bench) {
@@ -126,37 +126,35 @@ void measure_attention(Bench& bench) {
   const Tensor table =
       Tensor::empty({kernels::rotary_workspace_bytes(launch(), rotary)}, DType::u8);
   rotary.workspace = table.data();
-  bench.of_memory("rotary", 2.0 * qkv.bytes() * 10 / 12,
-                  [&] { kernels::rotary(launch(), rotary); });
+  bench.measure_bandwidth("rotary", 2.0 * qkv.bytes() * 10 / 12,
+                          [&] { kernels::rotary(launch(), rotary); });
 
   const Tensor output = Tensor::empty({kTokens, kHeads.output_width()}, DType::bf16);
   const Tensor doutput = random(output.shape(), DType::bf16), dqkv = Tensor::empty_like(qkv);
   const Tensor logsumexp =
       Tensor::empty({kHeads.batch, kHeads.num_heads, kHeads.seq_len}, DType::f32);
   const double flops = 2.0 * kTokens * kHeads.seq_len * kHeads.output_width();  // causal
-  for (const kernels::AttentionPolicy& policy :
-       {kernels::AttentionPolicy{}, {.deterministic = false}, {.cudnn = false}}) {
-    kernels::set_attention_policy(policy);
+  for (const KernelPolicy& policy : {KernelPolicy{}, {.deterministic = false}, {.cudnn = false}}) {
+    const StreamGuard guard(current_stream(), policy);
     const std::string suffix = ": " + kernels::attention_engine(launch(), kHeads, DType::bf16);
     kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), kHeads,
                                    nullptr};
     const Tensor scratch =
         Tensor::empty({kernels::attention_workspace_bytes(launch(), forward)}, DType::u8);
     forward.workspace = scratch.data();
-    bench.of_products("attention" + suffix, flops, [&] { kernels::attention(launch(), forward); });
+    bench.measure_gemm("attention" + suffix, flops, [&] { kernels::attention(launch(), forward); });
     kernels::AttentionBackwardArgs backward{matrix_of(qkv),   matrix_of(output), matrix_of(doutput),
                                             logsumexp.data(), matrix_of(dqkv),   kHeads,
                                             nullptr};
     const Tensor backward_scratch =
         Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), backward)}, DType::u8);
     backward.workspace = backward_scratch.data();
-    bench.of_products("attention_backward" + suffix, 2.5 * flops,
-                      [&] { kernels::attention_backward(launch(), backward); });
+    bench.measure_gemm("attention_backward" + suffix, 2.5 * flops,
+                       [&] { kernels::attention_backward(launch(), backward); });
   }
-  kernels::set_attention_policy({});
 }
 
-void measure_products(Bench& bench) {
+void measure_gemms(Bench& bench) {
   const Tensor x = random({kTokens, kWidth}, DType::bf16);
   for (const auto& [name, d_out] :
        {std::pair{"qkv", kHeads.packed_width()}, {"projection", kWidth}}) {
@@ -164,30 +162,30 @@ void measure_products(Bench& bench) {
                  y = random({kTokens, d_out}, DType::bf16);
     const Tensor dw = random({d_out, kWidth}, DType::f32), dx = Tensor::empty_like(x);
     const double flops = 2.0 * kTokens * kWidth * d_out;
-    bench.of_products(name, flops, product(x, false, w, true, y));
-    bench.of_products(concat(name, " dx"), flops, product(y, false, w, false, dx));
-    bench.of_products(concat(name, " dw f32 +="), flops, product(y, true, x, false, dw, 1));
+    bench.measure_gemm(name, flops, gemm(x, false, w, true, y));
+    bench.measure_gemm(concat(name, " dx"), flops, gemm(y, false, w, false, dx));
+    bench.measure_gemm(concat(name, " dw f32 +="), flops, gemm(y, true, x, false, dw, 1));
   }
   const Tensor chunk = random({kChunk, kWidth}, DType::bf16),
                w = random({kVocab, kWidth}, DType::bf16);
   const Tensor logits = random({kChunk, kVocab}, DType::bf16), dx = Tensor::empty_like(chunk);
   const Tensor dw = random({kVocab, kWidth}, DType::f32);
   const double flops = 2.0 * kChunk * kWidth * kVocab;
-  bench.of_products("lm head chunk", flops, product(chunk, false, w, true, logits));
-  bench.of_products("lm head chunk dx", flops, product(logits, false, w, false, dx));
-  bench.of_products("lm head chunk dw f32 +=", flops, product(logits, true, chunk, false, dw, 1));
+  bench.measure_gemm("lm head chunk", flops, gemm(chunk, false, w, true, logits));
+  bench.measure_gemm("lm head chunk dx", flops, gemm(logits, false, w, false, dx));
+  bench.measure_gemm("lm head chunk dw f32 +=", flops, gemm(logits, true, chunk, false, dw, 1));
   const Tensor router = random({8, kWidth}, DType::f32), scores = random({kTokens, 8}, DType::f32);
-  bench.of_memory("router logits", x.bytes(), product(x, false, router, true, scores));
+  bench.measure_bandwidth("router logits", x.bytes(), gemm(x, false, router, true, scores));
   const Tensor full_dx = Tensor::empty_like(x), drouter = Tensor::empty_like(router);
-  bench.of_memory("router dx", x.bytes(), product(scores, false, router, false, full_dx));
-  bench.of_memory("router dw", x.bytes(), product(scores, true, x, false, drouter));
+  bench.measure_bandwidth("router dx", x.bytes(), gemm(scores, false, router, false, full_dx));
+  bench.measure_bandwidth("router dw", x.bytes(), gemm(scores, true, x, false, drouter));
 }
 
 void measure_vocabulary(Bench& bench) {
   const Tensor ids = random_ids(kTokens), table = random({kVocab, kWidth}, DType::bf16);
   const Tensor x = random({kTokens, kWidth}, DType::bf16);
   const Tensor dtable = random({kVocab, kWidth}, DType::f32);
-  bench.of_memory("embedding", 2.0 * x.bytes(), [&] {
+  bench.measure_bandwidth("embedding", 2.0 * x.bytes(), [&] {
     kernels::embedding(launch(), {matrix_of(table), ids.data_as<std::int32_t>(), matrix_of(x)});
   });
   kernels::EmbeddingBackwardArgs args{matrix_of(x), ids.data_as<std::int32_t>(), matrix_of(dtable),
@@ -195,11 +193,11 @@ void measure_vocabulary(Bench& bench) {
   const Tensor scratch =
       Tensor::empty({kernels::embedding_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();
-  bench.of_memory("embedding_backward", x.bytes(),
-                  [&] { kernels::embedding_backward(launch(), args); });
+  bench.measure_bandwidth("embedding_backward", x.bytes(),
+                          [&] { kernels::embedding_backward(launch(), args); });
   const Tensor logits = random({kChunk, kVocab}, DType::bf16), targets = random_ids(kChunk);
   const Tensor losses = Tensor::empty({kChunk}, DType::f32);
-  bench.of_memory("cross_entropy chunk", 2.0 * logits.bytes(), [&] {
+  bench.measure_bandwidth("cross_entropy chunk", 2.0 * logits.bytes(), [&] {
     kernels::cross_entropy(
         launch(), {matrix_of(logits), targets.data_as<std::int32_t>(), losses.data(), true, 1.0});
   });
@@ -212,7 +210,7 @@ void measure_optimizer(Bench& bench) {
                v = Tensor::zeros({kParameters}, DType::f32);
   const Tensor compute = Tensor::empty({kParameters}, DType::bf16);
   const std::vector<kernels::AdamwRange> ranges{{0, kParameters, 0.1}};
-  bench.of_memory("adamw", 30.0 * kParameters, [&] {
+  bench.measure_bandwidth("adamw", 30.0 * kParameters, [&] {
     kernels::adamw(launch(), {master.data(), gradient.data(), m.data(), v.data(), DType::f32,
                               compute.data(), ranges, 1e-3, 0.9, 0.95, 1e-8, 1, nullptr});
   });
@@ -222,8 +220,8 @@ void measure_optimizer(Bench& bench) {
   const Tensor scratch =
       Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();
-  bench.of_memory("sum_of_squares", 4.0 * kParameters,
-                  [&] { kernels::sum_of_squares(launch(), args); });
+  bench.measure_bandwidth("sum_of_squares", 4.0 * kParameters,
+                          [&] { kernels::sum_of_squares(launch(), args); });
 }
 
 }  // namespace
@@ -232,7 +230,7 @@ int main(int argc, char** argv) try {
   const Stream stream(select_device("cuda"));
   const StreamGuard guard(stream);
   Bench bench{argc > 1 ? argv[1] : ""};
-  for (const auto measure : {measure_ceilings, measure_norms, measure_attention, measure_products,
+  for (const auto measure : {measure_ceilings, measure_norms, measure_attention, measure_gemms,
                              measure_vocabulary, measure_optimizer})
     measure(bench);
 } catch (const UsageError& error) {

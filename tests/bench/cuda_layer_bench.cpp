@@ -1,7 +1,7 @@
-// How fast the experts of one SMoE layer are on this GPU: each kernel and the whole layer, forward
-// and backward, with its routing sorted, beside cuBLAS on dense products of the same sizes in the
-// same run. Random data; times are medians over many passes of the whole layer after a warm-up. A
-// result that is not what a few products in double say is not timed.
+// Benchmark of the experts of one SMoE layer on this GPU: each kernel and the whole layer, forward
+// and backward, including the sort by expert, next to dense cuBLAS GEMMs of the same sizes in the
+// same run. Random data; times are medians over many passes of the whole layer after a warm-up.
+// Results are checked against dot products in double before they are timed.
 // usage: smoe_bench_layer [seconds per size] [name of a size]
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -32,7 +32,7 @@ struct Sizes {
   const char* name;
   std::int64_t num_tokens, d, f, num_experts, top_k;
   std::int64_t num_rows() const { return num_tokens * top_k; }
-  double flops(double products) const { return products * 2.0 * num_rows() * d * f; }
+  double flops(double gemms) const { return gemms * 2.0 * num_rows() * d * f; }
 };
 constexpr Sizes kSizes[] = {
     {"paper-1.5b", 32768, 1024, 3584, 8, 2},     {"paper-unit", 61440, 4096, 2048, 32, 4},
@@ -47,7 +47,7 @@ cudaStream_t stream() {
   return static_cast<cudaStream_t>(launch().stream);
 }
 
-/// Normals, repeated with a period that is no multiple of any row.
+/// Normal values, repeated with a period that is not a multiple of any row.
 Tensor random(const Shape& shape, double scale) {
   static const Tensor block = random_normal("block", {(1 << 20) + 7}, DType::bf16);
   const Tensor x = Tensor::empty(shape, DType::bf16);
@@ -59,7 +59,7 @@ Tensor random(const Shape& shape, double scale) {
   return x;
 }
 
-/// Rows or columns of a matrix on the device, as numbers on the host, once all work is done.
+/// `count` elements of a device matrix, `step` apart, on the host, once the stream is idle.
 std::vector<double> line(const void* data, DType dtype, std::int64_t first, std::int64_t step,
                          std::int64_t count) {
   return dispatch_floating(dtype, [&](auto type) {
@@ -78,10 +78,10 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-/// One step of a pass: ours, and cuBLAS's product of the same size if there is one.
+/// One step of a pass: our kernel, and the cuBLAS GEMM of the same size if there is one.
 struct Step {
   std::string name;
-  double products;  // of N x D x F
+  double gemms;  // in units of N x D x F
   std::function<void()> run;
   std::function<void()> dense = nullptr;
 };
@@ -115,24 +115,24 @@ class Layer {
     return {
         {"sort", 0, [this] { sort(); }},
         {"up + swiglu", 2, [this] { up(); }, dense(w1_, true, x_, false, h_, 2 * f, n, d)},
-        {"down", 1, product(grouped(a_), w2_, false, y_), dense(w2_, true, a_, false, y_, d, n, f)},
+        {"down", 1, gemm(grouped(a_), w2_, false, y_), dense(w2_, true, a_, false, y_, d, n, f)},
         {"combine", 0, combine(y_, out_)}};
   }
-  /// As training runs it: gradients in f32, added to what is there if `beta` is 1.
+  /// As in training: f32 gradients, accumulated if `beta` is 1.
   std::vector<Step> backward(double beta) {
     const std::int64_t n = s_.num_rows(), d = s_.d, f = s_.f;
     return {{"down backward + dswiglu", 1, [this] { down_backward(); },
              dense(w2_, false, dout_, false, a_, f, n, d)},
             {"dW2", 1, gradient(scattered(dout_), grouped(a_), dw2_, beta),
              dense(a_, false, dout_, true, dw2_, f, d, n)},
-            {"dx rows", 2, product(grouped(h_), w1_, true, y_),
+            {"dx rows", 2, gemm(grouped(h_), w1_, true, y_),
              dense(w1_, false, h_, false, y_, d, n, 2 * f)},
             {"combine dx", 0, combine(y_, out_)},
             {"dW1", 2, gradient(grouped(h_), scattered(x_), dw1_, beta),
              dense(x_, false, h_, true, dw1_, d, 2 * f, n)}};
   }
 
-  /// Runs one pass and holds some elements of each result to products in double.
+  /// Runs one pass and checks sampled elements of each result against dot products in double.
   bool is_right() {
     worst_ = 0;
     for (const Step& step : forward()) step.run();
@@ -191,12 +191,12 @@ class Layer {
   }
 
  private:
-  // Within a rounding to bf16, twice, beside a little of the numbers' usual size.
+  // Two roundings to bf16, relative, plus an absolute tolerance for the usual magnitude.
   void compare(const char* what, double got, double wanted) {
     const double error = std::abs(got - wanted) / (std::abs(wanted) / 64 + 1e-2);
     if (error > worst_ || std::isnan(error)) {
       worst_ = std::isnan(error) ? INFINITY : error;
-      if (worst_ > 1) std::printf("  %s is %g instead of %g\n", what, got, wanted);
+      if (worst_ > 1) std::printf("  %s is %g; expected %g\n", what, got, wanted);
     }
   }
 
@@ -224,8 +224,8 @@ class Layer {
                {view_of(plan_), matrix_of(dout_), experts_of(w2_), kernels::Activation::swiglu,
                 gates_.data(), matrix_of(h_), matrix_of(a_), dgates_.data()});
   }
-  std::function<void()> product(const kernels::RoutedRows& x, const Tensor& w, bool transpose,
-                                const Tensor& y) const {
+  std::function<void()> gemm(const kernels::RoutedRows& x, const Tensor& w, bool transpose,
+                             const Tensor& y) const {
     return [=, this] {
       run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
                  {.routing = view_of(plan_),
@@ -248,8 +248,8 @@ class Layer {
                        {.routing = view_of(plan_), .y = grouped(rows), .out = matrix_of(out)});
     };
   }
-  // c [m, n] = op(a) op(b) in columns, as cuBLAS has it: the first expert's weights for all rows.
-  // Where one operand has T rows and the other N, the product is made in K parts of T rows.
+  // c [m, n] = op(a) op(b), column-major as in cuBLAS, with the first expert's weights for all
+  // rows. If one operand has T rows and the other N, the GEMM is split into top_k GEMMs of T rows.
   std::function<void()> dense(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                               const Tensor& c, std::int64_t m, std::int64_t n, std::int64_t k) {
     return [=, this] {
@@ -259,7 +259,7 @@ class Layer {
       for (std::int64_t part = 0; part < (has_tokens ? s_.top_k : 1); ++part) {
         const std::int64_t rows = has_tokens ? tokens : s_.num_rows();
         const float alpha = 1, beta = is_gradient && part > 0 ? 1 : 0;
-        const auto skip = [&](const Tensor& t) {  // where part `part` of N rows begins
+        const auto skip = [&](const Tensor& t) {  // to the first of the N rows of part `part`
           return static_cast<char*>(t.data()) +
                  (t.dim(0) == s_.num_rows() ? part * rows * t.dim(1) * size_of(t.dtype()) : 0);
         };
@@ -290,7 +290,7 @@ std::vector<double> time_passes(const std::vector<std::function<void()>>& calls,
   std::vector<cudaEvent_t> events(calls.size() + 1);
   for (cudaEvent_t& event : events) CUDA_CHECK(cudaEventCreate(&event));
   std::vector<std::vector<float>> times(calls.size());
-  double total = 0;  // of the passes so far, the warm-up's too
+  double total = 0;  // ms of all passes, including the warm-up
   for (int pass = 0; pass < 8 || total < 1e3 * seconds; ++pass) {
     for (std::size_t i = 0; i < calls.size(); ++i) {
       CUDA_CHECK(cudaEventRecord(events[i], stream()));
@@ -329,13 +329,13 @@ void report(const Sizes& sizes, double seconds) {
   }
   const std::vector<double> ms = time_passes(ours, seconds), dense_ms = time_passes(dense, seconds);
   double forward = 0, all = 0, dense_forward = 0, dense_all = 0;
-  std::size_t product = 0;
+  std::size_t dense_step = 0;
   for (std::size_t i = 0; i < steps.size(); ++i) {
     std::printf("  %-24s %8.3f ms", steps[i].name.c_str(), ms[i]);
     all += ms[i];
     if (i < num_forward) forward += ms[i];
     if (steps[i].dense) {
-      const double blas = dense_ms[product++], tflop = sizes.flops(steps[i].products) / 1e12;
+      const double blas = dense_ms[dense_step++], tflop = sizes.flops(steps[i].gemms) / 1e12;
       dense_all += blas;
       if (i < num_forward) dense_forward += blas;
       std::printf(" %6.0f TFLOP/s, cuBLAS dense %8.3f ms %6.0f TFLOP/s: %4.2f of it",
@@ -343,8 +343,8 @@ void report(const Sizes& sizes, double seconds) {
     }
     std::printf("\n");
   }
-  const auto summary = [&](const char* what, double products, double ours_ms, double blas_ms) {
-    const double tflop = sizes.flops(products) / 1e12;
+  const auto summary = [&](const char* what, double gemms, double ours_ms, double blas_ms) {
+    const double tflop = sizes.flops(gemms) / 1e12;
     std::printf("  %-24s %8.3f ms %6.0f TFLOP/s, cuBLAS dense %8.3f ms %6.0f TFLOP/s\n", what,
                 ours_ms, tflop / ours_ms * 1e3, blas_ms, tflop / blas_ms * 1e3);
   };

@@ -11,7 +11,7 @@
 namespace smoe::test {
 
 /// Sizes that tensor cores take, all multiples of 8: one of everything, no token, fewer rows or
-/// columns than a tile and more, tails of every kind, more steps of the sum than stages, empty and
+/// columns than a tile and more, tails of every kind, more k tiles than pipeline stages, empty and
 /// crowded experts.
 inline const std::vector<MoeCase>& aligned_moe_cases() {
   using enum Spread;
@@ -34,24 +34,15 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
   return cases;
 }
 
-/// While it lives products run as on GPUs of other compute capabilities than 9.0.
-class PortableProducts {
- public:
-  PortableProducts() { kernels::set_product_policy({.hopper = false}); }
-  ~PortableProducts() { kernels::set_product_policy({}); }
-  PortableProducts(const PortableProducts&) = delete;
-  PortableProducts& operator=(const PortableProducts&) = delete;
-};
-
-/// f(case, dtype) for aligned sizes in bf16 and f32 and for the others, which no tile fits.
+/// f(case, dtype) for aligned sizes in bf16 and f32, and for unaligned ones.
 template <class F>
 void for_gpu_moe_cases(F&& f) {
   for (const DType dtype : {DType::bf16, DType::f32}) {
     for (const MoeCase& test : aligned_moe_cases()) f(test, dtype);
     for (const MoeCase& test : moe_cases()) f(test, dtype);
   }
-  const PortableProducts portable;
-  INFO("products that run on every GPU");
+  const StreamGuard portable(current_stream(), {.experts = ExpertKernels::portable});
+  INFO("portable expert GEMMs");
   for (const MoeCase& test : aligned_moe_cases()) f(test, DType::bf16);
 }
 

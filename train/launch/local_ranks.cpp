@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "core/base/check.h"
-#include "core/system/cores.h"
 
 namespace smoe {
 namespace {

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "core/base/check.h"
-#include "core/system/cores.h"
+#include "train/launch/launch_options.h"
 
 namespace smoe {
 namespace {

@@ -1,6 +1,6 @@
-// The expert non-linearities and their slopes at one number, the same in every kernel: a backward
-// kernel that computes an activation again gets the forward one's bits. The roundings that a
-// compiler might merge are spelt out for that.
+// The expert activation functions and their derivatives at one element, shared by all kernels: a
+// backward kernel that recomputes an activation gets the bits of the forward kernel.
+// Multiplications that a compiler might fuse are rounded explicitly for that.
 #pragma once
 #include <type_traits>
 
@@ -8,9 +8,9 @@
 
 namespace smoe::kernels::cuda {
 
-struct ValueAndSlope {
+struct ValueAndDerivative {
   float value;
-  float slope;
+  float derivative;
 };
 
 /// 1 / (1 + e^-x); for bf16 results with the fast exponential and reciprocal, within 2^-20.
@@ -26,7 +26,7 @@ struct Silu {
     return __fmul_rn(x, sigmoid<T>(x));
   }
   template <class T>
-  static __device__ ValueAndSlope with_slope(float x) {
+  static __device__ ValueAndDerivative value_and_derivative(float x) {
     const float s = sigmoid<T>(x);
     const float value = __fmul_rn(x, s);
     return {value, s + value * (1.0f - s)};
@@ -60,7 +60,7 @@ struct Gelu {
     return __fmul_rn(x, normal<T>(x).cdf);
   }
   template <class T>
-  static __device__ ValueAndSlope with_slope(float x) {
+  static __device__ ValueAndDerivative value_and_derivative(float x) {
     const Normal p = normal<T>(x);
     return {__fmul_rn(x, p.cdf), p.cdf + x * 0.398942280f * p.density};
   }
@@ -72,48 +72,48 @@ struct SquaredRelu {
     return x > 0.0f ? __fmul_rn(x, x) : 0.0f * x;  // a NaN stays one
   }
   template <class T>
-  static __device__ ValueAndSlope with_slope(float x) {
+  static __device__ ValueAndDerivative value_and_derivative(float x) {
     return {value<T>(x), x > 0.0f ? 2.0f * x : 0.0f * x};
   }
 };
 
-/// scale * act(gate, up), `up` ignored by plain kinds; rounded by the caller.
+/// gate * act(glu, up), where `gate` is the router's and `up` is ignored by plain kinds. The caller
+/// rounds.
 template <class T, class Function, bool kIsGated>
-__device__ inline float activate(float gate, float up, float scale) {
-  float alpha = Function::template value<T>(gate);
+__device__ inline float activate(float glu, float up, float gate) {
+  float alpha = Function::template value<T>(glu);
   if constexpr (kIsGated) alpha = __fmul_rn(alpha, up);
-  return __fmul_rn(scale, alpha);
+  return __fmul_rn(gate, alpha);
 }
 
-/// Everything an expert's backward needs at one element.
+/// All that an expert's backward needs at one element.
 struct ActivationGradient {
-  float a;       ///< scale * act(h): activate()'s number
-  float dgate;   ///< of the pre-activation, or of its gate half
-  float dup;     ///< of its up half
-  float dscale;  ///< da * act(h)
+  float a;      ///< gate * act(h), bit-identical to activate()
+  float dglu;   ///< of the pre-activation, or of its GLU half
+  float dup;    ///< of its up half
+  float dgate;  ///< da * act(h): this element's term of the router gate's gradient
 };
 
 template <class T, class Function, bool kIsGated>
-__device__ inline ActivationGradient activate_backward(float gate, float up, float scale,
-                                                       float da) {
-  const ValueAndSlope f = Function::template with_slope<T>(gate);
-  const float scaled = __fmul_rn(scale, da);
+__device__ inline ActivationGradient activate_backward(float glu, float up, float gate, float da) {
+  const ValueAndDerivative f = Function::template value_and_derivative<T>(glu);
+  const float scaled = __fmul_rn(gate, da);
   ActivationGradient result;
-  float alpha = f.value, dgate = scaled;
+  float alpha = f.value, dglu = scaled;
   if constexpr (kIsGated) {
     result.dup = __fmul_rn(scaled, f.value);
     alpha = __fmul_rn(alpha, up);
-    dgate = __fmul_rn(dgate, up);
+    dglu = __fmul_rn(dglu, up);
   } else {
     result.dup = 0;
   }
-  result.a = __fmul_rn(scale, alpha);
-  result.dgate = __fmul_rn(dgate, f.slope);
-  result.dscale = __fmul_rn(da, alpha);
+  result.a = __fmul_rn(gate, alpha);
+  result.dglu = __fmul_rn(dglu, f.derivative);
+  result.dgate = __fmul_rn(da, alpha);
   return result;
 }
 
-/// Calls f with the function of `kind` and, as a constant, whether it is gated.
+/// Calls f with the function of `kind` and a constant that tells whether it is gated.
 template <class F>
 void dispatch_kind(Activation kind, F&& f) {
   switch (kind) {
@@ -128,7 +128,7 @@ void dispatch_kind(Activation kind, F&& f) {
   }
 }
 
-/// Calls f with the function of `kind`, of which it is known whether it is gated.
+/// Calls f with the function of `kind`, which is gated if kIsGated.
 template <bool kIsGated, class F>
 __device__ inline void dispatch_function(Activation kind, F&& f) {
   if constexpr (kIsGated)

@@ -95,11 +95,9 @@ TEST_CASE("attention over cached keys and values on the GPU agrees with the CPU'
 }
 
 TEST_CASE("attention by cuDNN that need not be deterministic agrees with the CPU's too") {
-  kernels::set_attention_policy({.deterministic = false});
   const AttentionShape shape{2, 257, 8, 2, 128};
-  const StreamGuard guard(gpu_stream());
+  const StreamGuard guard(gpu_stream(), {.deterministic = false});
   const std::vector<Result> got = run(shape, DType::bf16, false);
-  kernels::set_attention_policy({});
   std::vector<std::vector<double>> wanted;
   {
     const Stream cpu;
@@ -112,9 +110,8 @@ TEST_CASE("attention by cuDNN that need not be deterministic agrees with the CPU
 }
 
 TEST_CASE("attention and its backward on the GPU agree with the CPU's") {
-  kernels::set_attention_policy({.cudnn = false});
+  const StreamGuard guard(current_stream(), {.cudnn = false});
   check_attention();
-  kernels::set_attention_policy({});
 }
 
 TEST_CASE("attention and its backward by cuDNN, where it has them, agree with the CPU's") {

@@ -1,0 +1,96 @@
+// Which form of the expert GEMMs runs: a pure function of the problem, the device and the policy.
+// Workspace sizes, launches and the engine that a run's log names all read its result.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "core/base/dtype.h"
+#include "core/base/launch.h"
+
+namespace smoe::kernels::cuda {
+
+enum class ExpertGemmForm : std::uint8_t {
+  simt,  ///< f32 FFMA: f32, and sizes that tensor cores cannot take
+  sm80,  ///< mma.sync and cp.async: compute capability 8.0 and later
+  sm90,  ///< wgmma and TMA: compute capability 9.0 only
+};
+
+enum class ExpertGemm : std::uint8_t { grouped_gemm, weight_gradient, up, down_backward };
+
+/// One grouped GEMM. For the GEMMs of routed rows m is N; for weight gradients m is D_out, n is
+/// D_in and k is N.
+struct ExpertGemmDesc {
+  ExpertGemm gemm;
+  DType dtype;
+  std::int64_t num_experts;
+  std::int64_t m;
+  std::int64_t n;  ///< of both halves together for gated pre-activations
+  std::int64_t k;
+  /// Every row of every array starts at a multiple of 16 bytes and has a whole number of 16-byte
+  /// chunks.
+  bool is_aligned = true;
+
+  // Weight gradients only.
+  bool has_grouped_operand = true;  ///< at least one operand is grouped
+  std::int64_t gathered_bytes = 0;  ///< extent of the other operand
+  double beta = 0;
+};
+
+struct DeviceLimits {
+  int compute_major;
+  int compute_minor;
+  std::int64_t num_sms;
+  std::int64_t shared_bytes;  ///< per block, opt-in
+};
+
+struct GemmTile {
+  int m, n, k;
+};
+
+struct ExpertGemmConfig {
+  ExpertGemmForm form;
+  GemmTile tile;
+  int stages;
+  std::int64_t workspace_bytes;
+  std::int64_t max_tiles;  ///< upper bound over all routings
+  /// Columns per partial of a row's gate gradient; 0 except for down_backward.
+  int partial_cols;
+  const char* reason;  ///< why not a faster form; empty for sm90
+
+  /// Partials per row of the gate gradients of F units.
+  std::int64_t num_partials(std::int64_t f) const { return (f + partial_cols - 1) / partial_cols; }
+};
+
+constexpr GemmTile kSimtTile{128, 128, 8};
+constexpr GemmTile kSm80Tile{128, 128, 64}, kSm80WideTile{128, 256, 64};
+constexpr GemmTile kSm90Tile{128, 256, 64};
+/// The per-expert tables of more experts do not fit in shared memory beside the pipeline.
+constexpr int kSm90MaxExperts = 240;
+constexpr int kPartialCols = 64, kSm90PartialCols = 256;
+constexpr std::int64_t kTileCounterBytes = 16;
+
+constexpr int sm80_stages(const GemmTile& tile) {
+  return tile.n == kSm80WideTile.n ? 4 : 2;
+}
+constexpr int sm90_stages(ExpertGemm gemm) {
+  return gemm == ExpertGemm::up || gemm == ExpertGemm::weight_gradient ? 4 : 3;
+}
+
+/// Shared memory of the largest block of the sm80 form with this tile.
+constexpr std::int64_t sm80_shared_bytes(const GemmTile& tile) {
+  constexpr std::int64_t kStaging = 16 * 64 * 2;  // of 16 rows of a warp's results
+  constexpr std::int64_t kSchedule = 1024;
+  const std::int64_t pipeline = std::int64_t{sm80_stages(tile)} * (tile.m + tile.n) * tile.k * 2;
+  return pipeline + (tile.n == kSm80WideTile.n ? 8 * 2 : 4 * 6) * kStaging + kSchedule;
+}
+
+ExpertGemmConfig choose(const ExpertGemmDesc& desc, const DeviceLimits& limits,
+                        const KernelPolicy& policy = {});
+
+/// "wgmma", "mma.sync" or "SIMT (FFMA)".
+const char* engine_name(ExpertGemmForm form);
+
+/// E.g. "wgmma 128x256x64, 3 stages, 0 bytes of workspace".
+std::string to_string(const ExpertGemmConfig& config);
+
+}  // namespace smoe::kernels::cuda

@@ -1,0 +1,345 @@
+// Weight gradient for compute capability 9.0: dW = dy^T x over each expert's rows.
+//
+// Grid:        one persistent block per SM, clusters of 2, 384 threads; tiles from an atomic
+// counter,
+//              experts with the most rows first. A tile belongs to one block: deterministic.
+// Tile:        128 columns of the gathered operand (A) x 256 columns of the grouped one (B), both
+//              MN-major: one shared-memory row per k. The blocks of a cluster have different A and
+//              multicast B.
+// Warp roles:  warpgroups 0 and 1 consume 64 columns of A each; warpgroup 2 produces: A gathered by
+//              cp.async, B by TMA.
+// Registers:   consumers 224, producer 56.
+// Shared:      SharedLayout: 4 stages (192 KiB), two 8 KiB slots of results per consumer,
+// mbarriers,
+//              scheduler, tables of experts.
+// Epilogue:    f32 accumulators through shared memory, then TMA store (beta 0) or reduce-add (1).
+#include <cstddef>
+
+#include "kernels/ceil_div.h"
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/row_index.cuh"
+#include "kernels/cuda/device/tile_order.cuh"
+#include "kernels/cuda/experts/forms.h"
+#include "kernels/cuda/experts/operand_sides.h"
+#include "kernels/cuda/experts/sm90/dynamic_tile_scheduler.cuh"
+#include "kernels/cuda/experts/sm90/epilogue.cuh"
+#include "kernels/cuda/experts/sm90/launch.cuh"
+
+namespace smoe::kernels::cuda::sm90 {
+namespace {
+
+constexpr int kSlots = 2;  // of a consumer's results
+constexpr int kSlotBytes = 8192;
+using WeightGradientPipeline = Pipeline<sm90_stages(ExpertGemm::weight_gradient)>;
+constexpr int kProducer = kNumConsumers;  // the producer warpgroup's index, after the consumers
+
+struct Args {
+  CUtensorMap grouped;  // B
+  CUtensorMap dweight;  // [E, D_out, D_in]
+  const std::int32_t* expert_offsets;
+  int num_experts;
+  int row_tiles, col_tiles;  // of A's columns and of B's
+  const Bf16* gathered;      // A
+  std::uint32_t row_bytes;   // the whole operand is smaller than 4 GiB
+  int gathered_cols;
+  RowIndex index;
+  bool accumulates;
+  int* tile_counter;  // zero
+};
+
+// Row offsets of the experts, and the experts in descending order of their number of rows: a long
+// reduction that starts last would run while all other SMs are idle.
+struct ExpertTables {
+  int offsets[kSm90MaxExperts + 1];
+  int order[kSm90MaxExperts];
+
+  /// Called by all threads.
+  __device__ void build(const std::int32_t* expert_offsets, int num_experts) {
+    for (int i = threadIdx.x; i <= num_experts; i += kThreads) offsets[i] = expert_offsets[i];
+    __syncthreads();
+    for (int expert = threadIdx.x; expert < num_experts; expert += kThreads) {
+      const int own = num_rows(expert);
+      int rank = 0;
+      for (int other = 0; other < num_experts; ++other)
+        rank += num_rows(other) > own || (num_rows(other) == own && other < expert);
+      order[rank] = expert;
+    }
+  }
+  __device__ int num_rows(int expert) const { return offsets[expert + 1] - offsets[expert]; }
+};
+
+struct TileCoord {
+  int expert;
+  int row_tile, col_tile;
+  int k_begin, num_k;
+
+  __device__ int num_k_tiles() const { return (num_k + kBlockK - 1) / kBlockK; }
+};
+
+/// This block's tile of cluster tile `number`: a pair of row tiles.
+__device__ inline TileCoord tile_coord(const Args& args, const ExpertTables& tables, int number) {
+  constexpr int kBand = 4;  // of row tile pairs
+  const int pairs = (args.row_tiles + 1) / 2, tiles_per_expert = pairs * args.col_tiles;
+  const int place = number / tiles_per_expert, in_expert = number - place * tiles_per_expert;
+  TileCoord tile;
+  tile.expert = tables.order[place];
+  const TileOrder<kBand> at(in_expert, pairs, args.col_tiles);
+  tile.col_tile = at.col;
+  tile.row_tile = at.row * kClusterSize + cluster_rank();
+  tile.k_begin = tables.offsets[tile.expert];
+  tile.num_k = tables.num_rows(tile.expert);
+  return tile;
+}
+
+/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each k tile, and zeros past the expert's
+/// last row: there B holds the next expert's rows, of which one that is not finite would reach this
+/// expert's gradient too.
+__device__ inline void produce(const Args& args, const WeightGradientPipeline& pipeline,
+                               const DynamicTileScheduler& scheduler, const ExpertTables& tables) {
+  constexpr int kRows = 8;
+  const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp, rank = cluster_rank();
+  const int chunk = thread % 16, row = thread / 16;
+  const std::uint32_t target = chunk / 8 * kSubtileBytes + swizzled_offset(row, chunk % 8);
+  // The lanes of a warp look up its 16 rows of a k tile: lane l row 8 (l / 2) + l % 2 from the
+  // first.
+  const int own_row = 2 * (thread / kWarp) + lane % 2 + 8 * (lane / 2 % 8);
+  const int num_tiles = (args.row_tiles + 1) / 2 * args.col_tiles * args.num_experts;
+  int counted = static_cast<int>(blockIdx.x) / kClusterSize;
+  WeightGradientPipeline::State state(1);
+  DynamicTileScheduler::State publishing(1), reading(0);
+  for (;;) {
+    if (thread == 0 && rank == 0) {
+      scheduler.publish(publishing, counted < num_tiles ? counted : -1);
+      counted = atomicAdd(args.tile_counter, 1) + static_cast<int>(gridDim.x) / kClusterSize;
+    }
+    __syncwarp();
+    const int number = scheduler.next(reading, kProducer);
+    if (number < 0) return;
+    const TileCoord tile = tile_coord(args, tables, number);
+    const int col = tile.row_tile * kBlockM + chunk * 8;
+    const bool is_in = col < args.gathered_cols;
+    const Bf16* const source = args.gathered + (is_in ? col : 0);
+    const auto look_up = [&](int k) { return k < tile.num_k ? args.index(tile.k_begin + k) : 0; };
+    int next = look_up(own_row);
+    for (int k = 0; k < tile.num_k; k += kBlockK) {
+      const std::uint32_t offset = static_cast<std::uint32_t>(next) * args.row_bytes;
+      next = look_up(k + kBlockK + own_row);
+      const int stage = state.stage();
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      if (thread == 0) {
+        mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
+        for (int i = 0; i < 2; ++i) {
+          const int subtile = 2 * rank + i;
+          tma_load_multicast(pipeline.tile_b(stage) + subtile * kSubtileBytes, args.grouped,
+                             pipeline.full_barrier(stage),
+                             {tile.col_tile * kBlockN + subtile * 64, tile.k_begin + k, 0});
+        }
+      }
+      __syncwarp();
+      const std::uint32_t to = pipeline.tile_a(stage) + target;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+        cp_async(to + i * 8 * kRowBytes,
+                 offset_pointer(source, __shfl_sync(~0u, offset, 2 * i + lane / 16)),
+                 is_in && k + row + 8 * i < tile.num_k);
+      cp_async_mbarrier_arrive(pipeline.full_barrier(stage));
+      state.advance();
+    }
+  }
+}
+
+/// Stores a consumer's accumulators. The columns of the gathered operand are the rows of dW, or its
+/// columns if kIsTransposed.
+template <bool kIsTransposed>
+class StoreGradient {
+ public:
+  static constexpr int kBytes = kSlots * kSlotBytes;
+  static constexpr int kChunkCols = 32;  // of the grouped operand per slot
+
+  __device__ StoreGradient(const Args& args, int consumer, std::uint32_t memory)
+      : args_(args), consumer_(consumer), memory_(memory) {}
+
+  __device__ void store(const TileCoord& tile, const Accumulators& acc) {
+    const bool is_first = threadIdx.x % kWarpgroup == 0;
+#pragma unroll
+    for (int chunk = 0; chunk < kBlockN / kChunkCols; ++chunk) {
+      const std::uint32_t slot = memory_ + slot_ * kSlotBytes;
+      if (is_first) tma_store_wait_read<kSlots - 1>();
+      warpgroup_sync(consumer_);
+      kIsTransposed ? write_transposed(acc, chunk, slot) : write(acc, chunk, slot);
+      fence_proxy_async();
+      warpgroup_sync(consumer_);
+      if (is_first) {
+        const int row = tile.row_tile * kBlockM + consumer_ * 64;
+        const int col = tile.col_tile * kBlockN + chunk * kChunkCols;
+        if constexpr (kIsTransposed) {
+          store_box(slot, {row, col, tile.expert});
+          store_box(slot + kSlotBytes / 2, {row + 32, col, tile.expert});
+        } else {
+          store_box(slot, {col, row, tile.expert});
+        }
+        tma_store_commit();
+      }
+      slot_ = (slot_ + 1) % kSlots;
+    }
+  }
+  __device__ void finish() const {
+    if (threadIdx.x % kWarpgroup == 0) tma_store_wait();
+  }
+
+ private:
+  __device__ void store_box(std::uint32_t from, const TmaCoord& at) const {
+    args_.accumulates ? tma_reduce_add(args_.dweight, from, at)
+                      : tma_store(args_.dweight, from, at);
+  }
+
+  // 64 rows of 32 f32. Odd rows write the other half of a chunk's columns first: no bank conflicts.
+  static __device__ void write(const Accumulators& acc, int chunk, std::uint32_t slot) {
+    const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp;
+    const bool is_odd = lane & 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int lower = 0; lower < 2; ++lower) {
+        const float* const near = acc + (chunk * 4 + i) * 4 + lower * 2;
+        const float* const far = near + 8;
+        const int row = thread / kWarp * 16 + lower * 8 + lane / 4;
+        const int at = (i ^ (is_odd ? 2 : 0)) * 2 + lane % 4 / 2;  // in 16-byte chunks
+        store_shared(slot + swizzled_offset(row, at) + lane % 2 * 8, is_odd ? far[0] : near[0],
+                     is_odd ? far[1] : near[1]);
+        store_shared(slot + swizzled_offset(row, at ^ 4) + lane % 2 * 8, is_odd ? near[0] : far[0],
+                     is_odd ? near[1] : far[1]);
+      }
+  }
+  // Two boxes of 32 rows, one row per column of the grouped operand.
+  static __device__ void write_transposed(const Accumulators& acc, int chunk, std::uint32_t slot) {
+    const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int lower = 0; lower < 2; ++lower) {
+        const float* const pair = acc + (chunk * 4 + i) * 4 + lower * 2;
+        const int row = i * 8 + lane % 4 * 2, at = warp % 2 * 4 + lower * 2 + lane / 16;
+        const std::uint32_t box = slot + warp / 2 * (kSlotBytes / 2) + lane / 4 % 4 * 4;
+        store_shared(box + swizzled_offset(row, at), pair[0]);
+        store_shared(box + swizzled_offset(row + 1, at), pair[1]);
+      }
+  }
+  static __device__ void store_shared(std::uint32_t to, float a, float b) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
+  }
+  static __device__ void store_shared(std::uint32_t to, float a) {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(a) : "memory");
+  }
+
+  const Args& args_;
+  int consumer_;
+  std::uint32_t memory_;
+  int slot_ = 0;
+};
+
+struct SharedLayout {
+  unsigned char stages[WeightGradientPipeline::kBytes];
+  unsigned char epilogue[kNumConsumers][StoreGradient<false>::kBytes];
+  std::uint64_t pipeline_barriers[WeightGradientPipeline::kNumBarriers];
+  std::uint64_t scheduler[DynamicTileScheduler::kBytes / 8];
+  ExpertTables tables;
+};
+static_assert(sizeof(SharedLayout) <= kMaxSharedBytes);
+
+template <bool kIsTransposed>
+__device__ void consume(const Args& args, const WeightGradientPipeline& pipeline,
+                        const DynamicTileScheduler& scheduler, const ExpertTables& tables,
+                        int consumer, std::uint32_t shared) {
+  using Epilogue = StoreGradient<kIsTransposed>;
+  Epilogue epilogue(args, consumer,
+                    shared + int{offsetof(SharedLayout, epilogue)} + consumer * Epilogue::kBytes);
+  WeightGradientPipeline::State state(0);
+  DynamicTileScheduler::State reading(0);
+  Accumulators acc;
+  int number = scheduler.next(reading, consumer);
+  while (number >= 0) {
+    const TileCoord tile = tile_coord(args, tables, number);
+    if (tile.num_k == 0) {  // nothing to accumulate, no stage to wait for
+      number = scheduler.next(reading, consumer);
+      continue;
+    }
+    const int last = mainloop<Major::mn, Major::mn>(pipeline, state, consumer, tile.num_k_tiles(),
+                                                    true, acc, [] {});
+    number = scheduler.next(reading, consumer);
+    wgmma_wait<0>();
+    pipeline.release(last);
+    epilogue.store(tile, acc);
+  }
+  epilogue.finish();
+}
+
+template <bool kIsTransposed>
+__global__ void __launch_bounds__(kThreads, 1)
+    expert_weight_gradient_sm90_kernel(const __grid_constant__ Args args) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const std::uint32_t shared = shared_address(memory);
+  const WeightGradientPipeline pipeline(shared,
+                                        shared + int{offsetof(SharedLayout, pipeline_barriers)});
+  const DynamicTileScheduler scheduler(shared + int{offsetof(SharedLayout, scheduler)});
+  ExpertTables& tables = reinterpret_cast<SharedLayout*>(memory)->tables;
+  // Prologue.
+  if (threadIdx.x == 0) {
+    pipeline.init(kWarpgroup + 1);
+    scheduler.init();
+    fence_barrier_init();
+    prefetch_tensor_map(args.grouped);
+    prefetch_tensor_map(args.dweight);
+  }
+  tables.build(args.expert_offsets, args.num_experts);
+  __syncthreads();
+  cluster_sync();
+  const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+  if (warpgroup == kProducer) {
+    setmaxnreg_dec<56>();
+    produce(args, pipeline, scheduler, tables);
+  } else {
+    setmaxnreg_inc<224>();
+    consume<kIsTransposed>(args, pipeline, scheduler, tables, warpgroup, shared);
+  }
+  cluster_sync();  // the other block may still write to this block's shared memory
+}
+
+CUtensorMap dweight_map(const char* op, const ExpertGradientArgs& args, bool is_transposed) {
+  const std::int64_t d_out = args.dy.rows.cols, d_in = args.x.rows.cols;
+  return make_tensor_map(op,
+                         {.data = args.dweight,
+                          .dtype = DType::f32,
+                          .size = {d_in, d_out, args.routing.num_experts},
+                          .stride = {d_in * 4, d_in * d_out * 4}},
+                         {32, is_transposed ? 32 : 64, 1});
+}
+
+}  // namespace
+
+void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
+                     const ExpertGemmConfig&) {
+  constexpr const char* kOp = "expert_gradient";
+  const OperandSides sides = operand_sides(args);
+  const ConstMatrix &gathered = sides.gathered.rows, &grouped = sides.other.rows;
+  auto* const tile_counter = static_cast<int*>(args.workspace);
+  CUDA_CHECK(cudaMemsetAsync(tile_counter, 0, sizeof(int), stream_of(launch)));
+  const Args kernel_args{.grouped = matrix_map(kOp, grouped, 64),
+                         .dweight = dweight_map(kOp, args, sides.gathers_x),
+                         .expert_offsets = args.routing.expert_offsets,
+                         .num_experts = static_cast<int>(args.routing.num_experts),
+                         .row_tiles = static_cast<int>(ceil_div(gathered.cols, kBlockM)),
+                         .col_tiles = static_cast<int>(ceil_div(grouped.cols, kBlockN)),
+                         .gathered = static_cast<const Bf16*>(gathered.data),
+                         .row_bytes = row_bytes(gathered),
+                         .gathered_cols = static_cast<int>(gathered.cols),
+                         .index = RowIndex(args.routing, sides.gathered.layout, gathered.rows),
+                         .accumulates = args.beta == 1,
+                         .tile_counter = tile_counter};
+  launch_clusters(launch, kOp,
+                  sides.gathers_x ? expert_weight_gradient_sm90_kernel<true>
+                                  : expert_weight_gradient_sm90_kernel<false>,
+                  int{sizeof(SharedLayout)}, kernel_args);
+}
+
+}  // namespace smoe::kernels::cuda::sm90

@@ -1,0 +1,219 @@
+// GEMM of routed rows with their expert's weight by wgmma, the body of grouped_gemm, expert_up and
+// expert_down_backward.
+//
+// Tile:        128 x 256 x 64, one persistent block per SM, clusters of 2 blocks, 384 threads.
+// Warp roles:  warpgroup 0 produces: A by TMA (grouped rows) or gathered by cp.async, the weight by
+//              TMA, multicast where both blocks have the same columns; warpgroups 1 and 2 consume
+//              64 rows of A each and run the epilogue independently of each other.
+// Registers:   producer 40 (TMA) or 56 (gather), consumers 232 or 224 each.
+// Shared:      SharedLayout: pipeline stages of 48 KiB, epilogue memory per consumer, mbarriers,
+//              tile offsets per expert.
+#pragma once
+#include <cstddef>
+
+#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/cuda/device/row_index.cuh"
+#include "kernels/cuda/experts/sm90/tensor_map.h"
+#include "kernels/cuda/experts/sm90/tile_scheduler.cuh"
+
+namespace smoe::kernels::cuda::sm90 {
+
+/// What the columns of a tile are in an expert's weight: 256 rows, 128 rows of its GLU half and the
+/// same rows of its up half, or 256 columns.
+enum class WeightTile { rows, glu_up_rows, columns };
+
+/// A consumer's 64 rows of a tile.
+struct ConsumerTile {
+  int expert;
+  int row;       ///< the first grouped row
+  int num_rows;  ///< from there to the expert's end: may exceed 64, or be zero or less
+  int col_tile;
+};
+
+template <class Pipeline, class Epilogue>
+struct SharedLayout {
+  unsigned char stages[Pipeline::kBytes];
+  unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
+  std::uint64_t pipeline_barriers[Pipeline::kNumBarriers];
+  std::uint64_t epilogue_barriers[kNumConsumers][2];
+  ExpertTileOffsets tile_offsets;
+};
+
+/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and two
+/// mbarriers, and called per tile that has rows: begin before the mainloop, prefetch once the first
+/// wgmmas are issued, store with the accumulators. finish waits for the last stores.
+template <bool kGathers_, WeightTile kWeightTile_, int kStages, class Epilogue_>
+struct GroupedGemm {
+  using Epilogue = Epilogue_;
+  using Pipeline = sm90::Pipeline<kStages>;
+  using Shared = SharedLayout<Pipeline, Epilogue>;
+  static constexpr bool kGathers = kGathers_;
+  static constexpr WeightTile kWeightTile = kWeightTile_;
+  static constexpr Major kMajorB = kWeightTile == WeightTile::columns ? Major::mn : Major::k;
+  /// Columns per tile: of each half if there are two.
+  static constexpr int kTileCols = kWeightTile == WeightTile::glu_up_rows ? kBlockN / 2 : kBlockN;
+  static constexpr int kSharedBytes = int{sizeof(Shared)};
+  static_assert(kSharedBytes <= kMaxSharedBytes);
+
+  struct Args {
+    CUtensorMap a, weight;  // a only if !kGathers
+    const std::int32_t* expert_offsets;
+    int num_experts, col_tiles, k;
+    // Gathered rows.
+    const Bf16* rows;
+    std::uint32_t row_bytes;
+    RowIndex index;
+    typename Epilogue::Args epilogue;
+  };
+};
+
+template <class P>
+__device__ void load_weight(const typename P::Args& args, const typename P::Pipeline& pipeline,
+                            int stage, const TileCoord& tile, int k, int rank) {
+  const std::uint32_t to = pipeline.tile_b(stage), barrier = pipeline.full_barrier(stage);
+  // With equal columns each block loads half of the boxes, for both.
+  constexpr int kBoxes = P::kWeightTile == WeightTile::columns ? 4 : 2;
+  const int begin = tile.is_multicast ? rank * kBoxes / 2 : 0;
+  const int end = tile.is_multicast ? begin + kBoxes / 2 : kBoxes;
+  for (int box = begin; box < end; ++box) {
+    const std::uint32_t box_address = to + box * (kStageBytesB / kBoxes);
+    TmaCoord at;
+    if constexpr (P::kWeightTile == WeightTile::rows)
+      at = {k, tile.col_tile * kBlockN + box * 128, tile.expert};
+    else if constexpr (P::kWeightTile == WeightTile::glu_up_rows)
+      at = {k, tile.col_tile * P::kTileCols, tile.expert * 2 + box};
+    else
+      at = {tile.col_tile * kBlockN + box * 64, k, tile.expert};
+    tile.is_multicast ? tma_load_multicast(box_address, args.weight, barrier, at)
+                      : tma_load(box_address, args.weight, barrier, at);
+  }
+}
+
+/// Called by one thread. Rows past the expert's end belong to the next expert; their accumulators
+/// are never stored.
+template <class P>
+__device__ void produce_by_tma(const typename P::Args& args, const typename P::Pipeline& pipeline,
+                               const ExpertTileOffsets& offsets) {
+  const int rank = cluster_rank();
+  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
+  typename P::Pipeline::State state(1);
+  for (TileCoord tile; scheduler.next(tile);)
+    for (int k = 0; k < args.k; k += kBlockK) {
+      const int stage = state.stage();
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesA + kStageBytesB);
+      tma_load(pipeline.tile_a(stage), args.a, pipeline.full_barrier(stage), {k, tile.row, 0});
+      load_weight<P>(args, pipeline, stage, tile, k, rank);
+      state.advance();
+    }
+}
+
+/// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
+template <class P>
+__device__ void produce_by_gather(const typename P::Args& args,
+                                  const typename P::Pipeline& pipeline,
+                                  const ExpertTileOffsets& offsets) {
+  constexpr int kRows = 8;
+  const int thread = threadIdx.x % kWarpgroup, rank = cluster_rank();
+  const int chunk = thread % 8, row = thread / 8;
+  const std::uint32_t target = swizzled_offset(row, chunk);
+  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
+  typename P::Pipeline::State state(1);
+  for (TileCoord tile; scheduler.next(tile);) {
+    const Bf16* source[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int at = tile.row + row + 16 * i;
+      source[i] = advance_rows(args.rows + chunk * 8, at < tile.row_end ? args.index(at) : 0,
+                               args.row_bytes);
+    }
+    // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
+    const int num_copies = (min(tile.row_end - tile.row, kBlockM) - row + 15) / 16;
+    for (int k = 0; k < args.k; k += kBlockK) {
+      const int stage = state.stage();
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      if (thread == 0) {
+        mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
+        load_weight<P>(args, pipeline, stage, tile, k, rank);
+      }
+      const bool is_in = k + chunk * 8 < args.k;
+      const std::uint32_t to = pipeline.tile_a(stage) + target;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+        if (i < num_copies) cp_async(to + i * 16 * kRowBytes, source[i] + (is_in ? k : 0), is_in);
+      cp_async_mbarrier_arrive(pipeline.full_barrier(stage));
+      state.advance();
+    }
+  }
+}
+
+template <class P>
+__device__ void consume(const typename P::Args& args, const typename P::Pipeline& pipeline,
+                        const ExpertTileOffsets& offsets, int consumer, std::uint32_t shared) {
+  using Shared = typename P::Shared;
+  const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
+  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
+  typename P::Pipeline::State state(0);
+  typename P::Epilogue epilogue(
+      args.epilogue, consumer,
+      shared + int{offsetof(Shared, epilogue)} + consumer * P::Epilogue::kBytes,
+      shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16);
+  Accumulators acc;
+  TileCoord next;
+  bool has_next = scheduler.next(next);
+  while (has_next) {
+    const int row = next.row + consumer * 64;
+    const ConsumerTile tile{next.expert, row,
+                            next.col_tile < args.col_tiles ? next.row_end - row : 0, next.col_tile};
+    const bool has_rows = tile.num_rows > 0;
+    if (has_rows) epilogue.begin(tile);
+    const int last =
+        mainloop<Major::k, P::kMajorB>(pipeline, state, consumer, num_k_tiles, has_rows, acc, [&] {
+          if (has_rows) epilogue.prefetch(tile);
+        });
+    has_next = scheduler.next(next);  // its divisions overlap with the last wgmmas
+    wgmma_wait<0>();
+    pipeline.release(last);
+    if (has_rows) epilogue.store(tile, acc);
+  }
+  epilogue.finish();
+}
+
+/// The kernel's body; `args` must be a __grid_constant__ parameter.
+template <class P>
+__device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
+  using Shared = typename P::Shared;
+  // Dynamic shared memory only, so that it starts at a multiple of 1024, as swizzled tiles require.
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const std::uint32_t shared = shared_address(memory);
+  const typename P::Pipeline pipeline(shared, shared + int{offsetof(Shared, pipeline_barriers)});
+  ExpertTileOffsets& offsets = reinterpret_cast<Shared*>(memory)->tile_offsets;
+  // Prologue: tile offsets by warp 0, barriers by warp 1.
+  if (threadIdx.x < kWarp) offsets.build(args.expert_offsets, args.num_experts, args.col_tiles);
+  if (threadIdx.x == kWarp) {
+    pipeline.init(P::kGathers ? kWarpgroup + 1 : 1);
+    for (int i = 0; i < kNumConsumers * 2; ++i)
+      mbarrier_init(shared + int{offsetof(Shared, epilogue_barriers)} + i * 8, 1);
+    fence_barrier_init();
+    prefetch_tensor_map(args.weight);
+    if (!P::kGathers) prefetch_tensor_map(args.a);
+  }
+  __syncthreads();
+  cluster_sync();
+  const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+  if (warpgroup == 0) {
+    if constexpr (P::kGathers) {
+      setmaxnreg_dec<56>();
+      produce_by_gather<P>(args, pipeline, offsets);
+    } else {
+      setmaxnreg_dec<40>();
+      if (threadIdx.x == 0) produce_by_tma<P>(args, pipeline, offsets);
+    }
+  } else {
+    setmaxnreg_inc<P::kGathers ? 224 : 232>();
+    consume<P>(args, pipeline, offsets, warpgroup - 1, shared);
+  }
+  cluster_sync();  // the other block may still write to this block's shared memory
+}
+
+}  // namespace smoe::kernels::cuda::sm90
