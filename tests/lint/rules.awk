@@ -51,7 +51,8 @@ BEGIN {
   may_include("train/huggingface", "fmt nlohmann-json" kCore " core/system/*.h autograd/*.h layers/*.h" \
                                    " train/config/*.h train/data/*.h train/checkpoint/*.h" \
                                    " train/load_model.h train/huggingface/*.h")
-  may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h autograd/*.h layers/*.h" \
+  may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h kernels/engines.h" \
+                            " autograd/*.h layers/*.h" \
                             " optim/*.h train/config/*.h train/data/*.h train/plan/*.h")
   may_include("train/inspect", "fmt" kCore " core/system/*.h layers/*.h train/config/*.h" \
                                " train/data/*.h train/checkpoint/*.h train/huggingface/*.h" \

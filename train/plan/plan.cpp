@@ -20,6 +20,16 @@ std::int64_t machine_bytes() {
 
 }  // namespace
 
+kernels::cuda::ExpertGemmConfig Plan::hopper_gemm() const {
+  const ModelConfig& m = config.model;
+  return kernels::choose_expert_gemm({.num_experts = m.num_experts,
+                                      .d_model = m.d_model,
+                                      .d_expert = m.d_expert,
+                                      .activation = m.activation,
+                                      .dtype = config.train.precision},
+                                     kernels::kHopper);
+}
+
 double Plan::rows_per_expert() const {
   return static_cast<double>(tokens_per_micro_batch() * config.model.top_k) /
          static_cast<double>(config.model.num_experts);

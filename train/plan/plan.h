@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/engines.h"
 #include "layers/model_size.h"
 #include "train/plan/memory_plan.h"
 
@@ -38,6 +39,8 @@ struct Plan {
   std::int64_t tokens() const { return config.train.steps * tokens_per_step(); }
   /// Rows per expert and micro-batch at perfect balance: T K / E.
   double rows_per_expert() const;
+  /// How expert GEMMs run on a Hopper GPU; needs none.
+  kernels::cuda::ExpertGemmConfig hopper_gemm() const;
   /// Passes of the run over the training tokens; 0 without a token set.
   double epochs() const;
 };

@@ -63,6 +63,11 @@ std::string compute_table(const Plan& plan) {
     text += labelled("recomputed",
                      cell(flops.recomputed) + fmt::format("   in addition, for train.recompute={}",
                                                           name_of(plan.config.train.recompute)));
+  const kernels::cuda::ExpertGemmConfig gemm = plan.hopper_gemm();
+  text += labelled("expert GEMMs",
+                   fmt::format("{:>12}   on Hopper, in tiles of {} x {}{}{}",
+                               kernels::cuda::engine_name(gemm.form), gemm.tile.m, gemm.tile.n,
+                               *gemm.reason == '\0' ? "" : ", because ", gemm.reason));
   const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
   text += labelled("step", cell(step));
   text += labelled("run", cell(step * static_cast<double>(plan.config.train.steps)));

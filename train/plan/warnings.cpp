@@ -12,9 +12,6 @@ namespace {
 
 using Warnings = std::vector<PlanWarning>;
 
-// Rows and columns of the expert GEMMs' tiles on GPUs.
-constexpr std::int64_t kTile = 128;
-
 std::int64_t multiple_above(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
@@ -72,12 +69,13 @@ void warn_of_routing(const Plan& plan, Warnings& out) {
 void warn_of_expert_batch(const Plan& plan, Warnings& out) {
   const TrainConfig& train = plan.config.train;
   const double rows = plan.rows_per_expert();
-  if (rows >= kTile) return;
-  const auto enough =
-      static_cast<std::int64_t>(std::ceil(static_cast<double>(train.micro_batch) * kTile / rows));
+  const std::int64_t tile_rows = plan.hopper_gemm().tile.m;
+  if (rows >= static_cast<double>(tile_rows)) return;
+  const auto enough = static_cast<std::int64_t>(
+      std::ceil(static_cast<double>(train.micro_batch * tile_rows) / rows));
   std::string why = fmt::format(
-      "expert GEMMs are computed in tiles of {} rows, of which such experts fill {:.0f} %", kTile,
-      100 * rows / kTile);
+      "expert GEMMs are computed in tiles of {} rows, of which such experts fill {:.0f} %",
+      tile_rows, 100 * rows / static_cast<double>(tile_rows));
   if (rows < 1) why = "most experts get no rows and no gradient from a micro-batch";
   if (rows >= 1 && rows < 32)
     why += fmt::format(
@@ -108,15 +106,18 @@ void warn_of_alignment(const Plan& plan, Warnings& out) {
 
 void warn_of_widths(const Plan& plan, Warnings& out) {
   const ModelConfig& m = plan.config.model;
-  const std::int64_t padded = multiple_above(m.d_expert, kTile);
+  // A tile of gated units has two columns per unit.
+  const std::int64_t tile_cols = plan.hopper_gemm().tile.n;
+  const std::int64_t tile = kernels::is_gated(m.activation) ? tile_cols / 2 : tile_cols;
+  const std::int64_t padded = multiple_above(m.d_expert, tile);
   const double waste = 1 - static_cast<double>(m.d_expert) / static_cast<double>(padded);
   if (waste > 0.1)
     out.push_back({fmt::format("model.d_expert is {}", m.d_expert),
                    fmt::format("in tiles of {} columns {:.0f} % of an expert's FLOP are padding",
-                               kTile, 100 * waste),
-                   fmt::format("model.d_expert={}", m.d_expert < kTile
-                                                        ? concat(kTile, " with fewer experts")
-                                                        : concat(padded - kTile, " or ", padded))});
+                               tile, 100 * waste),
+                   fmt::format("model.d_expert={}", m.d_expert < tile
+                                                        ? concat(tile, " with fewer experts")
+                                                        : concat(padded - tile, " or ", padded))});
   if (m.head_dim != 32 && m.head_dim != 64 && m.head_dim != 96 && m.head_dim != 128 &&
       m.head_dim != 256)
     out.push_back({fmt::format("model.head_dim is {}", m.head_dim),
