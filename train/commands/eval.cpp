@@ -10,7 +10,9 @@
 #include <span>
 
 #include "core/device.h"
+#include "core/system/cores.h"
 #include "core/system/format.h"
+#include "kernels/threads.h"
 #include "train/commands/commands.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
@@ -100,6 +102,7 @@ void print_lines(const Options& options, const LoadedModel& loaded, Sets sets,
 }
 
 int run_eval(Options options) {
+  kernels::cpu::set_num_threads(num_usable_cores());
   const Stream stream(select_device("auto"));
   const StreamGuard guard(stream);
   EvaluateOptions& evaluate = options.evaluate;

@@ -9,7 +9,9 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/system/cores.h"
 #include "core/system/format.h"
+#include "kernels/threads.h"
 #include "train/commands/commands.h"
 #include "train/load_model.h"
 
@@ -50,6 +52,7 @@ std::string summary_line(const GenerateSummary& summary) {
 }
 
 int run_generate(Options options) {
+  kernels::cpu::set_num_threads(num_usable_cores());
   const Stream stream(select_device("auto"));
   const StreamGuard guard(stream);
   check_sampling(options.generate.sampling);

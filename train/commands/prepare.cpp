@@ -12,8 +12,10 @@
 #include <numeric>
 #include <optional>
 
+#include "core/system/cores.h"
 #include "core/system/folder.h"
 #include "core/system/format.h"
+#include "kernels/threads.h"
 #include "train/commands/commands.h"
 #include "train/report/progress.h"
 #include "train/signals.h"
@@ -57,6 +59,7 @@ void print_summary(const PrepareSummary& summary, const std::string& path) {
 int run_prepare(const PrepareOptions& options) {
   SMOE_CHECK(options.is_forced || kind_of(options.output) != PathKind::file, options.output,
              ": exists already; --force replaces it");
+  kernels::cpu::set_num_threads(num_usable_cores());
   std::optional<StopSignals> signals(std::in_place);
   PrepareSummary summary;
   try {

@@ -50,8 +50,7 @@ int run_train(const TrainOptions& options) {
   const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
   const RankEnvironment place = read_rank_environment();
   const int threads = static_cast<int>(config.run.threads);
-  if (threads > 0 || place.world_size > 1)
-    kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(place));
+  kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(place));
   SMOE_CHECK(place.world_size == 1 || stream.device().type == DeviceType::cpu,
              "run.device: must be cpu for several ranks; got ", to_string(stream.device()), " for ",
              place.world_size, " ranks");

@@ -1,15 +1,13 @@
 #include "train/launch/launch_options.h"
 
-#include <sched.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <charconv>
 #include <random>
-#include <thread>
 
 #include "core/base/check.h"
 #include "core/gpu.h"
+#include "core/system/cores.h"
 
 namespace smoe {
 namespace {
@@ -37,13 +35,6 @@ int parse_num_ranks(const std::string& flag, const std::string& text) {
   SMOE_CHECK(error == std::errc() && stop == end && number >= 1 && number <= kMaxLocalRanks, flag,
              ": must be 1 to ", kMaxLocalRanks, ", gpu, cpu or auto; got '", text, "'");
   return number;
-}
-
-int num_usable_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (::sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 std::string random_job_id() {

@@ -39,9 +39,6 @@ struct LaunchOptions {
 /// Throws: UsageError, naming `flag`, for other text, or for "gpu" without a GPU.
 int parse_num_ranks(const std::string& flag, const std::string& text);
 
-/// The cores that this process may run on.
-int num_usable_cores();
-
 /// 16 random hexadecimal digits.
 std::string random_job_id();
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/base/check.h"
+#include "core/system/cores.h"
 #include "core/system/folder.h"
 #include "core/system/format.h"
 

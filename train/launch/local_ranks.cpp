@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/system/cores.h"
 
 namespace smoe {
 namespace {

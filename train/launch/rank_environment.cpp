@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "core/base/check.h"
-#include "train/launch/launch_options.h"
+#include "core/system/cores.h"
 
 namespace smoe {
 namespace {

@@ -1,0 +1,84 @@
+#include "core/system/cores.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <sstream>
+#include <thread>
+
+#include "core/base/check.h"
+#include "core/system/file.h"
+#include "core/system/folder.h"
+
+namespace smoe {
+namespace {
+
+constexpr const char* kRoot = "/sys/fs/cgroup";
+
+// Reads a file of /proc or /sys, whose size is reported as 0. Empty when it cannot be read.
+std::string read_kernel_file(const std::string& path) {
+  try {
+    if (kind_of(path) != PathKind::file) return "";
+    std::string text(4096, '\0');
+    text.resize(static_cast<std::size_t>(
+        File::open(path).read_some_at(0, text.data(), static_cast<std::int64_t>(text.size()))));
+    return text;
+  } catch (const SystemError&) {
+    return "";
+  }
+}
+
+// Cores of one control group, rounded up; 0 without a quota.
+int quota_of(const std::string& folder) {
+  std::istringstream unified(read_kernel_file(folder + "/cpu.max"));
+  std::istringstream quota_file(read_kernel_file(folder + "/cpu.cfs_quota_us"));
+  std::istringstream period_file(read_kernel_file(folder + "/cpu.cfs_period_us"));
+  std::int64_t quota = 0, period = 0;  // of time, in the same unit; "max" or -1: no quota
+  if (!(unified >> quota >> period) && !(quota_file >> quota && period_file >> period)) return 0;
+  if (quota <= 0 || period <= 0) return 0;
+  return static_cast<int>(std::min<std::int64_t>((quota + period - 1) / period, 1 << 20));
+}
+
+// The smaller of two quotas, of which 0 is none.
+int tighter(int a, int b) {
+  return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+int own_quota() {
+  // Lines such as "0::/a/b" (v2) and "4:cpu,cpuacct:/a/b" (v1).
+  std::istringstream groups(read_kernel_file("/proc/self/cgroup"));
+  int quota = 0;
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string path = line.substr(second + 1);
+    if (controllers == ",,") quota = tighter(quota, cpu_quota(kRoot, path));
+    if (controllers.find(",cpu,") != std::string::npos)
+      quota = tighter(quota, cpu_quota(concat(kRoot, "/cpu"), path));
+  }
+  return quota;
+}
+
+}  // namespace
+
+int cpu_quota(const std::string& root, const std::string& path) {
+  int quota = quota_of(root);
+  for (std::string group = path; group.size() > 1; group = parent_of(group)) {
+    quota = tighter(quota, quota_of(root + group));
+    if (group.front() != '/') break;
+  }
+  return quota;
+}
+
+int num_usable_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int cores = ::sched_getaffinity(0, sizeof mask, &mask) == 0
+                  ? CPU_COUNT(&mask)
+                  : static_cast<int>(std::thread::hardware_concurrency());
+  if (const int quota = own_quota()) cores = std::min(cores, quota);
+  return std::max(1, cores);
+}
+
+}  // namespace smoe
