@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/base/check.h"
 #include "core/system/cores.h"
 #include "core/system/folder.h"
 #include "core/system/format.h"
