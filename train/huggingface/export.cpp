@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 #include "core/state.h"
+#include "core/system/folder.h"
 #include "layers/transformer.h"
 #include "train/huggingface/tokenizer_files.h"
 #include "train/huggingface/weight_files.h"
