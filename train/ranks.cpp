@@ -13,30 +13,31 @@ constexpr double kStartSeconds = 300;
 constexpr double kLeastStepSeconds = 60;
 constexpr double kMedianSteps = 20;
 constexpr std::size_t kTimedSteps = 21;
-// To say or hear why a rank fails: the process is about to end, and shall not take long.
-constexpr double kFarewellSeconds = 1;
+// For store accesses of a rank that is about to exit.
+constexpr double kFailureSeconds = 1;
 
 constexpr char kFactEnd = '\n', kValueBegin = '=';
 
-std::string text_of(const std::vector<Fact>& facts) {
+std::string encode(const std::vector<Fact>& facts) {
   std::string text;
   for (const Fact& fact : facts) text += fact.key + kValueBegin + fact.value + kFactEnd;
   return text;
 }
 
-std::vector<Fact> facts_in(const std::string& text) {
+std::vector<Fact> decode(const std::string& text) {
   std::vector<Fact> facts;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t value = text.find(kValueBegin, at), end = text.find(kFactEnd, at);
-    SMOE_INTERNAL_CHECK(value < end && end != std::string::npos, "ranks: bad facts");
+    SMOE_INTERNAL_CHECK(value < end && end != std::string::npos, "ranks: malformed facts");
     facts.push_back({text.substr(at, value - at), text.substr(value + 1, end - value - 1)});
     at = end + 1;
   }
   return facts;
 }
 
-/// The first fact in which `own` differs from rank 0's; empty when none does.
-std::string difference(const std::vector<Fact>& first, const std::vector<Fact>& own, int rank) {
+/// Describes the first fact of `own` that differs from rank 0's; empty when none does.
+std::string find_difference(const std::vector<Fact>& first, const std::vector<Fact>& own,
+                            int rank) {
   const auto value_in = [](const std::vector<Fact>& facts, const std::string& key) {
     const auto fact =
         std::find_if(facts.begin(), facts.end(), [&](const Fact& one) { return one.key == key; });
@@ -57,15 +58,16 @@ std::string difference(const std::vector<Fact>& first, const std::vector<Fact>& 
 
 }  // namespace
 
-Ranks::Ranks(const RankEnvironment& place, std::int64_t timeout_s)
-    : place_(place), timeout_s_(static_cast<double>(timeout_s)) {
+Ranks::Ranks(const RankEnvironment& environment, std::int64_t timeout_s)
+    : environment_(environment), timeout_s_(static_cast<double>(timeout_s)) {
   if (!are_several()) return;
-  const Endpoint endpoint = parse_endpoint(place.endpoint, "rendezvous");
+  const Endpoint endpoint = parse_endpoint(environment.endpoint, "rendezvous");
   const Deadline deadline = Deadline::in(start_timeout_s());
-  if (place.is_host)
-    server_.emplace(RendezvousServer::Options{endpoint.host, endpoint.port, place.job_id});
-  // Keys of an earlier attempt of this job may still be there.
-  store_.emplace(RendezvousStore::Options{endpoint, place.job_id, concat(place.restart_count, "/")},
+  if (environment.is_host)
+    server_.emplace(RendezvousServer::Options{endpoint.host, endpoint.port, environment.job_id});
+  // The store may still contain the keys of an earlier attempt of this job.
+  store_.emplace(RendezvousStore::Options{endpoint, environment.job_id,
+                                          concat(environment.restart_count, "/")},
                  deadline);
 }
 
@@ -75,7 +77,7 @@ Ranks& Ranks::single() {
 }
 
 Ranks::~Ranks() {
-  several_.reset();  // before the store that others may still ask
+  several_.reset();  // before the store, which other ranks may still access
 }
 
 double Ranks::start_timeout_s() const {
@@ -86,20 +88,20 @@ void Ranks::join(const std::vector<Fact>& facts) {
   if (!are_several()) return;
   const Deadline deadline = Deadline::in(start_timeout_s());
   try {
-    if (is_first()) store_->set("facts", text_of(facts), deadline);
+    if (is_first()) store_->set("facts", encode(facts), deadline);
     store_->set(concat("here/", rank()), "", deadline);
-    const std::string of_first = store_->get("facts", deadline);
+    const std::string facts_of_first = store_->get("facts", deadline);
     check_not_refused(deadline);
-    const std::string found = difference(facts_in(of_first), facts, rank());
-    if (!found.empty() && store_->add("refusals", 1, deadline) == 1)
-      store_->set("refusal", found, deadline);
+    const std::string difference = find_difference(decode(facts_of_first), facts, rank());
+    if (!difference.empty() && store_->add("refusals", 1, deadline) == 1)
+      store_->set("refusal", difference, deadline);
     if (store_->add("compared", 1, deadline) == world_size())
       store_->set("all compared", "", deadline);
     store_->get("all compared", deadline);
   } catch (const SystemError&) {
     if (!deadline.has_passed()) throw;
     throw SystemError(
-        concat("ranks: ", missing_ranks(), " did not come within ", deadline.total_s(), " s"));
+        concat("ranks: ", missing_ranks(), " did not join within ", deadline.total_s(), " s"));
   }
   check_not_refused(deadline);
   several_ = gloo_communicator(rank(), world_size(), *store_, start_timeout_s());
@@ -113,12 +115,12 @@ void Ranks::check_not_refused(const Deadline& deadline) {
 std::string Ranks::missing_ranks() {
   std::string missing;
   for (int rank = 0; rank < world_size(); ++rank)
-    if (!store_->find(concat("here/", rank), Deadline::in(kFarewellSeconds)))
+    if (!store_->find(concat("here/", rank), Deadline::in(kFailureSeconds)))
       missing += concat(missing.empty() ? "rank " : ", ", rank);
   return missing.empty() ? "some rank" : missing;
 }
 
-std::string Ranks::from_first(const std::string& text) {
+std::string Ranks::broadcast(const std::string& text) {
   if (!are_several()) return text;
   auto size = static_cast<std::int64_t>(text.size());
   const Tensor length = Tensor::from<std::int64_t>({size}, {1}, Category::workspace);
@@ -126,9 +128,9 @@ std::string Ranks::from_first(const std::string& text) {
   size = length.to_vector<std::int64_t>()[0];
   std::vector<std::uint8_t> bytes(text.begin(), text.end());
   bytes.resize(size);
-  const Tensor said = Tensor::from(bytes, {size}, Category::workspace);
-  several_->broadcast(said, 0)->wait();
-  bytes = said.to_vector<std::uint8_t>();
+  const Tensor contents = Tensor::from(bytes, {size}, Category::workspace);
+  several_->broadcast(contents, 0)->wait();
+  bytes = contents.to_vector<std::uint8_t>();
   return {bytes.begin(), bytes.end()};
 }
 
@@ -143,7 +145,7 @@ int Ranks::agree_on_signal(int own) {
   return 0;
 }
 
-void Ranks::step_took(double seconds) {
+void Ranks::record_step_time(double seconds) {
   if (!are_several()) return;
   if (step_times_.size() < kTimedSteps) step_times_.resize(num_steps_ + 1);
   step_times_[num_steps_++ % kTimedSteps] = seconds;
@@ -157,28 +159,29 @@ void Ranks::expect_long_wait() {
   if (several_) several_->set_timeout(start_timeout_s());
 }
 
-std::string Ranks::fail(const std::string& message, bool is_communication) {
+std::string Ranks::report_failure(const std::string& message, bool is_communication) {
   if (!are_several()) return message;
-  const std::string who = concat("rank ", rank(), step_ > 0 ? concat(", step ", step_) : "", ": ");
-  std::string own = who + message;
+  const std::string place =
+      concat("rank ", rank(), step_ > 0 ? concat(", step ", step_) : "", ": ");
+  std::string own = place + message;
   try {
-    const Deadline deadline = Deadline::in(kFarewellSeconds);
+    const Deadline deadline = Deadline::in(kFailureSeconds);
     if (store_->add("failures", 1, deadline) == 1) {
       store_->set("failed_rank", std::to_string(rank()), deadline);
       store_->set("failure", own, deadline);
     } else if (is_communication) {
-      own = concat(who, "stopping, because of ", store_->get("failure", deadline));
+      own = concat(place, "stopping, because of ", store_->get("failure", deadline));
     }
-    if (!several_) {  // the others may wait in join()
+    if (!several_) {  // the others may be waiting in join()
       if (store_->add("refusals", 1, deadline) == 1) store_->set("refusal", own, deadline);
       store_->set("facts", "", deadline);
       store_->set("all compared", "", deadline);
     }
-    // Who serves the store stays until the others have asked it.
+    // The rank that serves the store stays until the others have read it.
     while (server_ && store_->add("failures", 0, deadline) < world_size())
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
   } catch (const Error&) {
-    // Without a store each rank has its own view of what happened, which it prints.
+    // Without a store, each rank prints its own error.
   }
   if (several_) several_->cancel();
   return own;

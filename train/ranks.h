@@ -1,10 +1,18 @@
-// Ranks: this process's membership in a job of several ranks that train one model: joining,
-// agreeing before the first step that all mean the same run, and telling the others why one cannot
-// go on.
+// Ranks: this process's membership in a job of several ranks that train one model: joining the job,
+// checking before the first step that all ranks run the same configuration, and reporting to the
+// others why one failed.
 //
-// In the store, below the number of restarts: facts (of rank 0), compared (how many ranks have),
-// refusal (the first difference), failures, failed_rank and failure (the first one and its
-// message).
+// Keys in the rendezvous store, prefixed with the restart count of the job:
+//   facts          the facts of rank 0, as one text
+//   here/N         set by rank N when it begins to join, so that missing ranks can be named
+//   refusals       number of ranks that refuse to start; the first one sets
+//   refusal        its message: the first difference found, or the error that ended that rank
+//   compared       number of ranks that have compared their facts; the last one sets
+//   all compared   which releases all ranks from join()
+//   failures       number of failed ranks; the first one sets
+//   failed_rank    its number, which the launcher reads, and
+//   failure        its message
+// The communicator adds its own keys (core/distributed/gloo_communicator.h).
 #pragma once
 #include <memory>
 #include <optional>
@@ -18,7 +26,7 @@
 
 namespace smoe {
 
-/// Something that must be the same on all ranks.
+/// A property that must be equal on all ranks.
 struct Fact {
   std::string key;
   std::string value;
@@ -26,64 +34,65 @@ struct Fact {
 
 class Ranks {
  public:
-  /// The only rank.
+  /// A single rank, without a job.
   Ranks() = default;
   static Ranks& single();
-  /// Joins the job; serves its store where no launcher does. `timeout_s`: how long ranks wait for
-  /// each other, parallel.timeout_s: 0 stands for 300 s until steps are timed and while one saves,
-  /// and for 20 times the median of the last steps, but at least 60 s, then.
+  /// Connects to the store of the job, which this process serves where no launcher does.
+  /// `timeout_s` is how long ranks wait for each other. 0 chooses it: 300 s at the start and during
+  /// saves and validations; otherwise 20 times the median time of the last steps, at least 60 s.
   /// Throws: SystemError, UsageError.
-  Ranks(const RankEnvironment& place, std::int64_t timeout_s);
+  Ranks(const RankEnvironment& environment, std::int64_t timeout_s);
   ~Ranks();
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
 
-  int rank() const { return place_.rank; }
-  int world_size() const { return place_.world_size; }
+  int rank() const { return environment_.rank; }
+  int world_size() const { return environment_.world_size; }
   bool is_first() const { return rank() == 0; }
   bool are_several() const { return world_size() > 1; }
 
-  /// Compares the facts, which all ranks list in one order, with those of rank 0, and connects the
-  /// communicator. To be called once, by all.
-  /// Throws: UsageError, the same on all ranks, naming the first key that differs on any, both
-  /// values and whose they are; SystemError naming the ranks that did not come in time.
+  /// Compares the facts, which all ranks list in the same order, with those of rank 0, and connects
+  /// the communicator. All ranks must call it, once.
+  /// Throws: UsageError, the same on all ranks, which names the first key that differs on any rank,
+  /// both values and their ranks; SystemError naming the ranks that did not join in time.
   void join(const std::vector<Fact>& facts);
-  /// After join(); before, that of a single rank.
+  /// The communicator of the job after join(), that of a single rank before.
   Communicator& communicator() { return several_ ? *several_ : single_communicator(); }
 
-  /// What rank 0 says, on all ranks. All must call it.
-  std::string from_first(const std::string& text);
-  /// The first rank's signal that got one, 0 if none did. All must call it.
+  /// Returns the text of rank 0. All ranks must call it.
+  std::string broadcast(const std::string& text);
+  /// Returns the signal of the lowest rank that received one, 0 if none did. All ranks must call
+  /// it.
   int agree_on_signal(int own);
 
-  /// Says which step is under way, for messages.
+  /// Sets the current step, for messages.
   void begin_step(std::int64_t step) { step_ = step; }
-  /// Says what a step took, by which the time to wait for others is measured.
-  void step_took(double seconds);
-  /// For what takes longer than steps do; the next step_took ends it.
+  /// Records the time of a step, from which the timeout of later steps is derived.
+  void record_step_time(double seconds);
+  /// Raises the timeout for an operation that takes longer than a step, until the next
+  /// record_step_time.
   void expect_long_wait();
 
-  /// Returns when all ranks have called it: the end of a run that went well.
+  /// Returns once all ranks have called it: the end of a successful run.
   void leave() { communicator().barrier()->wait(); }
-  /// To be called once when an error ends this rank: tells the others, whose own errors then say
-  /// why, and returns the message to end with, which names rank and step. `is_communication`: the
-  /// error is a CommunicationError, so that another rank may have failed before.
-  std::string fail(const std::string& message, bool is_communication);
+  /// Reports the error that ends this rank to the others, so that their errors name the cause, and
+  /// returns the message to exit with, which names rank and step. Call once.
+  /// `is_communication`: the error is a CommunicationError, so another rank may have failed first.
+  std::string report_failure(const std::string& message, bool is_communication);
 
  private:
-  std::string key(const char* name) const;
   double start_timeout_s() const;
   std::string missing_ranks();
   void check_not_refused(const Deadline& deadline);
 
-  RankEnvironment place_;
+  RankEnvironment environment_;
   double timeout_s_ = 0;
   std::optional<RendezvousServer> server_;
   std::optional<RendezvousStore> store_;
   std::unique_ptr<Communicator> several_;
-  std::vector<double> step_times_;  // of the last steps, a ring
+  std::vector<double> step_times_;  // ring buffer of the last steps
   std::size_t num_steps_ = 0;
-  std::int64_t step_ = 0;  // under way; 0: none yet
+  std::int64_t step_ = 0;  // in progress; 0: none yet
 };
 
 }  // namespace smoe

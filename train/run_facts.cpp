@@ -23,7 +23,7 @@ std::string program_digest() {
 }  // namespace
 
 std::vector<Fact> run_facts(const Config& config, const TrainingData& training) {
-  Config copy = config;  // fields_of binds to what it could change
+  Config copy = config;  // fields_of binds to a mutable Config
   std::vector<Fact> facts = {{"the program", SMOE_VERSION " " + program_digest()}};
   for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.slot)});
   facts.push_back({"the training data", training.digest().hex()});

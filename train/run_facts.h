@@ -1,4 +1,4 @@
-// What all ranks of a run must have in common before they train together.
+// The facts that must be equal on all ranks of a run.
 #pragma once
 #include <vector>
 

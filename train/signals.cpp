@@ -14,14 +14,14 @@ namespace {
 
 constexpr std::array kSignals = {SIGTERM, SIGINT, SIGUSR1};
 
-// Lock-free, hence safe to write in a handler that interrupts any thread.
+// Lock-free, hence safe to write in a signal handler.
 std::atomic<int> last_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
 std::atomic<bool> is_installed{false};
 std::array<struct sigaction, kSignals.size()> former_actions;
 
-extern "C" void remember_signal(int signal) {
+extern "C" void store_signal(int signal) {
   last_signal.store(signal, std::memory_order_relaxed);
 }
 
@@ -31,8 +31,8 @@ StopSignals::StopSignals() {
   SMOE_INTERNAL_CHECK(!is_installed.exchange(true), "signals: already handled by another object");
   last_signal = 0;
   struct sigaction action {};
-  action.sa_handler = remember_signal;
-  action.sa_flags = SA_RESTART;  // reads and writes in progress go on
+  action.sa_handler = store_signal;
+  action.sa_flags = SA_RESTART;  // resumes reads and writes in progress
   ::sigemptyset(&action.sa_mask);
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     if (::sigaction(kSignals[i], &action, &former_actions[i]) == 0) continue;

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "tests/fuzz/target.h"
-#include "train/checkpoint/manifest.h"
+#include "train/checkpoint/parse_manifest.h"
 
 namespace smoe::fuzz {
 namespace {

@@ -1,11 +1,11 @@
-// Runs that save while they train: checkpoint.async.
+// Runs with checkpoint.async, which save in the background.
 #include <doctest/doctest.h>
 
 #include "core/system/fault.h"
 #include "core/system/folder.h"
 #include "tests/train/small_run.h"
 #include "train/config/run_paths.h"
-#include "train/run.h"
+#include "train/open_run.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -34,7 +34,7 @@ std::string checkpoints_of(const Config& config) {
   return config.run.folder() + "/checkpoints/";
 }
 
-// Every checkpoint of one run, bit for bit the other's.
+// Checks that the checkpoints of two runs are bit-identical.
 void check_same_checkpoints(const Config& a, const Config& b) {
   const auto entries = list_folder(checkpoints_of(a));
   CHECK(entries.size() == 6);
@@ -47,11 +47,11 @@ void check_same_checkpoints(const Config& a, const Config& b) {
 
 }  // namespace
 
-TEST_CASE("a run that saves while it trains leaves the same checkpoints as one that waits") {
+TEST_CASE("background and synchronous saves leave the same checkpoints") {
   const Setting setting;
   const Config waits = setting.named("waits", false), trains = setting.named("trains", true);
-  CHECK(Run(waits).train() == 0);
-  CHECK(Run(trains).train() == 0);
+  CHECK(open_run(waits)->train() == 0);
+  CHECK(open_run(trains)->train() == 0);
   check_same_checkpoints(waits, trains);
   const std::string log = read_all(RunPaths(trains.run.folder()).log_path());
   std::size_t at = 0;
@@ -60,30 +60,30 @@ TEST_CASE("a run that saves while it trains leaves the same checkpoints as one t
     CHECK(at != std::string::npos);
   }
 
-  SUBCASE("and goes on from any of them") {
+  SUBCASE("and a run resumes from any of them") {
     remove_folder(checkpoints_of(trains) + checkpoint_name(30));
     remove_folder(checkpoints_of(trains) + checkpoint_name(25));
-    CHECK(Run(trains).train() == 0);
+    CHECK(open_run(trains)->train() == 0);
     check_same_checkpoints(waits, trains);
   }
 }
 
-TEST_CASE("a save that fails in the background ends the run with its error, and loses no other") {
+TEST_CASE("a failed background save ends the run with its error and loses no other checkpoint") {
   const Setting setting;
   const Config waits = setting.named("waits", false), trains = setting.named("trains", true);
-  CHECK(Run(waits).train() == 0);
+  CHECK(open_run(waits)->train() == 0);
   {
-    // The first four folders are those of runs, the run, its checkpoints and the first of them.
+    // The first four folders created are runs, the run, its checkpoints and the first checkpoint.
     rename_path(waits.run.dir, waits.run.dir + "-aside");
     const FaultScope scope("mkdir:5:ENOSPC");
-    const std::string message = message_of([&] { Run(trains).train(); });
+    const std::string message = message_of([&] { open_run(trains)->train(); });
     CHECK(message ==
           "make folder " + checkpoints_of(trains) + ".tmp-step-00000010: No space left on device");
     const auto entries = list_folder(checkpoints_of(trains));
     REQUIRE(entries.size() == 1);
     CHECK(entries[0].name == "step-00000005");
   }
-  CHECK(Run(trains).train() == 0);
+  CHECK(open_run(trains)->train() == 0);
   rename_path(waits.run.dir + "-aside/waits", waits.run.folder());
   check_same_checkpoints(waits, trains);
 }

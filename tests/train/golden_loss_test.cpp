@@ -1,5 +1,5 @@
-// The loss curve of 50 steps, recorded once. It may differ between CPUs by rounding, and by nothing
-// else: a change here is a change of what the program trains.
+// The recorded loss curve of 50 steps. CPUs may differ by rounding only; any other change means
+// that the program trains differently.
 #include <doctest/doctest.h>
 
 #include <cstdio>

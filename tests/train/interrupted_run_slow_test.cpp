@@ -1,5 +1,5 @@
-// Runs of the program itself, killed and stopped at random instants: nothing that was logged as
-// saved is lost, and every checkpoint has the bits of the undisturbed run's.
+// Runs of the program, killed and stopped at random times: nothing that was logged as saved is
+// lost, and every checkpoint is bit-identical to that of an undisturbed run.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -19,7 +19,7 @@ using namespace smoe::test;
 
 namespace {
 
-// A short run, all of whose checkpoints the undisturbed one keeps, and disturbed runs of it.
+// An undisturbed short run that keeps all its checkpoints, and disturbed repetitions of it.
 class Disturbance {
  public:
   Disturbance() {
@@ -37,8 +37,8 @@ class Disturbance {
     duration_ = std::chrono::steady_clock::now() - start;
   }
 
-  // Begins or goes on with the present run, which saves every third step and at the last; each
-  // second run does so while it trains.
+  // Starts or resumes the current run, which saves every third step and the last one; every second
+  // run saves in the background.
   std::unique_ptr<SmoeProcess> begin() {
     std::vector<std::string> arguments = {"train", folder_ / "config.yaml"};
     if (number_ > 0)
@@ -54,7 +54,7 @@ class Disturbance {
     const auto most = std::chrono::duration_cast<std::chrono::microseconds>(duration_).count();
     ::usleep(static_cast<unsigned>(random_() % static_cast<std::uint64_t>(most)));
   }
-  // Returns inside of a save, as far as can be seen from outside, or when the process has ended.
+  // Returns during a save, as far as visible from outside, or when the process has ended.
   void wait_for_save(SmoeProcess& process) {
     while (!is_saving() && !process.has_ended()) ::usleep(200);
     ::usleep(static_cast<unsigned>(random_() % 2000));
@@ -65,7 +65,7 @@ class Disturbance {
     return false;
   }
 
-  // Holds all checkpoints against the undisturbed run's; returns the newest one's step, or 0.
+  // Compares all checkpoints with those of the undisturbed run; returns the newest step, or 0.
   std::int64_t check_checkpoints() const {
     std::int64_t newest = 0;
     for (const std::string& name : names()) {
@@ -102,7 +102,7 @@ class Disturbance {
   int number_ = 0;
 };
 
-// The step behind the last `words` in the program's output, 0 if there are none.
+// The step after the last occurrence of `words` in the program's output, 0 if there is none.
 std::int64_t last_step(const std::string& output, const std::string& words) {
   const std::size_t at = output.rfind(words);
   if (at == std::string::npos) return 0;
@@ -118,7 +118,7 @@ std::int64_t last_saved(const std::string& output) {
 
 }  // namespace
 
-TEST_CASE("a run killed at any instant goes on from what it had saved, with the same bits") {
+TEST_CASE("a run killed at any time resumes from its last save, bit-identical") {
   Disturbance test;
   const int wanted = repetitions(50, 200);
   int killed = 0, in_save = 0, runs = 0;
@@ -148,16 +148,16 @@ TEST_CASE("a run killed at any instant goes on from what it had saved, with the 
   CHECK(test.begin()->wait() == 0);
   CHECK(test.check_checkpoints() == Disturbance::kSteps);
   CHECK(in_save * 5 >= killed);
-  MESSAGE("killed ", killed, " times, ", in_save, " of them inside a save; ", runs + 1,
+  MESSAGE("killed ", killed, " times, ", in_save, " of them during a save; ", runs + 1,
           " runs ended bitwise equal, no saved checkpoint lost");
 }
 
-TEST_CASE("a run that a signal stops at any time loses no step and says so") {
+TEST_CASE("a run stopped by a signal at any time loses no step and reports it") {
   Disturbance test;
   constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1};
   const int wanted = repetitions(15, 200);
   int stopped = 0, before_training = 0;
-  std::int64_t expected = 0;  // step to go on from
+  std::int64_t expected = 0;  // step to resume from
   for (test.next_run(); stopped + before_training < wanted;) {
     const int signal = kSignals[test.random() % 3];
     const auto process = test.begin();

@@ -1,4 +1,4 @@
-// Runs the program itself: exit codes, and where its output goes.
+// Runs the program: exit codes and output streams.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ void check_failure(const std::string& arguments, int exit_code, const std::strin
   CHECK(outcome.output == message + "\n");
 }
 
-TEST_CASE("what was asked for goes to standard output, with exit code 0") {
+TEST_CASE("requested output goes to standard output, with exit code 0") {
   const Outcome version = run_smoe("--version 2>/dev/null");
   CHECK(version.exit_code == 0);
   CHECK(version.output.starts_with("smoe 0."));
@@ -31,7 +31,7 @@ TEST_CASE("what was asked for goes to standard output, with exit code 0") {
   CHECK(config.output.find("\n  lr: 0.001  # ") != std::string::npos);
 }
 
-TEST_CASE("wrong usage and configuration are one line and exit code 2") {
+TEST_CASE("invalid usage and configuration give one line and exit code 2") {
   check_failure("", 2, "smoe: a command is required; see smoe --help");
   check_failure("trian", 2,
                 "smoe: The following argument was not expected: trian; see smoe --help");
@@ -40,7 +40,7 @@ TEST_CASE("wrong usage and configuration are one line and exit code 2") {
                 "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?");
 }
 
-TEST_CASE("plan and inspect say what they can and refuse the rest") {
+TEST_CASE("plan and inspect print their results and refuse invalid input") {
   const Outcome plan = run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none 2>&1");
   CHECK(plan.exit_code == 0);
   CHECK(plan.output.starts_with("tiny: 3.48 M parameters, 1.09 M of them active; 4 layers of"));
@@ -62,7 +62,7 @@ TEST_CASE("plan and inspect say what they can and refuse the rest") {
       "tokenizers (*.model, tokenizer.json)");
 }
 
-TEST_CASE("what the system refuses is one line and exit code 1") {
+TEST_CASE("system errors give one line and exit code 1") {
   check_failure("train no/such.yaml --print-config", 1,
                 "open no/such.yaml: No such file or directory");
   const Outcome full = run_smoe("train configs/tiny.yaml --print-config 2>&1 >/dev/full");
@@ -70,7 +70,7 @@ TEST_CASE("what the system refuses is one line and exit code 1") {
   CHECK(full.output == "standard output: could not be written\n");
 }
 
-TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
+TEST_CASE("prepare, train, generate, eval and inspect work together") {
   const smoe::TemporaryFolder folder;
   std::string text;
   for (int i = 0; i < 2000; ++i) text += "a line of text, number " + std::to_string(i) + "\n";
@@ -106,7 +106,7 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
   CHECK(lines.output.find(", step 4, on all validation text of " + set) != std::string::npos);
   const Outcome json = run_smoe("eval " + folder.path() + "/tiny --batches 2 --json 2>/dev/null");
   CHECK(json.exit_code == 0);
-  // The run's own last evaluation, of the same two batches, says the same.
+  // Equal to the last validation of the run, which used the same two batches.
   const std::size_t at = first.output.find("bits per byte", first.output.find("step 4/4  valid"));
   CHECK(json.output.find("\"bits_per_byte\":" + first.output.substr(at + 14, 4)) !=
         std::string::npos);
@@ -123,11 +123,11 @@ TEST_CASE("text becomes tokens, tokens a model, and the model writes") {
                 folder.path() + ": must be the folder of a run, or of a checkpoint in one");
   check_failure("train configs/tiny.yaml data.path=" + set + in_folder + " optim.lr=1", 2,
                 folder.path() +
-                    "/tiny: cannot go on with train.steps=600, it was trained with 4, "
-                    "and 3 more keys; put it back, or choose another run.name");
+                    "/tiny: cannot resume with train.steps=600, it was trained with 4, "
+                    "and 3 more keys; restore it, or choose another run.name");
 }
 
-TEST_CASE("a model of Hugging Face's becomes a run, and a run such a model") {
+TEST_CASE("a Hugging Face model can be imported and exported") {
   const smoe::TemporaryFolder folder;
   const std::string run = folder / "run", model = folder / "model";
   const Outcome imported = run_smoe("import tests/oracle/mixtral " + run + " 2>&1");
@@ -138,7 +138,7 @@ TEST_CASE("a model of Hugging Face's becomes a run, and a run such a model") {
   CHECK(exported.output.find("69 tensors, 289 KiB in 1 file\n") != std::string::npos);
   check_failure("generate " + run, 2,
                 run +
-                    ": has no tokenizer to read and write text with; its model was imported "
+                    ": has no tokenizer, which generating text needs; its model was imported "
                     "without one");
 }
 

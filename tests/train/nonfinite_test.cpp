@@ -1,4 +1,4 @@
-// A NaN in any one value that a step computes, forward or backward, is caught in that step.
+// A NaN in any value that a step computes, forward or backward, is detected in that step.
 #include <doctest/doctest.h>
 
 #include "core/system/fault.h"
@@ -12,7 +12,7 @@ using namespace smoe::test;
 
 namespace {
 
-// The parts of a trainer's state that a skipped step must leave as they were: all but its counters.
+// The bytes of the state that a skipped step must not change: everything except its counters.
 std::string weights_of(Trainer& trainer) {
   struct Collect : StateVisitor {
     std::string bytes;
@@ -26,7 +26,7 @@ std::string weights_of(Trainer& trainer) {
   return collect.bytes;
 }
 
-// Puts a copy's values back.
+// Restores the values of a copy.
 void restore(Trainer& trainer, StateCopy& copy) {
   struct Names : StateVisitor {
     std::vector<Tensor> tensors;
@@ -55,7 +55,7 @@ void restore(Trainer& trainer, StateCopy& copy) {
 }  // namespace
 
 TEST_CASE(
-    "a NaN in any value or gradient of a step is caught in that step, and changes no weight") {
+    "a NaN in any value or gradient of a step is detected in that step and changes no weight") {
   SmallRun small;
   Config& config = small.config;
   config.model.router.score = RouterScore::sigmoid;
@@ -87,11 +87,11 @@ TEST_CASE(
       CAPTURE(k);
       caught += is_skipped;
       ++tried;
-      // What is not caught had no effect: a read of the data, or a value that nothing read.
+      // A NaN that is not detected had no effect: it was in a value that is never read.
       CHECK((weights_of(trainer) == (is_skipped ? before : undisturbed)));
     }
     CHECK(caught > tried / 2);
     MESSAGE(std::string(name_of(precision)), ": ", caught, " of ", tried,
-            " values of a step made NaN and caught in it; the others were not read");
+            " NaNs in the values of a step were detected; the others were never read");
   }
 }

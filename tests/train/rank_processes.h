@@ -1,4 +1,4 @@
-// The ranks of a job as processes of the program itself, which meet at a store of this process.
+// The ranks of a job as processes of the program, with the rendezvous store in this process.
 #pragma once
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <thread>
@@ -17,6 +16,7 @@
 #include "core/distributed/rendezvous_server.h"
 #include "core/system/deadline.h"
 #include "core/system/file.h"
+#include "tests/train/smoe_program.h"
 
 namespace smoe::test {
 
@@ -24,8 +24,8 @@ class RankProcesses {
  public:
   using TextsOf = std::function<std::vector<std::string>(int rank)>;
 
-  /// Starts `smoe arguments_of(rank)` for each rank, with variables like "NAME=value" beside those
-  /// of a launcher; what it prints goes to files in `folder`.
+  /// Starts `smoe arguments_of(rank)` for each rank, with variables "NAME=value" in addition to
+  /// those of a launcher; output goes to files in `folder`.
   RankProcesses(
       const std::string& folder, int world_size, const TextsOf& arguments_of,
       const TextsOf& variables_of = [](int) { return std::vector<std::string>(); })
@@ -44,10 +44,10 @@ class RankProcesses {
   RankProcesses& operator=(const RankProcesses&) = delete;
 
   void send(int rank, int signal) { ::kill(ranks_[rank].pid, signal); }
-  /// What the rank printed, to both streams.
+  /// The output of the rank on both streams.
   std::string output(int rank) const { return read_file(output_path(rank), 1 << 20); }
 
-  /// The rank's exit code, or minus the signal that ended it; fails the test when it takes longer.
+  /// The exit code of the rank, or minus the signal that ended it; fails the test after `seconds`.
   int wait(int rank, double seconds = 60) {
     Rank& one = ranks_[rank];
     const Deadline deadline = Deadline::in(seconds);
@@ -80,8 +80,8 @@ class RankProcesses {
 
   void start(int rank, int world_size, std::vector<std::string> arguments,
              std::vector<std::string> variables) {
-    const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
-    arguments.insert(arguments.begin(), program.string());
+    const std::string program = smoe_program();
+    arguments.insert(arguments.begin(), program);
     const std::string n = std::to_string(world_size), r = std::to_string(rank);
     for (const std::string& variable :
          {"RANK=" + r, "WORLD_SIZE=" + n, "LOCAL_RANK=" + r, "LOCAL_WORLD_SIZE=" + n,

@@ -1,4 +1,4 @@
-// Jobs of several processes of the program itself.
+// Jobs of several processes of the program.
 #include "train/ranks.h"
 
 #include <doctest/doctest.h>
@@ -60,7 +60,7 @@ void wait_until(const RunPaths& paths, std::int64_t step) {
   }
 }
 
-/// Losses of all steps, by step.
+/// The losses of all steps.
 std::vector<double> losses(const RunPaths& paths) {
   std::vector<double> result;
   read_metrics(paths.metrics_path(), [&](const Report& report) {
@@ -72,7 +72,7 @@ std::vector<double> losses(const RunPaths& paths) {
   return result;
 }
 
-/// Digests of all tensors after the last step, by name, whatever files they are in.
+/// The digests of all tensors after the last step, by name, whatever their shards.
 std::map<std::string, std::string> final_state(const RunPaths& paths) {
   const Checkpoint checkpoint(paths.checkpoints_path() + "/step-00000040");
   checkpoint.verify();
@@ -94,7 +94,7 @@ const std::vector<int> kBothDone = {0, 0};
 
 }  // namespace
 
-TEST_CASE("a run moves from one rank to two, four, and back, and its losses do not care") {
+TEST_CASE("losses do not depend on the number of ranks, which may change from resume to resume") {
   const Setting setting;
   RankProcesses alone(setting.folder.path(), 1, same(setting.arguments({"run.name=alone"})));
   CHECK(alone.wait(0) == 0);
@@ -123,8 +123,7 @@ TEST_CASE("a run moves from one rank to two, four, and back, and its losses do n
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(std::abs(a[i] - b[i]) <= 1e-12 * a[i]);
 }
 
-TEST_CASE(
-    "two ranks stop by a signal to one of them, and go on to the bits of an undisturbed run") {
+TEST_CASE("a signal to one of two ranks stops both, and they resume bit-identical") {
   const Setting setting;
   const auto run = [&](const std::string& name, const char* zero) {
     return std::make_unique<RankProcesses>(
@@ -148,7 +147,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("ranks that save in the background end in the bits of those that wait, stopped or not") {
+TEST_CASE("ranks that save in the background end bit-identical, stopped or not") {
   const Setting setting;
   const auto run = [&](const std::string& name, const char* zero, const char* async) {
     return std::make_unique<RankProcesses>(
@@ -169,7 +168,7 @@ TEST_CASE("ranks that save in the background end in the bits of those that wait,
   }
 }
 
-TEST_CASE("ranks that do not mean the same run are refused, with key and both values") {
+TEST_CASE("ranks with different configurations are refused, with key and both values") {
   const Setting setting;
   const auto start = Deadline::Clock::now();
   RankProcesses ranks(setting.folder.path(), 4, [&](int rank) {
@@ -183,7 +182,7 @@ TEST_CASE("ranks that do not mean the same run are refused, with key and both va
   CHECK(kind_of(setting.paths("small").path()) == PathKind::none);
 }
 
-TEST_CASE("a rank that cannot even begin is heard of by all") {
+TEST_CASE("all ranks report a rank that fails to start") {
   const Setting setting;
   RankProcesses ranks(setting.folder.path(), 2, [&](int rank) {
     return setting.arguments(rank == 1 ? Overrides{"data.path=/no/such.h5"} : Overrides{});
@@ -193,7 +192,7 @@ TEST_CASE("a rank that cannot even begin is heard of by all") {
   CHECK(ranks.output(0).find("/no/such.h5") != std::string::npos);
 }
 
-TEST_CASE("a rank that is killed is named with the step, and the others end at once") {
+TEST_CASE("a killed rank is named with the step, and the others exit at once") {
   const Setting setting;
   RankProcesses ranks(setting.folder.path(), 4, same(setting.arguments({"train.steps=1000000"})));
   wait_until(setting.paths("small"), 3);
@@ -202,7 +201,7 @@ TEST_CASE("a rank that is killed is named with the step, and the others end at o
   CHECK(ranks.wait(1, 10) == 1);
   CHECK(ranks.wait(3, 10) == 1);
   CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
-  CHECK(ranks.wait_all(20) == std::vector<int>{1, 1, -SIGKILL, 1});  // the first writes its page
+  CHECK(ranks.wait_all(20) == std::vector<int>{1, 1, -SIGKILL, 1});  // rank 0 writes its page
   for (const int rank : {0, 1, 3}) {
     CAPTURE(ranks.output(rank));
     CHECK(ranks.output(rank).find("rank " + std::to_string(rank) + ", step ") != std::string::npos);
@@ -210,7 +209,7 @@ TEST_CASE("a rank that is killed is named with the step, and the others end at o
   }
 }
 
-TEST_CASE("a rank that stands still is named when the time is over") {
+TEST_CASE("a rank that hangs is named after the timeout") {
   const Setting setting;
   RankProcesses ranks(setting.folder.path(), 2,
                       same(setting.arguments({"train.steps=1000000", "parallel.timeout_s=2"})));
@@ -225,7 +224,8 @@ TEST_CASE("a rank that stands still is named when the time is over") {
   CHECK(ranks.output(1).find("stopping, because of rank 0, step ") != std::string::npos);
 }
 
-TEST_CASE("a fault in a sharded save ends all ranks, says whose, and leaves what was saved") {
+TEST_CASE(
+    "a fault in a sharded save ends all ranks, names the rank, and keeps earlier checkpoints") {
   const Setting setting;
   const RunPaths paths = setting.paths("small");
   const Overrides arguments = {"parallel.zero=1", "train.steps=1000000", "checkpoint.every=5",
@@ -252,7 +252,7 @@ TEST_CASE("a fault in a sharded save ends all ranks, says whose, and leaves what
   }
 }
 
-TEST_CASE("a loss that is not finite on one rank counts on all, whatever the policy") {
+TEST_CASE("a loss that is not finite on one rank takes effect on all, whatever the policy") {
   const Setting setting;
   const auto run = [&](const std::string& policy) {
     return std::make_unique<RankProcesses>(
@@ -278,7 +278,7 @@ TEST_CASE("a loss that is not finite on one rank counts on all, whatever the pol
   CHECK(newest_step(setting.paths("stop")) == 11);
 }
 
-TEST_CASE("a weight that changes on one rank ends the run within check_every steps") {
+TEST_CASE("a weight corrupted on one rank ends the run within check_every steps") {
   const Setting setting;
   RankProcesses ranks(setting.folder.path(), 4, same(setting.arguments({})),
                       [](int rank) -> std::vector<std::string> {
@@ -291,11 +291,11 @@ TEST_CASE("a weight that changes on one rank ends the run within check_every ste
   CHECK(ranks.output(0).find("rank 2 differs from the other ranks") != std::string::npos);
 }
 
-TEST_CASE("a rank that never comes is named") {
+TEST_CASE("a rank that never joins is named") {
   const Setting setting;
   RankProcesses ranks(setting.folder.path(), 2, [&](int rank) {
     return rank == 1 ? Overrides{"--version"} : setting.arguments({"parallel.timeout_s=1"});
   });
   CHECK(ranks.wait_all(20) == std::vector<int>{1, 0});
-  CHECK(ranks.output(0).find("rank 1 did not come within 1 s") != std::string::npos);
+  CHECK(ranks.output(0).find("rank 1 did not join within 1 s") != std::string::npos);
 }

@@ -1,5 +1,5 @@
-// Everything a later step reads is in a checkpoint: a trainer full of garbage that loads one ends
-// with the bits of an undisturbed run, whichever step it was of.
+// A checkpoint contains everything that a later step reads: a trainer filled with garbage that
+// loads the checkpoint of any step ends bit-identical to an undisturbed run.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -20,13 +20,13 @@ using namespace smoe::test;
 namespace {
 
 constexpr std::int64_t kSteps = 20;
-constexpr std::int64_t kStride = kIsSanitized ? 7 : 1;  // between steps that are resumed from
+constexpr std::int64_t kStride = kIsSanitized ? 7 : 1;  // between the steps to resume from
 
 void train(Trainer& trainer, std::int64_t until) {
   while (trainer.steps_done() < until) trainer.step();
 }
 
-// Leaves in a trainer what it must not need: other weights, a used gradient arena, expert loads.
+// Fills everything that a resumed trainer must not use: weights, gradient buffers, expert loads.
 void fill_with_garbage(Trainer& trainer) {
   train(trainer, 2);
   const auto spoil = [](const Tensor& tensor) {
@@ -41,7 +41,7 @@ void fill_with_garbage(Trainer& trainer) {
     std::memset(load.data(), 0x5A, load.bytes());
 }
 
-// Trains to the end, saving after every step, and goes on from each save with another trainer.
+// Trains to the end, saving after every step, and resumes from each checkpoint in another trainer.
 void check_every_resume(const Config& config, const std::string& folder) {
   const TrainingData data = TrainingData::open(config.data);
   Trainer undisturbed(config, data);
@@ -84,7 +84,7 @@ struct Setting : SmallRun {
 }  // namespace
 
 TEST_CASE(
-    "a run resumed after any of its first 20 steps ends with the bits of an undisturbed one") {
+    "a run resumed after any of its first 20 steps ends bit-identical to an undisturbed one") {
   for (const DType precision : {DType::f32, DType::bf16, DType::f64}) {
     const std::string dtype = name_of(precision);
     CAPTURE(dtype);
@@ -94,7 +94,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("so does one that computes parts of its forward pass again") {
+TEST_CASE("so does a run with recomputation") {
   for (const Recompute recompute : {Recompute::experts, Recompute::block}) {
     Setting setting;
     setting.config.train.recompute = recompute;
@@ -102,7 +102,7 @@ TEST_CASE("so does one that computes parts of its forward pass again") {
   }
 }
 
-TEST_CASE("so does one that blends token sets") {
+TEST_CASE("so does a run on a mixture of token sets") {
   Setting setting;
   DataConfig& data = setting.config.data;
   const std::string first = data.path, second = setting.folder / "second.h5";
@@ -115,7 +115,7 @@ TEST_CASE("so does one that blends token sets") {
   setting.check();
 }
 
-TEST_CASE("a copy of a trainer's state shows what it showed when the copy was taken") {
+TEST_CASE("a copy of a trainer's state does not change with the trainer") {
   Setting setting;
   const TrainingData data = TrainingData::open(setting.config.data);
   Trainer trainer(setting.config, data);

@@ -1,11 +1,12 @@
-// Runs the program itself, which stands beside the program of the tests.
+// Runs the program, which is in the same folder as the test program.
 #pragma once
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <string>
+
+#include "tests/train/smoe_program.h"
 
 namespace smoe::test {
 
@@ -14,10 +15,9 @@ struct Outcome {
   std::string output;
 };
 
-/// What `smoe arguments`, as a shell reads it, returns and prints to standard output.
+/// Runs `smoe arguments` in a shell; returns its exit code and standard output.
 inline Outcome run_smoe(const std::string& arguments) {
-  const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
-  std::FILE* pipe = ::popen(('"' + program.string() + "\" " + arguments).c_str(), "r");
+  std::FILE* pipe = ::popen(('"' + smoe_program() + "\" " + arguments).c_str(), "r");
   REQUIRE(pipe != nullptr);
   std::string output;
   for (int c; (c = std::fgetc(pipe)) != EOF;) output += static_cast<char>(c);

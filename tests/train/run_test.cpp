@@ -1,5 +1,3 @@
-#include "train/run.h"
-
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -11,6 +9,7 @@
 #include "tests/train/small_run.h"
 #include "train/config/run_paths.h"
 #include "train/load_model.h"
+#include "train/open_run.h"
 #include "train/report/report_page.h"
 
 using namespace smoe;
@@ -30,7 +29,7 @@ std::string text_of(const std::string& path) {
   return read_file(path, 1 << 20);
 }
 
-// The bytes of everything a checkpoint holds.
+// The bytes of all tensors of a checkpoint.
 std::string state_at(const Config& config, const std::string& checkpoint) {
   return read_file(config.run.folder() + "/checkpoints/" + checkpoint + "/shard-00000.bin",
                    1 << 24);
@@ -43,7 +42,7 @@ int count_of(const std::string& text, const std::string& part) {
   return count;
 }
 
-// Sends this process a signal once the run's metrics show that it trains.
+// Sends this process a signal once the metrics of the run have a step.
 void raise_while_training(const Config& config, int signal) {
   const std::string metrics = RunPaths(config.run.folder()).metrics_path();
   while (kind_of(metrics) != PathKind::file || count_of(text_of(metrics), "\n") < 2)
@@ -53,10 +52,10 @@ void raise_while_training(const Config& config, int signal) {
 
 }  // namespace
 
-TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it should keep") {
+TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints to keep") {
   const Setting setting;
   const RunPaths paths(setting.config.run.folder());
-  CHECK(Run(setting.config).train() == 0);
+  CHECK(open_run(setting.config)->train() == 0);
   CHECK(config_digest(load_config(paths.config_path())) == config_digest(setting.config));
   CHECK(load_tokenizer(paths.tokenizer_path())->vocab_size() == 257);
   CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"step\"") == 12);
@@ -67,20 +66,20 @@ TEST_CASE("a run leaves config, tokenizer, metrics, log and the checkpoints it s
     names.push_back(entry.name);
   CHECK(names == std::vector<std::string>{"step-00000040", "step-00000060"});
 
-  SUBCASE("and when it is given again, has nothing left to do") {
+  SUBCASE("and has nothing left to do when started again") {
     const std::string before = state_at(setting.config, "step-00000060");
-    CHECK(Run(setting.config).train() == 0);
+    CHECK(open_run(setting.config)->train() == 0);
     CHECK(state_at(setting.config, "step-00000060") == before);
     CHECK(count_of(text_of(paths.metrics_path()), "\"kind\":\"validation\"") == 1);
   }
-  SUBCASE("and its model is loaded from run or checkpoint") {
+  SUBCASE("and its model loads from the run or from a checkpoint") {
     CHECK(load_model(paths.path()).step == 60);
     CHECK(load_model(paths.checkpoints_path() + "/step-00000040").step == 40);
     CHECK_THROWS_AS(load_model(setting.folder.path()), UsageError);
   }
 }
 
-TEST_CASE("a run's folder explains itself, and its page follows from its metrics and config") {
+TEST_CASE("the README of a run lists all files, and its page follows from metrics and config") {
   Setting setting;
   setting.config.log.tensorboard = true;
   const RunPaths paths(setting.config.run.folder());
@@ -101,77 +100,78 @@ TEST_CASE("a run's folder explains itself, and its page follows from its metrics
     read_metrics(paths.metrics_path(), [&](const Report& report) { history.add(report); });
     return report_page(history, load_config(paths.config_path()));
   };
-  CHECK(Run(setting.config).train() == 0);
+  CHECK(open_run(setting.config)->train() == 0);
   check_folder(1);
   CHECK(text_of(paths.report_path()) == page());
-  // The run goes on from an older checkpoint, and the page with it.
+  // The run resumes from an older checkpoint.
   remove_folder(paths.checkpoints_path() + "/step-00000060");
-  CHECK(Run(setting.config).train() == 0);
+  CHECK(open_run(setting.config)->train() == 0);
   check_folder(2);
   CHECK(text_of(paths.report_path()) == page());
   CHECK(page().find("class=\"mark\"") != std::string::npos);
-  // Nothing left to do: nothing new to tell.
-  CHECK(Run(setting.config).train() == 0);
+  // Nothing left to do, hence no new event file.
+  CHECK(open_run(setting.config)->train() == 0);
   check_folder(2);
 }
 
-TEST_CASE("a run goes on without a page that cannot be written, and says so once") {
+TEST_CASE("a run continues without a page that cannot be written, and reports it once") {
   const Setting setting;
   const RunPaths paths(setting.config.run.folder());
   make_folders(paths.report_path() + "/in the way");
-  CHECK(Run(setting.config).train() == 0);
-  CHECK(count_of(text_of(paths.log_path()), "report.html: going on without it: ") == 1);
+  CHECK(open_run(setting.config)->train() == 0);
+  CHECK(count_of(text_of(paths.log_path()), "report.html: continuing without it: ") == 1);
 }
 
-TEST_CASE("a run that a signal stops saves, and ends with the bits of an undisturbed one") {
+TEST_CASE(
+    "a run stopped by a signal saves, resumes, and ends bit-identical to an undisturbed run") {
   const Setting setting;
   const Config whole = setting.named("whole");
-  CHECK(Run(whole).train() == 0);
+  CHECK(open_run(whole)->train() == 0);
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
     Config stopped = setting.named("stopped" + std::to_string(signal));
     stopped.log.every = 1;
     {
-      Run run(stopped);
+      const auto run = open_run(stopped);
       std::thread sender(raise_while_training, stopped, signal);
-      CHECK(run.train() == 128 + signal);
+      CHECK(run->train() == 128 + signal);
       sender.join();
     }
     const auto saved = list_folder(stopped.run.folder() + "/checkpoints");
     REQUIRE_FALSE(saved.empty());
     CHECK(saved.back().name < "step-00000060");
-    CHECK(Run(stopped).train() == 0);
+    CHECK(open_run(stopped)->train() == 0);
     CHECK(state_at(stopped, "step-00000060") == state_at(whole, "step-00000060"));
-    // The metrics tell one story: each step once.
+    // Each step occurs once in the metrics.
     CHECK(count_of(text_of(RunPaths(stopped.run.folder()).metrics_path()), "\"kind\":\"step\"") ==
           60);
   }
 }
 
-TEST_CASE("a damaged checkpoint is named and passed over") {
+TEST_CASE("a damaged checkpoint is logged and skipped") {
   const Setting setting;
   const Config& config = setting.config;
-  CHECK(Run(config).train() == 0);
+  CHECK(open_run(config)->train() == 0);
   const std::string whole = state_at(config, "step-00000060");
   const std::string path = config.run.folder() + "/checkpoints/step-00000060/shard-00000.bin";
   std::string damaged = whole;
   damaged[damaged.size() / 2] ^= 4;
   overwrite(path, damaged);
-  CHECK(Run(config).train() == 0);
+  CHECK(open_run(config)->train() == 0);
   const std::string log = text_of(RunPaths(config.run.folder()).log_path());
   CHECK(count_of(log, "passing over a damaged checkpoint: " + path + ": tensor ") == 1);
   CHECK(count_of(log, "resumed from " + config.run.folder() + "/checkpoints/step-00000040") == 1);
   CHECK(state_at(config, "step-00000060") == whole);
 }
 
-TEST_CASE("other data or another configuration than the checkpoint's are refused") {
+TEST_CASE("data or configuration that differ from the checkpoint's are refused") {
   Setting setting;
-  CHECK(Run(setting.config).train() == 0);
+  CHECK(open_run(setting.config)->train() == 0);
   Config other = setting.config;
   other.optim.lr = 0.5;
-  CHECK_THROWS_AS(Run{other}, UsageError);
+  CHECK_THROWS_AS(open_run(other), UsageError);
   other = setting.config;
   other.checkpoint.resume = "none";
-  CHECK_THROWS_AS(Run{other}, UsageError);
+  CHECK_THROWS_AS(open_run(other), UsageError);
   const std::string set = read_file(setting.config.data.path, 1 << 24);
   other = setting.config;
   other.data.path = setting.folder / "other.h5";
@@ -180,46 +180,45 @@ TEST_CASE("other data or another configuration than the checkpoint's are refused
   writer.begin_document(Split::train);
   writer.append(std::string(5000, 'x'));
   writer.finish();
-  CHECK_THROWS_AS(Run{other}, UsageError);
+  CHECK_THROWS_AS(open_run(other), UsageError);
 }
 
-TEST_CASE("losses that are not finite end a run as its policy says") {
+TEST_CASE("losses that are not finite end a run according to its policy") {
   const Setting setting;
   Config config = setting.config;
-  config.optim.lr = 1e30;  // the first update throws the weights far out
+  config.optim.lr = 1e30;  // the first update makes the weights huge
   config.schedule.warmup_steps = 0;
   config.train.max_nonfinite = 3;
   const auto error_of = [&](NonfinitePolicy policy, const std::string& name) {
     config.train.on_nonfinite = policy;
     config.run.name = name;
-    return message_of([&] { Run(config).train(); });
+    return message_of([&] { open_run(config)->train(); });
   };
   CHECK(error_of(NonfinitePolicy::skip, "skip") ==
-        "step 4: loss or gradient norm is not finite; its update was not applied; that makes 3 in "
-        "a row, the most train.max_nonfinite allows");
+        "step 4: loss or gradient norm is not finite; its update was not applied; 3 such steps in "
+        "a row, the limit set by train.max_nonfinite");
   CHECK(error_of(NonfinitePolicy::stop, "stop") ==
         "step 2: loss or gradient norm is not finite; its update was not applied; stopping, as "
-        "train.on_nonfinite says");
+        "set by train.on_nonfinite");
   CHECK(kind_of(config.run.folder() + "/checkpoints/step-00000002") == PathKind::folder);
   CHECK(error_of(NonfinitePolicy::rollback, "rollback") ==
         "step 2: there is no checkpoint yet to roll back to");
   config.checkpoint.every = 1;
   CHECK(error_of(NonfinitePolicy::rollback, "rollbacks") ==
-        "step 2: rolled back 3 times, the most train.max_nonfinite allows");
+        "step 2: rolled back 3 times, the limit set by train.max_nonfinite");
   const std::string log = text_of(RunPaths(config.run.folder()).log_path());
-  CHECK(count_of(log, "rolled back from step 2 to step 1; the data between are left out") == 3);
+  CHECK(count_of(log, "rolled back from step 2 to step 1; the data in between is skipped") == 3);
 }
 
-TEST_CASE("a missing token set is named, with what to do") {
+TEST_CASE("a missing token set is reported with a remedy") {
   const Setting setting;
   Config config = setting.config;
   config.data.path = setting.folder / "none.h5";
-  CHECK(message_of([&] { Run run(config); }) ==
+  CHECK(message_of([&] { open_run(config); }) ==
         "data.path: there is no " + config.data.path + "; make it with `smoe prepare`");
 }
 
-TEST_CASE(
-    "a blend is validated source by source, and goes on where it was, but not on other data") {
+TEST_CASE("a mixture is validated per source and resumes, but not on other data") {
   Setting setting;
   const std::string web = setting.folder / "web.h5", code = setting.folder / "code.h5";
   const auto write = [](const std::string& path, const std::string& word) {
@@ -237,7 +236,7 @@ TEST_CASE(
   setting.config.data = {"", {{"web", web, 0.7}, {"code", code, 0.3}}, ""};
   setting.config.train.eval_every = 20;
   const Config whole = setting.named("whole"), parts = setting.named("parts");
-  CHECK(Run(whole).train() == 0);
+  CHECK(open_run(whole)->train() == 0);
   const std::string metrics = text_of(RunPaths(whole.run.folder()).metrics_path());
   CHECK(count_of(metrics, "\"sources\":{\"name\":[\"web\",\"code\"],\"tokens\":[") == 4);
   const std::string log = text_of(RunPaths(whole.run.folder()).log_path());
@@ -247,19 +246,19 @@ TEST_CASE(
   Config stopped = parts;
   stopped.log.every = 1;
   {
-    Run run(stopped);
+    const auto run = open_run(stopped);
     std::thread sender(raise_while_training, stopped, SIGTERM);
-    CHECK(run.train() == 128 + SIGTERM);
+    CHECK(run->train() == 128 + SIGTERM);
     sender.join();
   }
-  CHECK(Run(stopped).train() == 0);
+  CHECK(open_run(stopped)->train() == 0);
   CHECK(state_at(parts, "step-00000060") == state_at(whole, "step-00000060"));
 
   Config longer = whole;
   longer.data.sources[0].weight = 0.6;
-  CHECK(message_of([&] { Run run(longer); }).find("data.sources.web.weight=0.6") !=
+  CHECK(message_of([&] { open_run(longer); }).find("data.sources.web.weight=0.6") !=
         std::string::npos);
   write(code, ";\t");
-  CHECK(message_of([&] { Run run(whole); }).find("data") != std::string::npos);
-  CHECK(message_of([&] { Run run(whole); }) != "no error");
+  CHECK(message_of([&] { open_run(whole); }).find("data") != std::string::npos);
+  CHECK(message_of([&] { open_run(whole); }) != "no error");
 }

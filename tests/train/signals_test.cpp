@@ -18,7 +18,8 @@ void count_call(int) {
 
 }  // namespace
 
-TEST_CASE("the three signals set a flag while the object lives and do the former thing after") {
+TEST_CASE(
+    "the three signals set a flag during the object's lifetime; former actions are restored") {
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
     CAPTURE(signal);
     struct sigaction former {};
@@ -40,7 +41,7 @@ TEST_CASE("the three signals set a flag while the object lives and do the former
   }
 }
 
-TEST_CASE("two at a time are refused, and the first goes on") {
+TEST_CASE("a second instance is refused, and the first stays in effect") {
   const StopSignals signals;
   CHECK_THROWS_AS(StopSignals(), InternalError);
   ::raise(SIGTERM);

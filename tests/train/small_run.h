@@ -1,4 +1,4 @@
-// SmallRun: a small configuration and a token set of made-up words, for tests that train.
+// SmallRun: a small configuration with a token set of artificial words, for tests that train.
 #pragma once
 #include <string>
 
@@ -9,8 +9,8 @@
 
 namespace smoe::test {
 
-/// Writes a token set of words drawn unevenly from a small made-up vocabulary: text that a model
-/// can learn something about within a few steps.
+/// Writes a token set of words drawn from a skewed distribution over a small vocabulary, about
+/// which a model learns something within a few steps.
 inline void write_small_token_set(const std::string& path) {
   const ByteTokenizer tokenizer;
   TokenSetWriter writer(path, tokenizer);
@@ -35,7 +35,7 @@ inline void write_small_token_set(const std::string& path) {
   writer.finish();
 }
 
-/// Two layers, four experts, two micro-batches a step, all in `folder`.
+/// Two layers, four experts, two micro-batches per step; all paths are in `folder`.
 inline Config small_config(const std::string& folder) {
   Config c;
   c.run.name = "small";
@@ -61,7 +61,7 @@ inline Config small_config(const std::string& folder) {
   return c;
 }
 
-/// The configuration and its token set in a folder of `parent` that goes away with them.
+/// The configuration and its token set, in a temporary folder in `parent`.
 struct SmallRun {
   TemporaryFolder folder;
   Config config = small_config(folder.path());

@@ -1,4 +1,4 @@
-// A `smoe` process of its own, to be watched and disturbed.
+// A separate `smoe` process, to observe and disturb.
 #pragma once
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -6,22 +6,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/system/file.h"
+#include "tests/train/smoe_program.h"
 
 namespace smoe::test {
 
 class SmoeProcess {
  public:
-  /// Starts `smoe arguments...`, the program beside that of the tests. What it prints, errors too,
-  /// goes to the file `output`.
+  /// Starts `smoe arguments...`, the program in the folder of the test program. Its output,
+  /// including errors, goes to the file `output`.
   SmoeProcess(std::vector<std::string> arguments, const std::string& output) : output_(output) {
-    const auto program = std::filesystem::read_symlink("/proc/self/exe").replace_filename("smoe");
-    arguments.insert(arguments.begin(), program.string());
+    arguments.insert(arguments.begin(), smoe_program());
     std::vector<char*> words;
     for (std::string& argument : arguments) words.push_back(argument.data());
     words.push_back(nullptr);

@@ -1,5 +1,4 @@
-// A long run of the program itself: memory, open files and the files of its folder stay as they
-// are.
+// A long run of the program: memory, open descriptors and the number of files do not grow.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -20,7 +19,7 @@ struct Use {
   std::size_t num_descriptors = 0, num_files = 0;
 };
 
-// What a process holds now. Throws: SystemError once it has ended.
+// The current resource use of a process. Throws: SystemError once it has ended.
 Use use_of(pid_t id, const std::string& run_folder) {
   const std::string process = concat("/proc/", id);
   long long size = 0, resident = 0;
@@ -49,7 +48,7 @@ TEST_CASE("memory, descriptors and files of a long run do not grow") {
   overwrite(folder / "config.yaml", to_yaml(config));
   SmoeProcess process({"train", folder / "config.yaml"}, folder / "output.txt");
   const std::string run = config.run.folder(), checkpoints = run + "/checkpoints";
-  // The largest use seen in the second tenth of the steps, and in the last.
+  // The largest use in the second and in the last tenth of the steps.
   Use early, late;
   while (!process.has_ended()) {
     ::usleep(2000);
@@ -73,7 +72,7 @@ TEST_CASE("memory, descriptors and files of a long run do not grow") {
   REQUIRE(early.resident_bytes > 0);
   REQUIRE(late.resident_bytes > 0);
   const std::int64_t drift = late.resident_bytes - early.resident_bytes;
-  if (!kIsSanitized) CHECK(drift < 1 << 20);  // sanitizers keep what is freed
+  if (!kIsSanitized) CHECK(drift < 1 << 20);  // sanitizers retain freed memory
   CHECK(late.num_descriptors <= early.num_descriptors);
   CHECK(late.num_files <= early.num_files);
   MESSAGE(config.train.steps, " steps: memory grew by ", drift / 1024, " KiB, descriptors ",

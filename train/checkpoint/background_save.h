@@ -1,5 +1,5 @@
-// BackgroundSave: checkpoints that a thread writes while training goes on. The state is copied to
-// the host first, so the step after may change it. One save at a time.
+// BackgroundSave: a thread that writes checkpoints while training continues. The state is first
+// copied to the host, so that the next step may change it. One save at a time.
 #pragma once
 #include <exception>
 #include <mutex>
@@ -14,20 +14,20 @@ namespace smoe {
 
 class BackgroundSave {
  public:
-  /// `log` receives what CheckpointStore logs, in the thread that calls start, poll and wait.
+  /// `log` receives the log of CheckpointStore, in the thread that calls start, poll and wait.
   BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log);
-  /// Waits for a save under way; an error it meets is logged.
+  /// Waits for a save in progress; its error, if any, is logged.
   ~BackgroundSave();
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
 
-  /// Waits for the save before, then copies the state and begins to save it, as
-  /// CheckpointStore::save. Throws: what visit throws; as wait, for the save before.
+  /// Waits for the previous save, then copies the state and begins to save it, as
+  /// CheckpointStore::save. Throws: what `visit` throws; as wait, for the previous save.
   void start(const CheckpointHeader& header, const VisitState& visit);
-  /// Logs what was done since the last call; to be called after each step. Waits for nothing.
-  /// Throws: the error that ended the save under way, once.
+  /// Logs what was done since the last call, without waiting; to be called after each step.
+  /// Throws: the error that ended the save, once.
   void poll();
-  /// Returns when no save is under way. Throws: as poll.
+  /// Returns when no save is in progress. Throws: as poll.
   void wait();
 
  private:
@@ -37,11 +37,11 @@ class BackgroundSave {
   CheckpointStore::Log log_;
   StateCopy copy_;
   std::thread thread_;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // guards lines_, error_, is_done_
   std::vector<std::string> lines_;
   std::exception_ptr error_;
   bool is_done_ = false;
-  CheckpointStore store_;  // used by the thread alone
+  CheckpointStore store_;  // used by the thread only
 };
 
 }  // namespace smoe

@@ -8,20 +8,21 @@
 #include "core/host_chunks.h"
 #include "core/system/folder.h"
 #include "core/version.h"
+#include "train/checkpoint/parse_manifest.h"
 
 namespace smoe {
 namespace {
 
 constexpr const char* kManifestName = "manifest.json";
 
-/// Names of state as they come by: legal ones, each once.
+/// Checks that the names of the visited state are valid and unique.
 class SeenNames {
  public:
   std::string add(std::string_view name) {
-    SMOE_CHECK(is_state_name(name), "checkpoint: a name of state must be 1 to 256 of ",
+    SMOE_CHECK(is_state_name(name), "checkpoint: a state name must be 1 to 256 of ",
                "A-Z a-z 0-9 . _ / -; got '", name, "'");
     const auto [entry, is_new] = names_.emplace(name);
-    SMOE_CHECK(is_new, "checkpoint: names of state must occur once; got ", name, " twice");
+    SMOE_CHECK(is_new, "checkpoint: state names must be unique; got ", name, " twice");
     return *entry;
   }
   bool contains(const std::string& name) const { return names_.count(name) > 0; }
@@ -30,8 +31,8 @@ class SeenNames {
   std::unordered_set<std::string> names_;
 };
 
-/// Writes this process's share of the tensors to a shard file as they come, and tables of them to
-/// the manifest; the first writer's has the numbers, too.
+/// Writes this process's share of the visited tensors to a shard file and adds their table to the
+/// manifest; the manifest of writer 0 also contains the scalars.
 class Writer final : public StateVisitor {
  public:
   Writer(Manifest& manifest, File& file, const ShardWriters& writers)
@@ -39,7 +40,8 @@ class Writer final : public StateVisitor {
 
   void tensor(std::string_view name, Tensor& value) override {
     const std::string own_name = seen_.add(name);
-    // To whoever has least so far: all writers see the same tensors, and choose alike.
+    // The writer with the fewest bytes so far takes the tensor; all writers visit the same tensors
+    // and therefore choose alike.
     const auto least = std::min_element(bytes_of_.begin(), bytes_of_.end());
     *least += value.bytes();
     if (least - bytes_of_.begin() != index_) return;
@@ -67,7 +69,7 @@ class Writer final : public StateVisitor {
   Manifest& manifest_;
   File& file_;
   std::ptrdiff_t index_;
-  std::vector<std::int64_t> bytes_of_;  // each writer's, so far
+  std::vector<std::int64_t> bytes_of_;  // assigned to each writer so far
   SeenNames seen_;
 };
 
@@ -75,13 +77,13 @@ std::string describe(DType dtype, const Shape& shape) {
   return concat(name_of(dtype), " ", shape);
 }
 
-/// Names for a message: the first few, and how many there are.
-std::string some_of(const std::vector<std::string>& names) {
+/// Names for a message: the first few, and the total count.
+std::string summarize(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 3;
   std::string text;
   for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i)
     text += (i ? ", " : "") + names[i];
-  return names.size() > kShown ? concat(text, ", ... (", names.size(), " in all)") : text;
+  return names.size() > kShown ? concat(text, ", ... (", names.size(), " in total)") : text;
 }
 
 struct Location {
@@ -98,7 +100,7 @@ TensorIndex index_of(const Manifest& manifest) {
   return index;
 }
 
-/// Compares the names, dtypes and shapes of the state with a checkpoint's, touching neither.
+/// Compares the names, dtypes and shapes of the state with those of a checkpoint; changes neither.
 class Matcher final : public StateVisitor {
  public:
   Matcher(const Manifest& manifest, const TensorIndex& index)
@@ -111,9 +113,10 @@ class Matcher final : public StateVisitor {
       missing_.push_back(key);
       return;
     }
-    const std::string has = describe(found->second.entry->dtype, found->second.entry->shape);
-    const std::string wants = describe(value.dtype(), value.shape());
-    if (has != wants) differing_.push_back(concat(key, " (", wants, ", not ", has, ")"));
+    const std::string stored = describe(found->second.entry->dtype, found->second.entry->shape);
+    const std::string expected = describe(value.dtype(), value.shape());
+    if (stored != expected)
+      mismatched_.push_back(concat(key, " (expected ", expected, ", got ", stored, ")"));
   }
   void integer(std::string_view name, std::int64_t&) override { scalar(name, manifest_.integers); }
   void real(std::string_view name, double&) override { scalar(name, manifest_.reals); }
@@ -121,12 +124,12 @@ class Matcher final : public StateVisitor {
   void check(const std::string& path, bool refuse_extra) const {
     std::string problems;
     const auto add = [&](const char* what, const std::vector<std::string>& names) {
-      if (!names.empty()) problems += concat(problems.empty() ? "" : "; ", what, some_of(names));
+      if (!names.empty()) problems += concat(problems.empty() ? "" : "; ", what, summarize(names));
     };
-    add("it lacks ", missing_);
-    if (refuse_extra) add("nobody asks for ", extra());
-    add("this run wants ", differing_);
-    SMOE_CHECK(problems.empty(), path, ": must hold this run's state exactly; ", problems);
+    add("missing: ", missing_);
+    if (refuse_extra) add("unexpected: ", extra());
+    add("mismatched: ", mismatched_);
+    SMOE_CHECK(problems.empty(), path, ": must match the state of this run; ", problems);
   }
 
  private:
@@ -137,20 +140,20 @@ class Matcher final : public StateVisitor {
   }
   std::vector<std::string> extra() const {
     std::vector<std::string> names;
-    const auto note = [&](const std::string& name) {
+    const auto check = [&](const std::string& name) {
       if (!seen_.contains(name)) names.push_back(name);
     };
-    for (const auto& [name, value] : manifest_.integers) note(name);
-    for (const auto& [name, value] : manifest_.reals) note(name);
+    for (const auto& [name, value] : manifest_.integers) check(name);
+    for (const auto& [name, value] : manifest_.reals) check(name);
     for (const ManifestShard& shard : manifest_.shards)
-      for (const ManifestTensor& tensor : shard.tensors) note(tensor.name);
+      for (const ManifestTensor& tensor : shard.tensors) check(tensor.name);
     return names;
   }
 
   const Manifest& manifest_;
   const TensorIndex& index_;
   SeenNames seen_;
-  std::vector<std::string> missing_, differing_;
+  std::vector<std::string> missing_, mismatched_;
 };
 
 void check_digest(const File& file, const ManifestTensor& entry, Digest found) {
@@ -158,7 +161,7 @@ void check_digest(const File& file, const ManifestTensor& entry, Digest found) {
              " is damaged: its digest must be ", entry.digest.hex(), "; got ", found.hex());
 }
 
-/// Fills the state. What it visits is known to match.
+/// Loads the visited state, which a Matcher has checked.
 class Reader final : public StateVisitor {
  public:
   Reader(const Manifest& manifest, const TensorIndex& index, const std::vector<File>& shards)
@@ -208,9 +211,9 @@ void write_shard(const std::string& path, const VisitState& visit, const ShardWr
   shard.close();
 }
 
-/// Where a writer leaves what it knows of its shard, for the first to make the manifest of: a
-/// manifest of that shard alone.
-std::string table_path(const std::string& path, int index) {
+/// The file in which a writer other than 0 leaves the manifest of its own shard, which writer 0
+/// merges into the manifest of the checkpoint.
+std::string shard_manifest_path(const std::string& path, int index) {
   return path + "/" + shard_name(index) + ".json";
 }
 
@@ -230,18 +233,18 @@ void write_checkpoint(const std::string& path, const CheckpointHeader& header,
                       const VisitState& visit, const ShardWriters& writers) {
   const bool is_first = writers.index == 0;
   if (is_first) make_new_folder(path);
-  writers.meet();
+  writers.barrier();
   Manifest manifest = manifest_of(header);
   write_shard(path, visit, writers, manifest);
-  if (!is_first) write_durably(table_path(path, writers.index), manifest_text(manifest));
-  writers.meet();
+  if (!is_first) write_durably(shard_manifest_path(path, writers.index), manifest_text(manifest));
+  writers.barrier();
   if (!is_first) return;
   for (int i = 1; i < writers.count; ++i) {
-    const std::string table = table_path(path, i);
-    Manifest other = parse_manifest(read_file(table, kMaxManifestBytes), table);
+    const std::string other_path = shard_manifest_path(path, i);
+    Manifest other = parse_manifest(read_file(other_path, kMaxManifestBytes), other_path);
     manifest.shards.push_back(std::move(other.shards.front()));
     manifest.shards.back().file = shard_name(i);
-    remove_file(table);
+    remove_file(other_path);
   }
   manifest.world_size = writers.count;
   write_durably(path + "/" + kManifestName, manifest_text(manifest));
@@ -249,22 +252,22 @@ void write_checkpoint(const std::string& path, const CheckpointHeader& header,
 }
 
 Checkpoint::Checkpoint(const std::string& path) : path_(path) {
-  SMOE_CHECK(kind_of(path) == PathKind::folder, path, ": must be the folder of a checkpoint");
+  SMOE_CHECK(kind_of(path) == PathKind::folder, path, ": must be a checkpoint folder");
   const std::vector<FolderEntry> entries = list_folder(path);
-  // Only plain files of this folder are opened: a link could lead anywhere.
-  const auto plain_file = [&](const std::string& name) -> const FolderEntry& {
+  // Only regular files of this folder are opened: a link could lead anywhere.
+  const auto regular_file = [&](const std::string& name) -> const FolderEntry& {
     const auto found = std::find_if(entries.begin(), entries.end(),
                                     [&](const FolderEntry& entry) { return entry.name == name; });
     SMOE_CHECK(found != entries.end(), path, "/", name, ": is missing");
     SMOE_CHECK(found->kind == PathKind::file && !found->is_link, path, "/", name,
-               ": must be a plain file, and no link");
+               ": must be a regular file, not a link");
     return *found;
   };
-  plain_file(kManifestName);
+  regular_file(kManifestName);
   const std::string manifest_path = path + "/" + kManifestName;
   manifest_ = parse_manifest(read_file(manifest_path, kMaxManifestBytes), manifest_path);
   for (const ManifestShard& shard : manifest_.shards) {
-    const FolderEntry& entry = plain_file(shard.file);
+    const FolderEntry& entry = regular_file(shard.file);
     SMOE_CHECK(entry.bytes == shard.bytes, path, "/", shard.file, ": must have ", shard.bytes,
                " bytes; got ", entry.bytes);
     shards_.push_back(File::open(path + "/" + shard.file));

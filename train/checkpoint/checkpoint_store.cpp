@@ -12,7 +12,7 @@ namespace smoe {
 namespace {
 
 constexpr std::string_view kPrefix = "step-";
-// What save replaces keeps this name for the moment in which neither has the right one.
+// A checkpoint that save replaces keeps this suffix until the new one is durable.
 constexpr std::string_view kReplaced = ".replaced";
 constexpr std::string_view kTemporary = ".tmp-";
 
@@ -20,7 +20,7 @@ bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
-/// The step in "00000120"; no value for what checkpoint_name does not write.
+/// The step in "00000120"; no value for anything that checkpoint_name does not produce.
 std::optional<std::int64_t> step_of(std::string_view digits) {
   std::int64_t step = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
@@ -32,17 +32,18 @@ std::optional<std::int64_t> step_of(std::string_view digits) {
 void check_same_run(const Checkpoint& checkpoint, const CheckpointHeader& expected) {
   const Manifest& manifest = checkpoint.manifest();
   SMOE_CHECK(manifest.config_digest == expected.config, checkpoint.path(),
-             ": config digest must be ", expected.config.hex(), " as this run's; got ",
+             ": config digest must be ", expected.config.hex(), ", that of this run; got ",
              manifest.config_digest.hex(),
-             "; put the settings back that it was trained with, or start a run of another name");
+             "; restore the settings that it was trained with, or start a run with another name");
   SMOE_CHECK(manifest.data_digest == expected.data, checkpoint.path(), ": data digest must be ",
-             expected.data.hex(), " as this run's token set; got ", manifest.data_digest.hex(),
-             "; put the token set back that it was trained on, or start a run of another name");
+             expected.data.hex(), ", that of this run's token set; got ",
+             manifest.data_digest.hex(),
+             "; restore the token set that it was trained on, or start a run with another name");
 }
 
 }  // namespace
 
-/// A folder that bears a checkpoint's name.
+/// A folder with the name of a checkpoint.
 struct CheckpointStore::Entry {
   std::string name;
   std::int64_t step;
@@ -55,12 +56,12 @@ std::string checkpoint_name(std::int64_t step) {
 
 CheckpointStore::CheckpointStore(Options options, Log log)
     : options_(std::move(options)), log_(std::move(log)) {
-  SMOE_CHECK(options_.keep >= 2, "checkpoint.keep: must be at least 2; got ", options_.keep);
-  SMOE_CHECK(options_.keep_every >= 0, "checkpoint.keep_every: must not be negative; got ",
+  SMOE_CHECK(options_.keep >= 2, "checkpoint store: keep must be at least 2; got ", options_.keep);
+  SMOE_CHECK(options_.keep_every >= 0, "checkpoint store: keep_every must not be negative; got ",
              options_.keep_every);
 }
 
-/// Newest first; of one step, the replaced one last.
+/// Newest first; at equal steps, the replaced one last.
 std::vector<CheckpointStore::Entry> CheckpointStore::entries() const {
   std::vector<Entry> found;
   if (kind_of(options_.folder) == PathKind::none) return found;
@@ -98,14 +99,14 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
     make_folders(options_.folder);
     sync_folder(parent_of(options_.folder));
   }
-  remove_leftovers();
+  remove_unfinished();
   try {
     write_checkpoint(temporary, header, visit, writers);
     Checkpoint(temporary).verify();
-    remove_future(header.step);
-    give_name(temporary, name);
+    remove_after(header.step);
+    publish(temporary, name);
   } catch (...) {
-    remove_leftovers();
+    remove_unfinished();
     throw;
   }
   log_(concat("saved ", path));
@@ -113,9 +114,9 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
   return path;
 }
 
-/// Moves a complete checkpoint to its name. One that is there already, from an earlier turn of the
-/// run through this step, stays valid under a name of its own until the new one is durable.
-void CheckpointStore::give_name(const std::string& temporary, const std::string& name) const {
+/// Renames a complete checkpoint. An existing one of the same step, from before the run went back,
+/// stays valid under another name until the new one is durable.
+void CheckpointStore::publish(const std::string& temporary, const std::string& name) const {
   const std::string path = options_.folder + "/" + name;
   const std::string aside = concat(path, kReplaced);
   if (kind_of(path) != PathKind::none) {
@@ -126,25 +127,26 @@ void CheckpointStore::give_name(const std::string& temporary, const std::string&
   sync_folder(options_.folder);
 }
 
-/// What is no checkpoint any more only takes room, so a run goes on where its removal fails.
+/// A folder that is no longer a checkpoint only occupies disk space, so a failure to remove it does
+/// not end the run.
 template <class Remove>
 void CheckpointStore::remove_or_log(Remove&& remove) const {
   try {
     remove();
   } catch (const SystemError& error) {
-    log_(concat(error.what(), "; the next save tries again"));
+    log_(concat(error.what(), "; the next save retries"));
   }
 }
 
-void CheckpointStore::remove_leftovers() const {
+void CheckpointStore::remove_unfinished() const {
   remove_or_log([&] {
     for (const FolderEntry& entry : list_folder(options_.folder))
       if (starts_with(entry.name, kTemporary)) remove_folder(options_.folder + "/" + entry.name);
   });
 }
 
-/// Takes its name from a checkpoint in one step, so that no half of it is ever taken for a damaged
-/// one. Returns what is to be removed.
+/// Renames a checkpoint before its removal, so that a partial removal never looks like a damaged
+/// checkpoint. Returns the folder to remove.
 std::string CheckpointStore::retire(const std::string& name) const {
   const std::string retired = concat(options_.folder, "/", kTemporary, "removed-", name);
   remove_folder(retired);
@@ -152,12 +154,13 @@ std::string CheckpointStore::retire(const std::string& name) const {
   return retired;
 }
 
-/// Durable before the new one has its name: a resume would choose the higher step.
-void CheckpointStore::remove_future(std::int64_t step) const {
+/// Must be durable before the new checkpoint is published: a resume would choose the higher step.
+void CheckpointStore::remove_after(std::int64_t step) const {
   std::vector<std::string> retired;
   for (const Entry& entry : entries()) {
     if (entry.step <= step) continue;
-    log_(concat("removing ", options_.folder, "/", entry.name, ": the run went back before it"));
+    log_(concat("removing ", options_.folder, "/", entry.name,
+                ": the run resumed from an earlier step"));
     retired.push_back(retire(entry.name));
   }
   if (retired.empty()) return;
@@ -184,7 +187,7 @@ std::optional<Checkpoint> CheckpointStore::newest_intact() const {
     try {
       Checkpoint checkpoint(options_.folder + "/" + entry.name);
       SMOE_CHECK(checkpoint.manifest().step == entry.step, checkpoint.path(),
-                 ": must be of the step in its name; got step ", checkpoint.manifest().step);
+                 ": must have the step in its name; got step ", checkpoint.manifest().step);
       checkpoint.verify();
       return checkpoint;
     } catch (const InternalError&) {
@@ -194,7 +197,7 @@ std::optional<Checkpoint> CheckpointStore::newest_intact() const {
     }
   }
   SMOE_CHECK(candidates.empty(), options_.folder, ": all ", candidates.size(),
-             " checkpoints are damaged; to start anew, give the run another name");
+             " checkpoints are damaged; to start again, give the run another name");
   return std::nullopt;
 }
 
@@ -203,7 +206,7 @@ std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
                                                     const VisitState& visit) {
   if (resume == "none") return std::nullopt;
   const bool is_auto = resume == "auto";
-  if (is_auto && kind_of(options_.folder) != PathKind::none) remove_leftovers();
+  if (is_auto && kind_of(options_.folder) != PathKind::none) remove_unfinished();
   const std::optional<Checkpoint> chosen = is_auto ? newest_intact() : Checkpoint(resume);
   if (!chosen) return std::nullopt;
   check_same_run(*chosen, expected);

@@ -20,7 +20,7 @@ std::string json_string(std::string_view text) {
   return Json(text).dump();
 }
 
-/// `items` rendered by `line`, one a line, between `open` and `close`.
+/// `items` rendered by `line`, one per line, between `open` and `close`.
 template <class Items, class Line>
 std::string block(char open, const Items& items, char close, Line&& line) {
   std::string text(1, open);

@@ -1,4 +1,4 @@
-// The manifest of a checkpoint: what is in its shard files, and every number that is no tensor.
+// The manifest of a checkpoint: the contents of its shard files, and all scalar state.
 //
 // manifest.json is one JSON object, format version 1:
 //   "format": "smoe-checkpoint", "version": 1, "step", "world_size", "build", "device",
@@ -7,8 +7,8 @@
 //   "shards": [{"file": "shard-00000.bin", "bytes", "tensors":
 //               [{"name", "dtype", "shape", "offset", "bytes", "digest"}, ...]}, ...],
 //   "manifest_digest": digest of the file's bytes before this line
-// The tensors of a shard lie in the file in the order of the table, row-major and little-endian,
-// without a gap from its first byte to its last, so that every byte is covered by a digest.
+// The tensors of a shard are stored in the order of the table, row-major and little-endian, without
+// gaps from the first byte of the file to the last, so that a digest covers every byte.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -26,7 +26,7 @@ struct ManifestTensor {
   std::string name;
   DType dtype = DType::f32;
   Shape shape;
-  std::int64_t offset = 0;  ///< bytes from the shard file's start
+  std::int64_t offset = 0;  ///< in bytes from the start of the shard file
   std::int64_t bytes = 0;
   Digest digest;  ///< of these bytes
 };
@@ -38,10 +38,10 @@ struct ManifestShard {
 };
 
 struct Manifest {
-  std::int64_t step = 0;  ///< optimizer steps done
+  std::int64_t step = 0;  ///< completed optimizer steps
   std::int64_t world_size = 1;
   std::string build;   ///< program version and compiler
-  std::string device;  ///< device type the run trained on: "cpu"
+  std::string device;  ///< type of the device that the run trained on: "cpu"
   Digest config_digest;
   Digest data_digest;
   std::map<std::string, std::int64_t> integers;
@@ -53,22 +53,16 @@ inline constexpr std::string_view kManifestFormat = "smoe-checkpoint";
 inline constexpr std::int64_t kManifestVersion = 1;
 inline constexpr std::int64_t kMaxManifestBytes = std::int64_t{64} << 20;
 
-/// "shard-00000.bin", the only names a manifest may give its files.
+/// "shard-00000.bin": the only file names that a manifest may contain.
 std::string shard_name(std::int64_t index);
 
-/// Whether a piece of state may be called so: 1 to 256 of A-Z a-z 0-9 . _ / -
+/// Whether `name` is a valid state name: 1 to 256 of A-Z a-z 0-9 . _ / -
 bool is_state_name(std::string_view name);
 
-/// The text of manifest.json, digest included.
+/// The text of manifest.json, including its digest.
 std::string manifest_text(const Manifest& manifest);
 
-/// The end of manifest.json: the digest of all bytes before it, and the closing brace.
+/// The last lines of manifest.json: the digest of all preceding bytes, and the closing brace.
 std::string manifest_seal(Digest digest);
-
-/// Reads what manifest_text wrote; `path` stands for the file in messages. Trusts nothing: sizes,
-/// offsets, names and nesting are all checked, so that a result has extents that tile each shard
-/// exactly, shapes whose bytes do not overflow, and names that occur once.
-/// Throws: UsageError, one line that names the path, the place in it and the rule.
-Manifest parse_manifest(std::string_view text, const std::string& path);
 
 }  // namespace smoe

@@ -1,4 +1,5 @@
-// Reads a manifest that nobody vouches for.
+#include "train/checkpoint/parse_manifest.h"
+
 #include <algorithm>
 #include <charconv>
 #include <limits>
@@ -8,14 +9,13 @@
 #include "core/system/json_reader.h"
 #include "core/system/text.h"
 #include "train/checkpoint/json_shape.h"
-#include "train/checkpoint/manifest.h"
 
 namespace smoe {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kMaxShards = 100'000;  // as far as shard_name's digits go
+constexpr std::size_t kMaxShards = 100'000;  // what the digits of shard_name can express
 constexpr std::size_t kMaxDepth = 8;         // the format needs 6
 constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32,
                              DType::i64, DType::u16, DType::u8};
@@ -50,8 +50,8 @@ ManifestTensor read_tensor(const Json& object, const std::string& place, std::in
   tensor.shape = read_shape(reader, "shape", size_of(tensor.dtype));
   tensor.offset = reader.integer("offset", offset, offset);
   const std::int64_t bytes = tensor.shape.numel() * size_of(tensor.dtype);
-  SMOE_CHECK(bytes <= end - offset, place, ": must end inside its shard, ", end - offset,
-             " bytes on; got ", bytes);
+  SMOE_CHECK(bytes <= end - offset, place, ": must end inside its shard, which has ", end - offset,
+             " bytes left; got ", bytes);
   tensor.bytes = reader.integer("bytes", bytes, bytes);
   tensor.digest = read_digest(reader, "digest");
   reader.finish();
@@ -99,11 +99,11 @@ void check_names(const Manifest& manifest, const std::string& path) {
     SMOE_CHECK(is_state_name(name), path, ": a name must be 1 to 256 of A-Z a-z 0-9 . _ / -; got ",
                printable(name));
   std::sort(names.begin(), names.end());
-  const auto twin = std::adjacent_find(names.begin(), names.end());
-  SMOE_CHECK(twin == names.end(), path, ": names must occur once; got ", *twin, " twice");
+  const auto repeated = std::adjacent_find(names.begin(), names.end());
+  SMOE_CHECK(repeated == names.end(), path, ": names must be unique; got ", *repeated, " twice");
 }
 
-/// Nothing of `text` has changed since it was sealed.
+/// Checks that `text` has not changed since it was sealed.
 void check_seal(std::string_view text, const std::string& path) {
   const std::size_t seal_size = manifest_seal({}).size();
   SMOE_CHECK(text.size() > seal_size, path, ": must end with its digest; got ", text.size(),
@@ -125,7 +125,7 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   SMOE_CHECK(format == kManifestFormat, reader.place_of("format"), ": must be ", kManifestFormat,
              "; got ", printable(format));
   const std::int64_t version = reader.integer("version", 1, kMaxInt64);
-  SMOE_CHECK(version == kManifestVersion, path, ": is of format version ", version,
+  SMOE_CHECK(version == kManifestVersion, path, ": has format version ", version,
              "; this program reads version ", kManifestVersion);
   Manifest manifest;
   manifest.step = reader.integer("step", 0, kMaxInt64);
@@ -142,7 +142,7 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
     manifest.reals[name] = read_real(value, path + ": reals");
   const Json& shards = reader.array("shards");
   SMOE_CHECK(!shards.empty() && shards.size() <= kMaxShards, reader.place_of("shards"),
-             ": must be 1 to ", kMaxShards, " of them; got ", shards.size());
+             ": must contain 1 to ", kMaxShards, "; got ", shards.size());
   for (std::size_t i = 0; i < shards.size(); ++i)
     manifest.shards.push_back(read_shard(shards[i], concat(path, ": shards[", i, "]"), i));
   reader.finish();

@@ -4,9 +4,9 @@
 
 namespace smoe {
 
-class StateCopy::Taker final : public StateVisitor {
+class StateCopy::Recorder final : public StateVisitor {
  public:
-  explicit Taker(std::vector<Value>& values) : values_(values) {}
+  explicit Recorder(std::vector<Value>& values) : values_(values) {}
 
   void tensor(std::string_view name, Tensor& value) override {
     const Tensor copy = [&] {
@@ -30,17 +30,17 @@ class StateCopy::Taker final : public StateVisitor {
 
 void StateCopy::take(const std::function<void(StateVisitor&)>& visit) {
   values_.clear();
-  Taker taker(values_);
-  visit(taker);
+  Recorder recorder(values_);
+  visit(recorder);
 }
 
-void StateCopy::show(const std::function<void(StateVisitor&)>& visit) {
-  struct Ignorer final : StateVisitor {
+void StateCopy::participate(const std::function<void(StateVisitor&)>& visit) {
+  struct Discard final : StateVisitor {
     void tensor(std::string_view, Tensor&) override {}
     void integer(std::string_view, std::int64_t&) override {}
     void real(std::string_view, double&) override {}
-  } ignorer;
-  visit(ignorer);
+  } discard;
+  visit(discard);
 }
 
 void StateCopy::visit(StateVisitor& visitor) {

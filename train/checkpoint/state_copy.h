@@ -1,5 +1,4 @@
-// StateCopy: state as it was at one moment, on the host, for whoever reads it while training
-// changes the original.
+// StateCopy: a snapshot of state on the host, to be read while training changes the original.
 #pragma once
 #include <functional>
 #include <string>
@@ -12,15 +11,14 @@ namespace smoe {
 
 class StateCopy {
  public:
-  /// Copies all that `visit` shows. Waits for the device. Memory: as many bytes as the state has,
-  /// on the host, counted as workspace.
+  /// Copies all state that `visit` passes. Waits for the device. Allocates as many bytes as the
+  /// state has, on the host, counted as workspace.
   void take(const std::function<void(StateVisitor&)>& visit);
-  /// Lets `visit` show all without keeping any of it: for ranks that must take part where another
-  /// one takes the copy.
-  static void show(const std::function<void(StateVisitor&)>& visit);
-  /// Shows the copy, in the order and by the names that `take` saw.
+  /// Calls `visit` and discards the state: for ranks whose part another rank gathers into its copy.
+  static void participate(const std::function<void(StateVisitor&)>& visit);
+  /// Passes the copy to `visitor`, in the order and by the names that `take` saw.
   void visit(StateVisitor& visitor);
-  /// Forgets all and frees its memory.
+  /// Frees the copy.
   void clear() { values_.clear(); }
 
  private:
@@ -28,7 +26,7 @@ class StateCopy {
     std::string name;
     std::variant<Tensor, std::int64_t, double> value;
   };
-  class Taker;
+  class Recorder;
 
   std::vector<Value> values_;
 };

@@ -12,7 +12,7 @@
 namespace smoe {
 namespace {
 
-/// The innermost subcommand that was named, for messages: "smoe train".
+/// The innermost parsed subcommand, for messages: "smoe train".
 std::string name_of_parsed(const CLI::App& app) {
   const auto named = app.get_subcommands();
   return named.empty() ? app.get_name() : app.get_name() + " " + named.front()->get_name();
@@ -43,7 +43,7 @@ int run_named(const Command& command) {
 int run_command_line(int argc, const char* const* argv) {
   CLI::App app("Trains sparse mixture-of-experts transformers.", "smoe");
   app.set_version_flag("--version", "smoe " SMOE_VERSION);
-  app.require_subcommand(0, 1);  // none is found out below, after a misspelt one
+  app.require_subcommand(0, 1);  // checked below, so that a misspelled one is reported first
   app.footer("`smoe COMMAND --help` shows a command's options and examples.");
   const std::vector<Command> commands = {
       add_prepare_command(app), add_plan_command(app),    add_train_command(app),
@@ -54,8 +54,8 @@ int run_command_line(int argc, const char* const* argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& asked) {  // --help or --version
-    return app.exit(asked);
+  } catch (const CLI::Success& request) {  // --help or --version
+    return app.exit(request);
   } catch (const CLI::ParseError& error) {
     const std::string name = name_of_parsed(app);
     throw UsageError(concat(name, ": ", error.what(), "; see ", name, " --help"));

@@ -1,4 +1,4 @@
-// The subcommands of `smoe`. To add one: a file here, its declaration below and its line in
+// The subcommands of `smoe`. To add one: a file in this folder, a declaration below and a line in
 // command_line.cpp.
 #pragma once
 #include <functional>
@@ -9,10 +9,10 @@ class App;
 
 namespace smoe {
 
-/// A subcommand: its part of the command line, and what it does once that is parsed.
+/// A subcommand: its command line parser, and the function to call after parsing.
 struct Command {
-  CLI::App* parser;          ///< owned by the application it was added to
-  std::function<int()> run;  ///< returns the exit code, 0 if all is done; failures are exceptions
+  CLI::App* parser;          ///< owned by the application
+  std::function<int()> run;  ///< returns the exit code, 0 on success; throws on failure
 };
 
 Command add_prepare_command(CLI::App& app);

@@ -1,6 +1,5 @@
-// `smoe eval RUN`: how well a trained model predicts text.
+// `smoe eval RUN`: measures how well a trained model predicts text.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -13,12 +12,13 @@
 #include "core/system/cores.h"
 #include "core/system/format.h"
 #include "kernels/threads.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
+#include "train/commands/with_progress.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
-#include "train/report/progress.h"
 
 namespace smoe {
 namespace {
@@ -31,7 +31,7 @@ struct Options {
 
 using Sets = std::span<const ValidationSet>;
 
-// The token set that is asked for, or else those that the run was validated on.
+// The token set given by --data, or else the validation sets of the run.
 std::vector<ValidationSet> open_sets(const Options& options, const LoadedModel& loaded) {
   std::vector<ValidationSet> sets;
   if (options.data.empty()) {
@@ -46,24 +46,25 @@ std::vector<ValidationSet> open_sets(const Options& options, const LoadedModel& 
   }
   SMOE_CHECK(!sets.empty() && sets.front().set.num_tokens(Split::validation) > 1,
              options.data.empty() ? options.path : options.data,
-             ": has no validation text; name a token set that has with --data");
+             ": has no validation text; name a token set that has some with --data");
   for (const auto& [name, set] : sets)
-    SMOE_CHECK(
-        !loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(), set.path(),
-        ": was made with another tokenizer than the model's; prepare the text again with it");
+    SMOE_CHECK(!loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(),
+               set.path(),
+               ": must be made with the model's tokenizer; prepare the text again with it");
   return sets;
 }
 
 Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
                           const EvaluateOptions& options) {
-  Progress progress(std::cerr, ::isatty(STDERR_FILENO) == 1);
-  const double bytes_a_token = static_cast<double>(set.num_bytes(Split::validation)) /
-                               static_cast<double>(set.num_tokens(Split::validation));
+  const double bytes_per_token = static_cast<double>(set.num_bytes(Split::validation)) /
+                                 static_cast<double>(set.num_tokens(Split::validation));
   const auto bytes_of = [&](std::int64_t tokens) {
-    return static_cast<std::int64_t>(static_cast<double>(tokens) * bytes_a_token);
+    return static_cast<std::int64_t>(static_cast<double>(tokens) * bytes_per_token);
   };
-  return evaluate(*loaded.model, set, options, [&](std::int64_t done, std::int64_t total) {
-    progress.update("evaluating", bytes_of(done), bytes_of(total));
+  return with_progress([&](const auto& show) {
+    return evaluate(*loaded.model, set, options, [&](std::int64_t done, std::int64_t total) {
+      show("evaluating", bytes_of(done), bytes_of(total));
+    });
   });
 }
 
@@ -73,7 +74,7 @@ void print_json(const Options& options, const LoadedModel& loaded, Sets sets, co
     json["data"].push_back(set.path());
     json["data_digest"].push_back(set.digest().hex());
   }
-  if (sets.size() == 1)  // a list only where there are several
+  if (sets.size() == 1)  // lists only for several sets
     for (const char* key : {"data", "data_digest"}) json[key] = json[key].front();
   json.update({{"seq_len", options.evaluate.seq_len},
                {"tokens", e.tokens},
@@ -120,13 +121,13 @@ int run_eval(Options options) {
   if (evaluate.micro_batch == 0) evaluate.micro_batch = loaded.config.train.micro_batch;
   if (evaluate.seq_len == 0) evaluate.seq_len = loaded.config.train.seq_len;
   const auto print = options.is_json ? print_json : print_lines;
-  Evaluation sum;
+  Evaluation total;
   for (const ValidationSet& validation : sets) {
     const Evaluation part = run_evaluation(loaded, validation.set, evaluate);
     print(options, loaded, Sets(&validation, 1), part);
-    sum += part;
+    total += part;
   }
-  if (sets.size() > 1) print(options, loaded, sets, sum);
+  if (sets.size() > 1) print(options, loaded, sets, total);
   return 0;
 }
 
@@ -135,34 +136,22 @@ int run_eval(Options options) {
 Command add_eval_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   EvaluateOptions& evaluate = options->evaluate;
-  CLI::App* command = app.add_subcommand("eval", "Measure a trained model on validation text");
-  command
-      ->add_option("RUN", options->path,
-                   "Folder of a run (its newest intact checkpoint), or of a checkpoint in one")
-      ->required()
-      ->type_name("PATH");
+  CLI::App* command = app.add_subcommand("eval", "Measure the loss of a model on validation text");
+  add_run_argument(*command, options->path);
   command
       ->add_option("--data", options->data,
-                   "Token set whose validation split is predicted; by default those of the run")
+                   "Token set with the validation split to predict; by default those of the run")
       ->type_name("FILE");
-  command
-      ->add_option("--batches", evaluate.max_batches,
-                   "Batches to evaluate, spread evenly over the split; 0: all of it")
-      ->type_name("N")
-      ->capture_default_str();
-  command
-      ->add_option("--micro-batch", evaluate.micro_batch,
-                   "Sequences at a time; 0: train.micro_batch")
-      ->type_name("N")
-      ->capture_default_str();
-  command->add_option("--seq-len", evaluate.seq_len, "Tokens of a sequence; 0: train.seq_len")
-      ->type_name("N")
-      ->capture_default_str();
+  add_option(*command, "--batches", evaluate.max_batches, "N",
+             "Batches to evaluate, spread evenly over the split; 0: all");
+  add_option(*command, "--micro-batch", evaluate.micro_batch, "N",
+             "Sequences per batch; 0: train.micro_batch");
+  add_option(*command, "--seq-len", evaluate.seq_len, "N", "Tokens per sequence; 0: train.seq_len");
   command->add_flag("--json", options->is_json, "Print a JSON object instead of two lines");
   command->footer(
-      "Loss is in nats a token, perplexity its exponential; bits per byte count the text's bytes, "
-      "so\n"
-      "that models with different tokenizers can be compared.\n"
+      "Loss is in nats per token, and perplexity is its exponential. Bits per byte relate the loss "
+      "to\n"
+      "the bytes of the text, which makes models with different tokenizers comparable.\n"
       "\n"
       "Examples:\n"
       "  smoe eval runs/tiny\n"

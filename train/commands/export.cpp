@@ -1,8 +1,7 @@
-// `smoe export RUN FOLDER`: a run's model for Hugging Face's transformers.
+// `smoe export RUN FOLDER`: writes the model of a run for Hugging Face transformers.
 #include "train/huggingface/export.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -10,8 +9,9 @@
 #include <memory>
 
 #include "core/system/format.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
-#include "train/report/progress.h"
+#include "train/commands/with_progress.h"
 
 namespace smoe {
 namespace {
@@ -28,13 +28,8 @@ void print_summary(const ExportSummary& summary, const std::string& output) {
 }
 
 int run_export(const ExportOptions& options) {
-  ExportSummary summary;
-  {
-    Progress progress(std::cerr, ::isatty(STDERR_FILENO) == 1);
-    summary = export_mixtral(options, [&](const char* part, std::int64_t done, std::int64_t total) {
-      progress.update(part, done, total);
-    });
-  }
+  const ExportSummary summary =
+      with_progress([&](const auto& show) { return export_mixtral(options, show); });
   print_summary(summary, options.output);
   return 0;
 }
@@ -44,29 +39,23 @@ int run_export(const ExportOptions& options) {
 Command add_export_command(CLI::App& app) {
   auto options = std::make_shared<ExportOptions>();
   CLI::App* command =
-      app.add_subcommand("export", "Write a run's model for Hugging Face's transformers");
-  command
-      ->add_option("RUN", options->path,
-                   "Folder of a run (its newest intact checkpoint), or of a checkpoint in one")
-      ->required();
-  command->add_option("FOLDER", options->output, "Folder to make")->required();
+      app.add_subcommand("export", "Write the model of a run for Hugging Face transformers");
+  add_run_argument(*command, options->path);
+  command->add_option("FOLDER", options->output, "Folder to create")->required();
   command
       ->add_option_function<std::string>(
           "--dtype",
           [options](const std::string& name) {
             options->dtype = name == "bf16" ? DType::bf16 : DType::f32;
           },
-          "Of the weights: fp32, as they were trained, or bf16, rounded to half the size")
+          "Data type of the weights: fp32, as trained, or bf16, rounded to half the size")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->default_str("fp32");
-  command
-      ->add_option("--max-shard-bytes", options->max_shard_bytes,
-                   "Weights of more bytes are split into several files")
-      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()))
-      ->type_name("BYTES")
-      ->capture_default_str();
+  add_option(*command, "--max-shard-bytes", options->max_shard_bytes, "BYTES",
+             "Largest size of a weight file; larger models are split into several files")
+      ->check(CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max()));
   command->footer(
-      "transformers loads the folder with AutoModelForCausalLM and, where the run has a "
+      "In transformers, load the folder with AutoModelForCausalLM and, if the run has a "
       "tokenizer,\n"
       "AutoTokenizer.\n"
       "\n"

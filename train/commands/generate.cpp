@@ -1,4 +1,4 @@
-// `smoe generate RUN`: text from a trained model.
+// `smoe generate RUN`: generates text with a trained model.
 #include "train/generate/generate.h"
 
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 #include "core/system/cores.h"
 #include "core/system/format.h"
 #include "kernels/threads.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/load_model.h"
 
@@ -23,7 +24,7 @@ struct Options {
   GenerateOptions generate;
 };
 
-// The prompt itself or, for "-", all of standard input without its last line break.
+// The prompt itself or, for "-", all of standard input without its final newline.
 std::string prompt_text(const std::string& option) {
   if (option != "-") return option;
   std::string text(std::istreambuf_iterator<char>(std::cin), {});
@@ -37,18 +38,18 @@ void write(const std::string& text) {
     throw SystemError("standard output: could not be written");
 }
 
-const char* words_for(GenerateSummary::Ending ending) {
-  constexpr const char* kWords[] = {"stopped at --max-tokens", "the text ended",
-                                    "stopped at --stop"};
-  return kWords[static_cast<int>(ending)];
+const char* describe(GenerateSummary::Ending ending) {
+  constexpr const char* kDescriptions[] = {"stopped at --max-tokens", "reached the end of text",
+                                           "stopped at --stop"};
+  return kDescriptions[static_cast<int>(ending)];
 }
 
 std::string summary_line(const GenerateSummary& summary) {
   const double rate = static_cast<double>(summary.tokens) / summary.tokens_s;
-  return fmt::format("prompt {} in {}; wrote {} in {}, {:.1f} tokens/s; {}",
+  return fmt::format("prompt {} in {}; generated {} in {}, {:.1f} tokens/s; {}",
                      counted(summary.prompt_tokens, "token"), format_duration(summary.prompt_s),
                      counted(summary.tokens, "token"), format_duration(summary.tokens_s), rate,
-                     words_for(summary.ending));
+                     describe(summary.ending));
 }
 
 int run_generate(Options options) {
@@ -59,13 +60,13 @@ int run_generate(Options options) {
   const std::string prompt = prompt_text(options.prompt);
   LoadedModel loaded = load_model(options.path);
   SMOE_CHECK(loaded.tokenizer, options.path,
-             ": has no tokenizer to read and write text with; its model was imported without one");
+             ": has no tokenizer, which generating text needs; its model was imported without one");
   const std::int64_t trained = loaded.config.train.seq_len;
   if (options.generate.context == 0) options.generate.context = trained;
   if (options.generate.context > trained)
-    std::cerr << "smoe generate: --context " << options.generate.context << " is more than the "
+    std::cerr << "smoe generate: --context " << options.generate.context << " exceeds the "
               << trained
-              << " tokens the model was trained on; what it writes past those may be worse\n";
+              << " tokens that the model was trained with; text beyond them may be worse\n";
   write(prompt);
   const GenerateSummary summary =
       generate(*loaded.model, *loaded.tokenizer, prompt, options.generate, write);
@@ -79,62 +80,45 @@ int run_generate(Options options) {
 Command add_generate_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   GenerateOptions& generate = options->generate;
-  CLI::App* command = app.add_subcommand("generate", "Write text with a trained model");
-  command
-      ->add_option("RUN", options->path,
-                   "Folder of a run (its newest intact checkpoint), or of a checkpoint in one")
-      ->required()
-      ->type_name("PATH");
+  CLI::App* command = app.add_subcommand("generate", "Generate text with a trained model");
+  add_run_argument(*command, options->path);
   command
       ->add_option("--prompt", options->prompt,
-                   "Text to continue; empty: begin a document; '-': read standard input, whose "
-                   "last line break is left out")
+                   "Text to continue; empty: a new document; '-': standard input without its final "
+                   "newline")
       ->type_name("TEXT");
-  command->add_option("--max-tokens", generate.max_tokens, "Tokens to write at most")
-      ->type_name("N")
-      ->capture_default_str();
-  command
-      ->add_option("--temperature", generate.sampling.temperature,
-                   "Divides the logits; 0: always the likeliest token")
-      ->type_name("X")
-      ->capture_default_str();
-  command->add_option("--top-k", generate.sampling.top_k, "Only the k likeliest tokens; 0: all")
-      ->type_name("K")
-      ->capture_default_str();
-  command
-      ->add_option("--top-p", generate.sampling.top_p,
-                   "Only the likeliest tokens that together reach this probability")
-      ->type_name("P")
-      ->capture_default_str();
-  command->add_option("--seed", generate.seed, "The same seed writes the same text")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N")
-      ->capture_default_str();
+  add_option(*command, "--max-tokens", generate.max_tokens, "N",
+             "Maximum number of tokens to generate");
+  add_option(*command, "--temperature", generate.sampling.temperature, "X",
+             "Divides the logits; 0: greedy decoding");
+  add_option(*command, "--top-k", generate.sampling.top_k, "K",
+             "Sample among the k most probable tokens; 0: all");
+  add_option(*command, "--top-p", generate.sampling.top_p, "P",
+             "Sample among the most probable tokens whose total probability reaches P");
+  add_option(*command, "--seed", generate.seed, "N", "The same seed generates the same text")
+      ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--stop", generate.stop_texts,
-                   "End in front of this text; may be given several times")
+                   "Stop before this text; may be given several times")
       ->type_name("TEXT")
       ->expected(1)
       ->take_all();
   command
       ->add_option("--stop-token", generate.stop_tokens,
-                   "End at the token of this id; may be given several times")
+                   "Stop at the token with this id; may be given several times")
       ->type_name("ID")
       ->expected(1)
       ->take_all();
-  command
-      ->add_option(
-          "--context", generate.context,
-          "Tokens the model looks back on at most, prompt included; 0: train.seq_len, past "
-          "which its positions are untrained")
-      ->type_name("N")
-      ->capture_default_str();
+  add_option(*command, "--context", generate.context, "N",
+             "Context length in tokens, including the prompt; 0: train.seq_len, beyond which "
+             "positions are untrained");
   command->footer(
-      "The text goes to standard output as it is made, tokens per second to standard error. It "
-      "ends\n"
-      "at end of text, at --stop, at --stop-token or after --max-tokens. Where it outgrows the\n"
-      "context, the model goes on from the newer half of it; a prompt that does not fit is an "
-      "error.\n"
+      "Streams the text to standard output and prints tokens per second to standard error. Stops "
+      "at\n"
+      "the end of text, at --stop, at --stop-token or after --max-tokens. When the context is "
+      "full, "
+      "it\n"
+      "continues from the newer half of it; a prompt longer than the context is an error.\n"
       "\n"
       "Examples:\n"
       "  smoe generate runs/tiny --prompt 'The function returns'\n"

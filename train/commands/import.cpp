@@ -1,8 +1,7 @@
-// `smoe import FOLDER RUN`: a Hugging Face model to a run.
+// `smoe import FOLDER RUN`: converts a Hugging Face model to a run.
 #include "train/huggingface/import.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -11,7 +10,7 @@
 #include "core/system/format.h"
 #include "layers/model_size.h"
 #include "train/commands/commands.h"
-#include "train/report/progress.h"
+#include "train/commands/with_progress.h"
 
 namespace smoe {
 namespace {
@@ -28,21 +27,16 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
                                                      ? "none: " + summary.no_tokenizer
                                                      : summary.tokenizer);
   for (const std::string& key : summary.config.unknown_keys)
-    std::cout << fmt::format("  not read    config.json: {}, no key of Mixtral's\n", key);
+    std::cout << fmt::format("  ignored     config.json: {}, not a key of Mixtral\n", key);
   std::cout << fmt::format(
-      "To train on: smoe train {}/config.yaml run.name=NAME train.init_from={} data.path=FILE \\\n"
+      "To fine-tune: smoe train {}/config.yaml run.name=NAME train.init_from={} data.path=FILE \\\n"
       "               train.steps=N train.seq_len=N train.micro_batch=N train.global_batch=N\n",
       output, output);
 }
 
 int run_import(const ImportOptions& options) {
-  ImportSummary summary;
-  {
-    Progress progress(std::cerr, ::isatty(STDERR_FILENO) == 1);
-    summary = import_mixtral(options, [&](const char* part, std::int64_t done, std::int64_t total) {
-      progress.update(part, done, total);
-    });
-  }
+  const ImportSummary summary =
+      with_progress([&](const auto& show) { return import_mixtral(options, show); });
   print_summary(summary, options.output);
   return 0;
 }
@@ -51,17 +45,17 @@ int run_import(const ImportOptions& options) {
 
 Command add_import_command(CLI::App& app) {
   auto options = std::make_shared<ImportOptions>();
-  CLI::App* command = app.add_subcommand("import", "Make a run of a Hugging Face Mixtral model");
+  CLI::App* command = app.add_subcommand("import", "Convert a Hugging Face Mixtral model");
   command
       ->add_option("FOLDER", options->folder,
                    "The model: config.json and model.safetensors, or shards and their index")
       ->required();
-  command->add_option("RUN", options->output, "Folder to make, as `smoe train` leaves one")
+  command->add_option("RUN", options->output, "Folder to create, like that of a trained run")
       ->required();
   command->footer(
-      "Reads weights in F32, BF16 and F16 and keeps them in F32. A setting that smoe does not "
-      "have\n"
-      "and a tensor that is missing or left over are errors.\n"
+      "Reads weights in F32, BF16 and F16 and stores them in F32. Unsupported settings and missing "
+      "or\n"
+      "unexpected tensors are errors.\n"
       "\n"
       "Examples:\n"
       "  smoe import models/mixtral runs/mixtral\n"

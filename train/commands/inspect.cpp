@@ -1,4 +1,4 @@
-// `smoe inspect PATH...`: what is in the files and folders that smoe reads and writes.
+// `smoe inspect PATH...`: shows the contents of the files and folders that smoe reads and writes.
 #include "train/inspect/inspect.h"
 
 #include <CLI/CLI.hpp>
@@ -25,7 +25,7 @@ int run_inspect(const Options& options) {
 
 Command add_inspect_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("inspect", "Show what is in a file or folder");
+  CLI::App* command = app.add_subcommand("inspect", "Show the contents of a file or folder");
   command
       ->add_option("PATH", options->paths,
                    "Configuration (*.yaml), token set (*.h5), checkpoint, folder of a run, "
@@ -33,11 +33,11 @@ Command add_inspect_command(CLI::App& app) {
       ->required()
       ->type_name("");
   command->add_flag("--verify", options->inspect.is_verified,
-                    "Read everything and compare all digests");
+                    "Read all data and compare all digests");
   command->add_flag("--each", options->inspect.is_each,
-                    "One line for each tensor; by default those alike share one");
+                    "One line per tensor; by default similar tensors share one");
   command->footer(
-      "Exit code 2 and one line that names it for a file that is damaged or unknown.\n"
+      "Exits with code 2 and one line that names the file if it is damaged or unknown.\n"
       "\n"
       "Examples:\n"
       "  smoe inspect data/tiny.h5\n"

@@ -15,9 +15,9 @@
 namespace smoe {
 namespace {
 
-constexpr int kFirstPort = 29500;  // torchrun's, where launchers of several hosts meet
+constexpr int kDefaultPort = 29500;  // as in torchrun, for jobs on several hosts
 
-// The flags as they were given.
+// The flags as given on the command line.
 struct LaunchFlags {
   std::string nproc_per_node = "1";
   int nnodes = 1;
@@ -37,11 +37,11 @@ struct LaunchFlags {
   std::string command;  // for --help
 };
 
-void set_place(const LaunchFlags& flags, LaunchOptions& options) {
+void set_rendezvous(const LaunchFlags& flags, LaunchOptions& options) {
   const bool is_one_host = flags.nnodes == 1;
   SMOE_CHECK(flags.nnodes >= 1 && flags.nnodes <= 65536, "--nnodes: must be 1 to 65536; got ",
              flags.nnodes);
-  SMOE_CHECK(!flags.standalone || is_one_host, "--standalone: is for one host; got --nnodes ",
+  SMOE_CHECK(!flags.standalone || is_one_host, "--standalone: requires one host; got --nnodes ",
              flags.nnodes);
   SMOE_CHECK(is_one_host || flags.node_rank >= 0, "--node-rank: must be given with --nnodes, 0 to ",
              flags.nnodes - 1);
@@ -54,31 +54,30 @@ void set_place(const LaunchFlags& flags, LaunchOptions& options) {
   if (flags.standalone) return;
   if (!flags.rdzv_endpoint.empty()) {
     SMOE_CHECK(flags.master_addr.empty() && flags.master_port < 0,
-               "--rdzv-endpoint: says what --master-addr and --master-port say; give one or the "
-               "other");
+               "--rdzv-endpoint: must not be combined with --master-addr or --master-port");
     const bool has_port = flags.rdzv_endpoint.find(':') != std::string::npos;
     const Endpoint endpoint = parse_endpoint(
-        has_port ? flags.rdzv_endpoint : concat(flags.rdzv_endpoint, ":", kFirstPort),
+        has_port ? flags.rdzv_endpoint : concat(flags.rdzv_endpoint, ":", kDefaultPort),
         "--rdzv-endpoint");
     options.host = endpoint.host;
     options.port = endpoint.port;
   } else {
     if (!flags.master_addr.empty()) options.host = flags.master_addr;
-    options.port = flags.master_port >= 0 ? flags.master_port : is_one_host ? 0 : kFirstPort;
+    options.port = flags.master_port >= 0 ? flags.master_port : is_one_host ? 0 : kDefaultPort;
   }
   SMOE_CHECK(options.port <= 65535 && (is_one_host || options.port > 0),
              "--master-port: must be 1 to 65535; got ", options.port);
   SMOE_CHECK(is_one_host || !flags.master_addr.empty() || !flags.rdzv_endpoint.empty(),
-             "--master-addr: must name the host of node 0 when there are several");
+             "--master-addr: must name the host of node 0 when there are several hosts");
 }
 
-// What this program itself is started by, also after a new build has replaced the file.
+// The path of the running program, valid even after a new build has replaced the file.
 std::string own_program() {
   return "/proc/self/exe";
 }
 
-// `command` is `train CONFIG [key=value ...]`. A wrong configuration is told here, once, instead of
-// by each rank.
+// `command` is `train CONFIG [key=value ...]`. An invalid configuration is reported here, once,
+// instead of by each rank.
 void set_training(const std::vector<std::string>& command, LaunchOptions& options) {
   SMOE_CHECK(command[0] == "train", "smoe launch: only train runs on several ranks; got '",
              command[0], "'");
@@ -100,13 +99,12 @@ void set_training(const std::vector<std::string>& command, LaunchOptions& option
 int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
   if (!command.empty() && command[0] == "--") command.erase(command.begin());
   SMOE_CHECK(!command.empty(),
-             "smoe launch: must be told what to run, like train CONFIG; see "
-             "smoe launch --help");
+             "smoe launch: a command is required, such as train CONFIG; see smoe launch --help");
   SMOE_CHECK(!command[0].starts_with("-"), "smoe launch: unknown flag ", command[0],
              "; see smoe launch --help");
   LaunchOptions options;
   options.num_local_ranks = parse_num_ranks("--nproc-per-node", flags.nproc_per_node);
-  set_place(flags, options);
+  set_rendezvous(flags, options);
   SMOE_CHECK(flags.max_restarts >= 0, "--max-restarts: must be 0 or more; got ",
              flags.max_restarts);
   SMOE_CHECK(flags.grace >= 0 && flags.grace <= 86400, "--grace: must be 0 to 86400 s; got ",
@@ -127,7 +125,7 @@ int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
   return Launcher(options).run();
 }
 
-// Adds an option under its name and, unseen, under torchrun's older spelling with underscores.
+// Adds an option under its name and, hidden, under torchrun's older spelling with underscores.
 template <class T>
 void add(CLI::App& command, const std::string& names, T& target, const std::string& meaning) {
   CLI::Option* option = nullptr;
@@ -146,29 +144,31 @@ void add(CLI::App& command, const std::string& names, T& target, const std::stri
 
 void add_flags(CLI::App& command, LaunchFlags& flags) {
   add(command, "--nproc-per-node", flags.nproc_per_node,
-      "Ranks on this host: a number, cpu (one a core), gpu (one a GPU) or auto");
-  add(command, "--nnodes", flags.nnodes, "Hosts");
-  add(command, "--node-rank", flags.node_rank, "Of this host, 0 to nnodes-1");
+      "Ranks on this host: a number, cpu (one per core), gpu (one per GPU) or auto");
+  add(command, "--nnodes", flags.nnodes, "Number of hosts");
+  add(command, "--node-rank", flags.node_rank, "Rank of this host, 0 to nnodes-1");
   add(command, "--master-addr", flags.master_addr,
-      "Address of node 0, as the other hosts reach it; else the loopback address");
+      "Address of node 0, reachable from the other hosts; default: the loopback address");
   add(command, "--master-port", flags.master_port,
-      "Port of node 0; 29500 for several hosts, a free one for one host");
-  add(command, "--rdzv-endpoint", flags.rdzv_endpoint, "Both of them as host:port");
+      "Port of node 0; default: 29500 for several hosts, a free port for one host");
+  add(command, "--rdzv-endpoint", flags.rdzv_endpoint, "Address and port of node 0 as host:port");
   add(command, "--rdzv-id", flags.rdzv_id,
-      "Name of the job, the same on all hosts; whoever does not know it is refused");
+      "Id of the job, the same on all hosts; connections with another id are refused");
   add(command, "--standalone", flags.standalone,
-      "One host; what the flags above say of the place is ignored");
+      "One host; the address and port flags above are ignored");
   add(command, "--max-restarts", flags.max_restarts,
-      "How often the ranks are started again after a failure, from the newest checkpoint");
-  add(command, "--grace", flags.grace, "Seconds from a signal to the end by force");
+      "Number of restarts of all ranks after a failure, from the newest checkpoint");
+  add(command, "--grace", flags.grace, "Seconds from a signal until ranks are killed");
   add(command, "--log-dir", flags.log_dir,
-      "Folder for rank-N.log of each rank; else logs/ in the run's folder");
-  add(command, "--log-mb", flags.log_mb, "Size at which a log is rotated; three older are kept");
+      "Folder for rank-N.log of each rank; default: logs/ in the run's folder");
+  add(command, "--log-mb", flags.log_mb,
+      "Size in MiB at which a log is rotated; three older logs are kept");
   add(command, "-r,--redirects", flags.redirects,
-      "Streams that only go to the log: 0 none, 1 output, 2 error, 3 both, or 0:3,2:1 for some "
+      "Streams written to the log only: 0 none, 1 stdout, 2 stderr, 3 both, or 0:3,2:1 for some "
       "ranks of this host");
-  add(command, "-t,--tee", flags.tee, "Streams to show here too, each line behind its rank");
-  add(command, "--no-python", flags.no_python, "COMMAND is a program of your own");
+  add(command, "-t,--tee", flags.tee,
+      "Streams written to the console too, each line prefixed with its rank");
+  add(command, "--no-python", flags.no_python, "COMMAND is another program");
 }
 
 }  // namespace
@@ -178,20 +178,22 @@ Command add_launch_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("launch", "Train with several ranks, on one or more hosts");
   add_flags(*command, *flags);
-  // All behind the flags is the command's own. It is shown as a positional argument, which takes
-  // nothing, since CLI11 would look for flags behind what it took, and for "--" without one,
-  // nowhere.
+  // Everything after the flags belongs to COMMAND. The positional argument only documents it and
+  // accepts nothing: CLI11 would parse flags after an accepted word, and without a positional
+  // argument it would reject "--".
   command->prefix_command();
   command->validate_positionals();
   command->add_option("COMMAND", flags->command, "train CONFIG [key.path=value ...]")
       ->check(CLI::Validator([](std::string&) { return std::string("left to COMMAND"); }, ""))
       ->type_name("");
   command->footer(
-      "Flags and variables are torchrun's. The console shows what rank 0 prints; what each rank\n"
-      "prints is in its log. When one fails, all end within seconds, and the last line says which\n"
-      "was first, and why. Ctrl-C, SIGTERM and SIGUSR1 save and stop all ranks at the same step;\n"
-      "a second signal kills them. Each rank gets its share of the cores unless run.threads is "
-      "set.\n"
+      "Flags and environment variables are those of torchrun. The console shows the output of rank "
+      "0;\n"
+      "each rank has a log. When one rank fails, all exit within seconds, and the last line names "
+      "the\n"
+      "first failure. Ctrl-C, SIGTERM and SIGUSR1 save and stop all ranks at the same step; a "
+      "second\n"
+      "signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
       "\n"
       "Examples:\n"
       "  smoe launch --nproc-per-node 4 train configs/tiny.yaml train.micro_batch=2\n"

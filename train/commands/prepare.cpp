@@ -1,8 +1,7 @@
-// `smoe prepare --input PATH... --output FILE`: text to a token set.
+// `smoe prepare --input PATH... --output FILE`: converts text to a token set.
 #include "train/data/prepare.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -17,14 +16,15 @@
 #include "core/system/folder.h"
 #include "core/system/format.h"
 #include "kernels/threads.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
-#include "train/report/progress.h"
+#include "train/commands/with_progress.h"
 #include "train/signals.h"
 
 namespace smoe {
 namespace {
 
-// Ends the work when a signal asks for it.
+// Thrown to end the command on a signal.
 struct Stopped {
   int signal;
 };
@@ -47,14 +47,24 @@ void print_summary(const PrepareSummary& summary, const std::string& path) {
                              counted(header.num_documents[i], "document"));
   }
   if (summary.num_empty + summary.num_binary > 0) {
-    std::cout << fmt::format("  {:<12}{} and {}\n", "left out",
+    std::cout << fmt::format("  {:<12}{} and {}\n", "skipped",
                              counted(summary.num_empty, "empty file"),
                              counted(summary.num_binary, "binary file"));
   }
-  std::cout << fmt::format("  {:<12}{}; {:.2f} bytes of text a token\n", "tokenizer",
+  std::cout << fmt::format("  {:<12}{}; {:.2f} bytes of text per token\n", "tokenizer",
                            summary.tokenizer,
                            text_bytes / static_cast<double>(sum(header.num_tokens)));
   std::cout << fmt::format("  {:<12}{}\n", "digest", header.content_digest().hex());
+}
+
+// Ends the command on a received signal, in the part of `total` bytes.
+void stop(std::optional<StopSignals>& signals, std::int64_t total) {
+  const int signal = signals->received();
+  if (total > 0) throw Stopped{signal};
+  // Training a tokenizer cannot be interrupted. Nothing is written yet, so the signal takes its
+  // default action.
+  signals.reset();
+  std::raise(signal);
 }
 
 int run_prepare(const PrepareOptions& options) {
@@ -64,19 +74,11 @@ int run_prepare(const PrepareOptions& options) {
   std::optional<StopSignals> signals(std::in_place);
   PrepareSummary summary;
   try {
-    Progress progress(std::cerr, ::isatty(STDERR_FILENO) == 1);
-    summary = prepare(options, [&](const char* part, std::int64_t done, std::int64_t total) {
-      progress.update(part, done, total);
-      if (!signals || signals->received() == 0) return;
-      const int signal = signals->received();
-      // A tokenizer cannot stop being trained. Nothing is written yet, so the signal does to the
-      // process what it does to any.
-      if (total == 0) {
-        signals.reset();
-        std::raise(signal);
-      } else {
-        throw Stopped{signal};
-      }
+    summary = with_progress([&](const auto& show) {
+      return prepare(options, [&](const char* part, std::int64_t done, std::int64_t total) {
+        show(part, done, total);
+        if (signals && signals->received() != 0) stop(signals, total);
+      });
     });
   } catch (const Stopped& stopped) {
     std::cerr << "smoe prepare: stopped by " << signal_name(stopped.signal) << "; "
@@ -91,43 +93,33 @@ int run_prepare(const PrepareOptions& options) {
 
 Command add_prepare_command(CLI::App& app) {
   auto options = std::make_shared<PrepareOptions>();
-  CLI::App* prepare = app.add_subcommand("prepare", "Turn text into a token set to train on");
+  CLI::App* prepare = app.add_subcommand("prepare", "Convert text to a token set for training");
   prepare
       ->add_option("--input", options->inputs,
-                   "Text files, .gz too, and folders with everything in them but hidden files; "
-                   "each file is a document, in .jsonl files each line")
+                   "Text files, also .gz, and folders, of which all files except hidden ones are "
+                   "read; each file is a document, in .jsonl files each line")
       ->required()
       ->type_name("PATH");
-  prepare->add_option("--output", options->output, "The token set, an HDF5 file")
+  prepare->add_option("--output", options->output, "Token set to write, an HDF5 file")
       ->required()
       ->type_name("FILE");
-  prepare
-      ->add_option("--tokenizer", options->tokenizer,
-                   "bytes; bpe, to train SentencePiece on 16 MiB of the text; or a tokenizer's "
-                   "file, such as "
-                   "tokenizer.model of a run or of a Hugging Face checkpoint")
-      ->type_name("bytes|bpe|FILE")
-      ->capture_default_str();
+  add_option(*prepare, "--tokenizer", options->tokenizer, "bytes|bpe|FILE",
+             "bytes; bpe: train SentencePiece on 16 MiB of the text; or a tokenizer file, such as "
+             "tokenizer.model of a run or of a Hugging Face checkpoint");
   prepare
       ->add_option("--vocab-size", options->vocab_size,
-                   "Tokens of the bpe to train, 259 of them for bytes and such; " +
-                       std::to_string(kDefaultVocabSize) + " if not given")
+                   "Vocabulary size of the bpe tokenizer, including 259 byte and control tokens; " +
+                       std::to_string(kDefaultVocabSize) + " by default")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
-  prepare
-      ->add_option("--json-field", options->json_field,
-                   "Field that holds the text in lines of .jsonl files")
-      ->type_name("NAME")
-      ->capture_default_str();
+  add_option(*prepare, "--json-field", options->json_field, "NAME",
+             "Field with the text in lines of .jsonl files");
   CLI::Option* fraction =
-      prepare
-          ->add_option("--validation-fraction", options->validation_fraction,
-                       "Share of the text's bytes that is kept for validation, from its end")
-          ->type_name("SHARE")
-          ->capture_default_str();
+      add_option(*prepare, "--validation-fraction", options->validation_fraction, "FRACTION",
+                 "Fraction of the bytes of text, from its end, to use for validation");
   prepare
       ->add_option("--validation", options->validation,
-                   "Files and folders to validate on, instead of a share of the input")
+                   "Files and folders to validate on, instead of a fraction of the input")
       ->type_name("PATH")
       ->excludes(fraction);
   prepare->add_flag("--force", options->is_forced, "Replace FILE if it exists");

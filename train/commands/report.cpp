@@ -1,4 +1,4 @@
-// `smoe report RUN`: report.html of a run, made again from its metrics and configuration.
+// `smoe report RUN`: regenerates the report.html of a run from its metrics and configuration.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
@@ -36,14 +36,14 @@ int run_report(const Options& options) {
 
 Command add_report_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("report", "Make a run's report.html from its metrics");
+  CLI::App* command = app.add_subcommand("report", "Regenerate the report.html of a run");
   command->add_option("RUN", options->run, "Folder of a run, finished or not")->required();
   command
       ->add_option("--output", options->output,
-                   "Where the page goes, instead of report.html in the run's folder")
+                   "Page to write; by default report.html in the folder of the run")
       ->type_name("FILE");
   command->footer(
-      "A run keeps its page up to date itself; this is for runs that were killed, and for copies.\n"
+      "A run updates its page itself; this command is for killed runs and for copies.\n"
       "\n"
       "Examples:\n"
       "  smoe report runs/tiny\n"

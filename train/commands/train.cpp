@@ -1,33 +1,33 @@
-// `smoe train CONFIG [key.path=value ...]`: one run, in this process.
+// `smoe train CONFIG [key.path=value ...]`: runs one training run in this process.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
 
 #include "core/device.h"
 #include "kernels/threads.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/launch/rank_environment.h"
-#include "train/run.h"
+#include "train/open_run.h"
 
 namespace smoe {
 namespace {
 
 struct TrainOptions {
-  std::string config;
-  std::vector<std::string> overrides;
+  ConfigArguments config;
   bool print_config = false;
 };
 
-/// As one of several ranks, of which the others hear why this one fails.
-int train_with(Ranks& ranks, const Config& config) {
+/// Trains as one of several ranks and reports a failure to the others.
+int train_on_ranks(Ranks& ranks, const Config& config) {
   try {
-    return Run(config, ranks).train();
+    return open_run(config, ranks)->train();
   } catch (const CommunicationError& error) {
-    throw SystemError(ranks.fail(error.what(), true));
+    throw SystemError(ranks.report_failure(error.what(), true));
   } catch (const UsageError& error) {
-    throw UsageError(ranks.fail(error.what(), false));
+    throw UsageError(ranks.report_failure(error.what(), false));
   } catch (const std::exception& error) {
-    throw SystemError(ranks.fail(error.what(), false));
+    throw SystemError(ranks.report_failure(error.what(), false));
   }
 }
 
@@ -41,35 +41,33 @@ Device device_of(const std::string& name) {
 }
 
 int run_train(const TrainOptions& options) {
-  const Config config = load_config(options.config, options.overrides);
+  const Config config = options.config.load();
   if (options.print_config) {
     std::cout << to_yaml(config);
     return 0;
   }
   const Stream stream(device_of(config.run.device));
   const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
-  const RankEnvironment place = read_rank_environment();
+  const RankEnvironment environment = read_rank_environment();
   const int threads = static_cast<int>(config.run.threads);
-  kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(place));
-  SMOE_CHECK(place.world_size == 1 || stream.device().type == DeviceType::cpu,
+  kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(environment));
+  SMOE_CHECK(environment.world_size == 1 || stream.device().type == DeviceType::cpu,
              "run.device: must be cpu for several ranks; got ", to_string(stream.device()), " for ",
-             place.world_size, " ranks");
-  Ranks ranks(place, config.parallel.timeout_s);
-  return ranks.are_several() ? train_with(ranks, config) : Run(config).train();
+             environment.world_size, " ranks");
+  Ranks ranks(environment, config.parallel.timeout_s);
+  return ranks.are_several() ? train_on_ranks(ranks, config) : open_run(config)->train();
 }
 
 }  // namespace
 
 Command add_train_command(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
-  CLI::App* train = app.add_subcommand("train", "Train a model as one YAML file describes it");
-  train->add_option("CONFIG", options->config, "YAML file of the run")->required();
-  train->add_option("OVERRIDES", options->overrides,
-                    "key.path=value, each replaces a key of CONFIG");
+  CLI::App* train = app.add_subcommand("train", "Train the model that a YAML file describes");
+  options->config.add_to(*train);
   train->add_flag("--print-config", options->print_config,
-                  "Print the configuration with all defaults and overrides, and stop");
+                  "Print the configuration with all defaults and overrides, and exit");
   train->footer(
-      "A run that was stopped goes on where it was when the same command is given again.\n"
+      "The same command resumes a stopped run from its newest checkpoint.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"

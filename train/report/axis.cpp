@@ -13,7 +13,7 @@ struct Scale {
   const char* name;
 };
 
-// The unit that labels up to `high` are written in.
+// The scale of labels up to `high`.
 Scale scale_of(double high, Unit unit) {
   static constexpr Scale kDecimal[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "k"}};
   static constexpr Scale kBinary[] = {
@@ -29,12 +29,12 @@ Scale scale_of(double high, Unit unit) {
   return {1, ""};
 }
 
-// The least round number that is at least `wanted`.
-double round_step(double wanted, Unit unit) {
-  if (unit == Unit::bytes) return std::exp2(std::ceil(std::log2(std::max(wanted, 1.0))));
-  const double power = std::pow(10, std::floor(std::log10(wanted)));
+// The smallest round number that is at least `least`.
+double round_step(double least, Unit unit) {
+  if (unit == Unit::bytes) return std::exp2(std::ceil(std::log2(std::max(least, 1.0))));
+  const double power = std::pow(10, std::floor(std::log10(least)));
   for (const double digit : {1.0, 2.0, 5.0})
-    if (digit * power >= wanted * (1 - 1e-9)) return digit * power;
+    if (digit * power >= least * (1 - 1e-9)) return digit * power;
   return 10 * power;
 }
 
@@ -45,7 +45,8 @@ std::string short_exponent(std::string text) {
   return text;
 }
 
-// `value`, a multiple of `step` on an axis up to `high`, with as many digits as that needs.
+// The label of `value`, a multiple of `step` on an axis up to `high`, with as few digits as
+// possible.
 std::string tick_label(double value, double step, double high, Unit unit) {
   if (value == 0) return unit == Unit::bytes ? "0 B" : "0";
   if (unit == Unit::number && high < 0.01) {
@@ -61,18 +62,18 @@ std::string tick_label(double value, double step, double high, Unit unit) {
 }
 
 void add_ticks(Axis& axis, double step, Unit unit) {
-  // Counted, not added up, so that no rounding gathers.
+  // Multiples, not repeated additions, so that rounding errors do not accumulate.
   const auto first = static_cast<std::int64_t>(std::ceil(axis.low / step - 1e-9));
   const auto last = static_cast<std::int64_t>(std::floor(axis.high / step + 1e-9));
   for (std::int64_t i = first; i <= last; ++i) {
     const double value = static_cast<double>(i) * step;
-    axis.ticks.push_back({axis.place(value), tick_label(value, step, axis.high, unit)});
+    axis.ticks.push_back({axis.position_of(value), tick_label(value, step, axis.high, unit)});
   }
 }
 
 }  // namespace
 
-double Axis::place(double value) const {
+double Axis::position_of(double value) const {
   const double share =
       is_log ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
   return std::clamp(share, 0.0, 1.0);
@@ -87,11 +88,11 @@ Axis axis_from(double low, double high, int max_ticks, bool is_whole) {
 }
 
 Axis axis_around(double low, double high, int max_ticks, Unit unit) {
-  // A figure that never changes gets room on both sides.
+  // A constant gets a margin on both sides.
   if (high - low <= 1e-9 * std::abs(high)) {
-    const double room = high == 0 ? 1 : 0.05 * std::abs(high);
-    high += room;
-    low = low >= 0 ? std::max(0.0, low - room) : low - room;
+    const double margin = high == 0 ? 1 : 0.05 * std::abs(high);
+    high += margin;
+    low = low >= 0 ? std::max(0.0, low - margin) : low - margin;
   }
   const double step = round_step(std::max(high - low, 1e-300) / max_ticks, unit);
   Axis axis{.low = step * std::floor(low / step + 1e-9),
@@ -115,11 +116,11 @@ Axis log_axis_around(double low, double high) {
   if (end == begin) ++end;
   axis.low = *begin;
   axis.high = *end;
-  const auto many = static_cast<std::size_t>(end - begin + 1);
-  const std::size_t every = (many + 7) / 8;
+  const auto count = static_cast<std::size_t>(end - begin + 1);
+  const std::size_t every = (count + 7) / 8;
   for (auto value = begin; value <= end; ++value)
     if ((value - begin) % every == 0)
-      axis.ticks.push_back({axis.place(*value), short_number(*value)});
+      axis.ticks.push_back({axis.position_of(*value), short_number(*value)});
   return axis;
 }
 

@@ -9,11 +9,11 @@
 namespace smoe {
 namespace {
 
-// The coordinates of a plot's SVG, whatever its size on the page.
+// The size of a plot's SVG in its own coordinates.
 constexpr double kWidth = 1000, kHeight = 300;
 constexpr int kStepTicks = 5, kValueTicks = 5;
 
-/// Text that grows.
+/// Appends formatted text.
 class Html {
  public:
   template <class... Args>
@@ -27,12 +27,12 @@ class Html {
   fmt::memory_buffer text_;
 };
 
-/// Where the points of a chart are in its SVG.
+/// Maps values to SVG coordinates.
 struct Plot {
   Axis x, y;
 
-  double left(double step) const { return kWidth * x.place(step); }
-  double top(double value) const { return kHeight * (1 - y.place(value)); }
+  double left(double step) const { return kWidth * x.position_of(step); }
+  double top(double value) const { return kHeight * (1 - y.position_of(value)); }
 };
 
 std::string value_label(double value, Unit unit) {
@@ -52,12 +52,12 @@ void add_legend(Html& html, const Chart& chart) {
   if (chart.curves.size() < 2) return;
   html.add_text("<div class=\"legend\">");
   for (const Curve& curve : chart.curves)
-    html.add("<span><i style=\"background:var({})\"></i>{}</span>", curve.colour,
+    html.add("<span><i style=\"background:var({})\"></i>{}</span>", curve.color,
              escaped(curve.name));
   html.add_text("</div>");
 }
 
-// What the pointer shows, for the script of the page: names, then one group a step.
+// The values shown at the pointer, for the page's script: names, then one group per step.
 void add_values(Html& html, const Chart& chart) {
   html.add_text(" data-names=\"");
   for (const Curve& curve : chart.curves) html.add("{}|", escaped(curve.name));
@@ -107,7 +107,7 @@ std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
   return html.take();
 }
 
-// "M x y L x y ..." through `points`, `get(point)` their values; or on from where the path is.
+// "M x y L x y ..." through `points` at the values get(point); command 'L' continues the path.
 template <class Points, class Get>
 void add_line(Html& html, const Plot& plot, const Points& points, Get get, char command = 'M') {
   for (const Point& point : points) {
@@ -124,18 +124,18 @@ void add_curve(Html& html, const Plot& plot, const Curve& curve) {
   const bool has_band = std::any_of(curve.points.begin(), curve.points.end(),
                                     [](const Point& p) { return p.high > p.low; });
   if (has_band) {
-    html.add("<path class=\"band\" style=\"fill:var({})\" d=\"", curve.colour);
+    html.add("<path class=\"band\" style=\"fill:var({})\" d=\"", curve.color);
     add_line(html, plot, curve.points, [](const Point& p) { return p.high; });
     add_line(
         html, plot, reversed(curve.points), [](const Point& p) { return p.low; }, 'L');
     html.add_text("Z\"/>");
   }
-  html.add("<path class=\"line\" style=\"stroke:var({})\" d=\"", curve.colour);
+  html.add("<path class=\"line\" style=\"stroke:var({})\" d=\"", curve.color);
   add_line(html, plot, curve.points, [](const Point& p) { return p.value; });
   html.add_text("\"/>");
   if (!curve.has_dots && curve.points.size() > 1) return;
-  // A line of no length with round ends is a dot that keeps its shape however the plot stretches.
-  html.add("<path class=\"dots\" style=\"stroke:var({})\" d=\"", curve.colour);
+  // A line of length 0 with round caps is a dot that stays round when the plot is stretched.
+  html.add("<path class=\"dots\" style=\"stroke:var({})\" d=\"", curve.color);
   for (const Point& p : curve.points)
     html.add("M{:.1f} {:.1f}h0", plot.left(p.step), plot.top(p.value));
   html.add_text("\"/>");
@@ -201,26 +201,26 @@ std::string line_chart(const Chart& chart) {
 std::string stacked_chart(const Chart& chart) {
   if (chart.curves.empty() || chart.curves[0].points.empty()) return "";
   const std::size_t num_points = chart.curves[0].points.size();
-  // borders[i] has curve i - 1's upper edge, which is curve i's lower one.
-  std::vector<std::vector<Point>> borders{chart.curves[0].points};
-  for (Point& p : borders[0]) p.value = 0;
+  // edges[i] is the upper edge of curve i - 1, which is the lower edge of curve i.
+  std::vector<std::vector<Point>> edges{chart.curves[0].points};
+  for (Point& p : edges[0]) p.value = 0;
   double high = 0;
   for (const Curve& curve : chart.curves) {
-    std::vector<Point> edge = borders.back();
+    std::vector<Point> edge = edges.back();
     for (std::size_t i = 0; i < num_points; ++i) {
       edge[i].value += curve.points[i].value;
       high = std::max(high, edge[i].value);
     }
-    borders.push_back(std::move(edge));
+    edges.push_back(std::move(edge));
   }
   const Plot plot{axis_from(0, chart.last_step, kStepTicks, true),
                   axis_around(0, high, kValueTicks, chart.unit)};
   return card(chart, plot, [&](Html& html, const Plot& p) {
     const auto value = [](const Point& point) { return point.value; };
     for (std::size_t c = 0; c < chart.curves.size(); ++c) {
-      html.add("<path class=\"area\" style=\"fill:var({})\" d=\"", chart.curves[c].colour);
-      add_line(html, p, borders[c + 1], value);
-      add_line(html, p, reversed(borders[c]), value, 'L');
+      html.add("<path class=\"area\" style=\"fill:var({})\" d=\"", chart.curves[c].color);
+      add_line(html, p, edges[c + 1], value);
+      add_line(html, p, reversed(edges[c]), value, 'L');
       html.add_text("Z\"/>");
     }
   });

@@ -15,47 +15,48 @@
 namespace smoe {
 namespace {
 
-/// What is given up first where the terminal is narrow; kept stays whatever the width.
-enum class Rank : std::uint8_t { kept, pace, health, detail };
+/// The order in which columns are dropped on a narrow terminal, the last first; `kept` is never
+/// dropped.
+enum class Priority : std::uint8_t { kept, pace, health, detail };
 
-/// Joins columns by two spaces and paints them where the style asks for it.
+/// Joins columns by two spaces, with colors in the terminal style.
 class LineBuilder {
  public:
   explicit LineBuilder(LineStyle style) : style_(style) {}
 
-  void add(std::string_view label, std::string_view value, Rank rank = Rank::kept) {
-    begin(rank);
+  void add(std::string_view label, std::string_view value, Priority priority = Priority::kept) {
+    begin(priority);
     paint(kDim, label);
     put(" ");
     put(value);
   }
-  /// As add, for the figure that the eye should find first.
+  /// As add, with the value in bold.
   void add_bold(std::string_view label, std::string_view value) {
-    begin(Rank::kept);
+    begin(Priority::kept);
     paint(kDim, label);
     put(" ");
     paint(kBold, value);
   }
-  void add_with_unit(std::string_view value, std::string_view unit, Rank rank) {
-    begin(rank);
+  void add_with_unit(std::string_view value, std::string_view unit, Priority priority) {
+    begin(priority);
     put(value);
     put(" ");
     paint(kDim, unit);
   }
-  void add_plain(std::string_view value, Rank rank) {
-    begin(rank);
+  void add_plain(std::string_view value, Priority priority) {
+    begin(priority);
     put(value);
   }
-  void add_trouble(std::string_view text) {
-    begin(Rank::kept);
+  void add_problem(std::string_view text) {
+    begin(Priority::kept);
     paint(kYellow, text);
   }
 
-  /// The line in at most `width` characters, 0 for any number: whole columns are left out, those of
-  /// the last rank first.
+  /// The line in at most `width` characters, 0: unlimited. Drops whole columns, those of the lowest
+  /// priority first.
   std::string take(std::size_t width) {
-    for (const Rank rank : {Rank::detail, Rank::health, Rank::pace})
-      while (width > 0 && total_width() > width && drop_last(rank)) {
+    for (const Priority priority : {Priority::detail, Priority::health, Priority::pace})
+      while (width > 0 && total_width() > width && drop_last(priority)) {
       }
     std::string line;
     for (const Column& column : columns_) line += (line.empty() ? "" : "  ") + column.text;
@@ -64,20 +65,20 @@ class LineBuilder {
 
  private:
   struct Column {
-    Rank rank;
+    Priority priority;
     std::string text;
-    std::size_t width;  // of text, without its colours
+    std::size_t width;  // of text, without its colors
   };
   static constexpr std::string_view kDim = "\x1b[2m", kBold = "\x1b[1m", kYellow = "\x1b[33m",
                                     kPlain = "\x1b[0m";
 
-  void begin(Rank rank) { columns_.push_back({rank, "", 0}); }
+  void begin(Priority priority) { columns_.push_back({priority, "", 0}); }
   void put(std::string_view text) {
     columns_.back().text += text;
     columns_.back().width += text.size();
   }
-  void paint(std::string_view colour, std::string_view text) {
-    if (style_ == LineStyle::terminal) columns_.back().text += colour;
+  void paint(std::string_view color, std::string_view text) {
+    if (style_ == LineStyle::terminal) columns_.back().text += color;
     put(text);
     if (style_ == LineStyle::terminal) columns_.back().text += kPlain;
   }
@@ -86,9 +87,10 @@ class LineBuilder {
     for (const Column& column : columns_) width += column.width + 2;
     return width - 2;
   }
-  bool drop_last(Rank rank) {
-    const auto last = std::find_if(columns_.rbegin(), columns_.rend(),
-                                   [=](const Column& column) { return column.rank == rank; });
+  bool drop_last(Priority priority) {
+    const auto last = std::find_if(columns_.rbegin(), columns_.rend(), [=](const Column& column) {
+      return column.priority == priority;
+    });
     if (last == columns_.rend()) return false;
     columns_.erase(std::next(last).base());
     return true;
@@ -98,7 +100,7 @@ class LineBuilder {
   std::vector<Column> columns_;
 };
 
-/// "  120/2000": as wide for the first step as for the last.
+/// "  120/2000": equally wide for all steps.
 std::string progress(std::int64_t step, std::int64_t steps) {
   const std::string total = std::to_string(steps);
   return fmt::format("{:>{}}/{}", step, total.size(), total);
@@ -112,7 +114,7 @@ std::string format_rate(double rate) {
   return fmt::format("{:.2f}M", rate / 1e6);
 }
 
-/// Five characters for ordinary values, and an exponent rather than a longer line for others.
+/// Five characters for ordinary values; others get an exponent, so that the width stays constant.
 std::string format_norm(double norm) {
   if (norm != 0 && std::isfinite(norm) && (norm >= 99.995 || norm < 0.001))
     return fmt::format("{:.0e}", norm);
@@ -124,10 +126,10 @@ std::string format_norm(double norm) {
 LineStyle console_style() {
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
-  const bool shows_colours = terminal && std::string_view(terminal) != "dumb";
+  const bool shows_colors = terminal && std::string_view(terminal) != "dumb";
   const bool is_wanted = !no_color || !*no_color;
-  return shows_colours && is_wanted && ::isatty(STDOUT_FILENO) ? LineStyle::terminal
-                                                               : LineStyle::plain;
+  return shows_colors && is_wanted && ::isatty(STDOUT_FILENO) ? LineStyle::terminal
+                                                              : LineStyle::plain;
 }
 
 std::size_t console_width() {
@@ -139,16 +141,18 @@ std::string console_line(const StepReport& report, LineStyle style, std::size_t 
   LineBuilder line(style);
   line.add("step", progress(report.step, report.steps));
   line.add_bold("loss", fmt::format("{:>7.4f}", report.loss));
-  line.add("lr", fmt::format("{:.2e}", report.lr), Rank::detail);
-  line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)), Rank::health);
-  line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s", Rank::pace);
-  if (report.mfu > 0) line.add("mfu", fmt::format("{:>4.1f} %", 100 * report.mfu), Rank::detail);
-  line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Rank::detail);
-  line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Rank::health);
+  line.add("lr", fmt::format("{:.2e}", report.lr), Priority::detail);
+  line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)), Priority::health);
+  line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s",
+                     Priority::pace);
+  if (report.mfu > 0)
+    line.add("mfu", fmt::format("{:>4.1f} %", 100 * report.mfu), Priority::detail);
+  line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Priority::detail);
+  line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Priority::health);
   const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;
-  line.add("eta", fmt::format("{:>6}", format_duration(remaining)), Rank::pace);
-  if (report.dead_experts > 0) line.add_trouble(fmt::format("dead {}", report.dead_experts));
-  if (report.is_skipped) line.add_trouble("skipped: not finite");
+  line.add("eta", fmt::format("{:>6}", format_duration(remaining)), Priority::pace);
+  if (report.dead_experts > 0) line.add_problem(fmt::format("dead {}", report.dead_experts));
+  if (report.is_skipped) line.add_problem("skipped: not finite");
   return line.take(width);
 }
 
@@ -158,8 +162,8 @@ std::string console_line(const ValidationReport& report, LineStyle style, std::s
   line.add_bold("validation loss", fmt::format("{:.4f}", report.loss));
   line.add_bold("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
   for (const SourceReport& source : report.sources)
-    line.add(source.name, fmt::format("{:.4f}", source.bits_per_byte), Rank::detail);
-  line.add("in", format_duration(report.seconds), Rank::detail);
+    line.add(source.name, fmt::format("{:.4f}", source.bits_per_byte), Priority::detail);
+  line.add("in", format_duration(report.seconds), Priority::detail);
   return line.take(width);
 }
 

@@ -1,4 +1,4 @@
-// The lines a run shows on the console: aligned, of stable width, one function each.
+// The console lines of a run: aligned and of constant width, one function per report.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -7,21 +7,21 @@
 
 namespace smoe {
 
-/// Plain bytes for files and pipes; on a terminal labels are dim, losses bold and trouble yellow.
+/// Plain text for files and pipes; on a terminal labels are dim, losses bold, problems yellow.
 enum class LineStyle : std::uint8_t { plain, terminal };
 
-/// terminal when standard output is one that shows colours and NO_COLOR is unset or empty.
+/// `terminal` if standard output is a terminal with colors and NO_COLOR is unset or empty.
 LineStyle console_style();
 
-/// Characters in a line of the terminal that standard output is; 0 when it is none.
+/// Width in characters of the terminal at standard output; 0 if it is not a terminal.
 std::size_t console_width();
 
 ///   step  120/2000  loss  2.3456  lr 3.00e-04  norm 0.812   12.3k tok/s  1.24 GiB  imb  1.32
 ///   eta  1m42s
-/// on one line. The memory is the peak, "imb" the imbalance. Followed by "dead 2" where experts got
-/// no token and by "skipped: not finite" where the update was not applied. No newline.
-/// Where `width` is not 0, whole columns are left out until the line fits: learning rate and memory
-/// first, then norm and imbalance, then pace.
+/// on one line. The memory is the peak, "imb" the imbalance. Followed by "dead 2" if experts got no
+/// token and by "skipped: not finite" if the update was not applied. No newline.
+/// If `width` is not 0, whole columns are dropped until the line fits: learning rate and memory
+/// first, then norm and imbalance, then throughput and remaining time.
 std::string console_line(const StepReport& report, LineStyle style = LineStyle::plain,
                          std::size_t width = 0);
 

@@ -5,7 +5,7 @@
 namespace smoe {
 namespace {
 
-// What a byte does to the remainder.
+// The remainder of each byte.
 constexpr std::array<std::uint32_t, 256> make_table() {
   std::array<std::uint32_t, 256> table{};
   for (std::uint32_t byte = 0; byte < 256; ++byte) {

@@ -1,4 +1,4 @@
-// CRC-32C (Castagnoli), which TensorBoard's files are framed with.
+// CRC-32C (Castagnoli), the checksum of TFRecord files.
 #pragma once
 #include <cstdint>
 #include <string_view>

@@ -24,29 +24,29 @@ void Spread::add(double value) {
   if (!std::isfinite(value)) return;
   ++count;
   sum += value;
-  least = std::min(least, value);
-  largest = std::max(largest, value);
+  min = std::min(min, value);
+  max = std::max(max, value);
 }
 
 void Spread::merge(const Spread& other) {
   count += other.count;
   sum += other.sum;
-  least = std::min(least, other.least);
-  largest = std::max(largest, other.largest);
+  min = std::min(min, other.min);
+  max = std::max(max, other.max);
 }
 
 void StepBin::merge(const StepBin& other) {
-  for (Spread StepBin::*figure :
+  for (Spread StepBin::*value :
        {&StepBin::step, &StepBin::loss, &StepBin::lr, &StepBin::grad_norm, &StepBin::tokens_per_s,
         &StepBin::imbalance, &StepBin::dead_experts, &StepBin::entropy, &StepBin::balance_loss,
         &StepBin::z_loss})
-    (this->*figure).merge(other.*figure);
+    (this->*value).merge(other.*value);
   if (other.peak_bytes <= peak_bytes) return;
   peak_bytes = other.peak_bytes;
   memory_bytes = other.memory_bytes;
 }
 
-// Rows of another shape, which only an edited file can hold, are left out.
+// Ignores rows of another shape, which only an edited file can contain.
 void LoadBin::merge(const LoadBin& other) {
   step.merge(other.step);
   if (!is_same_shape(*this, other)) return;

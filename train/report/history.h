@@ -1,5 +1,5 @@
-// What a run told so far, in bounded memory: the reports of neighbouring steps fall into bins, and
-// where there would be too many bins every two of them become one.
+// The reports of a run in bounded memory: adjacent steps are collected in bins, and pairs of bins
+// are merged when there are too many.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -8,16 +8,16 @@
 #include <utility>
 #include <vector>
 
-#include "train/report/metrics_line.h"
+#include "train/report/report.h"
 
 namespace smoe {
 
-/// Least, mean and largest of the finite numbers among those added.
+/// Minimum, mean and maximum of the finite numbers added.
 struct Spread {
   std::int64_t count = 0;
   double sum = 0;
-  double least = std::numeric_limits<double>::infinity();
-  double largest = -std::numeric_limits<double>::infinity();
+  double min = std::numeric_limits<double>::infinity();
+  double max = -std::numeric_limits<double>::infinity();
 
   void add(double value);
   void merge(const Spread& other);
@@ -25,17 +25,17 @@ struct Spread {
   double mean() const { return sum / static_cast<double>(count); }
 };
 
-/// Bins over steps, in order. A Bin has a Spread `step` and `merge(const Bin&)`.
+/// Bins over steps, in ascending order. A Bin has a Spread `step` and `merge(const Bin&)`.
 template <class Bin>
 class Binned {
  public:
   explicit Binned(std::size_t max_bins) : max_bins_(max_bins) {}
 
-  /// `one` is what happened at `step`, which is none before the last one added.
-  void add(std::int64_t step, Bin one) {
-    one.step.add(static_cast<double>(step));
-    place(step / width_, std::move(one));
-    while (bins_.size() > max_bins_) halve();
+  /// Adds the values of one step, which must not precede the last one added.
+  void add(std::int64_t step, Bin values) {
+    values.step.add(static_cast<double>(step));
+    place(step / width_, std::move(values));
+    while (bins_.size() > max_bins_) merge_pairs();
   }
   const std::vector<Bin>& bins() const { return bins_; }
   bool empty() const { return bins_.empty(); }
@@ -49,7 +49,7 @@ class Binned {
       indices_.push_back(index);
     }
   }
-  void halve() {
+  void merge_pairs() {
     width_ *= 2;
     const std::vector<Bin> bins = std::exchange(bins_, {});
     const std::vector<std::int64_t> indices = std::exchange(indices_, {});
@@ -57,22 +57,22 @@ class Binned {
   }
 
   std::size_t max_bins_;
-  std::int64_t width_ = 1;  // steps of a bin
+  std::int64_t width_ = 1;  // steps per bin
   std::vector<Bin> bins_;
   std::vector<std::int64_t> indices_;  // step / width_ of each bin
 };
 
-/// Steps of training.
+/// The values of training steps.
 struct StepBin {
   Spread step{}, loss{}, lr{}, grad_norm{}, tokens_per_s{}, imbalance{}, dead_experts{};
   Spread entropy{}, balance_loss{}, z_loss{};  ///< over steps and layers
   std::int64_t peak_bytes = 0;
-  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< of that peak
+  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
 
   void merge(const StepBin& other);
 };
 
-/// Rows of each expert, layer after layer, summed over steps.
+/// Rows per layer and expert, summed over steps.
 struct LoadBin {
   Spread step{};
   std::vector<std::vector<std::int64_t>> rows{};  ///< [L][E]
@@ -88,8 +88,7 @@ struct ValidationBin {
 
 class RunHistory {
  public:
-  /// Reports come in the order of the metrics file; the same reports in the same order make the
-  /// same history.
+  /// Adds a report; reports must come in the order of the metrics file. Deterministic.
   void add(const Report& report);
 
   const std::vector<StepBin>& steps() const { return steps_.bins(); }
@@ -99,9 +98,10 @@ class RunHistory {
   const std::optional<StartReport>& last_start() const { return last_start_; }
   const std::optional<StepReport>& last_step() const { return last_step_; }
   const std::optional<ValidationReport>& last_validation() const { return last_validation_; }
-  /// Steps after which a process went on with the run, the last few.
+  /// The last few steps after which a process resumed the run.
   const std::vector<std::int64_t>& restarts() const { return restarts_; }
 
+  /// Training time of all processes of the run.
   double trained_s() const { return earlier_s_ + (last_step_ ? last_step_->elapsed_s : 0); }
   std::int64_t peak_bytes() const { return peak_bytes_; }
   std::int64_t num_skipped() const { return num_skipped_; }

@@ -1,4 +1,4 @@
-// The heat map of expert load: which experts got how much, when.
+// The heat map of expert load over steps.
 #pragma once
 #include <string>
 #include <vector>
@@ -7,10 +7,9 @@
 
 namespace smoe {
 
-/// Experts, layer after layer, from top to bottom, steps from left to right up to `last_step`; the
-/// colour says how far from balance an expert's load is. Where a layer has too many experts to be
-/// told apart, neighbours share a row, which shows the one farthest from balance. Empty without
-/// loads.
+/// The experts of all layers from top to bottom and steps from left to right up to `last_step`; the
+/// color shows how far an expert's load is from balance. With very many experts, adjacent ones
+/// share a row that shows the one farthest from balance. Empty without loads.
 std::string load_map(const std::vector<LoadBin>& loads, double last_step);
 
 }  // namespace smoe

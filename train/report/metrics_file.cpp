@@ -8,14 +8,14 @@
 namespace smoe {
 namespace {
 
-/// More than any line of ours has: 500 experts in each of 1,000 layers.
+/// Longer than any line written: enough for 500 experts in each of 1,000 layers.
 constexpr std::size_t kMaxLine = std::size_t{1} << 22;
 
-/// Calls take(line) for the file's lines, without their newlines, until it returns false, or a line
-/// is too long, or none that ends is left. Returns the bytes of the lines that were taken.
+/// Calls take(line) for the file's lines, without their newlines, until it returns false, a line is
+/// too long, or no complete line is left. Returns the size in bytes of the lines taken.
 template <class Take>
-std::int64_t take_lines(const File& file, Take&& take) {
-  std::string unread;  // from `taken` on
+std::int64_t for_each_line(const File& file, Take&& take) {
+  std::string unread;  // the bytes from offset `taken`
   std::int64_t taken = 0;
   std::string block(std::size_t{1} << 20, '\0');
   for (std::int64_t offset = 0;;) {
@@ -43,11 +43,11 @@ bool is_report_up_to(std::string_view line, std::int64_t last_step) {
   }
 }
 
-/// Opens the file after cutting what a resumed run tells anew.
-LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
+/// Opens the file after removing the lines that a resumed run will write again.
+LineWriter open_truncated(const std::string& path, std::int64_t resumed_step) {
   if (kind_of(path) != PathKind::none) {
     File file = File::open_append(path);
-    const std::int64_t kept = take_lines(file, [&](std::string_view line) {
+    const std::int64_t kept = for_each_line(file, [&](std::string_view line) {
       return resumed_step > 0 && is_report_up_to(line, resumed_step);
     });
     if (kept < file.size()) file.resize(kept);
@@ -61,7 +61,7 @@ LineWriter open_after_cut(const std::string& path, std::int64_t resumed_step) {
 void read_metrics(const std::string& path, const std::function<void(const Report&)>& take) {
   const File file = File::open(path);
   std::int64_t line_number = 0;
-  take_lines(file, [&](std::string_view line) {
+  for_each_line(file, [&](std::string_view line) {
     ++line_number;
     try {
       take(parse_metrics_line(line));
@@ -73,6 +73,6 @@ void read_metrics(const std::string& path, const std::function<void(const Report
 }
 
 MetricsFile::MetricsFile(const std::string& path, std::int64_t resumed_step)
-    : lines_(open_after_cut(path, resumed_step)) {}
+    : lines_(open_truncated(path, resumed_step)) {}
 
 }  // namespace smoe

@@ -1,14 +1,14 @@
-// metrics.jsonl: one JSON object a line for every report, in order of steps.
+// metrics.jsonl: one line with a JSON object per report, in order of steps.
 //
 //   {"kind":"start","step":0,"steps":2000,"time":"2026-03-21T14:05:09Z","device":"cpu",...}
 //   {"kind":"step","step":3,"steps":2000,"loss":2.34,...,"memory":{"parameters":13924352,...},
 //    "layers":{"imbalance":[1.31,...],...,"expert_rows":[[498,530,...],...]}}     (one line)
 //   {"kind":"validation","step":200,"steps":2000,"loss":2.12,"bits_per_byte":3.06,...}
 //
-// The keys are the members of the structs in report.h, in their order and with their meaning.
-// "memory" has a key for each category of core/memory.h; "layers" has lists with one element for
-// each layer with experts, so that a column is `.layers.z_loss[3]` to jq.
-// JSON has no NaN and no infinity: such a number is null, and "nonfinite" says which it was:
+// The keys are the members of the structs in report.h, in the same order and with the same meaning.
+// "memory" has one key per category of core/memory.h; "layers" has lists with one element per layer
+// with experts, for example `.layers.z_loss[3]` in jq.
+// JSON has no NaN and no infinity: such a number is null, and "nonfinite" gives its value:
 //   {"kind":"step","step":4,...,"loss":null,...,"nonfinite":{"loss":"nan","layers.z_loss.3":"inf"}}
 #pragma once
 #include <cstdint>
@@ -20,23 +20,23 @@
 
 namespace smoe {
 
-/// Calls `take` with every report in the file at `path`, in order. A last line without its newline
-/// is one that is being written, and is left out.
-/// Throws: UsageError `path:line: rule` for a line that is none of this format; SystemError.
+/// Calls `take` with every report in the file at `path`, in order. Ignores a last line without a
+/// newline, which is still being written.
+/// Throws: UsageError `path:line: rule` for a line in another format; SystemError.
 void read_metrics(const std::string& path, const std::function<void(const Report&)>& take);
 
-/// Writes metrics.jsonl so that it tells one story: of a run that goes on after step `s`, lines
-/// about later steps are cut away first.
+/// Writes metrics.jsonl. When a run resumes after step s, lines of later steps are removed first,
+/// so that each step occurs once.
 class MetricsFile {
  public:
-  /// Opens or creates `path` for a run that has done `resumed_step` steps. Cuts from the first line
-  /// that is about a later step or is no line of this format; everything when no step is done.
-  /// Throws: SystemError.
+  /// Opens or creates `path` for a run that has done `resumed_step` steps. Truncates the file
+  /// before the first line of a later step or in another format, or completely when no step is
+  /// done. Throws: SystemError.
   MetricsFile(const std::string& path, std::int64_t resumed_step);
 
   void write(const Report& report) { lines_.write(metrics_line(report)); }
-  /// Makes all lines durable. To be called before a checkpoint is saved, so that a resumed run
-  /// finds every line up to its step.
+  /// Makes all lines durable. Called before a checkpoint is saved, so that a resumed run finds
+  /// every line up to its step.
   void sync() { lines_.sync(); }
 
  private:

@@ -13,7 +13,7 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;  // to write
 using Json = nlohmann::json;                 // to read
 
-/// Collects the fields of one line; the last one names the numbers JSON cannot hold.
+/// Collects the fields of one line; "nonfinite" names the numbers that JSON cannot represent.
 class Writer {
  public:
   explicit Writer(const char* kind) : fields_{{"kind", kind}} {}
@@ -26,7 +26,7 @@ class Writer {
   void value_of(const char* section, const char* name, const T& value) {
     fields_[section][name] = json_of(concat(section, ".", name), value);
   }
-  /// A list of one member of each item; nothing where there are none.
+  /// A list with one member of each item; nothing when there are no items.
   template <class Item, class Get>
   void column(const char* section, const std::vector<Item>& items, const char* name, Get get) {
     if (items.empty()) return;
@@ -56,10 +56,11 @@ class Writer {
   OrderedJson nonfinite_;
 };
 
-// Steps, tokens, rows and bytes are below: they can be added up and taken from one another.
+// Upper bound of steps, tokens, rows and bytes, so that adding and subtracting them cannot
+// overflow.
 constexpr std::int64_t kMaxCount = 1'000'000'000'000'000;
 
-/// The other way; what the line lacks stays as it was.
+/// Reads the fields of one line; missing fields stay unchanged.
 class Reader {
  public:
   explicit Reader(const Json& fields) : fields_(fields) {
@@ -83,13 +84,13 @@ class Reader {
     const Json& list = section->at(name);
     if (items.empty()) items.resize(list.size());
     SMOE_CHECK(list.is_array() && list.size() == items.size(), "the lists of \"", section_name,
-               "\" must be equally long");
+               "\" must have equal lengths");
     for (std::size_t i = 0; i < items.size(); ++i)
       convert(list[i], concat(section_name, ".", name, ".", i), get(items[i]));
   }
 
  private:
-  // Null where the line has no such section.
+  // Null when the line has no such section.
   const Json* section_of(const char* name) const {
     const auto found = fields_.find(name);
     if (found == fields_.end()) return nullptr;
@@ -128,7 +129,7 @@ class Reader {
   Json nonfinite_ = Json::object();
 };
 
-// The fields of each kind of report, once for writing and reading: `Report` is const or not.
+// The fields of each kind of report, for both writing (`Report` is const) and reading.
 
 template <class Archive, class Report>
 void start_fields(Archive& a, Report& r) {
@@ -248,12 +249,8 @@ Report parse_metrics_line(std::string_view line) {
   try {
     return report_of(Json::parse(line));
   } catch (const Json::exception&) {
-    throw UsageError("must be a line of metrics as this program writes it");
+    throw UsageError("must be a line of metrics written by this program");
   }
-}
-
-std::int64_t step_of(const Report& report) {
-  return std::visit([](const auto& r) { return r.step; }, report);
 }
 
 }  // namespace smoe

@@ -7,7 +7,7 @@
 namespace smoe {
 namespace {
 
-// NVIDIA's data sheets, the first name that is part of a GPU's.
+// From NVIDIA's data sheets; the first name contained in the GPU's name applies.
 struct Peak {
   const char* name;
   double bf16, f32;

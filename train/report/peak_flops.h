@@ -1,12 +1,12 @@
-// What a GPU can do at most, by which utilization is measured.
+// The peak throughput of GPUs, for computing model FLOPs utilization.
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/launch.h"
 
 namespace smoe {
 
-/// The peak dense matrix throughput that a GPU's data sheet states, in FLOP/s: those of its tensor cores
-/// in bf16, without sparsity, or of f32 arithmetic. 0 where that is not known, and on the CPU.
+/// The peak dense matrix throughput in a GPU's data sheet, in FLOP/s: of tensor cores in bf16
+/// without sparsity, or of f32 arithmetic. 0 if unknown, and on the CPU.
 double peak_flops(Device device, DType dtype);
 
 }  // namespace smoe

@@ -1,9 +1,10 @@
-// What one step and one validation tell: plain numbers, filled by the trainer, written by
-// console_line.h for people and by metrics_file.h for programs.
+// The reports of a run: plain data, filled in by the trainer, formatted by console_line.h for
+// people and by metrics_line.h for programs.
 #pragma once
 #include <array>
 #include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/memory.h"
@@ -11,9 +12,9 @@
 
 namespace smoe {
 
-/// A process begins to train, at first or to go on with the run.
+/// A process begins to train: it starts or resumes the run.
 struct StartReport {
-  std::int64_t step = 0;  ///< steps done before it
+  std::int64_t step = 0;  ///< steps done before
   std::int64_t steps = 0;
   std::string time{};        ///< UTC: "2026-03-21T14:05:09Z"
   std::string device{};      ///< "cpu"
@@ -24,7 +25,7 @@ struct StartReport {
 
 /// The routing of one layer in one step.
 struct LayerReport {
-  std::vector<std::int64_t> expert_rows;  ///< rows that each expert got
+  std::vector<std::int64_t> expert_rows;  ///< rows routed to each expert
   ExpertLoad load{};
   double balance_loss = 0;  ///< 1.0 at perfect balance, without its coefficient
   double z_loss = 0;        ///< without its coefficient
@@ -32,27 +33,27 @@ struct LayerReport {
 
 /// One optimizer step. Losses are means over the step's tokens, in nats.
 struct StepReport {
-  std::int64_t step = 0;    ///< steps done with this one: the first report says 1
+  std::int64_t step = 0;    ///< steps done, including this one: 1 in the first report
   std::int64_t steps = 0;   ///< of the whole run
-  std::int64_t tokens = 0;  ///< trained on since step 0, this step's included
-  double loss = 0;          ///< cross-entropy alone
+  std::int64_t tokens = 0;  ///< trained on since step 0, including this step
+  double loss = 0;          ///< cross-entropy only
   double balance_loss = 0;  ///< mean over layers; 1.0 at perfect balance, without its coefficient
   double z_loss = 0;        ///< mean over layers, without its coefficient
   double lr = 0;
   double grad_norm = 0;  ///< before clipping
   double tokens_per_s = 0;
-  double mfu = 0;  ///< share of the GPU's peak FLOP/s that the model's FLOPs are; 0: peak not known
-  double step_s = 0;            ///< wall time of a step, the mean since the last report
+  double mfu = 0;               ///< model FLOP/s over the GPU's peak FLOP/s; 0: peak unknown
+  double step_s = 0;            ///< wall time per step, the mean since the last report
   double elapsed_s = 0;         ///< wall time since this process began to train
-  std::int64_t peak_bytes = 0;  ///< most memory that tensors held at once since the last report
-  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< what it consisted of, by Category
-  double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 is balance
-  std::int64_t dead_experts = 0;    ///< experts that no token of this step reached, over all layers
+  std::int64_t peak_bytes = 0;  ///< peak memory of tensors since the last report
+  std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
+  double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 at balance
+  std::int64_t dead_experts = 0;    ///< experts without a token in this step, over all layers
   bool is_skipped = false;          ///< loss or norm was not finite, so the update was not applied
-  std::vector<LayerReport> layers;  ///< those with experts, in order
+  std::vector<LayerReport> layers;  ///< those with experts, in model order
 };
 
-/// The part of a validation that is one source's text.
+/// The part of a validation on the text of one source.
 struct SourceReport {
   std::string name;  ///< as in data.sources
   std::int64_t tokens = 0;
@@ -60,15 +61,22 @@ struct SourceReport {
   double bits_per_byte = 0;
 };
 
-/// One pass over the validation text, or over the part of it that `train.eval_batches` allows.
+/// One pass over the validation text, or over the part selected by train.eval_batches.
 struct ValidationReport {
-  std::int64_t step = 0;  ///< steps done before it
+  std::int64_t step = 0;  ///< steps done before
   std::int64_t steps = 0;
-  std::int64_t tokens = 0;   ///< that were predicted
-  double loss = 0;           ///< cross-entropy, nats a token
+  std::int64_t tokens = 0;   ///< predicted
+  double loss = 0;           ///< cross-entropy, nats per token
   double bits_per_byte = 0;  ///< total nats / ln 2 / bytes of the text
   double seconds = 0;
   std::vector<SourceReport> sources{};  ///< when there are several
 };
+
+using Report = std::variant<StartReport, StepReport, ValidationReport>;
+
+/// The step of any report.
+inline std::int64_t step_of(const Report& report) {
+  return std::visit([](const auto& r) { return r.step; }, report);
+}
 
 }  // namespace smoe

@@ -9,8 +9,8 @@
 namespace smoe {
 namespace {
 
-constexpr std::chrono::seconds kLeastPause{3};
-constexpr int kPauseOverCost = 250;
+constexpr std::chrono::seconds kMinPause{3};
+constexpr int kPausePerWriteTime = 250;
 
 }  // namespace
 
@@ -24,7 +24,7 @@ void ReportFile::restart(const std::string& metrics_path) {
 
 void ReportFile::add(const Report& report) {
   history_.add(report);
-  has_news_ = true;
+  has_new_reports_ = true;
 }
 
 void ReportFile::write_if_due() {
@@ -32,14 +32,14 @@ void ReportFile::write_if_due() {
 }
 
 void ReportFile::write() {
-  if (!has_news_) return;
-  has_news_ = false;
+  if (!has_new_reports_) return;
+  has_new_reports_ = false;
   const Clock::time_point begin = Clock::now();
-  // Put off first, so that a full disk is not tried again at every step.
-  due_ = begin + kLeastPause;
+  // Set before writing, so that a full disk is not retried at every step.
+  due_ = begin + kMinPause;
   write_file_atomically(path_, report_page(history_, config_));
   const Clock::time_point end = Clock::now();
-  due_ = end + std::max<Clock::duration>(kLeastPause, kPauseOverCost * (end - begin));
+  due_ = end + std::max<Clock::duration>(kMinPause, kPausePerWriteTime * (end - begin));
 }
 
 }  // namespace smoe

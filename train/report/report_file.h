@@ -1,4 +1,4 @@
-// report.html of a run, rewritten now and then while the run lasts.
+// report.html of a run, rewritten at intervals during the run.
 #pragma once
 #include <chrono>
 #include <string>
@@ -10,16 +10,16 @@ namespace smoe {
 
 class ReportFile {
  public:
-  /// A page at `path` of the run that `config` describes.
+  /// The page at `path` for the run that `config` describes.
   ReportFile(std::string path, const Config& config);
 
-  /// Forgets what was added and begins with what the metrics file at `metrics_path` holds.
+  /// Replaces all reports by those in the metrics file at `metrics_path`.
   void restart(const std::string& metrics_path);
   void add(const Report& report);
-  /// Writes the page if there is news and the last time is long enough ago: some seconds, and so
-  /// long that writing takes less than 1/250 of the time. Throws: SystemError.
+  /// Writes the page if there are new reports and enough time has passed: a few seconds, and so
+  /// much that writing takes less than 1/250 of the time. Throws: SystemError.
   void write_if_due();
-  /// Writes the page if there is news. Throws: SystemError.
+  /// Writes the page if there are new reports. Throws: SystemError.
   void write();
 
  private:
@@ -28,7 +28,7 @@ class ReportFile {
   std::string path_;
   Config config_;
   RunHistory history_;
-  bool has_news_ = false;
+  bool has_new_reports_ = false;
   Clock::time_point due_ = Clock::now();
 };
 

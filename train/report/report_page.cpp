@@ -8,7 +8,7 @@
 #include "layers/model_size.h"
 #include "train/report/chart.h"
 #include "train/report/load_map.h"
-#include "train/report/page_style.h"
+#include "train/report/page_assets.h"
 
 namespace smoe {
 namespace {
@@ -31,12 +31,11 @@ std::string tiles(const RunHistory& history) {
   }
   if (const auto& step = history.last_step()) {
     html += tile("tokens per second", short_count(step->tokens_per_s));
-    if (step->mfu > 0)
-      html += tile("model FLOPs of peak", fmt::format("{:.1f} %", 100 * step->mfu));
+    if (step->mfu > 0) html += tile("MFU", fmt::format("{:.1f} %", 100 * step->mfu));
     html += tile("tokens trained on", short_count(static_cast<double>(step->tokens)));
-    html += tile("time trained", format_duration(history.trained_s()));
+    html += tile("training time", format_duration(history.trained_s()));
     if (step->step < step->steps)
-      html += tile("time to go",
+      html += tile("time remaining",
                    format_duration(static_cast<double>(step->steps - step->step) * step->step_s));
     html += tile("peak memory", format_bytes(history.peak_bytes()));
     html += tile("expert imbalance", fmt::format("{:.2f}", step->imbalance));
@@ -47,11 +46,11 @@ std::string tiles(const RunHistory& history) {
   return html + "</div>";
 }
 
-// "10, 1,200"; of many the last few.
-std::string listed(const std::vector<std::int64_t>& steps) {
-  constexpr std::size_t kMost = 5;
-  std::string text = steps.size() > kMost ? "..., " : "";
-  for (std::size_t i = steps.size() - std::min(kMost, steps.size()); i < steps.size(); ++i)
+// "10, 1,200": at most the last few.
+std::string list_last(const std::vector<std::int64_t>& steps) {
+  constexpr std::size_t kMaxShown = 5;
+  std::string text = steps.size() > kMaxShown ? "..., " : "";
+  for (std::size_t i = steps.size() - std::min(kMaxShown, steps.size()); i < steps.size(); ++i)
     text += grouped(steps[i]) + (i + 1 < steps.size() ? ", " : "");
   return text;
 }
@@ -65,7 +64,7 @@ std::string headline(const RunHistory& history, const Config& config) {
       "<p>{} parameters, {} active · {} layers of width {} · {} experts of width {}, top {}</p>",
       short_count(static_cast<double>(size.total)), short_count(static_cast<double>(size.active)),
       m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k);
-  html += fmt::format("<p>{} · {} tokens a step", escaped(config.data.path),
+  html += fmt::format("<p>{} · {} tokens per step", escaped(config.data.path),
                       grouped(config.train.global_batch * config.train.seq_len));
   if (const auto& start = history.last_start())
     html += fmt::format(" · {}, {} threads · started {}", escaped(start->device), start->threads,
@@ -74,7 +73,7 @@ std::string headline(const RunHistory& history, const Config& config) {
   const std::string restarts =
       history.restarts().empty()
           ? ""
-          : fmt::format(" · dashed lines: gone on after step {}", listed(history.restarts()));
+          : fmt::format(" · dashed lines: resumed after step {}", list_last(history.restarts()));
   return html + fmt::format("<p>step {} of {}{}</p><progress value=\"{}\" max=\"{}\"></progress>",
                             grouped(step), grouped(config.train.steps), restarts, step,
                             config.train.steps);
@@ -82,15 +81,16 @@ std::string headline(const RunHistory& history, const Config& config) {
 
 // ---- curves ------------------------------------------------------------------------------------
 
-// The curve of one figure; bins without a finite value are left out.
+// The curve of one value; bins without a finite value are omitted.
 template <class Bin>
-Curve curve_of(const std::vector<Bin>& bins, Spread Bin::*figure, const std::string& name,
-               const std::string& colour) {
-  Curve curve{.name = name, .colour = colour, .points = {}};
+Curve curve_of(const std::vector<Bin>& bins, Spread Bin::*value, const std::string& name,
+               const std::string& color) {
+  Curve curve{.name = name, .color = color, .points = {}};
   for (const Bin& bin : bins) {
-    const Spread& spread = bin.*figure;
+    const Spread& spread = bin.*value;
     if (!spread.empty())
-      curve.points.push_back({bin.step.mean(), spread.mean(), spread.least, spread.largest});
+      curve.points.push_back(
+          {.step = bin.step.mean(), .value = spread.mean(), .low = spread.min, .high = spread.max});
   }
   return curve;
 }
@@ -106,7 +106,7 @@ class Charts {
   double last_step() const { return last_step_; }
 
   std::string loss() const {
-    Chart chart = titled("Loss", "cross-entropy, nats a token");
+    Chart chart = titled("Loss", "cross-entropy, nats per token");
     chart.curves.push_back(step_curve(&StepBin::loss, "training"));
     Curve validation =
         curve_of(history_.validations(), &ValidationBin::loss, "validation", "--series-2");
@@ -116,28 +116,28 @@ class Charts {
   }
 
   std::string bits_per_byte() const {
-    Chart chart = titled("Validation", "bits per byte; 8 is knowing nothing");
+    Chart chart = titled("Validation", "bits per byte; 8 for a uniform distribution over bytes");
     chart.curves.push_back(curve_of(history_.validations(), &ValidationBin::bits_per_byte,
                                     "bits per byte", "--series-2"));
     chart.curves[0].has_dots = chart.curves[0].points.size() <= 60;
     return line_chart(chart);
   }
 
-  std::string of_steps(Spread StepBin::*figure, const std::string& title, const std::string& note,
+  std::string of_steps(Spread StepBin::*value, const std::string& title, const std::string& note,
                        bool is_from_zero = false, bool is_log = false) const {
     Chart chart = titled(title, note);
     chart.is_from_zero = is_from_zero;
     chart.is_log = is_log;
-    chart.curves.push_back(step_curve(figure, title));
+    chart.curves.push_back(step_curve(value, title));
     return line_chart(chart);
   }
 
   std::string memory() const {
-    Chart chart = titled("Memory", "held by tensors at the peak, by what it is for");
+    Chart chart = titled("Memory", "of tensors at the peak, by category");
     chart.unit = Unit::bytes;
     for (int c = 0; c < kNumCategories; ++c) {
       Curve curve{.name = name_of(static_cast<Category>(c)),
-                  .colour = fmt::format("--series-{}", c + 1),
+                  .color = fmt::format("--series-{}", c + 1),
                   .points = {}};
       for (const StepBin& bin : history_.steps())
         curve.points.push_back(
@@ -151,19 +151,19 @@ class Charts {
   Chart titled(const std::string& title, const std::string& note) const {
     return {.title = title, .note = note, .last_step = last_step_, .marks = history_.restarts()};
   }
-  Curve step_curve(Spread StepBin::*figure, const std::string& name) const {
-    return curve_of(history_.steps(), figure, name, "--series-1");
+  Curve step_curve(Spread StepBin::*value, const std::string& name) const {
+    return curve_of(history_.steps(), value, name, "--series-1");
   }
 
   const RunHistory& history_;
   double last_step_ = 1;
 };
 
-// Whether the gradient norm needs a logarithmic axis.
+// Whether the gradient norm spans decades and needs a logarithmic axis.
 bool spans_decades(const std::vector<StepBin>& bins) {
   Spread all;
   for (const StepBin& bin : bins) all.merge(bin.grad_norm);
-  return !all.empty() && all.least > 0 && all.largest > 30 * all.least;
+  return !all.empty() && all.min > 0 && all.max > 30 * all.min;
 }
 
 // ---- layers ------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ std::string report_page(const RunHistory& history, const Config& config) {
   html += "\n<h2>Training</h2><div class=\"charts\">";
   html += charts.loss();
   html += charts.bits_per_byte();
-  html += charts.of_steps(&StepBin::tokens_per_s, "Throughput", "tokens a second", true);
+  html += charts.of_steps(&StepBin::tokens_per_s, "Throughput", "tokens per second", true);
   html += charts.memory();
   html += charts.of_steps(&StepBin::lr, "Learning rate", "", true);
   html += charts.of_steps(&StepBin::grad_norm, "Gradient norm", "before clipping", false,
@@ -209,14 +209,14 @@ std::string report_page(const RunHistory& history, const Config& config) {
   html += "</div>\n<h2>Experts</h2><div class=\"charts\">";
   html += load_map(history.loads(), charts.last_step());
   html += charts.of_steps(&StepBin::imbalance, "Imbalance",
-                          "largest over mean load in the worst layer; 1 is balance");
-  html += charts.of_steps(&StepBin::entropy, "Entropy of the load",
-                          "mean and range of the layers; 1 is balance");
+                          "largest over mean load in the worst layer; 1 at balance");
+  html += charts.of_steps(&StepBin::entropy, "Load entropy",
+                          "mean and range over layers; 1 at balance");
   html += charts.of_steps(&StepBin::balance_loss, "Balance loss",
-                          "mean and range of the layers; 1 is balance");
-  html += charts.of_steps(&StepBin::z_loss, "Router z loss", "mean and range of the layers");
+                          "mean and range over layers; 1 at balance");
+  html += charts.of_steps(&StepBin::z_loss, "Router z loss", "mean and range over layers");
   html += charts.of_steps(&StepBin::dead_experts, "Dead experts",
-                          "that no token of a step reached, all layers", true);
+                          "experts without a token in a step, over all layers", true);
   if (const auto& step = history.last_step(); step && !step->layers.empty())
     html += layer_table(*step);
   html += "</div>\n<details class=\"card\"><summary>Configuration</summary><pre>" +

@@ -1,4 +1,4 @@
-// report.html: one page that shows a run, whole in itself: no network, no other file.
+// report.html: a self-contained page about a run that needs no network and no other file.
 #pragma once
 #include <string>
 
@@ -7,8 +7,8 @@
 
 namespace smoe {
 
-/// The page: headline figures, curves, memory, expert load and the configuration. The same history
-/// and configuration make the same bytes. Its size is bounded however long the run.
+/// The page: key figures, curves, memory, expert load and the configuration. Deterministic in its
+/// arguments. Its size is bounded, whatever the length of the run.
 std::string report_page(const RunHistory& history, const Config& config);
 
 }  // namespace smoe

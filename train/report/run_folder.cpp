@@ -10,8 +10,8 @@ namespace smoe {
 
 RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
   const std::string parent = parent_of(path());
-  SMOE_CHECK(kind_of(parent) != PathKind::file, "run.dir: must name a folder; ", parent,
-             " is a file");
+  SMOE_CHECK(kind_of(parent) != PathKind::file, parent,
+             ": must be a folder to contain runs; it is a file");
   if (kind_of(path()) == PathKind::none) {
     make_folders(path());
     sync_folder(parent);
@@ -25,7 +25,7 @@ RunFolder::~RunFolder() {
   if (!is_to_remove_) return;
   try {
     remove_folder(path());
-  } catch (const SystemError&) {  // an empty folder does no harm
+  } catch (const SystemError&) {  // an empty folder is harmless
   }
 }
 
@@ -36,7 +36,7 @@ void RunFolder::claim() {
     char holder[24];
     const std::int64_t size = lock_.read_some_at(0, holder, sizeof holder);
     throw UsageError(concat(path(), ": process ", std::string(holder, size),
-                            " writes this run; wait for it, or choose another run.name"));
+                            " writes this run; wait for it, or give the run another name"));
   }
   if (result == LockResult::unsupported)
     warnings_.push_back(concat(path(),
@@ -52,12 +52,11 @@ void RunFolder::claim() {
 
 void RunFolder::check_may_write(const std::string& resume) const {
   if (resume == "auto" || !holds_run()) return;
-  SMOE_CHECK(resume != "none", path(),
-             ": holds a run that checkpoint.resume=none would overwrite; ",
-             "choose another run.name, remove the folder, or go on with checkpoint.resume=auto");
+  SMOE_CHECK(resume != "none", path(), ": contains a run that a new run would overwrite; ",
+             "resume it, remove the folder, or give the run another name");
   SMOE_CHECK(is_same_path(parent_of(resume), checkpoints_path()), path(),
-             ": holds a run that checkpoint.resume=", resume, " is no part of; ",
-             "choose another run.name, or go on with checkpoint.resume=auto");
+             ": contains a run that the checkpoint ", resume, " does not belong to; ",
+             "resume it from its own checkpoints, or give the run another name");
 }
 
 bool RunFolder::holds_run() const {
@@ -76,17 +75,17 @@ void RunFolder::write_readme() const {
     name.resize(18, ' ');
     text += name + meaning + "\n";
   };
-  add("report.html", "the run at a glance, kept up to date; a browser shows it");
-  add("log.txt", "what the console showed");
-  add("logs/", "what each rank printed, if smoe launch started it");
-  add("metrics.jsonl", "all figures, one JSON object a line");
-  add("events.out.*", "the same for TensorBoard, if log.tensorboard is true");
+  add("report.html", "charts of the run, kept up to date; open it in a browser");
+  add("log.txt", "the console output");
+  add("logs/", "the output of each rank, if started by smoe launch");
+  add("metrics.jsonl", "all metrics, one JSON object per line");
+  add("events.out.*", "the same metrics for TensorBoard, if log.tensorboard is true");
   add("config.yaml", "every key of the configuration, its value and meaning");
-  add(name_of_path(tokenizer_path()), "what turns the model's tokens into text");
-  add("checkpoints/", "step-N/ holds all that is needed to go on after step N");
-  add("run.lock", "held by the process that writes here; of no use afterwards");
-  text += "\nFrom where the run was started:\n\n";
-  text += "  smoe train " + config_path() + "   # goes on, if steps are left\n";
+  add(name_of_path(tokenizer_path()), "the tokenizer of the model");
+  add("checkpoints/", "step-N/ has everything needed to resume after step N");
+  add("run.lock", "locked by the process that writes here; not needed afterwards");
+  text += "\nIn the folder in which the run was started:\n\n";
+  text += "  smoe train " + config_path() + "   # resumes, if steps are left\n";
   text += "  smoe generate " + path() + " --prompt \"Once\"\n";
   write_file_atomically(path() + "/README.txt", text);
 }

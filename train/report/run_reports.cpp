@@ -17,7 +17,7 @@ RunReports::RunReports(const RunPaths& paths, const Config& config)
 RunReports::~RunReports() {
   try {
     finish();
-  } catch (const std::exception&) {  // the error that is on its way says more
+  } catch (const std::exception&) {  // the error that ends the run matters more
   }
 }
 
@@ -25,7 +25,7 @@ void RunReports::begin_after(std::int64_t step) {
   metrics_.emplace(paths_.metrics_path(), step);
   page_.restart(paths_.metrics_path());
   events_.reset();
-  begun_after_ = step;
+  resumed_step_ = step;
 }
 
 void RunReports::say(const std::string& line) {
@@ -36,11 +36,11 @@ void RunReports::say(const std::string& line) {
 void RunReports::add(const Report& report) {
   metrics_->write(report);
   if (has_tensorboard_) {
-    if (!events_) events_.emplace(paths_.path(), begun_after_);
+    if (!events_) events_.emplace(paths_.path(), resumed_step_);
     events_->write(report);
   }
   page_.add(report);
-  // Colours on a terminal, plain text in the log. A start has no line of its own.
+  // Colors on a terminal, plain text in the log. A start has no line.
   std::visit(
       [this](const auto& r) {
         if constexpr (!std::is_same_v<std::decay_t<decltype(r)>, StartReport>) {
@@ -56,14 +56,14 @@ void RunReports::finish() {
   write_page([this] { page_.write(); });
 }
 
-// The page is not worth a run: when it cannot be written, that is said once.
+// A page that cannot be written does not end the run; the error is printed once.
 template <class Write>
 void RunReports::write_page(Write&& write) {
   try {
     write();
   } catch (const SystemError& error) {
     if (!std::exchange(has_page_failed_, true))
-      say(concat("report.html: going on without it: ", error.what()));
+      say(concat("report.html: continuing without it: ", error.what()));
   }
 }
 

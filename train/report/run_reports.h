@@ -1,5 +1,5 @@
-// All that a run tells while it lasts, to everyone who listens: console, log.txt, metrics.jsonl,
-// report.html and, where log.tensorboard says so, TensorBoard.
+// All outputs of a run except checkpoints: console, log.txt, metrics.jsonl, report.html and, with
+// log.tensorboard, TensorBoard events.
 #pragma once
 #include <optional>
 #include <string>
@@ -13,24 +13,24 @@ namespace smoe {
 
 class RunReports {
  public:
-  /// Of the run that `config` describes. Throws: SystemError.
+  /// For the run that `config` describes. Throws: SystemError.
   RunReports(const RunPaths& paths, const Config& config);
-  /// Brings the page up to date where an error ends the run.
+  /// Updates the page when an error ends the run.
   ~RunReports();
   RunReports(const RunReports&) = delete;
   RunReports& operator=(const RunReports&) = delete;
 
-  /// Goes on after `step`: what was told of later steps is taken back. To be called before the
-  /// first add. Throws: UsageError when metrics.jsonl holds what this program never wrote;
+  /// Resumes after `step`: records of later steps are discarded. Must be called before the first
+  /// add. Throws: UsageError when metrics.jsonl has lines that this program did not write;
   /// SystemError.
   void begin_after(std::int64_t step);
-  /// A line for people: console and log.
+  /// Writes a line to console and log.
   void say(const std::string& line);
-  /// Throws: SystemError.
+  /// Writes a report to all outputs. Throws: SystemError.
   void add(const Report& report);
   /// Makes the metrics durable; see MetricsFile::sync.
   void sync() { metrics_->sync(); }
-  /// Brings the page up to date.
+  /// Updates the page.
   void finish();
 
  private:
@@ -42,8 +42,8 @@ class RunReports {
   ReportFile page_;
   std::optional<MetricsFile> metrics_;
   bool has_tensorboard_;
-  std::optional<TensorboardFile> events_;  // made when there is something to write
-  std::int64_t begun_after_ = 0;           // step
+  std::optional<TensorboardFile> events_;  // created by the first report
+  std::int64_t resumed_step_ = 0;
   bool has_page_failed_ = false;
 };
 

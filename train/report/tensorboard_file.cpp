@@ -74,13 +74,13 @@ std::string start_event(double wall_time, std::int64_t step) {
   return event;
 }
 
-// A CRC over data that holds CRCs would be weak, so those in the frame are changed.
+// TFRecord masks its CRCs, since the CRC of data that contains CRCs is weak.
 std::uint32_t masked_crc(std::string_view bytes) {
   return std::rotr(crc32c(bytes), 15) + 0xA282EAD8u;
 }
 
-// Files are read in the order of their names, which begin with a time in ten digits: a new one
-// comes after all that are there, whatever the clock says.
+// TensorBoard reads files in the order of their names, which begin with a time in ten digits: the
+// new name must sort after all existing ones, whatever the clock says.
 std::string next_path(const std::string& folder) {
   auto time = static_cast<std::int64_t>(seconds_since_1970());
   for (const FolderEntry& entry : list_folder(folder)) {

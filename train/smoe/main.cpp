@@ -1,5 +1,5 @@
-// The program `smoe`. Here, and only here, an exception becomes an exit code:
-// 0 done, 1 failed, 2 wrong usage or configuration.
+// The program `smoe`. The only place where an exception becomes an exit code:
+// 0 success, 1 failure, 2 invalid usage or configuration.
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -10,7 +10,7 @@
 
 namespace {
 
-int report(const char* message, int exit_code) {
+int print_error(const char* message, int exit_code) {
   std::fprintf(stderr, "%s\n", message);
   return exit_code;
 }
@@ -22,10 +22,10 @@ int main(int argc, char** argv) {
   try {
     return smoe::run_command_line(argc, argv);
   } catch (const smoe::UsageError& error) {
-    return report(error.what(), 2);
+    return print_error(error.what(), 2);
   } catch (const std::bad_alloc&) {
-    return report("smoe: out of memory", 1);
+    return print_error("smoe: out of memory", 1);
   } catch (const std::exception& error) {
-    return report(error.what(), 1);
+    return print_error(error.what(), 1);
   }
 }

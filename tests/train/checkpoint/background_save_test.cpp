@@ -29,7 +29,7 @@ std::string bytes_of(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("a background save has the bits of the moment it began, and of a save at once") {
+TEST_CASE("a background save has the bits of a synchronous save at its start") {
   Saver saver;
   FakeState state(10);
   saver.background.start(fake_header(10), state.visitable());
@@ -48,7 +48,7 @@ TEST_CASE("a background save has the bits of the moment it began, and of a save 
     CHECK(bytes_of(saver.path(file)) == bytes_of(other / file));
 }
 
-TEST_CASE("a save waits for the one before, and all are logged in order by the caller's thread") {
+TEST_CASE("a save waits for the previous one, and the caller's thread logs all in order") {
   Saver saver;
   const auto caller = std::this_thread::get_id();
   std::string order;
@@ -67,7 +67,7 @@ TEST_CASE("a save waits for the one before, and all are logged in order by the c
   CHECK(list_folder(saver.folder.path()).size() == 2);
 }
 
-TEST_CASE("the error of a background save comes out of poll or wait, once, with path and reason") {
+TEST_CASE("poll or wait throws the error of a background save once, with path and reason") {
   Saver saver;
   FakeState state(10);
   saver.background.start(fake_header(10), state.visitable());
@@ -89,7 +89,7 @@ TEST_CASE("the error of a background save comes out of poll or wait, once, with 
   CHECK(saver.log.ends_with("saved " + saver.path("step-00000020") + "\n"));
 }
 
-TEST_CASE("an error that nobody waits for is logged at the end") {
+TEST_CASE("the destructor logs an error that was not waited for") {
   const TemporaryFolder folder(fast_parent());
   std::string log;
   const FaultScope scope("fsync:1:EIO");
@@ -103,7 +103,7 @@ TEST_CASE("an error that nobody waits for is logged at the end") {
   CHECK(log.find("saved") == std::string::npos);
 }
 
-TEST_CASE("the copy counts as memory while the save lasts, and no longer") {
+TEST_CASE("the copy counts as workspace memory during the save only") {
   Saver saver;
   Tensor large = Tensor::zeros({1 << 20}, DType::f32);
   const std::int64_t before = memory_use(Category::workspace).now_bytes;

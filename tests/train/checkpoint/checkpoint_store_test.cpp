@@ -14,7 +14,7 @@ using namespace smoe;
 
 namespace {
 
-// A store over a folder of its own that remembers what it logged.
+// A store in its own temporary folder that records its log.
 struct TestStore {
   explicit TestStore(std::int64_t keep = 2, std::int64_t keep_every = 0)
       : store({folder / "checkpoints", keep, keep_every},
@@ -34,7 +34,7 @@ struct TestStore {
   std::optional<std::int64_t> resume(FakeState& state, const std::string& from = "auto") {
     return store.resume(from, fake_header(0), state.visitable());
   }
-  // Resumes and says which step's state is there now.
+  // Resumes and returns the step whose state was loaded.
   std::int64_t resumed_step() {
     FakeState state(999);
     const auto step = resume(state);
@@ -54,7 +54,7 @@ void flip_bit(const std::string& path, std::uint64_t random) {
   overwrite(path, bytes);
 }
 
-// While it lives, no file can grow past `bytes`: writes fail as on a full disk.
+// RAII: no file can grow beyond `bytes`; writes fail as on a full disk.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(std::uint64_t bytes) : former_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -79,7 +79,7 @@ struct Interruption : Error {
 
 }  // namespace
 
-TEST_CASE("a new run finds nothing, and a later one the newest state") {
+TEST_CASE("a new run finds no checkpoint, a later run the newest one") {
   TestStore test;
   CHECK(test.resumed_step() == -1);
   CHECK(test.save(10) == test.path("step-00000010"));
@@ -89,7 +89,7 @@ TEST_CASE("a new run finds nothing, and a later one the newest state") {
   CHECK(test.logged("resumed from " + test.path("step-00000020")));
 }
 
-TEST_CASE("none starts anew and a path chooses") {
+TEST_CASE("none starts a new run, and a path selects a checkpoint") {
   TestStore test;
   test.save(10);
   test.save(20);
@@ -104,7 +104,8 @@ TEST_CASE("none starts anew and a path chooses") {
   CHECK_THROWS_AS(test.resume(state, test.folder / "elsewhere"), UsageError);
 }
 
-TEST_CASE("the newest by name wins, whatever the file times; other names are not looked at") {
+TEST_CASE(
+    "the highest step in a name is selected, whatever the file times; other names are ignored") {
   TestStore test(5);
   for (const std::int64_t step : {9, 100'000'001, 30}) {
     if (step != 30) test.save(step);
@@ -118,7 +119,7 @@ TEST_CASE("the newest by name wins, whatever the file times; other names are not
   CHECK(!test.logged("damaged"));
 }
 
-TEST_CASE("a damaged checkpoint is named and passed over") {
+TEST_CASE("a damaged checkpoint is logged and skipped") {
   std::mt19937_64 random(7);
   for (const std::string file : {"manifest.json", "shard-00000.bin"}) {
     for (int i = 0; i < 20; ++i) {
@@ -138,16 +139,16 @@ TEST_CASE("a damaged checkpoint is named and passed over") {
   }
 }
 
-TEST_CASE("a checkpoint under another step's name is damaged") {
+TEST_CASE("a checkpoint with the name of another step counts as damaged") {
   TestStore test;
   test.save(10);
   test.save(20);
   rename_path(test.path("step-00000020"), test.path("step-00000030"));
   CHECK(test.resumed_step() == 10);
-  CHECK(test.logged("must be of the step in its name; got step 20"));
+  CHECK(test.logged("must have the step in its name; got step 20"));
 }
 
-TEST_CASE("when all are damaged the run does not silently start anew") {
+TEST_CASE("the run does not silently start again when all checkpoints are damaged") {
   TestStore test;
   test.save(10);
   test.save(20);
@@ -158,7 +159,7 @@ TEST_CASE("when all are damaged the run does not silently start anew") {
         std::string::npos);
 }
 
-TEST_CASE("another config or data set is refused with both digests") {
+TEST_CASE("another config or token set is refused, with both digests") {
   TestStore test;
   test.save(10);
   FakeState state(999);
@@ -178,7 +179,7 @@ TEST_CASE("another config or data set is refused with both digests") {
   CHECK(state.bits() == FakeState(999).bits());
 }
 
-TEST_CASE("the last two and every n-th are kept") {
+TEST_CASE("the newest checkpoints and those at multiples of keep_every are kept") {
   TestStore test(2, 30);
   for (std::int64_t step = 10; step <= 100; step += 10) test.save(step);
   CHECK(test.names() == "step-00000030 step-00000060 step-00000090 step-00000100 ");
@@ -186,7 +187,7 @@ TEST_CASE("the last two and every n-th are kept") {
   CHECK_THROWS_AS(CheckpointStore({"x", 2, -1}, {}), UsageError);
 }
 
-TEST_CASE("a run that went back replaces what it had saved from there on") {
+TEST_CASE("a run that went back replaces the checkpoints of later steps") {
   TestStore test(3);
   for (const std::int64_t step : {10, 20, 30}) test.save(step);
   test.save(20, 77);
@@ -197,7 +198,7 @@ TEST_CASE("a run that went back replaces what it had saved from there on") {
   CHECK(state.bits() == FakeState(77).bits());
 }
 
-TEST_CASE("a death between the two renames of a replacement loses nothing") {
+TEST_CASE("a process that dies between the two renames of a replacement loses nothing") {
   TestStore test;
   test.save(10);
   test.save(20);
@@ -207,7 +208,7 @@ TEST_CASE("a death between the two renames of a replacement loses nothing") {
   CHECK(test.names() == "step-00000010 step-00000030 ");
 }
 
-TEST_CASE("what dead runs left half done is ignored and removed by the next save") {
+TEST_CASE("unfinished folders are ignored by a resume and removed by the next save") {
   TestStore test;
   test.save(10);
   FakeState state(20);
@@ -218,13 +219,13 @@ TEST_CASE("what dead runs left half done is ignored and removed by the next save
   CHECK(test.names() == "step-00000010 step-00000020 ");
 }
 
-TEST_CASE("a save that is interrupted anywhere leaves the old checkpoints and nothing else") {
+TEST_CASE("a save that fails at any tensor leaves the old checkpoints and nothing else") {
   TestStore test;
   test.save(10);
   FakeState state(20);
   const auto num_visits = static_cast<int>(state.tensors.size());
   for (int limit = 0; limit < num_visits; ++limit) {
-    // Shows `limit` tensors and then fails, as a device or a disk would.
+    // Passes `limit` tensors, then fails as a device or disk would.
     const VisitState visit = [&](StateVisitor& visitor) {
       for (int i = 0; i < limit; ++i) visitor.tensor(concat("t", i), state.tensors[i]);
       throw Interruption("enough");
@@ -236,7 +237,7 @@ TEST_CASE("a save that is interrupted anywhere leaves the old checkpoints and no
   CHECK(test.resumed_step() == 10);
 }
 
-TEST_CASE("a disk that takes no more is named, and the old checkpoints stay") {
+TEST_CASE("a full disk is reported with the path, and the old checkpoints stay") {
   TestStore test;
   test.save(10);
   FakeState large(20);
@@ -268,7 +269,7 @@ TEST_CASE("a disk that takes no more is named, and the old checkpoints stay") {
   CHECK(test.resumed_step() == 20);
 }
 
-TEST_CASE("a damaged checkpoint is replaced when the run comes to its step again") {
+TEST_CASE("a damaged checkpoint is replaced when the run reaches its step again") {
   TestStore test;
   test.save(10);
   test.save(20);
@@ -279,7 +280,7 @@ TEST_CASE("a damaged checkpoint is replaced when the run comes to its step again
   CHECK(test.resumed_step() == 20);
 }
 
-TEST_CASE("a state with one name for two values is not saved") {
+TEST_CASE("state with a repeated name is not saved") {
   TestStore test;
   test.save(10);
   std::int64_t n = 1;

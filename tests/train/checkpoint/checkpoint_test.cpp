@@ -23,14 +23,14 @@ std::string read_all(const std::string& path) {
   return read_file(path, 1 << 20);
 }
 
-// Opens and reads all of it, as whoever resumes does.
+// Opens and reads everything, as a resume does.
 void open_and_verify(const std::string& path) {
   Checkpoint(path).verify();
 }
 
 }  // namespace
 
-TEST_CASE("what was written comes back bit for bit, in place") {
+TEST_CASE("a checkpoint loads bit-identically and in place") {
   const TemporaryFolder folder;
   FakeState saved(7);
   write_checkpoint(folder / "a", fake_header(20), saved.visitable());
@@ -49,7 +49,7 @@ TEST_CASE("what was written comes back bit for bit, in place") {
   CHECK(loaded.tensors[0].data() == storage);
 }
 
-TEST_CASE("parameters lie in a checkpoint by the names of their parts, without padding") {
+TEST_CASE("parameters are stored under the names of their parts, without padding") {
   const TemporaryFolder folder;
   Parameter norm("norm", {5}, Init::constant(1));
   Parameter experts("experts", {2, 3}, Init::normal(1),
@@ -75,7 +75,7 @@ TEST_CASE("parameters lie in a checkpoint by the names of their parts, without p
   CHECK(experts.master().to_vector<float>() == before);
 }
 
-TEST_CASE("every truncation is found and the file is named") {
+TEST_CASE("every truncation is detected, with the file's name") {
   const TemporaryFolder folder;
   FakeState state(7);
   write_checkpoint(folder / "a", fake_header(20), state.visitable());
@@ -102,7 +102,7 @@ TEST_CASE("every truncation is found and the file is named") {
   open_and_verify(folder / "a");
 }
 
-TEST_CASE("damage to any byte is found, and the file and the tensor are named") {
+TEST_CASE("damage to any byte is detected, with the names of file and tensor") {
   const TemporaryFolder folder(fast_parent());
   FakeState state(7);
   write_checkpoint(folder / "a", fake_header(20), state.visitable());
@@ -129,7 +129,7 @@ TEST_CASE("damage to any byte is found, and the file and the tensor are named") 
       flipped[position] = static_cast<char>(flipped[position] ^ 1 << random() % 8);
       check_found(flipped);
     }
-    // Pages that a disk lost, here small ones, and files that end early.
+    // Zeroed pages, here small ones, and truncated files.
     for (std::size_t position = 0; position < whole.size(); position += 64) {
       CAPTURE(position);
       std::string zeroed = whole;
@@ -141,10 +141,10 @@ TEST_CASE("damage to any byte is found, and the file and the tensor are named") 
     overwrite(path, whole);
   }
   open_and_verify(folder / "a");
-  MESSAGE(num_damaged, " damaged checkpoints, 0 silent");
+  MESSAGE(num_damaged, " damaged checkpoints, all detected");
 }
 
-TEST_CASE("state and checkpoint must hold the same names, dtypes and shapes") {
+TEST_CASE("state and checkpoint must have the same names, dtypes and shapes") {
   const TemporaryFolder folder;
   Tensor a = Tensor::zeros({2, 3}, DType::f32);
   std::int64_t n = 5;
@@ -155,7 +155,7 @@ TEST_CASE("state and checkpoint must hold the same names, dtypes and shapes") {
     visitor.real("x", x);
   });
   const Checkpoint checkpoint(folder / "a");
-  const std::string start = folder / "a: must hold this run's state exactly; ";
+  const std::string start = folder / "a: must match the state of this run; ";
   n = 6;
   const auto load = [&](const VisitState& visit) {
     return message_of([&] { checkpoint.load(visit); });
@@ -163,27 +163,27 @@ TEST_CASE("state and checkpoint must hold the same names, dtypes and shapes") {
   CHECK(load([&](StateVisitor& visitor) {
           visitor.integer("n", n);
           visitor.real("x", x);
-        }) == start + "nobody asks for a");
+        }) == start + "unexpected: a");
   CHECK(load([&](StateVisitor& visitor) {
           visitor.tensor("a", a);
           visitor.integer("n", n);
           visitor.integer("b", n);
           visitor.integer("x", n);
           for (int i = 0; i < 4; ++i) visitor.tensor(concat("t", i), a);
-        }) == start + "it lacks b, x, t0, ... (6 in all)");
+        }) == start + "missing: b, x, t0, ... (6 in total)");
   Tensor other_shape = Tensor::zeros({3, 2}, DType::f32);
   CHECK(load([&](StateVisitor& visitor) {
           visitor.tensor("a", other_shape);
           visitor.integer("n", n);
           visitor.real("x", x);
-        }) == start + "this run wants a (f32 [3, 2], not f32 [2, 3])");
+        }) == start + "mismatched: a (expected f32 [3, 2], got f32 [2, 3])");
   Tensor other_dtype = Tensor::zeros({2, 3}, DType::i32);
   CHECK(load([&](StateVisitor& visitor) { visitor.tensor("a", other_dtype); }) ==
-        start + "nobody asks for n, x; this run wants a (i32 [2, 3], not f32 [2, 3])");
+        start + "unexpected: n, x; mismatched: a (expected i32 [2, 3], got f32 [2, 3])");
   CHECK(n == 6);
 }
 
-TEST_CASE("names of state are checked when they are saved") {
+TEST_CASE("state names are checked when they are saved") {
   const TemporaryFolder folder;
   std::int64_t n = 0;
   const auto save = [&](const std::string& name, const std::string& twin) {
@@ -202,7 +202,7 @@ TEST_CASE("names of state are checked when they are saved") {
   CHECK(contains(save(std::string(257, 'x'), "a"), "must be 1 to 256"));
 }
 
-TEST_CASE("links, folders and absent files in the place of files are refused unopened") {
+TEST_CASE("links, folders and missing files are refused without opening them") {
   const TemporaryFolder folder;
   FakeState state(7);
   for (const std::string file : {"manifest.json", "shard-00000.bin"}) {
@@ -212,17 +212,17 @@ TEST_CASE("links, folders and absent files in the place of files are refused uno
     rename_path(path, folder / "elsewhere");
     REQUIRE(::symlink((folder / "elsewhere").c_str(), path.c_str()) == 0);
     CHECK(message_of([&] { open_and_verify(folder / "a"); }) ==
-          path + ": must be a plain file, and no link");
+          path + ": must be a regular file, not a link");
     remove_file(path);
     make_new_folder(path);
-    CHECK(contains(message_of([&] { open_and_verify(folder / "a"); }), "must be a plain file"));
+    CHECK(contains(message_of([&] { open_and_verify(folder / "a"); }), "must be a regular file"));
   }
-  CHECK(contains(message_of([&] { open_and_verify(folder / "none"); }), "must be the folder"));
+  CHECK(contains(message_of([&] { open_and_verify(folder / "none"); }), "must be a checkpoint"));
   overwrite(folder / "file", "x");
-  CHECK(contains(message_of([&] { open_and_verify(folder / "file"); }), "must be the folder"));
+  CHECK(contains(message_of([&] { open_and_verify(folder / "file"); }), "must be a checkpoint"));
 }
 
-TEST_CASE("a manifest of more than 64 MiB is refused unread") {
+TEST_CASE("a manifest of more than 64 MiB is refused without reading it") {
   const TemporaryFolder folder;
   make_new_folder(folder / "a");
   File file = File::create(folder / "a/manifest.json");

@@ -1,4 +1,4 @@
-// State of every kind a checkpoint holds, filled from a seed.
+// State of every kind that a checkpoint can contain, filled from a seed.
 #pragma once
 #include <limits>
 #include <vector>
@@ -41,7 +41,7 @@ struct FakeState {
     return [this](StateVisitor& visitor) { visit(visitor); };
   }
 
-  /// All bits of it, to compare.
+  /// All its bits, for comparisons.
   std::string bits() {
     std::string text;
     const auto add = [&](const void* data, std::int64_t bytes) {

@@ -1,5 +1,3 @@
-#include "train/checkpoint/manifest.h"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -7,12 +5,13 @@
 #include <random>
 
 #include "tests/support/temporary_folder.h"
+#include "train/checkpoint/parse_manifest.h"
 
 using namespace smoe;
 
 namespace {
 
-// A manifest with one of everything.
+// A manifest with every kind of entry.
 Manifest sample() {
   Manifest manifest;
   manifest.step = 1234;
@@ -30,7 +29,7 @@ Manifest sample() {
   return manifest;
 }
 
-// Gives `text` a seal that fits, as an attacker would.
+// Gives `text` a valid seal, as an attacker would.
 std::string sealed(const std::string& text) {
   const std::string body = text.substr(0, text.rfind("\"manifest_digest\""));
   return body + "\"manifest_digest\": \"" + digest_of(body).hex() + "\"\n}\n";
@@ -50,7 +49,7 @@ std::string error_of(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("a manifest reads back as it was") {
+TEST_CASE("a manifest survives a round trip") {
   const std::string text = manifest_text(sample());
   const Manifest read = parse_manifest(text, "m");
   CHECK(manifest_text(read) == text);
@@ -63,7 +62,7 @@ TEST_CASE("a manifest reads back as it was") {
   CHECK(read.shards[0].tensors[2].digest == Digest{9, 10});
 }
 
-TEST_CASE("each broken rule of the format is one clear line") {
+TEST_CASE("each violation of the format is reported in one line") {
   struct Case {
     const char* from;
     std::string to;
@@ -72,8 +71,7 @@ TEST_CASE("each broken rule of the format is one clear line") {
   const std::string big = "9223372036854775807";
   const Case cases[] = {
       {"\"smoe-checkpoint\"", "\"other\"", "m: format: must be smoe-checkpoint; got other"},
-      {"\"version\": 1", "\"version\": 2",
-       "m: is of format version 2; this program reads version 1"},
+      {"\"version\": 1", "\"version\": 2", "m: has format version 2; this program reads version 1"},
       {"\"version\": 1", "\"version\": \"1\"", "m: version: must be an integer from 1 to"},
       {"\"step\": 1234", "\"step\": -1", "m: step: must be an integer from 0 to"},
       {"\"step\": 1234", "\"step\": 1e3", "m: step: must be an integer"},
@@ -88,7 +86,7 @@ TEST_CASE("each broken rule of the format is one clear line") {
       {"\"device\": \"cpu\"", "\"device\": 5", "m: device: must be a string; got 5"},
       {"\"a.step\"", "\"a step\"", "m: a name must be 1 to 256 of A-Z a-z 0-9 . _ / -; got a step"},
       {"\"a.step\": -5", "\"a.step\": 0.5", "m: integers: must be an integer"},
-      {"\"a.step\"", "\"w\"", "m: names must occur once; got w twice"},
+      {"\"a.step\"", "\"w\"", "m: names must be unique; got w twice"},
       {"\"0.1\"", "0.1", "m: reals: must be a real number in quotes; got 0.1"},
       {"\"0.1\"", "\"0.1x\"", "m: reals: must be a real number"},
       {"\"0.1\"", "\"\"", "m: reals: must be a real number"},
@@ -100,7 +98,7 @@ TEST_CASE("each broken rule of the format is one clear line") {
       {"\"bytes\": 32", "\"bytes\": -32", "m: shards[0]: bytes: must be an integer from 0"},
       {"\"bytes\": 32", "\"bytes\": 40", "its tensors must cover 40 bytes; got 32"},
       {"\"bytes\": 32", "\"bytes\": 31", "shards[0]: tensors[2]: must end inside its shard"},
-      {"\"w\"", "\"scalar\"", "m: names must occur once; got scalar twice"},
+      {"\"w\"", "\"scalar\"", "m: names must be unique; got scalar twice"},
       {"\"w\"", "\"" + std::string(300, 'w') + "\"", "tensors[0]: name: must be 1 to 256 of"},
       {"\"f32\"", "\"f31\"", "tensors[0]: dtype: unknown; got f31"},
       {"[2,3]", "[2,-3]", "tensors[0]: shape: must be an integer from 0"},
@@ -108,15 +106,15 @@ TEST_CASE("each broken rule of the format is one clear line") {
       {"[2,3]", "{\"a\": 1}", "shape: must be an array; got an object"},
       {"[2,3]", "[" + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
       {"[2,3]", "[0," + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
-      {"[2,3]", "[1000000000]", "must end inside its shard, 32 bytes on; got 4000000000"},
+      {"[2,3]", "[1000000000]",
+       "must end inside its shard, which has 32 bytes left; got 4000000000"},
       {"[2,3]", "[2,2]", "tensors[0]: bytes: must be an integer from 16 to 16; got 24"},
       {"\"offset\": 0", "\"offset\": -8", "offset: must be an integer from 0 to 0; got -8"},
       {"\"offset\": 24", "\"offset\": 16", "tensors[1]: offset: must be an integer from 24 to 24"},
       {"\"offset\": 24", "\"offset\": 28", "tensors[1]: offset: must be an integer from 24 to 24"},
       {"\"digest\": \"0", "\"digest\": \"X", "tensors[0]: digest: must be 32 hexadecimal digits"},
       {"{\"name\": \"w\"", "7, {\"name\": \"w\"", "tensors[0]: must be an object; got 7"},
-      {"\"shards\": [", "\"shards\": [], \"x\": [",
-       "m: shards: must be 1 to 100000 of them; got 0"},
+      {"\"shards\": [", "\"shards\": [], \"x\": [", "m: shards: must contain 1 to 100000; got 0"},
       {"\"cpu\"", std::string(100, '['), "m: must nest at most 8 levels deep; got more"},
       {"\"cpu\"", std::string(100'000, '['), "m: must nest at most 8 levels deep; got more"},
       {"\"cpu\"", "\"\xff\xfe\"", "m: invalid JSON at byte"},
@@ -134,7 +132,7 @@ TEST_CASE("each broken rule of the format is one clear line") {
   }
 }
 
-TEST_CASE("what has no valid seal is not parsed") {
+TEST_CASE("text without a valid seal is not parsed") {
   const std::string text = manifest_text(sample());
   CHECK(error_of("").find("must end with its digest") != std::string::npos);
   CHECK(error_of(std::string(10'000, '\0')).find("is damaged") != std::string::npos);
@@ -148,7 +146,7 @@ TEST_CASE("what has no valid seal is not parsed") {
   }
 }
 
-TEST_CASE("sealed text of any content gives a manifest or one line, never a crash") {
+TEST_CASE("arbitrary sealed text yields a manifest or a one-line error, never a crash") {
   std::mt19937_64 random(3);
   const std::string pieces[] = {"{",    "}",    "[",    "]",  "\"", ",",   ":",      "0",
                                 "-1",   "1e99", "null", "\\", "32", "f64", "\x80",   "99999999999",

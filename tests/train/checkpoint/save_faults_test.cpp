@@ -1,6 +1,6 @@
-// Tries each failure at each system call of a save: whichever call fails, and wherever the process
-// dies, earlier checkpoints are intact, what was logged as saved is there, the error names the path
-// and the reason, and nothing temporary stays.
+// Injects each kind of failure at each system call of a save: whichever call fails, and wherever
+// the process dies, earlier checkpoints stay intact, whatever was logged as saved exists, the error
+// names the path and the reason, and no temporary folder is left.
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,11 +19,11 @@ using namespace smoe;
 
 namespace {
 
-// The sites that a save passes. Their calls must be all there are.
+// The fault sites of a save. Their calls must be all its system calls.
 constexpr const char* kSites[] = {"stat",  "list",  "mkdir",  "open",   "read", "write",
                                   "fsync", "close", "rename", "unlink", "rmdir"};
 
-// A save to be disturbed, and what there was before.
+// A save to disturb, and the state before it.
 struct Scenario {
   std::vector<std::int64_t> saved_before;  // steps, which are the seeds of their states
   std::int64_t step;
@@ -32,7 +32,7 @@ struct Scenario {
 };
 
 const Scenario kForward{{10, 20}, 30, 30, {20, 30}};
-// The run went back to step 15 and comes to step 20 again.
+// The run went back to step 15 and reaches step 20 again.
 const Scenario kReplacing{{10, 20, 30}, 20, 77, {30, 20, 77}};
 
 struct Disturbed {
@@ -59,7 +59,8 @@ struct Disturbed {
     return false;
   }
 
-  // What every disturbance must leave: a state that may be there, whole, and a run that goes on.
+  // Every disturbance must leave an intact checkpoint of a permitted state, from which the run can
+  // resume and save.
   void check_survival(bool is_saved) {
     FakeState state(999);
     log.clear();
@@ -82,7 +83,8 @@ struct Disturbed {
   std::string log;
 };
 
-// Calls check(site, number of the call) for all calls of an undisturbed save, and tells how many.
+// Calls check(site, index of the call) for all calls of an undisturbed save and prints their
+// number.
 template <class Check>
 void for_calls(const Scenario& scenario, Check&& check) {
   std::map<std::string, std::int64_t> calls;
@@ -106,7 +108,7 @@ void for_calls(const Scenario& scenario, Check&& check) {
   MESSAGE("each of ", tried, " calls");
 }
 
-// Fails the save at one call, or at that and all that follow.
+// Fails the save at one call, or at that and all later ones.
 void fail_save(const Scenario& scenario, const std::string& site, const std::string& calls,
                const char* action, int error) {
   Disturbed test(scenario);
@@ -125,18 +127,19 @@ void fail_save(const Scenario& scenario, const std::string& site, const std::str
     CHECK_FALSE(is_saved);
     if (!calls.ends_with('+')) CHECK_FALSE(test.has_temporaries());
   } else {
-    // An old checkpoint that cannot be removed does not end a run, and is said. What was only read
-    // is closed without a word.
+    // An old checkpoint that cannot be removed does not end the run, and is logged. Closing a file
+    // that was only read reports no error.
     CHECK(is_saved);
-    const bool is_told = test.has_logged(reason + "; the next save tries again");
-    CHECK((is_told || site == "close"));
+    const bool is_logged = test.has_logged(reason + "; the next save retries");
+    CHECK((is_logged || site == "close"));
   }
   test.check_survival(is_saved);
 }
 
 }  // namespace
 
-TEST_CASE("a save that fails at any one call leaves what was saved, and says what failed where") {
+TEST_CASE(
+    "a save that fails at any one call keeps earlier checkpoints and reports path and reason") {
   for (const Scenario& scenario : {kForward, kReplacing})
     for_calls(scenario, [&](const std::string& site, std::int64_t k) {
       fail_save(scenario, site, std::to_string(k), "EIO", EIO);
@@ -144,7 +147,7 @@ TEST_CASE("a save that fails at any one call leaves what was saved, and says wha
     });
 }
 
-TEST_CASE("so does one that fails at a call and at all that follow, as on a disk that died") {
+TEST_CASE("so does a save that fails at a call and all later ones, as on a failed disk") {
   for (const Scenario& scenario : {kForward, kReplacing})
     for_calls(scenario, [&](const std::string& site, std::int64_t k) {
       fail_save(scenario, site, std::to_string(k) + "+", "EIO", EIO);
@@ -152,7 +155,7 @@ TEST_CASE("so does one that fails at a call and at all that follow, as on a disk
     });
 }
 
-TEST_CASE("a save goes on where a signal interrupts a call, and where one does only half") {
+TEST_CASE("a save continues after interrupted calls and after short reads and writes") {
   for (const Scenario& scenario : {kForward, kReplacing})
     for_calls(scenario, [&](const std::string& site, std::int64_t k) {
       for (const char* action : {"EINTR", "short"}) {
@@ -162,13 +165,13 @@ TEST_CASE("a save goes on where a signal interrupts a call, and where one does o
           CHECK(test.save() == "no error");
         }
         CHECK_FALSE(test.has_temporaries());
-        CHECK_FALSE(test.has_logged("the next save tries again"));
+        CHECK_FALSE(test.has_logged("the next save retries"));
         test.check_survival(true);
       }
     });
 }
 
-TEST_CASE("a process that dies at any call of a save has lost nothing it logged as saved") {
+TEST_CASE("a process that dies at any call of a save loses nothing that it logged as saved") {
   for (const Scenario& scenario : {kForward, kReplacing})
     for_calls(scenario, [&](const std::string& site, std::int64_t k) {
       Disturbed test(scenario);

@@ -1,7 +1,7 @@
-// What every command does with inputs that are missing, wrong, damaged, unreadable or enormous: it
-// says so in one line that names the place, the rule and what to do, ends with the right exit code,
-// and leaves every file and folder as it was. A new command adds its rows to kRows; "@" stands for
-// the folder in which fill_folder() laid out what the rows use.
+// Every command, given missing, invalid, damaged, unreadable or enormous input, prints one line
+// that names the place, the rule and a remedy, exits with the right code, and leaves every file and
+// folder unchanged. A new command adds its rows to kRows; "@" stands for the folder that
+// fill_folder() fills with the files that the rows use.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -19,8 +19,8 @@ namespace {
 
 struct Row {
   const char* arguments;
-  int exit_code;     // 1: the system refused; 2: the user's input is wrong
-  const char* says;  // all of the last line, where "*" stands for anything
+  int exit_code;        // 1: the system refused; 2: the user's input is wrong
+  const char* message;  // the last line, where "*" matches anything
 };
 
 const Row kRows[] = {
@@ -88,21 +88,21 @@ const Row kRows[] = {
 
     // ---- train: the run's folder, checkpoints, memory ----
     {"train @/run.yaml run.name=x run.dir=@/text.txt", 2,
-     "run.dir: must name a folder; @/text.txt is a file"},
+     "@/text.txt: must be a folder to contain runs; it is a file"},
     {"train @/run.yaml run.name=x run.dir=/proc", 1,
      "make folder /proc/x: No such file or directory"},
     {"train @/run.yaml checkpoint.resume=none", 2,
-     "@/runs/r: holds a run that checkpoint.resume=none would overwrite; choose another run.name, "
+     "@/runs/r: contains a run that a new run would overwrite; resume it, "
      "*"},
     {"train @/run.yaml run.name=x checkpoint.resume=@/none", 2,
-     "@/none: must be the folder of a checkpoint"},
+     "@/none: must be a checkpoint folder"},
     {"train @/run.yaml run.name=x checkpoint.resume=@/text.txt", 2,
-     "@/text.txt: must be the folder of a checkpoint"},
+     "@/text.txt: must be a checkpoint folder"},
     {"train @/run.yaml optim.lr=0.5", 2,
-     "@/runs/r: cannot go on with optim.lr=0.5, it was trained with 3e-04; put it back, or choose "
+     "@/runs/r: cannot resume with optim.lr=0.5, it was trained with 3e-04; restore it, or choose "
      "another run.name"},
-    {"train @/run.yaml run.name=damaged train.steps=3", 2, "@/runs/damaged: cannot go on with *"},
-#ifndef __SANITIZE_ADDRESS__  // whose allocator says more than one line where memory ends
+    {"train @/run.yaml run.name=damaged train.steps=3", 2, "@/runs/damaged: cannot resume with *"},
+#ifndef __SANITIZE_ADDRESS__  // whose allocator prints more than one line when out of memory
     {"train @/run.yaml run.name=x model.d_model=1000000000", 1,
      "memory: out of memory: * bytes of parameters*"},
 #endif
@@ -158,13 +158,13 @@ const Row kRows[] = {
      "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
     {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},
 
-    // ---- train: weights to begin with ----
+    // ---- train: initial weights ----
     {"train @/run.yaml run.name=x train.init_from=@/none", 2,
      "@/none: must be the folder of a run, or of a checkpoint in one"},
     {"train @/run.yaml run.name=x train.init_from=@/runs/damaged", 2,
      "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; *"},
     {"train @/run.yaml run.name=x train.init_from=@/runs/r model.d_expert=4", 2,
-     "@/runs/r/checkpoints/step-00000002: must hold this run's state exactly; this run wants *"},
+     "@/runs/r/checkpoints/step-00000002: must match the state of this run; mismatched: *"},
 
     // ---- generate ----
     {"generate", 2, "smoe generate: RUN is required; see smoe generate --help"},
@@ -173,7 +173,7 @@ const Row kRows[] = {
      "@/text.txt: must be the folder of a run, or of a checkpoint in one"},
     {"generate @/runs", 2, "@/runs: must be the folder of a run, or of a checkpoint in one"},
     {"generate @/runs/damaged", 2,
-     "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; to start anew, give the run "
+     "@/runs/damaged/checkpoints: all 1 checkpoints are damaged; to start again, give the run "
      "another name"},
     {"generate @/runs/r --temperature -1", 2, "--temperature: must be 0 or more; got -1"},
     {"generate @/runs/r --seed -1", 2, "smoe generate: --seed: *; see smoe generate --help"},
@@ -197,7 +197,7 @@ const Row kRows[] = {
     {"report @/text.txt", 2,
      "@/text.txt: must be the folder of a run; got one without metrics.jsonl"},
     {"report @/runs/damaged", 2,
-     "@/runs/damaged/metrics.jsonl:2: must be a line of metrics as this program writes it"},
+     "@/runs/damaged/metrics.jsonl:2: must be a line of metrics written by this program"},
     {"report @/runs/r --output @/runs", 1, "rename * @/runs: Is a directory"},
 };
 
@@ -206,7 +206,7 @@ std::string in_folder(std::string text, const std::string& folder) {
   return text;
 }
 
-// Whether `text` is `pattern`, "*" standing for anything.
+// Whether `text` matches `pattern`, in which "*" matches anything.
 bool matches(std::string_view text, std::string_view pattern) {
   const std::size_t star = pattern.find('*');
   if (star == std::string_view::npos) return text == pattern;
@@ -222,7 +222,7 @@ void cut(const std::string& from, const std::string& to, std::size_t bytes) {
   overwrite(to, read_file(from, 1 << 24).substr(0, bytes));
 }
 
-// Everything that the rows name, good and bad.
+// Creates all files that the rows name, valid and invalid.
 void fill_folder(const TemporaryFolder& folder) {
   std::string text;
   for (int i = 0; i < 300; ++i) text += "line of text " + std::to_string(i) + "\n";
@@ -233,7 +233,7 @@ void fill_folder(const TemporaryFolder& folder) {
   overwrite(folder / "cut.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10) +
                                    "\x01\xe8\x03\x17\xfc" + std::string(45, 'x'));
   make_folders(folder / "empty.folder");
-  // Three tebibytes that take no room.
+  // A sparse file of 3 TiB.
   File::create(folder / "huge").resize(std::int64_t{3} << 40);
 
   const std::string config =
@@ -256,7 +256,7 @@ void fill_folder(const TemporaryFolder& folder) {
   overwrite(damaged + "metrics.jsonl", metrics.substr(0, metrics.find('\n') + 1) + "{}\n");
 }
 
-// Exports of the run, one as it should be and others each with one thing wrong.
+// Exports of the run: one valid, the others each with one defect.
 void fill_exports(const TemporaryFolder& folder) {
   constexpr std::int64_t kHuge = std::int64_t{3} << 40;
   for (const char* name : {"hf", "hf-cut", "hf-long", "hf-json", "hf-huge", "hf-none"})
@@ -268,7 +268,7 @@ void fill_exports(const TemporaryFolder& folder) {
   remove_file(folder / "hf-none/model.safetensors");
 }
 
-// What is in a folder and those in it, by path. Who held a lock last does not matter.
+// Adds the digests of all files in a folder and its subfolders, by path, except run.lock.
 void add_files(const std::string& folder, std::map<std::string, std::string>& files) {
   for (const FolderEntry& entry : list_folder(folder)) {
     const std::string path = folder + "/" + entry.name;
@@ -290,7 +290,7 @@ std::map<std::string, std::string> files_in(const std::string& folder) {
   return files;
 }
 
-// The first path that is not in both with the same content; empty when there is none.
+// The first path whose content differs between `a` and `b`; empty when there is none.
 std::string difference(const std::map<std::string, std::string>& a,
                        const std::map<std::string, std::string>& b) {
   for (const auto* files : {&a, &b}) {
@@ -304,7 +304,8 @@ std::string difference(const std::map<std::string, std::string>& a,
 
 }  // namespace
 
-TEST_CASE("every command refuses bad input in one line, with its exit code, and changes nothing") {
+TEST_CASE(
+    "every command refuses invalid input in one line with its exit code and changes nothing") {
   const TemporaryFolder folder;
   fill_folder(folder);
   fill_exports(folder);
@@ -317,10 +318,10 @@ TEST_CASE("every command refuses bad input in one line, with its exit code, and 
     CHECK(outcome.exit_code == row.exit_code);
     REQUIRE(outcome.output.ends_with('\n'));
     std::string line = outcome.output.substr(0, outcome.output.size() - 1);
-    // Only what was passed over on the way may stand before the error.
+    // Only skipped checkpoints may be printed before the error.
     for (std::size_t end; (end = line.find('\n')) != std::string::npos; line.erase(0, end + 1))
       CHECK(line.starts_with("passing over a damaged checkpoint: "));
-    const std::string expected = in_folder(row.says, folder.path());
+    const std::string expected = in_folder(row.message, folder.path());
     CAPTURE(line);
     CAPTURE(expected);
     CHECK(matches(line, expected));
@@ -330,7 +331,7 @@ TEST_CASE("every command refuses bad input in one line, with its exit code, and 
   }
 }
 
-TEST_CASE("a path that is too long is an error like any other") {
+TEST_CASE("a path that is too long is an ordinary error") {
   const TemporaryFolder folder;
   const std::string path = folder / std::string(5000, 'x');
   for (const std::string& command :

@@ -7,7 +7,7 @@
 #include "autograd/parameter_store.h"
 #include "tests/train/small_run.h"
 #include "train/load_model.h"
-#include "train/run.h"
+#include "train/open_run.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -136,7 +136,7 @@ TEST_CASE("a trained model writes the words it was trained on") {
   config.train.seq_len = 32;
   config.train.micro_batch = config.train.global_batch = 8;
   config.log.every = 50;
-  REQUIRE(Run(config).train() == 0);
+  REQUIRE(open_run(config)->train() == 0);
   const LoadedModel loaded = load_model(config.run.folder());
   std::string text;
   generate(*loaded.model, *loaded.tokenizer, "ba", options_of(1, 0.2, 200),

@@ -11,7 +11,7 @@
 #include "train/huggingface/import.h"
 #include "train/huggingface/weight_files.h"
 #include "train/load_model.h"
-#include "train/run.h"
+#include "train/open_run.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -32,7 +32,7 @@ Config trained_run(const TemporaryFolder& folder) {
   config.train.steps = 1;
   config.schedule.warmup_steps = 0;
   write_small_token_set(config.data.path);
-  Run(config).train();
+  open_run(config)->train();
   return config;
 }
 
@@ -213,13 +213,13 @@ TEST_CASE("a run starts with the weights of train.init_from and a new optimizer"
   second.optim.lr = 1e-30;  // too small to change a weight
   second.optim.weight_decay = 0;
   second.model.rope_theta = 5000;
-  CHECK(Run(second).train() == 0);
+  CHECK(open_run(second)->train() == 0);
   CHECK(weights_of(second.run.folder()) == weights_of(first.run.folder()));
   const std::string log = text_of(second.run.folder() + "/log.txt");
   CHECK(log.find("weights from " + first.run.folder() + "/checkpoints/step-00000001\n") !=
         std::string::npos);
   CHECK(log.find("model.rope_theta=5000, it was trained with 10000\n") != std::string::npos);
-  CHECK(Run(second).train() == 0);  // resumes from its own checkpoint
+  CHECK(open_run(second)->train() == 0);  // resumes from its own checkpoint
 }
 
 TEST_CASE("train.init_from refuses weights of another shape or tokenizer") {
@@ -229,17 +229,17 @@ TEST_CASE("train.init_from refuses weights of another shape or tokenizer") {
   config.run.name = "other";
   config.train.init_from = run;
   config.model.d_expert = 8;
-  CHECK(message_of([&] { Run{config}; }).find("this run wants model.layers.1") !=
+  CHECK(message_of([&] { open_run(config); }).find("mismatched: model.layers.1") !=
         std::string::npos);
   config.model.d_expert = 20;
   config.train.init_from = folder / "nothing";
-  CHECK(message_of([&] { Run{config}; }) ==
+  CHECK(message_of([&] { open_run(config); }) ==
         folder / "nothing" + ": must be the folder of a run, or of a checkpoint in one");
   import_mixtral({kModel, folder / "imported"}, ignore);
   config.model = load_config(folder / "imported/config.yaml").model;
   config.model.vocab_size = 257;
   config.train.init_from = folder / "imported";
-  CHECK(message_of([&] { Run{config}; })
-            .find("this run wants lm_head.weight (f32 [257, 40], not "
+  CHECK(message_of([&] { open_run(config); })
+            .find("mismatched: lm_head.weight (expected f32 [257, 40], got "
                   "f32 [67, 40])") != std::string::npos);
 }

@@ -4,7 +4,7 @@
 
 #include "tests/train/small_run.h"
 #include "train/huggingface/safetensors_writer.h"
-#include "train/run.h"
+#include "train/open_run.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -20,7 +20,7 @@ struct TrainedRun : SmallRun {
   TrainedRun() {
     config.train.steps = 2;
     config.schedule.warmup_steps = 1;
-    REQUIRE(Run(config).train() == 0);
+    REQUIRE(open_run(config)->train() == 0);
   }
   std::string run() const { return config.run.folder(); }
   std::string checkpoint() const { return run() + "/checkpoints/step-00000002"; }

@@ -278,7 +278,7 @@ TEST_CASE("invalid flags print one line and exit with code 2") {
     CHECK(exit_code == 2);
     return job.error();
   };
-  CHECK(contains(refusal(""), "smoe launch: must be told what to run, like train CONFIG"));
+  CHECK(contains(refusal(""), "smoe launch: a command is required, such as train CONFIG"));
   CHECK(contains(refusal("--nprocs 2 train x"), "smoe launch: unknown flag --nprocs"));
   CHECK(contains(refusal("eval x"), "smoe launch: only train runs on several ranks; got 'eval'"));
   CHECK(contains(refusal("train configs/tiny.yaml optim.lrr=1"),

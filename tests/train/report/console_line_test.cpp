@@ -26,19 +26,19 @@ StepReport usual_step() {
 
 }  // namespace
 
-TEST_CASE("a step's line shows every column") {
+TEST_CASE("the line of a step shows every column") {
   CHECK(console_line(usual_step()) ==
         "step  120/2000  loss  2.3456  lr 3.00e-04  norm 0.812   12.3k tok/s  1.24 GiB"
         "  imb  1.32  eta  1m42s");
 }
 
-TEST_CASE("utilisation is shown where the peak is known") {
+TEST_CASE("MFU is shown if the peak is known") {
   StepReport report = usual_step();
   report.mfu = 0.3318;
   CHECK(console_line(report).find("12.3k tok/s  mfu 33.2 %  1.24 GiB") != std::string::npos);
 }
 
-TEST_CASE("all steps' lines are as wide as one another") {
+TEST_CASE("the lines of all steps are equally wide") {
   const std::size_t width = console_line(usual_step()).size();
   StepReport report = usual_step();
   for (const std::int64_t step : {1, 9, 10, 999, 1000, 2000}) {
@@ -69,7 +69,7 @@ TEST_CASE("all steps' lines are as wide as one another") {
   }
 }
 
-TEST_CASE("trouble is told at the line's end") {
+TEST_CASE("problems are shown at the end of the line") {
   StepReport report = usual_step();
   report.loss = std::numeric_limits<double>::quiet_NaN();
   report.grad_norm = std::numeric_limits<double>::infinity();
@@ -80,7 +80,7 @@ TEST_CASE("trouble is told at the line's end") {
         "  imb  1.32  eta  1m42s  dead 2  skipped: not finite");
 }
 
-TEST_CASE("only the terminal's style has escape codes, and without them it reads the same") {
+TEST_CASE("only the terminal style has escape codes; without them the line is the same") {
   std::string line = console_line(usual_step(), LineStyle::terminal);
   CHECK(line.find("\x1b[2mloss\x1b[0m \x1b[1m 2.3456\x1b[0m") != std::string::npos);
   for (std::size_t at; (at = line.find('\x1b')) != std::string::npos;)
@@ -88,7 +88,7 @@ TEST_CASE("only the terminal's style has escape codes, and without them it reads
   CHECK(line == console_line(usual_step()));
 }
 
-TEST_CASE("a narrow terminal gets the columns that matter most, whole") {
+TEST_CASE("a narrow terminal shows the most important columns completely") {
   const auto line = [](std::size_t width) {
     return console_line(usual_step(), LineStyle::plain, width);
   };
@@ -103,14 +103,14 @@ TEST_CASE("a narrow terminal gets the columns that matter most, whole") {
   CHECK(line(40) == "step  120/2000  loss  2.3456");
   CHECK(line(1) == "step  120/2000  loss  2.3456");
   for (std::size_t width = 30; width < 120; ++width) CHECK(line(width).size() <= width);
-  // Colours take no room.
-  std::string coloured = console_line(usual_step(), LineStyle::terminal, 80);
-  for (std::size_t at; (at = coloured.find('\x1b')) != std::string::npos;)
-    coloured.erase(at, coloured.find('m', at) + 1 - at);
-  CHECK(coloured == line(80));
+  // Colors do not count as width.
+  std::string colored = console_line(usual_step(), LineStyle::terminal, 80);
+  for (std::size_t at; (at = colored.find('\x1b')) != std::string::npos;)
+    colored.erase(at, colored.find('m', at) + 1 - at);
+  CHECK(colored == line(80));
 }
 
-TEST_CASE("a validation's line") {
+TEST_CASE("the line of a validation") {
   ValidationReport report;
   report.step = 200;
   report.steps = 2000;

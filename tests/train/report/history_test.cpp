@@ -37,7 +37,7 @@ TEST_CASE("few steps are kept one by one") {
   for (int i = 0; i < 50; ++i) CHECK(history.steps()[i].loss.mean() == i + 1);
 }
 
-TEST_CASE("many steps fall into few bins that lose none of them") {
+TEST_CASE("many steps are merged into few bins without losing any") {
   for (const std::int64_t steps : {500, 501, 1000, 1001, 100'000}) {
     const RunHistory history = history_of(steps);
     CAPTURE(steps);
@@ -46,11 +46,11 @@ TEST_CASE("many steps fall into few bins that lose none of them") {
     CHECK(history.loads().size() <= 120);
     double count = 0, next = 1;
     for (const StepBin& bin : history.steps()) {
-      // Every bin goes on where the one before ended.
-      CHECK(bin.loss.least == next);
-      next = bin.loss.largest + 1;
+      // Every bin starts where the previous one ended.
+      CHECK(bin.loss.min == next);
+      next = bin.loss.max + 1;
       count += static_cast<double>(bin.loss.count);
-      CHECK(bin.loss.mean() == doctest::Approx((bin.loss.least + bin.loss.largest) / 2));
+      CHECK(bin.loss.mean() == doctest::Approx((bin.loss.min + bin.loss.max) / 2));
       CHECK(bin.peak_bytes == bin.memory_bytes[0] + bin.memory_bytes[3]);
     }
     CHECK(count == steps);
@@ -60,7 +60,7 @@ TEST_CASE("many steps fall into few bins that lose none of them") {
   }
 }
 
-TEST_CASE("numbers that are not finite leave no trace in a bin") {
+TEST_CASE("bins ignore numbers that are not finite") {
   RunHistory history;
   StepReport report = step_at(1);
   report.loss = std::nan("");
@@ -72,7 +72,7 @@ TEST_CASE("numbers that are not finite leave no trace in a bin") {
   CHECK(history.num_skipped() == 1);
 }
 
-TEST_CASE("the time trained adds up over the processes of a run") {
+TEST_CASE("training time is summed over the processes of a run") {
   RunHistory history;
   history.add(StartReport{.step = 0});
   history.add(step_at(10));
@@ -85,7 +85,7 @@ TEST_CASE("the time trained adds up over the processes of a run") {
   CHECK(history.restarts() == std::vector<std::int64_t>{10});
 }
 
-TEST_CASE("loads of another shape, which only an edited file has, are left out") {
+TEST_CASE("loads of another shape, which only an edited file contains, are ignored") {
   RunHistory history;
   history.add(step_at(1));
   StepReport other = step_at(2);

@@ -33,7 +33,7 @@ std::vector<std::int64_t> steps_in(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("a line is one JSON object that holds every number exactly") {
+TEST_CASE("a line is one JSON object with exact numbers") {
   StepReport report = step_report(3);
   report.tokens = 3 * 4096;
   report.grad_norm = 0.1 + 0.2;
@@ -54,7 +54,7 @@ TEST_CASE("a line is one JSON object that holds every number exactly") {
   CHECK(!parsed.contains("nonfinite"));
 }
 
-TEST_CASE("numbers that JSON lacks are null and named") {
+TEST_CASE("NaN and infinity are null and listed in nonfinite") {
   StepReport report = step_report(3);
   report.loss = std::numeric_limits<double>::quiet_NaN();
   report.grad_norm = -std::numeric_limits<double>::infinity();
@@ -64,7 +64,7 @@ TEST_CASE("numbers that JSON lacks are null and named") {
   CHECK(parsed.at("nonfinite").dump() == R"({"grad_norm":"-inf","loss":"nan"})");
 }
 
-TEST_CASE("what a line holds is read back, bit for bit") {
+TEST_CASE("a line survives a round trip bit-identically") {
   StepReport step = step_report(3);
   step.loss = std::nan("");
   step.grad_norm = -std::numeric_limits<double>::infinity();
@@ -111,14 +111,14 @@ TEST_CASE("a line of another kind, type or shape is refused") {
   const std::string path = folder / "metrics.jsonl", good = metrics_line(step_report(1)) + "\n";
   overwrite(path, good + good + "{}\n" + good);
   CHECK(message_of([&] { read_metrics(path, [](const Report&) {}); }) ==
-        path + ":3: must be a line of metrics as this program writes it");
+        path + ":3: must be a line of metrics written by this program");
   overwrite(path, good + good + "{\"kind\":");
   int lines = 0;
   read_metrics(path, [&](const Report&) { ++lines; });
   CHECK(lines == 2);
 }
 
-TEST_CASE("a validation's line") {
+TEST_CASE("the line of a validation") {
   ValidationReport report;
   report.step = 10;
   report.bits_per_byte = 2.5;
@@ -127,7 +127,7 @@ TEST_CASE("a validation's line") {
   CHECK(parsed.at("bits_per_byte").get<double>() == 2.5);
 }
 
-TEST_CASE("a resumed run cuts the lines it tells anew") {
+TEST_CASE("a resumed run removes the lines that it will write again") {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
   {
@@ -147,7 +147,7 @@ TEST_CASE("a resumed run cuts the lines it tells anew") {
   CHECK(read_file(path, 100).empty());
 }
 
-TEST_CASE("what is no line of metrics ends the file that is kept") {
+TEST_CASE("a file is truncated before the first invalid line") {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
   const std::string good = metrics_line(step_report(1)) + "\n";
@@ -169,7 +169,7 @@ TEST_CASE("what is no line of metrics ends the file that is kept") {
   }
 }
 
-TEST_CASE("a file of more lines than one block is cut at the right one") {
+TEST_CASE("a file longer than one block is truncated at the right line") {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
   std::string text;

@@ -6,7 +6,7 @@
 
 using namespace smoe;
 
-TEST_CASE("progress reads well at its ends and in between") {
+TEST_CASE("progress at the start, in between and at the end") {
   CHECK(progress_text("encoding", 0, 2048, 0, true) ==
         "encoding  [>                       ]    0%  0 B of 2.00 KiB");
   CHECK(progress_text("encoding", 1024, 2048, 3, true) ==
@@ -18,7 +18,7 @@ TEST_CASE("progress reads well at its ends and in between") {
   CHECK(progress_text("training the tokenizer", 0, 0, 12, true) == "training the tokenizer  12s");
 }
 
-TEST_CASE("short work shows nothing") {
+TEST_CASE("short operations show nothing") {
   for (const bool is_terminal : {false, true}) {
     std::ostringstream out;
     {

@@ -8,6 +8,7 @@
 #include "tests/train/config/valid_config.h"
 #include "train/report/chart.h"
 #include "train/report/load_map.h"
+#include "train/report/metrics_line.h"
 
 using namespace smoe;
 
@@ -34,7 +35,7 @@ StepReport step_at(std::int64_t step, std::size_t num_layers = 2, std::size_t nu
   return report;
 }
 
-// The first tag that closes what is not open, or opens and never closes; empty when all is well.
+// The first closing tag without an opening tag, or the last unclosed one; empty if balanced.
 std::string unbalanced_tag(const std::string& html) {
   std::vector<std::string> open;
   for (std::size_t at = html.find('<'); at != std::string::npos; at = html.find('<', at + 1)) {
@@ -48,7 +49,7 @@ std::string unbalanced_tag(const std::string& html) {
     } else {
       open.push_back(tag);
     }
-    // What looks like a tag inside these two is none.
+    // These two contain no tags.
     if (tag == "style" || tag == "script") at = html.find("</" + tag, at) - 1;
   }
   return open.empty() ? "" : open.back();
@@ -56,7 +57,7 @@ std::string unbalanced_tag(const std::string& html) {
 
 }  // namespace
 
-TEST_CASE("a page is whole whatever there is to show") {
+TEST_CASE("a page is complete whatever the reports") {
   const Config config = parse_config(kValid, "a.yaml");
   RunHistory history;
   const auto check = [&](const char* what) {
@@ -65,7 +66,7 @@ TEST_CASE("a page is whole whatever there is to show") {
     CHECK(unbalanced_tag(page) == "");
     CHECK(page.ends_with("</html>\n"));
     CHECK(page.find("://") == std::string::npos);
-    // A number that is none would spoil a path.
+    // A number that is not finite would break a path.
     for (const char* bad : {"M nan", "nan ", "inf ", "Mnan", "-nan", "Minf", "NaN,"})
       CHECK(page.find(bad) == std::string::npos);
   };
@@ -86,7 +87,7 @@ TEST_CASE("a page is whole whatever there is to show") {
   check("many steps");
 }
 
-TEST_CASE("the same reports make the same page") {
+TEST_CASE("equal reports give equal pages") {
   const Config config = parse_config(kValid, "a.yaml");
   RunHistory one, other;
   for (int step = 1; step < 2000; ++step) {
@@ -97,7 +98,7 @@ TEST_CASE("the same reports make the same page") {
   CHECK(report_page(one, config) == report_page(other, config));
 }
 
-TEST_CASE("names from outside are shown, not obeyed") {
+TEST_CASE("markup in names is escaped") {
   Config config = parse_config(kValid, "a.yaml");
   config.run.name = "<script>alert('1')</script>&\"";
   config.data.path = "</pre><b>";
@@ -125,7 +126,7 @@ TEST_CASE("the page of a long run of a large model is of bounded size") {
   CHECK(static_cast<double>(size) < 1.5 * static_cast<double>(size_before));
 }
 
-TEST_CASE("the map of expert load says how far from balance each expert is") {
+TEST_CASE("the map of expert load shows how far from balance each expert is") {
   LoadBin bin;
   bin.step.add(10);
   bin.rows = {{0, 100, 100, 200}, {1, 1, 1, 97}};
@@ -142,13 +143,13 @@ TEST_CASE("the map of expert load says how far from balance each expert is") {
   CHECK(load_map({}, 10).empty());
 }
 
-TEST_CASE("neighbouring experts share a row when there are very many, and the worst one shows") {
+TEST_CASE("with very many experts, adjacent ones share a row that shows the worst") {
   LoadBin bin;
   bin.step.add(1);
   bin.rows.assign(10, std::vector<std::int64_t>(120, 50));
   bin.rows[3][7] = 0;
   const std::string map = load_map({bin}, 1);
-  CHECK(map.find("2 experts a row") != std::string::npos);
+  CHECK(map.find("2 experts per row") != std::string::npos);
   CHECK(map.find("viewBox=\"0 0 1000 600\"") != std::string::npos);
   CHECK(map.find("--load-0)\" d=\"M0 183.5h1000\"") != std::string::npos);
 }

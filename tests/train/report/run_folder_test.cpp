@@ -20,7 +20,7 @@ std::string refusal(const std::string& path, const std::string& resume) {
 
 }  // namespace
 
-TEST_CASE("a new run makes its folder and those above it") {
+TEST_CASE("a new run creates its folder and the parent folders") {
   const TemporaryFolder folder;
   RunFolder run(folder / "runs/tiny", "auto");
   CHECK(kind_of(folder / "runs/tiny") == PathKind::folder);
@@ -29,30 +29,30 @@ TEST_CASE("a new run makes its folder and those above it") {
   CHECK(read_file(folder / "runs/tiny/config.yaml", 100) == "a: 1\n");
 }
 
-TEST_CASE("a run is gone on with, and never overwritten") {
+TEST_CASE("an existing run is resumed, never overwritten") {
   const TemporaryFolder folder;
   const std::string path = folder / "tiny";
   for (const std::string trace : {"metrics.jsonl", "checkpoints/step-00000010"}) {
     RunFolder(path, "none").write_config("a: 1\n");
-    CHECK(refusal(path, "none") == "no error");  // it holds nothing yet
+    CHECK(refusal(path, "none") == "no error");  // it is still empty
     if (trace == "metrics.jsonl") {
       overwrite(path + "/" + trace, "{}\n");
     } else {
       make_folders(path + "/" + trace);
     }
     CHECK(refusal(path, "auto") == "no error");
-    CHECK(refusal(path, "none").find("choose another run.name, remove the folder, or go on") !=
+    CHECK(refusal(path, "none").find("would overwrite; resume it, remove the folder, or") !=
           std::string::npos);
     make_folders(path + "/checkpoints/step-00000020");
     make_folders(folder / "other/checkpoints/step-00000020");
     CHECK(refusal(path, path + "/../tiny/checkpoints/step-00000020") == "no error");
-    CHECK(refusal(path, folder / "other/checkpoints/step-00000020").find("is no part of") !=
+    CHECK(refusal(path, folder / "other/checkpoints/step-00000020").find("does not belong to") !=
           std::string::npos);
     remove_folder(path);
   }
 }
 
-TEST_CASE("a folder in which no run began is removed again, and no other") {
+TEST_CASE("a created folder in which no run began is removed, an existing one is not") {
   const TemporaryFolder folder;
   { const RunFolder run(folder / "runs/tiny", "auto"); }
   CHECK(kind_of(folder / "runs/tiny") == PathKind::none);
@@ -70,16 +70,16 @@ TEST_CASE("a new run may start from another run's checkpoint") {
   CHECK(refusal(folder / "new", folder / "old/checkpoints/step-00000020") == "no error");
 }
 
-TEST_CASE("one process at a time writes a run") {
+TEST_CASE("only one process at a time writes to a run") {
   const TemporaryFolder folder;
   const std::string path = folder / "tiny";
   std::optional<RunFolder> run(std::in_place, path, "auto");
   CHECK(refusal(path, "auto") == path + ": process " + std::to_string(::getpid()) +
-                                     " writes this run; wait for it, or choose another run.name");
+                                     " writes this run; wait for it, or give the run another name");
   run.reset();
   CHECK(refusal(path, "auto") == "no error");
 
-  // A process that dies without a word leaves no lock behind.
+  // A process that dies releases its lock.
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {

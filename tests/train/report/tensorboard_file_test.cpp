@@ -15,10 +15,9 @@ using namespace smoe;
 
 namespace {
 
-// ---- a decoder that shares nothing with the writer
-// -----------------------------------------------
+// ---- a decoder independent of the writer -------------------------------------------------------
 
-// CRC-32C bit by bit, as the polynomial's division is defined, on reflected bits.
+// CRC-32C bit by bit, on reflected bits.
 std::uint32_t slow_crc32c(std::string_view bytes) {
   std::uint32_t rest = 0xFFFFFFFFu;
   for (const char c : bytes) {
@@ -146,7 +145,7 @@ StepReport step_at(std::int64_t step) {
 
 }  // namespace
 
-TEST_CASE("CRC-32C of the vectors that RFC 3720 gives") {
+TEST_CASE("CRC-32C of the test vectors in RFC 3720") {
   std::string ascending, descending;
   for (int i = 0; i < 32; ++i) {
     ascending += static_cast<char>(i);
@@ -160,7 +159,7 @@ TEST_CASE("CRC-32C of the vectors that RFC 3720 gives") {
   CHECK(crc32c(descending) == 0x113FDB5Cu);
 }
 
-TEST_CASE("a record is framed as TensorFlow frames it") {
+TEST_CASE("a record is framed as by TensorFlow") {
   CHECK(tensorboard_record("") ==
         std::string("\0\0\0\0\0\0\0\0\x29\x03\x98\x07\xd8\xea\x82\xa2", 16));
   for (const std::size_t size : {1, 127, 128, 300, 70'000}) {
@@ -171,7 +170,7 @@ TEST_CASE("a record is framed as TensorFlow frames it") {
   }
 }
 
-TEST_CASE("an event holds time, step and scalars") {
+TEST_CASE("an event contains time, step and scalars") {
   for (const std::int64_t step : {0, 1, 127, 128, 1'000'000'000}) {
     const DecodedEvent event =
         decode(tensorboard_event(1.7e9 + 0.25, step, {{"a", 1.5}, {std::string(200, 'b'), -2}}));
@@ -182,7 +181,7 @@ TEST_CASE("an event holds time, step and scalars") {
   }
 }
 
-TEST_CASE("a run's file says what its reports say") {
+TEST_CASE("the event file of a run contains its reports") {
   const TemporaryFolder folder;
   {
     TensorboardFile file(folder.path(), 0);
@@ -210,7 +209,7 @@ TEST_CASE("a run's file says what its reports say") {
   CHECK(events[4].scalars.at("z_loss/layer_10") == 7.F);
 }
 
-TEST_CASE("a process that goes on writes a file that is read later and takes back later steps") {
+TEST_CASE("a resumed run writes a file that is read later and replaces later steps") {
   const TemporaryFolder folder;
   overwrite(folder / "events.out.tfevents.3000000000.other-host", "");
   for (const std::int64_t step : {300, 200})

@@ -1,0 +1,25 @@
+#include "train/step_timer.h"
+
+#include <doctest/doctest.h>
+
+using namespace smoe;
+
+TEST_CASE("times and throughput are means over the steps since the last report") {
+  Config config;
+  config.train.global_batch = 6;
+  config.train.seq_len = 100;
+  StepTimer timer(config, 2);
+  timer.add(1);
+  timer.add(3);
+  StepReport report;
+  timer.report_to(report);
+  CHECK(report.step_s == 2);
+  CHECK(report.elapsed_s == 4);
+  CHECK(report.tokens_per_s == 300);
+  CHECK(report.mfu == 0);  // the peak of a CPU is unknown
+  timer.add(0.5);
+  timer.report_to(report);
+  CHECK(report.step_s == 0.5);
+  CHECK(report.elapsed_s == 4.5);
+  CHECK(report.tokens_per_s == 1200);
+}

@@ -1,0 +1,88 @@
+#include "train/checkpoint_saver.h"
+
+#include "core/device.h"
+
+namespace smoe {
+
+CheckpointSaver::CheckpointSaver(const Config& config, Digest data, Ranks& ranks, Trainer& trainer,
+                                 const CheckpointStore::Log& log)
+    : ranks_(ranks),
+      trainer_(trainer),
+      header_{.device = current_stream().device().type == DeviceType::cpu ? "cpu" : "cuda",
+              .config = Digest::from_hex(config_digest(config)),
+              .data = data},
+      store_({.folder = RunPaths(config.run.folder()).checkpoints_path(),
+              .keep = config.checkpoint.keep,
+              .keep_every = config.checkpoint.keep_every},
+             log),
+      is_async_(config.checkpoint.async) {
+  if (is_async_ && ranks_.is_first()) background_.emplace(store_.options(), log);
+}
+
+CheckpointHeader CheckpointSaver::header() const {
+  CheckpointHeader header = header_;
+  header.step = trainer_.steps_done();
+  return header;
+}
+
+ShardWriters CheckpointSaver::writers() {
+  if (!trainer_.is_sharded()) return {};
+  return {.index = ranks_.rank(), .count = ranks_.world_size(), .barrier = [this] {
+            ranks_.communicator().barrier()->wait();
+          }};
+}
+
+void CheckpointSaver::save() {
+  if (is_saved()) return;
+  ranks_.expect_long_wait();
+  if (is_async_) {
+    start();
+  } else {
+    if (ranks_.is_first() || trainer_.is_sharded()) store_.save(header(), visit_state(), writers());
+    ranks_.communicator().barrier()->wait();
+  }
+  saved_step_ = trainer_.steps_done();
+}
+
+// Rank 0 copies and saves the whole state; visiting sharded state gathers it from all ranks.
+void CheckpointSaver::start() {
+  if (background_) {
+    background_->start(header(), visit_state());
+  } else if (trainer_.is_sharded()) {
+    StateCopy::participate(visit_state());
+  }
+}
+
+void CheckpointSaver::poll() {
+  if (background_) background_->poll();
+}
+
+void CheckpointSaver::wait() {
+  if (!is_async_) return;
+  ranks_.expect_long_wait();
+  if (background_) background_->wait();
+}
+
+std::optional<std::int64_t> CheckpointSaver::load(const std::string& selection) {
+  std::string selected = selection;
+  if (ranks_.are_several() && selection == "auto") {
+    ranks_.expect_long_wait();
+    std::optional<Checkpoint> newest;
+    if (ranks_.is_first()) newest = store_.newest_intact();
+    selected = ranks_.broadcast(newest ? newest->path() : "none");
+  }
+  std::optional<std::int64_t> step;
+  if (ranks_.is_first()) {
+    step = store_.resume(selected, header(), visit_state());
+  } else if (selected != "none") {  // rank 0 verifies it and compares its header
+    const Checkpoint checkpoint(selected);
+    checkpoint.load(visit_state());
+    step = checkpoint.manifest().step;
+  }
+  if (!step) return step;
+  trainer_.state_loaded();
+  saved_step_ = *step;
+  return step;
+}
+
+}  // namespace smoe

@@ -1,0 +1,31 @@
+// StepTimer: the time that steps take, and the throughput and model FLOPs utilization (MFU) that
+// follow from it.
+#pragma once
+#include <cstdint>
+
+#include "train/config/config.h"
+#include "train/report/report.h"
+
+namespace smoe {
+
+class StepTimer {
+ public:
+  /// Of a run by `config` on `world_size` ranks. Asks the current stream's device for its peak
+  /// FLOP/s.
+  StepTimer(const Config& config, int world_size);
+
+  /// Adds the wall time of one step.
+  void add(double step_s);
+  /// Sets the times, throughput and MFU of `report`: means over the steps since the last call, of
+  /// which there must be at least one.
+  void report_to(StepReport& report);
+
+ private:
+  double tokens_per_step_, flops_per_token_;
+  double peak_flops_;  // per rank; 0: unknown
+  int world_size_;
+  double total_s_ = 0, interval_s_ = 0;
+  std::int64_t interval_steps_ = 0;
+};
+
+}  // namespace smoe
