@@ -81,9 +81,9 @@ __device__ inline TileCoord tile_coord(const Args& args, const ExpertTables& tab
   constexpr int kBand = 4;  // of row tile pairs
   const int pairs = (args.row_tiles + 1) / 2, tiles_per_expert = pairs * args.col_tiles;
   const int place = number / tiles_per_expert, in_expert = number - place * tiles_per_expert;
+  const TileOrder<kBand> at(in_expert, pairs, args.col_tiles);
   TileCoord tile;
   tile.expert = tables.order[place];
-  const TileOrder<kBand> at(in_expert, pairs, args.col_tiles);
   tile.col_tile = at.col;
   tile.row_tile = at.row * kClusterSize + cluster_rank();
   tile.k_begin = tables.offsets[tile.expert];
