@@ -146,3 +146,20 @@ TEST_CASE("text and JSON show the plan") {
   CHECK(json["memory_bytes"]["peak_by_category"].size() == kNumCategories);
   CHECK(json["warnings"].empty());
 }
+
+TEST_CASE("the plan names the form of the expert GEMMs on Hopper, and why not a faster one") {
+  const auto text_with = [](const std::function<void(Config&)>& change) {
+    Config config = healthy();
+    change(config);
+    return plan_text(make_plan(config));
+  };
+  const auto shows = [](const std::string& text, const char* part) {
+    CHECK_MESSAGE(text.find(part) != std::string::npos, text);
+  };
+  shows(text_with([](Config&) {}),
+        "  expert GEMMs           wgmma   on Hopper, in tiles of 128 x 256\n");
+  shows(text_with([](Config& c) { c.model.num_experts = 256; }),
+        "mma.sync   on Hopper, in tiles of 128 x 256, because there are more than 240 experts\n");
+  shows(text_with([](Config& c) { c.train.precision = DType::f32; }),
+        "SIMT (FFMA)   on Hopper, in tiles of 128 x 128, because the dtype is not bf16\n");
+}
