@@ -2,20 +2,17 @@
 
 #include <doctest/doctest.h>
 
-#include "core/device.h"
 #include "kernels/cpu/math.h"
-#include "tests/support/activations.h"
-#include "tests/support/compare.h"
+#include "tests/kernels/activation_cases.h"
 
 using namespace smoe;
 using namespace smoe::test;
-using kernels::Activation;
 
 namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
-// The f32 forms at one number.
+// The f32 versions at a scalar.
 float exp_f32(float x) {
   return kernels::cpu::exp(kernels::cpu::F32x8{} + x)[0];
 }
@@ -29,7 +26,7 @@ kernels::cpu::Normal<float> normal_f32(float x) {
 
 }  // namespace
 
-TEST_CASE("vectorised functions are accurate over the whole range of f32") {
+TEST_CASE("vectorized functions are accurate over the whole range of f32") {
   for (double x = -87; x < 88; x += 0.0137) {
     const float at = static_cast<float>(x);
     const double wanted = std::exp(static_cast<double>(at));
@@ -46,7 +43,7 @@ TEST_CASE("vectorised functions are accurate over the whole range of f32") {
   }
 }
 
-TEST_CASE("vectorised functions keep NaNs and saturate") {
+TEST_CASE("vectorized functions propagate NaNs and saturate") {
   CHECK(std::isnan(exp_f32(NAN)));
   CHECK(std::isnan(sigmoid_f32(NAN)));
   CHECK(std::isnan(normal_f32(NAN).cdf));
@@ -56,29 +53,21 @@ TEST_CASE("vectorised functions keep NaNs and saturate") {
   CHECK(normal_f32(INFINITY).cdf == 1.0f);
 }
 
-TEST_CASE("activations and their slopes agree with plain loops") {
+TEST_CASE("activations and their backward agree with plain loops") {
   const PoisonGuard poison;
   for (const auto& [kind, act] : activations())
     for (const DType dtype : kDtypes)
       for (const auto& [n, f] : {std::pair{1, 1}, {0, 3}, {3, 0}, {5, 17}, {33, 40}, {2, 257}}) {
         const std::int64_t width = act.width(f);
-        const Tensor h = random_normal("h", {n, width}, dtype, 3);
-        const Tensor da = random_normal("da", {n, f}, dtype);
-        const auto h_values = values_of(h), da_values = values_of(da);
+        const ActivationCase test(kind, dtype, n, f);
+        const auto h_values = values_of(test.h), da_values = values_of(test.da);
         std::vector<double> a(n * f), dh(n * width);
         for (int row = 0; row < n; ++row)
           for (int i = 0; i < f; ++i) {
             a[row * f + i] = act.at(&h_values[row * width], f, i);
             act.backward(&h_values[row * width], da_values[row * f + i], f, i, &dh[row * width]);
           }
-        const Tensor a_got = Tensor::empty({n, f}, dtype);
-        kernels::activation_forward(launch(), {kind, matrix_of(h), matrix_of(a_got)});
-        check_close("a", a_got, a);
-        const Tensor dh_got = Tensor::empty({n, width}, dtype);
-        kernels::activation_backward(launch(),
-                                     {kind, matrix_of(h), matrix_of(da), matrix_of(dh_got)});
-        check_close("dh", dh_got, dh);
-        kernels::activation_backward(launch(), {kind, matrix_of(h), matrix_of(da), matrix_of(h)});
-        check_same_bits("dh over h", h, dh_got);
+        check_close("a", test.a, a);
+        check_close("dh", test.dh, dh);
       }
 }

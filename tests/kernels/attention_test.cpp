@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "core/device.h"
+#include "tests/kernels/attention_cases.h"
 #include "tests/reference/attention.h"
 #include "tests/support/compare.h"
 
@@ -14,59 +14,18 @@ namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
-// {B, S, H, Hkv, C}: one position, no multiple of a block, one block of keys and several.
+// {B, S, H, Hkv, C}: one position, tails of blocks, one block of keys and several.
 constexpr AttentionShape kShapes[] = {
     {1, 1, 1, 1, 2},   {2, 1, 4, 1, 6},  {3, 2, 2, 2, 1},    {1, 63, 1, 1, 32},  {2, 64, 2, 1, 6},
     {1, 65, 4, 4, 2},  {2, 70, 4, 1, 8}, {1, 129, 4, 2, 32}, {1, 257, 2, 1, 16}, {1, 300, 4, 1, 5},
     {1, 530, 1, 1, 3}, {0, 5, 1, 1, 4},  {3, 0, 1, 1, 4}};
 
-struct Forward {
-  Tensor qkv, output, logsumexp;
-};
-
-Forward run_forward(const AttentionShape& shape, const Tensor& qkv) {
-  Forward result{qkv, Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype()),
-                 Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
-                               accumulation_dtype(qkv.dtype()))};
-  kernels::AttentionArgs args{matrix_of(qkv), matrix_of(result.output), result.logsumexp.data(),
-                              shape, nullptr};
-  const Tensor workspace =
-      Tensor::empty({kernels::attention_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::attention(launch(), args);
-  return result;
-}
-
-Tensor run_backward(const AttentionShape& shape, const Forward& forward, const Tensor& doutput,
-                    const Tensor& dqkv) {
-  kernels::AttentionBackwardArgs args{matrix_of(forward.qkv),
-                                      matrix_of(forward.output),
-                                      matrix_of(doutput),
-                                      forward.logsumexp.data(),
-                                      matrix_of(dqkv),
-                                      shape,
-                                      nullptr};
-  const Tensor workspace =
-      Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::attention_backward(launch(), args);
-  return dqkv;
-}
-
-Tensor random_qkv(const AttentionShape& shape, DType dtype, double scale = 1) {
-  return random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype, scale);
-}
-
-Tensor random_doutput(const AttentionShape& shape, DType dtype) {
-  return random_normal("doutput", {shape.num_tokens(), shape.output_width()}, dtype);
-}
-
 reference::AttentionSizes sizes_of(const AttentionShape& shape) {
   return {shape.batch, shape.seq_len, shape.num_heads, shape.num_kv_heads, shape.head_dim};
 }
 
-// Probabilities and their gradients are rounded to bf16 in front of the products, so that sums in
-// bf16 storage err by up to 2^-8 of the largest element, as this length says.
+// With bf16 storage, probabilities and their gradients are rounded to bf16 before the GEMMs, so
+// results err by up to 2^-8 of the largest element, which this sum_length expresses.
 Closeness closeness(DType dtype, std::int64_t sum_length) {
   if (dtype == DType::bf16) return {.sum_length = std::int64_t{1} << 32, .factor = 1};
   return {.sum_length = sum_length};
@@ -78,7 +37,7 @@ TEST_CASE("attention agrees with whole rows of probabilities") {
   const PoisonGuard poison;
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : kDtypes) {
-      const Forward got = run_forward(shape, random_qkv(shape, dtype));
+      const AttentionForward got = run_attention(shape, random_qkv(shape, dtype));
       const auto wanted = reference::attention(sizes_of(shape), values_of(got.qkv));
       check_close("attention: output", got.output, wanted.output, closeness(dtype, shape.seq_len));
       check_close("attention: logsumexp", got.logsumexp, wanted.logsumexp,
@@ -90,9 +49,10 @@ TEST_CASE("attention_backward agrees with whole rows of probabilities") {
   const PoisonGuard poison;
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : kDtypes) {
-      const Forward forward = run_forward(shape, random_qkv(shape, dtype));
+      const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
       const Tensor doutput = random_doutput(shape, dtype);
-      const Tensor dqkv = run_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
+      const Tensor dqkv =
+          run_attention_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
       check_close("attention: dqkv", dqkv,
                   reference::attention_backward(sizes_of(shape), values_of(forward.qkv),
                                                 values_of(doutput)),
@@ -103,10 +63,12 @@ TEST_CASE("attention_backward agrees with whole rows of probabilities") {
 TEST_CASE("attention_backward may write dqkv over qkv") {
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : kDtypes) {
-      const Forward forward = run_forward(shape, random_qkv(shape, dtype));
+      const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
       const Tensor doutput = random_doutput(shape, dtype);
-      const Tensor apart = run_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
-      check_same_bits("attention: dqkv", run_backward(shape, forward, doutput, forward.qkv), apart);
+      const Tensor apart =
+          run_attention_backward(shape, forward, doutput, Tensor::empty_like(forward.qkv));
+      check_same_bits("attention: dqkv",
+                      run_attention_backward(shape, forward, doutput, forward.qkv), apart);
     }
 }
 
@@ -114,53 +76,53 @@ TEST_CASE("attention's bits do not depend on the number of threads") {
   for (const AttentionShape& shape : {AttentionShape{2, 300, 4, 2, 32}, {1, 70, 4, 4, 5}})
     for (const DType dtype : kDtypes)
       check_thread_independence("attention", [&] {
-        const Forward forward = run_forward(shape, random_qkv(shape, dtype));
-        const Tensor dqkv = run_backward(shape, forward, random_doutput(shape, dtype),
-                                         Tensor::empty_like(forward.qkv));
+        const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
+        const Tensor dqkv = run_attention_backward(shape, forward, random_doutput(shape, dtype),
+                                                   Tensor::empty_like(forward.qkv));
         return std::vector{forward.output, forward.logsumexp, dqkv};
       });
 }
 
-TEST_CASE("attention holds against large scores") {
+TEST_CASE("attention is accurate for large scores") {
   // Scores of several hundred: their exponentials alone would overflow.
   const AttentionShape shape{1, 300, 2, 1, 4};
   for (const DType dtype : {DType::f32, DType::f64}) {
-    const Forward got = run_forward(shape, random_qkv(shape, dtype, 20));
+    const AttentionForward got = run_attention(shape, random_qkv(shape, dtype, 20));
     const auto wanted = reference::attention(sizes_of(shape), values_of(got.qkv));
     // A score of size s is rounded by s u, and its exponential by that much relatively.
     check_close("attention: output", got.output, wanted.output, {.sum_length = 1000 * 1000});
   }
 }
 
-TEST_CASE("attention never sees what comes later") {
+TEST_CASE("attention is causal") {
   const AttentionShape shape{1, 300, 1, 1, 4};
   const Tensor qkv = random_qkv(shape, DType::f32);
-  const Tensor before = run_forward(shape, qkv).output;
+  const Tensor before = run_attention(shape, qkv).output;
   const std::int64_t last = 261;
   for (std::int64_t i = last * shape.packed_width(); i < qkv.numel(); ++i)
     qkv.data_as<float>()[i] = 1e4f;
-  const Tensor after = run_forward(shape, qkv).output;
+  const Tensor after = run_attention(shape, qkv).output;
   check_same_bits("attention", after.rows(0, last), before.rows(0, last));
 }
 
-TEST_CASE("a NaN reaches the queries that see it, and no other") {
+TEST_CASE("a NaN only affects the queries that attend to it") {
   const AttentionShape shape{1, 70, 1, 1, 4};
   const Tensor qkv = random_qkv(shape, DType::f32);
   qkv.data_as<float>()[40 * shape.packed_width() + 4] = NAN;  // a key
-  const std::vector<double> output = values_of(run_forward(shape, qkv).output);
+  const std::vector<double> output = values_of(run_attention(shape, qkv).output);
   for (std::int64_t t = 0; t < 70; ++t) CHECK(std::isnan(output[t * 4]) == (t >= 40));
 }
 
-TEST_CASE("with bf16 storage the numerators meet the values rounded to bf16") {
+TEST_CASE("with bf16 storage the numerators are rounded to bf16 before the product with v") {
   // exp(-0.6905) = 0.5013 rounds to 0.5, and 1 * 1 - 0.5 * 2 is exactly zero.
   const AttentionShape shape{1, 2, 1, 1, 2};
   const Tensor qkv = tensor_of({0, 0, -0.9765625, 0, -2, 0,  //
                                 1, 0, 0, 0, 1, 0},
                                {2, 6}, DType::bf16);
-  CHECK(values_of(run_forward(shape, qkv).output)[2] == 0);
+  CHECK(values_of(run_attention(shape, qkv).output)[2] == 0);
 }
 
-TEST_CASE("attention's scratch does not grow with the square of the sequence") {
+TEST_CASE("attention's workspace does not grow with the square of the sequence length") {
   const auto bytes = [](std::int64_t seq_len, DType dtype) {
     const AttentionShape shape{1, seq_len, 2, 1, 32};
     kernels::AttentionArgs forward{};
@@ -174,7 +136,7 @@ TEST_CASE("attention's scratch does not grow with the square of the sequence") {
         kernels::attention_backward_workspace_bytes(launch(), backward) /
             kernels::cpu::num_threads()};
   };
-  // Forward: a block of scores, its outputs, a maximum and a denominator a query.
+  // Forward: a block of scores, its outputs, a maximum and a denominator per query.
   CHECK(bytes(1 << 16, DType::f32).first == 4 * (64 * 256 + 64 * 32 + 2 * 64));
   CHECK(bytes(1 << 10, DType::f32).first == bytes(1 << 16, DType::f32).first);
   // Backward: two blocks, dQ, delta; dK and dV of a sequence's key head.
@@ -188,7 +150,7 @@ TEST_CASE("attention's scratch does not grow with the square of the sequence") {
 
 namespace {
 
-// Rows [begin, end) of every sequence of x [B*S, width], side by side.
+// Rows [begin, end) of every sequence of x [B*S, width], concatenated.
 Tensor rows_of_all(const Tensor& x, std::int64_t batch, std::int64_t begin, std::int64_t end) {
   const std::int64_t seq_len = x.dim(0) / batch;
   std::vector<double> values;
@@ -199,24 +161,12 @@ Tensor rows_of_all(const Tensor& x, std::int64_t batch, std::int64_t begin, std:
   return tensor_of(values, {batch * (end - begin), x.dim(1)}, x.dtype());
 }
 
-Tensor run_cached(const AttentionShape& shape, const Tensor& qkv, const Tensor& cache,
-                  std::int64_t num_cached) {
-  Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
-  kernels::CachedAttentionArgs args{matrix_of(qkv), matrix_of(cache),  cache.dim(0) / shape.batch,
-                                    num_cached,     matrix_of(output), shape,
-                                    nullptr};
-  const Tensor workspace =
-      Tensor::empty({kernels::cached_attention_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::cached_attention(launch(), args);
-  return output;
-}
-
 }  // namespace
 
-TEST_CASE("cached attention agrees with attention over the whole sequence, however it is cut") {
+TEST_CASE(
+    "cached attention agrees with attention over the whole sequence, in pieces of any length") {
   const PoisonGuard poison;
-  // Ends of the pieces: all at once, token by token, and around the borders of blocks of keys.
+  // Ends of the pieces: all at once, token by token, and around the boundaries of blocks of keys.
   const std::vector<std::vector<std::int64_t>> cuts = {
       {3}, {1, 2, 3, 4, 5, 6, 7}, {250, 251, 330}, {255, 256, 257, 258}, {300, 301, 530}};
   for (const auto& ends : cuts)
@@ -233,8 +183,8 @@ TEST_CASE("cached attention agrees with attention over the whole sequence, howev
         std::int64_t begin = 0;
         for (const std::int64_t end : ends) {
           const AttentionShape piece{batch, end - begin, heads, kv_heads, width};
-          const Tensor output =
-              run_cached(piece, rows_of_all(qkv, batch, begin, end), cache, begin);
+          const Tensor output = run_cached_attention(piece, rows_of_all(qkv, batch, begin, end),
+                                                     cache, capacity, begin);
           check_close("cached attention", output, values_of(rows_of_all(wanted, batch, begin, end)),
                       closeness(dtype, end));
           begin = end;
@@ -242,15 +192,15 @@ TEST_CASE("cached attention agrees with attention over the whole sequence, howev
       }
 }
 
-TEST_CASE("cached attention writes the new rows of its cache and no other") {
+TEST_CASE("cached attention writes only the new rows of its cache") {
   const AttentionShape shape{2, 3, 2, 1, 4};
   const Tensor qkv = random_qkv(shape, DType::f32);
   const Tensor cache = random_normal("cache", {2 * 9, 8}, DType::f32);
   const Tensor before = cache.clone(Category::workspace);
-  run_cached(shape, qkv, cache, 4);
+  run_cached_attention(shape, qkv, cache, 9, 4);
   for (std::int64_t b = 0; b < 2; ++b) {
-    check_same_bits("rows in front", cache.rows(b * 9, b * 9 + 4), before.rows(b * 9, b * 9 + 4));
-    check_same_bits("rows behind", cache.rows(b * 9 + 7, b * 9 + 9),
+    check_same_bits("rows before", cache.rows(b * 9, b * 9 + 4), before.rows(b * 9, b * 9 + 4));
+    check_same_bits("rows after", cache.rows(b * 9 + 7, b * 9 + 9),
                     before.rows(b * 9 + 7, b * 9 + 9));
     for (std::int64_t i = 0; i < 3; ++i)
       check_same_bits("a new row", cache.rows(b * 9 + 4 + i, b * 9 + 5 + i).reshape({8}),

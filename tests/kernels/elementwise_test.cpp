@@ -14,7 +14,7 @@ using namespace smoe::test;
 namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
-// Around a block of threads' work, 2^15 elements, and of four random words.
+// Around the block size, 2^15 elements, and a Philox block of four words.
 constexpr std::int64_t kSizes[] = {0, 1, 3, 4, 5, 1000, 32767, 32768, 32769, 70001};
 
 std::vector<double> rounded(std::vector<double> values, DType dtype) {
@@ -23,7 +23,7 @@ std::vector<double> rounded(std::vector<double> values, DType dtype) {
 
 }  // namespace
 
-TEST_CASE("add rounds once, also over an operand") {
+TEST_CASE("add rounds once, also in place") {
   const PoisonGuard poison;
   for (const DType dtype : kDtypes)
     for (const std::int64_t n : kSizes) {
@@ -89,7 +89,7 @@ TEST_CASE("jitter multiplies by the words of its stream") {
   }
 }
 
-TEST_CASE("jitter's factors fill their interval evenly") {
+TEST_CASE("jitter's factors are uniform in their interval") {
   constexpr std::int64_t kCount = 100000;
   const Tensor x = Tensor::empty({kCount}, DType::f64);
   kernels::fill(launch(), {x.data(), DType::f64, kCount, 1.0});
@@ -106,7 +106,7 @@ TEST_CASE("jitter's factors fill their interval evenly") {
   CHECK(squares / kCount == doctest::Approx(0.1 * 0.1 / 3).epsilon(0.02));
 }
 
-TEST_CASE("element-wise bits do not depend on the number of threads") {
+TEST_CASE("elementwise bits do not depend on the number of threads") {
   constexpr std::int64_t kCount = 100001;
   for (const DType dtype : kDtypes)
     check_thread_independence("elementwise", [&] {

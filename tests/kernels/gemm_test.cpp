@@ -2,9 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/gemm_cases.h"
 #include "tests/reference/gemm.h"
 #include "tests/support/compare.h"
-#include "tests/support/gemm_cases.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -20,13 +20,13 @@ void check(const GemmCase& test) {
   const auto b = values_of(operand("b", k, n, test.transpose_b, test.b));
   auto c = values_of(operand("c", m, n, false, test.c));
   reference::gemm(m, n, k, a, test.transpose_a, b, test.transpose_b, test.beta, c);
-  // Sums are in f64 as soon as one operand is, but the bound of the output's dtype is wider.
+  // Accumulation is in f64 if one operand is, but the bound of the output's dtype is wider.
   check_close(test.name(), run_gemm(test), c, {.sum_length = k + 1});
 }
 
 }  // namespace
 
-TEST_CASE("gemm agrees with plain loops at awkward sizes, in every dtype and orientation") {
+TEST_CASE("gemm agrees with plain loops at irregular sizes, in every dtype and orientation") {
   for (const GemmSizes& sizes : {GemmSizes{1, 1, 1},
                                  {1, 7, 3},
                                  {7, 1, 5},
@@ -50,7 +50,7 @@ TEST_CASE("gemm converts between dtypes") {
   check({{9, 10, 300}, false, true, DType::f64, DType::f64, DType::bf16, 0});
 }
 
-TEST_CASE("gemm with nothing to sum leaves beta c, with no rows or columns leaves all alone") {
+TEST_CASE("gemm with k = 0 computes beta c, and without rows or columns writes nothing") {
   for (const DType dtype : kDtypes)
     for (const double beta : {0.0, 1.0})
       for (const GemmSizes& sizes :
@@ -59,7 +59,7 @@ TEST_CASE("gemm with nothing to sum leaves beta c, with no rows or columns leave
           check({sizes, transpose, !transpose, dtype, dtype, dtype, beta});
 }
 
-TEST_CASE("gemm cuts a long sum with a small output into slices") {
+TEST_CASE("gemm splits a large k with a small output into K slices") {
   for (const GemmSizes& sizes : {GemmSizes{8, 16, 2049}, {130, 8, 1000}, {1, 1, 5000}})
     for (const DType dtype : kDtypes)
       for (const double beta : {0.0, 1.0})

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "core/device.h"
+#include "tests/kernels/norm_cases.h"
 #include "tests/reference/norm.h"
 #include "tests/support/compare.h"
 
@@ -11,79 +11,20 @@ using namespace smoe::test;
 
 namespace {
 
-// Large, so that rows of one element, whose gradient is all epsilon, are well conditioned.
-constexpr double kEpsilon = 1;
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
-struct Sizes {
-  std::int64_t num_tokens, width;
-};
-constexpr Sizes kSizes[] = {{1, 1},   {1, 7},   {3, 1},   {5, 33},    {63, 8},
-                            {64, 65}, {65, 64}, {129, 5}, {200, 128}, {0, 4}};
-
-struct Norm {
-  Tensor x, delta, weight, sum, y, inverse_rms;
-};
-
-Norm run_forward(const Sizes& sizes, DType dtype, bool with_delta) {
-  const auto [num_tokens, width] = sizes;
-  Norm norm{random_normal("x", {num_tokens, width}, dtype),
-            random_normal("delta", {num_tokens, width}, dtype),
-            random_normal("weight", {width}, accumulation_dtype(dtype)),
-            Tensor::empty({num_tokens, width}, dtype),
-            Tensor::empty({num_tokens, width}, dtype),
-            Tensor::empty({num_tokens}, accumulation_dtype(dtype))};
-  kernels::rms_norm(launch(), {.x = matrix_of(norm.x),
-                               .delta = with_delta ? matrix_of(norm.delta) : ConstMatrix(),
-                               .sum = with_delta ? matrix_of(norm.sum) : Matrix(),
-                               .weight = norm.weight.data(),
-                               .y = matrix_of(norm.y),
-                               .inverse_rms = norm.inverse_rms.data(),
-                               .epsilon = kEpsilon});
-  return norm;
-}
-
-struct Backward {
-  Tensor dy, dsum, dx, dweight;
-};
-
-enum class Over { none, dy, dsum, x };
-
-// The gradient of `norm.x`, written to a tensor of its own or over one of the inputs.
-Backward run_backward(const Norm& norm, bool with_dsum, double beta, Over over = Over::none) {
-  Backward result{random_normal("dy", norm.x.shape(), norm.x.dtype()),
-                  random_normal("dsum", norm.x.shape(), norm.x.dtype()), Tensor(),
-                  beta == 0 ? Tensor::empty_like(norm.weight)
-                            : random_normal("dweight", norm.weight.shape(), norm.weight.dtype())};
-  const Tensor x = over == Over::x ? norm.x.clone(Category::activations) : norm.x;
-  result.dx = over == Over::none ? Tensor::empty_like(norm.x)
-              : over == Over::dy ? result.dy
-              : over == Over::x  ? x
-                                 : result.dsum;
-  kernels::RmsNormBackwardArgs args{.x = matrix_of(x),
-                                    .inverse_rms = norm.inverse_rms.data(),
-                                    .weight = norm.weight.data(),
-                                    .dy = matrix_of(result.dy),
-                                    .dsum = with_dsum ? matrix_of(result.dsum) : ConstMatrix(),
-                                    .dx = matrix_of(result.dx),
-                                    .dweight = result.dweight.data(),
-                                    .beta = beta};
-  const Tensor workspace =
-      Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::rms_norm_backward(launch(), args);
-  return result;
-}
+constexpr NormSizes kSizes[] = {{1, 1},   {1, 7},   {3, 1},   {5, 33},    {63, 8},
+                                {64, 65}, {65, 64}, {129, 5}, {200, 128}, {0, 4}};
 
 }  // namespace
 
 TEST_CASE("rms_norm agrees with plain loops, with and without a residual") {
   const PoisonGuard poison;
-  for (const Sizes& sizes : kSizes)
+  for (const NormSizes& sizes : kSizes)
     for (const DType dtype : kDtypes)
       for (const bool with_delta : {false, true}) {
         const auto [num_tokens, width] = sizes;
-        const Norm norm = run_forward(sizes, dtype, with_delta);
+        const NormForward norm = run_norm(sizes, dtype, with_delta);
         std::vector<double> x = values_of(norm.x);
         if (with_delta) {
           const std::vector<double> delta = values_of(norm.delta);
@@ -92,22 +33,22 @@ TEST_CASE("rms_norm agrees with plain loops, with and without a residual") {
           x = values_of(norm.sum);  // the norm reads the rounded sum
         }
         check_close("rms_norm: y", norm.y,
-                    reference::rms_norm(num_tokens, width, x, values_of(norm.weight), kEpsilon),
+                    reference::rms_norm(num_tokens, width, x, values_of(norm.weight), kNormEpsilon),
                     {.sum_length = width});
       }
 }
 
-TEST_CASE("rms_norm_backward agrees with the Jacobian, adds dsum, and honours beta") {
+TEST_CASE("rms_norm_backward agrees with the Jacobian, adds dsum, and applies beta") {
   const PoisonGuard poison;
-  for (const Sizes& sizes : kSizes)
+  for (const NormSizes& sizes : kSizes)
     for (const DType dtype : kDtypes)
       for (const bool with_dsum : {false, true})
         for (const double beta : {0.0, 1.0}) {
           const auto [num_tokens, width] = sizes;
-          const Norm norm = run_forward(sizes, dtype, false);
-          const Backward backward = run_backward(norm, with_dsum, beta);
+          const NormForward norm = run_norm(sizes, dtype, false);
+          const NormBackward backward = run_norm_backward(norm, with_dsum, beta);
           auto [dx, dweight] = reference::rms_norm_backward(num_tokens, width, values_of(norm.x),
-                                                            values_of(norm.weight), kEpsilon,
+                                                            values_of(norm.weight), kNormEpsilon,
                                                             values_of(backward.dy));
           const std::vector<double> dsum = values_of(backward.dsum);
           for (std::size_t i = 0; with_dsum && i < dx.size(); ++i) dx[i] += dsum[i];
@@ -122,10 +63,10 @@ TEST_CASE("rms_norm_backward agrees with the Jacobian, adds dsum, and honours be
 
 TEST_CASE("rms_norm_backward may write over what it reads") {
   for (const DType dtype : kDtypes) {
-    const Norm norm = run_forward({65, 33}, dtype, false);
-    const Backward apart = run_backward(norm, true, 0);
+    const NormForward norm = run_norm({65, 33}, dtype, false);
+    const NormBackward apart = run_norm_backward(norm, true, 0);
     for (const Over over : {Over::dy, Over::dsum, Over::x}) {
-      const Backward reused = run_backward(norm, true, 0, over);
+      const NormBackward reused = run_norm_backward(norm, true, 0, over);
       check_same_bits("rms_norm: dx in place", reused.dx, apart.dx);
       check_same_bits("rms_norm: dweight in place", reused.dweight, apart.dweight);
     }
@@ -135,8 +76,8 @@ TEST_CASE("rms_norm_backward may write over what it reads") {
 TEST_CASE("rms_norm's bits do not depend on the number of threads") {
   for (const DType dtype : kDtypes)
     check_thread_independence("rms_norm", [&] {
-      const Norm norm = run_forward({1000, 130}, dtype, true);
-      const Backward backward = run_backward(norm, true, 1);
+      const NormForward norm = run_norm({1000, 130}, dtype, true);
+      const NormBackward backward = run_norm_backward(norm, true, 1);
       return std::vector{norm.sum, norm.y, norm.inverse_rms, backward.dx, backward.dweight};
     });
 }
@@ -151,7 +92,7 @@ TEST_CASE("rms_norm keeps NaNs in their row") {
                                .weight = weight.data(),
                                .y = matrix_of(y),
                                .inverse_rms = inverse_rms.data(),
-                               .epsilon = kEpsilon});
+                               .epsilon = kNormEpsilon});
   const std::vector<double> values = values_of(y);
   for (int j = 0; j < 3; ++j) {
     CHECK(std::isnan(values[j]));

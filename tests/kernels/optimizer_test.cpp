@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "tests/kernels/optimizer_cases.h"
 #include "tests/reference/adamw.h"
 #include "tests/support/compare.h"
 
@@ -12,57 +13,33 @@ using namespace smoe::test;
 
 namespace {
 
-struct Arenas {
-  Tensor weights, gradient, m, v, compute;
+AdamwBuffers buffers(std::int64_t size, DType dtype) {
+  return {.weights = random_normal("weights", {size}, dtype),
+          .gradient = random_normal("gradient", {size}, dtype),
+          .m = Tensor::zeros({size}, dtype),
+          .v = Tensor::zeros({size}, dtype),
+          .compute = Tensor::zeros({size}, DType::bf16)};
+}
 
-  Arenas(std::int64_t size, DType dtype)
-      : weights(random_normal("weights", {size}, dtype)),
-        gradient(random_normal("gradient", {size}, dtype)),
-        m(Tensor::zeros({size}, dtype)),
-        v(Tensor::zeros({size}, dtype)),
-        compute(Tensor::zeros({size}, DType::bf16)) {}
-
-  std::vector<Tensor> all() const { return {weights, m, v, compute}; }
-};
-
-kernels::AdamwArgs args_of(const Arenas& a, std::span<const kernels::AdamwRange> ranges) {
-  return {.master = a.weights.data(),
-          .gradient = a.gradient.data(),
-          .m = a.m.data(),
-          .v = a.v.data(),
-          .dtype = a.weights.dtype(),
-          .compute_bf16 = a.compute.data(),
-          .ranges = ranges,
-          .lr = 0.01,
-          .beta1 = 0.9,
-          .beta2 = 0.95,
-          .epsilon = 1e-8,
-          .step = 1,
-          .gradient_scale = nullptr};
+std::vector<Tensor> outputs(const AdamwBuffers& a) {
+  return {a.weights, a.m, a.v, a.compute};
 }
 
 Tensor sum_of_squares(const Tensor& x) {
   const PoisonGuard poison;
-  const Tensor sum = Tensor::empty({1}, DType::f64);
-  kernels::SumOfSquaresArgs args{
-      .x = x.data(), .dtype = x.dtype(), .numel = x.numel(), .result = sum.data_as<double>()};
-  const Tensor scratch =
-      Tensor::empty({kernels::sum_of_squares_workspace_bytes({}, args)}, DType::u8);
-  args.workspace = scratch.data();
-  kernels::sum_of_squares({}, args);
-  return sum;
+  return run_sum_of_squares(x);
 }
 
 std::array<double, 2> norm_and_coefficient(double sum_of_squares, double max_norm) {
-  std::array<double, 2> result{};
-  kernels::clip_coefficient({}, {&sum_of_squares, max_norm, &result[0], &result[1]});
-  return result;
+  const auto [norm, coefficient] =
+      run_clip_coefficient(tensor_of({sum_of_squares}, {1}, DType::f64), max_norm);
+  return {norm.item(), coefficient.item()};
 }
 
 }  // namespace
 
-TEST_CASE("adamw follows the double reference over many steps, each range with its decay") {
-  const std::int64_t size = 40'000;  // more than one block of threads' work
+TEST_CASE("adamw follows the double reference over many steps, each range with its weight decay") {
+  const std::int64_t size = 40'000;  // more than one block
   const std::vector<kernels::AdamwRange> ranges = {
       {0, 1, 0.1}, {1, 0, 0.3}, {3, 16'381, 0.0}, {16'384, 1000, 0.5}, {20'001, 19'998, 0.1}};
   std::vector<double> decay(size, 0);
@@ -73,19 +50,19 @@ TEST_CASE("adamw follows the double reference over many steps, each range with i
       covered[i] = true;
     }
   for (const DType dtype : {DType::f32, DType::f64}) {
-    const Arenas a(size, dtype);
+    const AdamwBuffers a = buffers(size, dtype);
     const std::vector<double> before = values_of(a.weights);
     reference::Adamw wanted(0.9, 0.95, 1e-8, before);
     const int steps = 20;
     const double scale = 0.25;
     for (int t = 1; t <= steps; ++t) {
       const Tensor gradient = random_normal("gradient" + std::to_string(t), {size}, dtype);
-      kernels::AdamwArgs args = args_of(a, ranges);
+      kernels::AdamwArgs args = a.args(ranges);
       args.gradient = gradient.data();
       args.lr = 0.01 * t;
       args.step = t;
       args.gradient_scale = &scale;
-      kernels::adamw({}, args);
+      kernels::adamw(launch(), args);
       std::vector<double> scaled = values_of(gradient);
       for (double& value : scaled) value *= scale;
       wanted.step(t, 0.01 * t, scaled, decay);
@@ -105,15 +82,15 @@ TEST_CASE("adamw follows the double reference over many steps, each range with i
   }
 }
 
-TEST_CASE("adamw writes nothing where the gradient's scale is not finite") {
+TEST_CASE("adamw writes nothing if the gradient scale is not finite") {
   const std::vector<kernels::AdamwRange> ranges = {{0, 100, 0.1}};
   for (const double scale : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
-    const Arenas a(100, DType::f32), untouched(100, DType::f32);
-    kernels::AdamwArgs args = args_of(a, ranges);
+    const AdamwBuffers a = buffers(100, DType::f32), untouched = buffers(100, DType::f32);
+    kernels::AdamwArgs args = a.args(ranges);
     args.gradient_scale = &scale;
-    kernels::adamw({}, args);
-    for (std::size_t i = 0; i < a.all().size(); ++i)
-      check_same_bits("after a non-finite step", a.all()[i], untouched.all()[i]);
+    kernels::adamw(launch(), args);
+    for (std::size_t i = 0; i < outputs(a).size(); ++i)
+      check_same_bits("after a non-finite step", outputs(a)[i], outputs(untouched)[i]);
   }
 }
 
@@ -122,15 +99,15 @@ TEST_CASE("adamw and the sum of squares give the same bits for any number of thr
   const std::vector<kernels::AdamwRange> ranges = {{0, 50'001, 0.1}, {50'001, 50'002, 0}};
   for (const DType dtype : {DType::f32, DType::f64})
     check_thread_independence("optimizer", [&] {
-      const Arenas a(size, dtype);
-      kernels::adamw({}, args_of(a, ranges));
-      std::vector<Tensor> all = a.all();
+      const AdamwBuffers a = buffers(size, dtype);
+      kernels::adamw(launch(), a.args(ranges));
+      std::vector<Tensor> all = outputs(a);
       all.push_back(sum_of_squares(a.gradient));
       return all;
     });
 }
 
-TEST_CASE("the sum of squares is that of a plain loop and shows every non-finite element") {
+TEST_CASE("the sum of squares agrees with a plain loop and is not finite if an element is not") {
   for (const DType dtype : {DType::f32, DType::f64})
     for (const std::int64_t size : {0, 1, 7, 16'384, 16'385, 50'000}) {
       const Tensor x = random_normal("x", {size}, dtype);
@@ -146,7 +123,7 @@ TEST_CASE("the sum of squares is that of a plain loop and shows every non-finite
       x.data_as<float>()[at] = bad;
       CHECK(!std::isfinite(sum_of_squares(x).item()));
     }
-  // Squares that f32 could not hold.
+  // Squares that overflow f32.
   const Tensor large = tensor_of({3e30, 4e30}, {2}, DType::f32);
   CHECK(std::sqrt(sum_of_squares(large).item()) == doctest::Approx(5e30).epsilon(1e-6));
 }
@@ -168,7 +145,6 @@ TEST_CASE("the clip coefficient is the smaller of one and max_norm over norm") {
 TEST_CASE("the selection bias rises for experts below the mean load and falls above it") {
   const Tensor load = Tensor::from<std::int64_t>({10, 20, 30, 20}, {4});
   const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, DType::f32);
-  kernels::update_selection_bias({},
-                                 {bias.data_as<float>(), load.data_as<std::int64_t>(), 4, 0.125});
+  run_update_selection_bias(bias, load, 0.125);
   CHECK(values_of(bias) == std::vector<double>{0.625, 0.25, -0.125, -1});
 }

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "core/device.h"
+#include "tests/kernels/rotary_cases.h"
 #include "tests/reference/rotary.h"
 #include "tests/support/compare.h"
 
@@ -13,31 +13,11 @@ using kernels::AttentionShape;
 namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
-constexpr double kTheta = 1e4;
 
 // {B, S, H, Hkv, C}
 constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 2},  {2, 3, 1, 1, 2},   {1, 17, 4, 1, 6},
                                       {3, 16, 2, 2, 8}, {1, 33, 4, 2, 32}, {2, 70, 8, 2, 10},
                                       {0, 5, 1, 1, 4},  {3, 0, 1, 1, 4}};
-
-Tensor run(const Tensor& source, const Tensor& target, const AttentionShape& shape, bool inverse,
-           std::int64_t first_position = 0) {
-  kernels::RotaryArgs args{.source = matrix_of(source),
-                           .target = matrix_of(target),
-                           .shape = shape,
-                           .theta = kTheta,
-                           .inverse = inverse,
-                           .first_position = first_position};
-  const Tensor workspace =
-      Tensor::empty({kernels::rotary_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::rotary(launch(), args);
-  return target;
-}
-
-Tensor packed(const AttentionShape& shape, DType dtype) {
-  return random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype);
-}
 
 }  // namespace
 
@@ -46,14 +26,14 @@ TEST_CASE("rotary agrees with complex multiplication in both directions") {
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : kDtypes)
       for (const bool inverse : {false, true}) {
-        const Tensor x = packed(shape, dtype);
-        const Tensor y = run(x, Tensor::empty_like(x), shape, inverse);
+        const Tensor x = random_qkv(shape, dtype);
+        const Tensor y = run_rotary(x, Tensor::empty_like(x), shape, inverse);
         // In f64 the angle itself, up to S radians, is rounded.
         const std::int64_t length = dtype == DType::f64 ? 2 + shape.seq_len * shape.seq_len : 2;
         check_close(
             "rotary", y,
             reference::rotary(shape.batch, shape.seq_len, shape.num_heads + 2 * shape.num_kv_heads,
-                              shape.num_heads + shape.num_kv_heads, shape.head_dim, kTheta,
+                              shape.num_heads + shape.num_kv_heads, shape.head_dim, kRotaryTheta,
                               inverse ? -1 : 1, values_of(x)),
             {.sum_length = length});
       }
@@ -62,36 +42,37 @@ TEST_CASE("rotary agrees with complex multiplication in both directions") {
 TEST_CASE("rotary gives the same bits in place and for any number of threads") {
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : kDtypes) {
-      const Tensor x = packed(shape, dtype);
-      const Tensor apart = run(x, Tensor::empty_like(x), shape, false);
-      check_same_bits("rotary in place", run(x, x, shape, false), apart);
+      const Tensor x = random_qkv(shape, dtype);
+      const Tensor apart = run_rotary(x, Tensor::empty_like(x), shape, false);
+      check_same_bits("rotary in place", run_rotary(x, x, shape, false), apart);
       check_thread_independence("rotary", [&] {
-        const Tensor own = packed(shape, dtype);
-        return std::vector{run(own, own, shape, false)};
+        const Tensor own = random_qkv(shape, dtype);
+        return std::vector{run_rotary(own, own, shape, false)};
       });
     }
 }
 
-TEST_CASE("rotary keeps positions far from the start exact to the dtype") {
+TEST_CASE("rotary is exact to the dtype at positions far from the start") {
   // At position 100,000 an angle computed in f32 would be off by 0.004.
   const AttentionShape shape{1, 100001, 1, 1, 2};
-  const Tensor x = packed(shape, DType::f32);
-  const Tensor y = run(x, Tensor::empty_like(x), shape, false);
-  check_close("rotary", y, reference::rotary(1, shape.seq_len, 3, 2, 2, kTheta, 1, values_of(x)),
+  const Tensor x = random_qkv(shape, DType::f32);
+  const Tensor y = run_rotary(x, Tensor::empty_like(x), shape, false);
+  check_close("rotary", y,
+              reference::rotary(1, shape.seq_len, 3, 2, 2, kRotaryTheta, 1, values_of(x)),
               {.sum_length = 2});
 }
 
-TEST_CASE("rotary of the last rows, counted from their position, is that of the whole sequence") {
+TEST_CASE("rotary of the last rows from their first position equals that of the whole sequence") {
   const AttentionShape whole{1, 40, 2, 1, 6};
   for (const DType dtype : kDtypes) {
-    const Tensor x = packed(whole, dtype);
-    const Tensor turned = run(x, Tensor::empty_like(x), whole, false);
+    const Tensor x = random_qkv(whole, dtype);
+    const Tensor rotated = run_rotary(x, Tensor::empty_like(x), whole, false);
     for (const std::int64_t first : {1, 23, 39}) {
       AttentionShape rest = whole;
       rest.seq_len = 40 - first;
       const Tensor tail = x.rows(first, 40);
-      const Tensor y = run(tail, Tensor::empty_like(tail), rest, false, first);
-      check_same_bits("rotary", y, turned.rows(first, 40));
+      const Tensor y = run_rotary(tail, Tensor::empty_like(tail), rest, false, first);
+      check_same_bits("rotary", y, rotated.rows(first, 40));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 
+#include "tests/kernels/routing_cases.h"
 #include "tests/reference/routing.h"
 #include "tests/support/compare.h"
 
@@ -14,9 +15,6 @@ using namespace smoe::test;
 using kernels::RouterScore;
 
 namespace {
-
-constexpr RouterScore kScores[] = {RouterScore::softmax_topk_renorm, RouterScore::softmax_topk,
-                                   RouterScore::topk_softmax, RouterScore::sigmoid};
 
 reference::routing::Score reference_of(RouterScore score) {
   return static_cast<reference::routing::Score>(score);
@@ -27,81 +25,26 @@ struct Case {
   RouterScore score;
 };
 
-struct Outputs {
-  Tensor gates, expert_ids, sums, sorted_scattered_ids, grouped_rows, offsets, balance_loss, z_loss;
+using Outputs = RoutingOutputs;
 
-  std::vector<Tensor> all() const {
-    return {gates,        expert_ids, sums,         sorted_scattered_ids,
-            grouped_rows, offsets,    balance_loss, z_loss};
-  }
-};
-
-Tensor workspace(std::int64_t bytes) {
-  return Tensor::empty({bytes}, DType::u8, Category::workspace);
-}
-
-/// All forward kernels, one after the other.
 Outputs run_forward(const Tensor& logits, const Tensor& bias, std::int64_t top_k,
                     RouterScore score) {
   const PoisonGuard poison;
-  const std::int64_t num_tokens = logits.dim(0), num_experts = logits.dim(1);
-  const std::int64_t num_rows = num_tokens * top_k;
-  Outputs o;
-  o.gates = Tensor::empty({num_tokens, top_k}, logits.dtype());
-  o.expert_ids = Tensor::empty({num_tokens, top_k}, DType::i32);
-  o.sums = Tensor::empty({num_experts + 1}, DType::f64);
-  o.sorted_scattered_ids = Tensor::empty({num_rows}, DType::i32);
-  o.grouped_rows = Tensor::empty({num_rows}, DType::i32);
-  o.offsets = Tensor::empty({num_experts + 1}, DType::i32);
-  o.balance_loss = Tensor::empty({1}, logits.dtype());
-  o.z_loss = Tensor::empty({1}, logits.dtype());
-  auto* ids = o.expert_ids.data_as<std::int32_t>();
-  auto* offsets = o.offsets.data_as<std::int32_t>();
-  auto* sums = o.sums.data_as<double>();
-  kernels::RouterForwardArgs forward{
-      .logits = matrix_of(logits),
-      .selection_bias = bias.defined() ? bias.data_as<float>() : nullptr,
-      .score = score,
-      .top_k = top_k,
-      .gates = o.gates.data(),
-      .expert_ids = ids,
-      .sums = sums};
-  const Tensor scratch = workspace(kernels::router_forward_workspace_bytes({}, forward));
-  forward.workspace = scratch.data();
-  kernels::router_forward({}, forward);
-  kernels::GroupByExpertArgs sort{
-      .expert_ids = ids,
-      .num_rows = num_rows,
-      .num_experts = num_experts,
-      .sorted_scattered_ids = o.sorted_scattered_ids.data_as<std::int32_t>(),
-      .grouped_rows = o.grouped_rows.data_as<std::int32_t>(),
-      .expert_offsets = offsets};
-  const Tensor counts = workspace(kernels::group_by_expert_workspace_bytes({}, sort));
-  sort.workspace = counts.data();
-  kernels::group_by_expert({}, sort);
-  kernels::router_losses({}, {sums, offsets, num_tokens, num_experts, o.balance_loss.data(),
-                              o.z_loss.data(), logits.dtype()});
-  return o;
+  return run_routing(logits, bias, top_k, score);
 }
 
 Tensor run_backward(const Tensor& logits, const Outputs& o, RouterScore score, const Tensor& dgates,
                     const Tensor& dbalance, const Tensor& dz) {
   const PoisonGuard poison;
-  const auto data = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  const Tensor dlogits = Tensor::empty_like(logits);
-  kernels::router_backward(
-      {}, {matrix_of(logits), o.expert_ids.data_as<std::int32_t>(),
-           o.offsets.data_as<std::int32_t>(), o.gates.data(), score, o.gates.dim(1), data(dgates),
-           data(dbalance), data(dz), matrix_of(dlogits)});
-  return dlogits;
+  return run_router_backward(logits, o, score, dgates, dbalance, dz);
 }
 
 std::vector<int> ints_of(const Tensor& x) {
   return x.to_vector<std::int32_t>();
 }
 
-/// Logits that make routing awkward: plain, with many ties, one favourite expert, experts that
-/// nobody chooses, and large ones.
+/// Logits by `kind`: 0 normal, 1 with many ties, 2 with one preferred expert, 3 with experts that
+/// are never chosen, 4 large.
 Tensor awkward_logits(int kind, const Case& c, RandomStream& stream, DType dtype) {
   std::vector<double> values;
   for (std::int64_t t = 0; t < c.num_tokens; ++t)
@@ -153,7 +96,8 @@ TEST_CASE("10,000 random routings keep every invariant and agree with plain loop
   int empty = 0, single = 0, all_in_one = 0, ties_by_rounding = 0;
   for (int n = 0; n < 10'000; ++n) {
     Case c{static_cast<std::int64_t>(stream.below(n % 100 == 0 ? 3000 : 24)),
-           1 + static_cast<std::int64_t>(stream.below(n % 50 == 0 ? 70 : 12)), 1, kScores[n % 4]};
+           1 + static_cast<std::int64_t>(stream.below(n % 50 == 0 ? 70 : 12)), 1,
+           kRouterScores[n % 4]};
     c.top_k =
         n % 7 == 0 ? c.num_experts : 1 + static_cast<std::int64_t>(stream.below(c.num_experts));
     if (n % 5 == 2) c.top_k = 1;
@@ -173,7 +117,7 @@ TEST_CASE("10,000 random routings keep every invariant and agree with plain loop
     const auto wanted = reference::routing::forward(
         reference_of(c.score), c.num_tokens, c.num_experts, c.top_k, values_of(logits),
         biased ? values_of(bias) : std::vector<double>());
-    // In f32, sigmoids of different logits may round to a tie, so that another choice is as right.
+    // In f32, sigmoids of different logits may round to a tie, so that several choices are correct.
     if (c.score == RouterScore::sigmoid && dtype == DType::f32 &&
         ints_of(o.expert_ids) != wanted.expert_ids) {
       ++ties_by_rounding;
@@ -185,7 +129,7 @@ TEST_CASE("10,000 random routings keep every invariant and agree with plain loop
     check_close("gates", o.gates, wanted.gates, {.sum_length = c.num_experts});
     check_close("balance loss", o.balance_loss, {wanted.balance_loss},
                 {.sum_length = (c.num_tokens + 1) * c.num_experts});
-    // A logsumexp near zero is what is left of a maximum and a logarithm of this size.
+    // A logsumexp near zero is the difference of a maximum and a logarithm of this size.
     const double term = largest(logits) + std::log(static_cast<double>(c.num_experts));
     const double u = unit_roundoff(dtype);
     CHECK(std::abs(o.z_loss.item() - wanted.z_loss) <= 4 * u * term * (term + 1));
@@ -196,9 +140,9 @@ TEST_CASE("10,000 random routings keep every invariant and agree with plain loop
   CHECK(ties_by_rounding < 500);
 }
 
-TEST_CASE("gates of a token sum to one where they are renormalised, and to less where not") {
+TEST_CASE("gates of a token sum to one if they are renormalized, otherwise to less") {
   RandomStream stream(2, hash_name("gates"));
-  for (const RouterScore score : kScores) {
+  for (const RouterScore score : kRouterScores) {
     const Tensor logits = awkward_logits(0, {50, 9, 3, score}, stream, DType::f64);
     const std::vector<double> gates = values_of(run_forward(logits, {}, 3, score).gates);
     for (std::size_t i = 0; i < gates.size(); i += 3) {
@@ -212,7 +156,7 @@ TEST_CASE("gates of a token sum to one where they are renormalised, and to less 
 }
 
 TEST_CASE("the balance loss is one at perfect balance and E / K at full collapse") {
-  for (const RouterScore score : kScores) {
+  for (const RouterScore score : kRouterScores) {
     // Four tokens, each of which prefers experts t and t + 1 by the same margin.
     std::vector<double> even, collapsed;
     for (int t = 0; t < 4; ++t)
@@ -245,7 +189,7 @@ TEST_CASE("NaN ranks below every number and infinities keep their order") {
                                    -inf, -inf, -inf, -inf, inf,   //
                                    inf,  nan,  5,    inf,  -inf},
                                   {4, 5}, DType::f32);
-  for (const RouterScore score : kScores) {
+  for (const RouterScore score : kRouterScores) {
     const Outputs o = run_forward(logits, {}, 4, score);
     check_plan(o, {4, 5, 4, score});
     const std::vector<int> wanted = {1, 3, 4, 0, 0, 1, 2, 3, 4, 0, 1, 2, 0, 3, 2, 4};
@@ -254,7 +198,7 @@ TEST_CASE("NaN ranks below every number and infinities keep their order") {
   }
 }
 
-TEST_CASE("the selection bias moves the choice and no gate") {
+TEST_CASE("the selection bias changes the choice but no gate") {
   const Tensor logits = tensor_of({2, 1, 0}, {1, 3}, DType::f64);
   const Tensor bias = tensor_of({-0.5, 0, 0.2}, {3}, DType::f32);
   const Outputs o = run_forward(logits, bias, 2, RouterScore::sigmoid);
@@ -263,10 +207,10 @@ TEST_CASE("the selection bias moves the choice and no gate") {
   check_close("gates", o.gates, {s1 / (s1 + s2), s2 / (s1 + s2)});
 }
 
-TEST_CASE("backward agrees with plain Jacobians, for each gradient alone and all together") {
+TEST_CASE("backward agrees with plain Jacobians, for each combination of gradients") {
   RandomStream stream(3, hash_name("backward"));
   for (const DType dtype : {DType::f32, DType::f64})
-    for (const RouterScore score : kScores)
+    for (const RouterScore score : kRouterScores)
       for (const auto [t, e, k] :
            {std::array{1, 1, 1}, {5, 3, 1}, {0, 4, 2}, {7, 5, 5}, {67, 8, 2}, {130, 33, 6}}) {
         const Tensor logits = awkward_logits(0, {t, e, k, score}, stream, dtype);
@@ -275,7 +219,8 @@ TEST_CASE("backward agrees with plain Jacobians, for each gradient alone and all
             reference::routing::forward(reference_of(score), t, e, k, values_of(logits), {});
         REQUIRE(ints_of(o.expert_ids) == forward.expert_ids);
         for (int parts = 0; parts < 8; ++parts) {
-          // With every expert chosen the balance loss is constant: rounding is all it leaves.
+          // If every expert is chosen, the balance loss is constant and its gradient is only
+          // rounding.
           if (k == e && parts == 2) continue;
           const Tensor dgates = parts & 1 ? random_normal("dgates", {t, k}, dtype) : Tensor();
           const Tensor dbalance = parts & 2 ? tensor_of({0.75}, {1}, dtype) : Tensor();
@@ -292,22 +237,28 @@ TEST_CASE("backward agrees with plain Jacobians, for each gradient alone and all
 
 TEST_CASE("routing gives the same bits for any number of threads") {
   RandomStream stream(4, hash_name("threads"));
-  for (const RouterScore score : kScores) {
+  for (const RouterScore score : kRouterScores) {
     const Tensor logits = awkward_logits(0, {5001, 13, 3, score}, stream, DType::f32);
     const Tensor dgates = random_normal("dgates", {5001, 3}, DType::f32);
     const Tensor one = tensor_of({1}, {1}, DType::f32);
     check_thread_independence("routing", [&] {
       const Outputs o = run_forward(logits, {}, 3, score);
-      std::vector<Tensor> all = o.all();
-      all.push_back(run_backward(logits, o, score, dgates, one, one));
-      return all;
+      return std::vector{o.gates,
+                         o.expert_ids,
+                         o.sums,
+                         o.sorted_scattered_ids,
+                         o.grouped_rows,
+                         o.offsets,
+                         o.balance_loss,
+                         o.z_loss,
+                         run_backward(logits, o, score, dgates, one, one)};
     });
   }
 }
 
-TEST_CASE("expert loads add up over micro-batches") {
+TEST_CASE("expert loads accumulate over micro-batches") {
   const Tensor offsets = Tensor::from<std::int32_t>({0, 2, 2, 7}, {4});
   const Tensor load = Tensor::from<std::int64_t>({10, 0, 1}, {3});
-  kernels::add_expert_load({}, {offsets.data_as<std::int32_t>(), 3, load.data_as<std::int64_t>()});
+  run_add_expert_load(offsets, load);
   CHECK(load.to_vector<std::int64_t>() == std::vector<std::int64_t>{12, 0, 6});
 }

@@ -1,4 +1,4 @@
-// Expert non-linearities and their slopes, in double.
+// Expert activation functions and their derivatives, in double.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -27,7 +27,7 @@ inline double relu2_slope(double x) {
   return x > 0 ? 2 * x : 0;
 }
 
-/// A function, its slope, and whether a second half of the row multiplies it.
+/// A function, its derivative, and whether the result is multiplied by the second half of the row.
 struct Act {
   double (*value)(double);
   double (*slope)(double);

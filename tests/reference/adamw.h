@@ -1,4 +1,4 @@
-// AdamW of one element after another in double, in the order of arXiv:1711.05101, Algorithm 2.
+// AdamW element by element in double, in the order of arXiv:1711.05101, Algorithm 2.
 #pragma once
 #include <cmath>
 #include <vector>

@@ -40,7 +40,8 @@ struct Attention {
   std::vector<double> logsumexp;  // [B, H, S]
 };
 
-// Probabilities of the keys 0..position of one query; the logsumexp of its scores goes to *total.
+// Probabilities of the keys 0..position of one query; the logsumexp of its scores is written to
+// *total.
 inline std::vector<double> probabilities(const AttentionSizes& sizes,
                                          const std::vector<double>& qkv, std::int64_t sequence,
                                          std::int64_t head, std::int64_t position, double* total) {

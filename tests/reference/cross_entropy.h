@@ -12,7 +12,7 @@ struct CrossEntropy {
   std::vector<double> dlogits;  // [T, V], of scale * sum of losses
 };
 
-/// A target of -1 does not count.
+/// Targets of -1 are ignored.
 inline CrossEntropy cross_entropy(std::int64_t vocabulary, const std::vector<double>& logits,
                                   const std::vector<std::int32_t>& targets, double scale) {
   CrossEntropy result{{}, std::vector<double>(logits.size(), 0)};

@@ -14,7 +14,7 @@ inline std::vector<double> embedding(std::int64_t width, const std::vector<doubl
   return output;
 }
 
-/// Adds doutput [T, D] to the rows of dtable [V, D] that the tokens chose.
+/// Adds doutput [T, D] to the rows of dtable [V, D] of its tokens.
 inline void embedding_backward(std::int64_t width, const std::vector<double>& doutput,
                                const std::vector<std::int32_t>& ids, std::vector<double>& dtable) {
   for (std::size_t t = 0; t < ids.size(); ++t)

@@ -1,4 +1,4 @@
-// Dense matrix product as three loops in double.
+// Dense GEMM as three loops in double.
 #pragma once
 #include <cstdint>
 #include <vector>

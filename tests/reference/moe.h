@@ -1,6 +1,6 @@
 // Expert layers as plain loops in double. Arrays of routed rows are in (token, slot) order.
-// `round` is applied where the layers store an intermediate array, so that a narrower storage type
-// can be followed to each rounding.
+// `round` is applied where the layers store an intermediate array, to reproduce each rounding of a
+// narrower storage type.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -106,7 +106,7 @@ inline Values gates_gradient(const Routed& routed, const Values& rows, const Val
   return dgates;
 }
 
-/// The routed rows [T*K, cols] of dout [T, cols], each times its gate.
+/// The routed rows [T*K, cols] of dout [T, cols], each multiplied by its gate.
 inline Values gate_rows(const Routed& routed, const Values& dout, const Values& gates,
                         std::int64_t cols) {
   Values rows(routed.num_pairs() * cols);
@@ -122,8 +122,8 @@ struct Mlp {
   Values dh;                    // [T*K, width(f)]
 };
 
-/// What lies between the pre-activations h [T*K, width(f)] and the output dout belongs to: a, out,
-/// dgates, dh, dw2.
+/// Everything from the pre-activations h [T*K, width(f)] to the output, given its gradient dout: a,
+/// out, dgates, dh, dw2.
 inline Mlp mlp_from_h(const Routed& routed, const Values& h, const Values& gates, const Values& w2,
                       const Values& dout, std::int64_t d, std::int64_t f, const Act& act,
                       const Round& round = {}) {

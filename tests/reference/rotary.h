@@ -1,4 +1,4 @@
-// Rotary position embedding in double, as the complex multiplication it is.
+// Rotary position embedding in double, as complex multiplication.
 #pragma once
 #include <cmath>
 #include <complex>
@@ -7,7 +7,7 @@
 
 namespace reference {
 
-/// Turns the first `num_turned` heads of each row [num_heads * width] of num_sequences * seq_len
+/// Rotates the first `num_turned` heads of each row [num_heads * width] of num_sequences * seq_len
 /// rows: element i and element i + width/2 of a head are the real and the imaginary part of a
 /// number that is multiplied by exp(direction * sqrt(-1) * position * theta^(-2 i / width)).
 inline std::vector<double> rotary(std::int64_t num_sequences, std::int64_t seq_len,

@@ -1,4 +1,4 @@
-// Routing as naive double loops, each mode as its paper writes it: probabilities first, then top-k,
+// Routing as naive double loops, each mode as in its paper: probabilities first, then top-k,
 // then a division, with explicit Jacobians.
 #pragma once
 #include <algorithm>
@@ -46,7 +46,7 @@ inline std::vector<double> scores(Score score, const std::vector<double>& logits
   return score == Score::sigmoid ? sigmoid(logits) : softmax(logits);
 }
 
-/// What the balance loss takes the mean of: scores that sum to one.
+/// The values whose mean the balance loss uses: scores that sum to one.
 inline std::vector<double> probabilities(Score score, const std::vector<double>& logits) {
   std::vector<double> p = scores(score, logits);
   const double sum = std::accumulate(p.begin(), p.end(), 0.0);
@@ -108,7 +108,8 @@ inline Result forward(Score score, int num_tokens, int num_experts, int top_k,
   return r;
 }
 
-/// dlogits [T, E] of sum dgates*gates + dbalance*balance_loss + dz*z_loss, the choice held fixed.
+/// dlogits [T, E] of sum dgates*gates + dbalance*balance_loss + dz*z_loss, with the choice held
+/// fixed.
 inline std::vector<double> backward(Score score, int num_tokens, int num_experts, int top_k,
                                     const std::vector<double>& logits, const Result& r,
                                     const std::vector<double>& dgates, double dbalance, double dz) {

@@ -1,6 +1,6 @@
 // The whole model as naive double loops: a Mixtral-like decoder (RMSNorm, rotary half-split,
-// grouped-query attention, softmax -> top-k -> renormalised SwiGLU experts), its mean cross-entropy
-// and its two router losses. Weights come by their Hugging Face names. Includes nothing of ours.
+// grouped-query attention, softmax -> top-k -> renormalized SwiGLU experts), its mean cross-entropy
+// and its two router losses. Weights have their Hugging Face names. Includes no product headers.
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -52,7 +52,7 @@ start_row() {
 sanitized() {
   local filter=()
   [ "$1 $2" != 'kernels/cuda/gemm_test.cpp initcheck' ] ||
-    filter=(--kernel-name-exclude kns=cublasLt --kernel-name-exclude kns=add_parts)
+    filter=(--kernel-name-exclude kns=cublasLt --kernel-name-exclude kns=gemm_add_bf16_parts)
   SMOE_SANITIZER_SHARD=$3 compute-sanitizer --tool "$2" "${filter[@]}" --error-exitcode 1 \
     "$bin/gpu_tests" --source-file="*/$1" --test-case-exclude='*cuDNN*'
 }

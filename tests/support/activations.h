@@ -1,4 +1,4 @@
-// Every expert non-linearity with its reference.
+// Every expert activation function with its reference.
 #pragma once
 #include <utility>
 #include <vector>

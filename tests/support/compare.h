@@ -1,5 +1,6 @@
-// How tests compare: every element against a reference in double with a bound that follows from the
-// dtype and the length of the sum, or bit for bit. The worst element is printed.
+// Comparisons for tests: element by element against a reference in double, with a bound derived
+// from the dtype and the number of accumulated terms, or bit by bit. A failure prints the worst
+// element.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -15,12 +16,12 @@
 
 namespace smoe::test {
 
-/// Half the distance between two neighbours at 1: the error of one rounding, relatively.
+/// Half the distance between neighbors at 1: the relative error of one rounding.
 inline double unit_roundoff(DType dtype) {
   return dtype == DType::f64 ? 0x1p-53 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
 }
 
-/// max|x_i|, 0 for none.
+/// max|x_i|, or 0 if there are none.
 inline double largest(const std::vector<double>& values) {
   double most = 0;
   for (const double value : values) most = std::max(most, std::abs(value));
@@ -28,15 +29,15 @@ inline double largest(const std::vector<double>& values) {
 }
 
 struct Closeness {
-  std::int64_t sum_length = 1;  ///< terms in the sum behind each element
+  std::int64_t sum_length = 1;  ///< terms accumulated per element
   double factor = 4;            ///< at most 4
-  /// What an intermediate number that was stored in a narrower dtype, and there fell to the other
-  /// neighbour than in the reference, may add: the dtype's u times the largest term of the sum.
+  /// Error that an intermediate value adds if it was rounded to a narrower dtype, to the other
+  /// neighbor than in the reference: the dtype's u times the largest term of the sum.
   double slack = 0;
 };
 
-/// Holds |got - reference| <= factor (u(got) |reference| + u(acc) sqrt(sum_length) max|reference|
-/// + slack) for each element, u(acc) that of got's accumulation dtype.
+/// Checks that |got - reference| <= factor (u(got) |reference| + u(acc) sqrt(sum_length)
+/// max|reference| + slack) for each element, where u(acc) is that of got's accumulation dtype.
 inline void check_close(const std::string& what, const Tensor& got,
                         const std::vector<double>& reference, const Closeness& closeness = {}) {
   const std::vector<double> values = values_of(got);
@@ -62,7 +63,7 @@ inline void check_close(const std::string& what, const Tensor& got,
                 ", reference ", reference[at], ": ", worst, " times the bound");
 }
 
-/// Holds two tensors, on any device, to the same bits.
+/// Checks that two tensors, on any device, have the same bits.
 inline void check_same_bits(const std::string& what, const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   REQUIRE(a.dtype() == b.dtype());
@@ -76,7 +77,7 @@ inline void check_same_bits(const std::string& what, const Tensor& a, const Tens
   CHECK_MESSAGE(i == a.bytes(), what, ": bits differ at element ", i / size_of(a.dtype()));
 }
 
-/// Holds what `run` returns to the same bits for one, two and three threads.
+/// Checks that `run` returns the same bits with one, two and three threads.
 template <class F>
 void check_thread_independence(const std::string& what, F&& run) {
   const int before = kernels::cpu::num_threads();

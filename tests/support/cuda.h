@@ -1,5 +1,5 @@
-// How GPU tests are written: one function makes its tensors, launches kernels on the current stream
-// and returns what they wrote; it runs once on the CPU, which is the oracle, and twice on the GPU.
+// GPU tests of kernels: a function creates its inputs, launches kernels on the current stream and
+// returns their outputs. It runs once on the CPU, which is the oracle, and twice on the GPU.
 #pragma once
 #include <functional>
 #include <string>
@@ -12,23 +12,23 @@
 
 namespace smoe::test {
 
-/// The stream GPU tests run on. Throws: UsageError where there is no GPU.
+/// The stream that GPU tests run on. Throws: UsageError without a GPU.
 inline const Stream& gpu_stream() {
   static const Stream& stream = *new Stream(select_device("cuda"));
   return stream;
 }
 
-/// One result of a run, and how close to the CPU's it must be. Integers must be equal.
+/// One output of a run, and how close to the CPU's it must be. Integers must be equal.
 struct Result {
   std::string name;
   Tensor tensor;
   Closeness closeness = {};
 };
 
-/// Holds each result of `run` on the GPU to the CPU's element by element, and two runs on the GPU
-/// to the same bits. New tensors are full of NaNs. `run` must make its inputs by itself, from host
+/// Compares each output of `run` on the GPU with the CPU's element by element, and two runs on the
+/// GPU bit by bit. New tensors are filled with NaNs. `run` must create its inputs itself, from host
 /// values that are rounded to the tested dtype, as tests/support/tensors.h does.
-/// A sanitizer watches one run on the GPU whose memory is as it came; nothing is compared.
+/// Under a sanitizer it runs once on the GPU, without NaN filling or comparisons.
 inline void check_on_gpu(const std::string& what, const std::function<std::vector<Result>()>& run) {
   if (SanitizerShard& shard = sanitizer_shard(); shard.is_on()) {
     if (!shard.takes_next()) return;
@@ -48,7 +48,7 @@ inline void check_on_gpu(const std::string& what, const std::function<std::vecto
     if (is_floating(got[i].tensor.dtype()))
       check_close(name, got[i].tensor, values_of(wanted[i].tensor), got[i].closeness);
     else
-      check_same_bits(name + " beside the CPU's", got[i].tensor, wanted[i].tensor);
+      check_same_bits(name + " compared with the CPU's", got[i].tensor, wanted[i].tensor);
     check_same_bits(name + " run twice", again[i].tensor, got[i].tensor);
   }
 }

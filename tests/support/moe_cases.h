@@ -26,8 +26,8 @@ struct MoeCase {
   reference::Routed routed() const { return {num_tokens, top_k, num_experts, expert_ids()}; }
 };
 
-/// One of everything, tails, no token, experts without rows first, last and in the middle, all rows
-/// on one expert, every K up to E, more rows an expert than a tile has.
+/// One of each dimension, tails, no tokens, experts without rows (first, last and in the middle),
+/// all rows on one expert, every K up to E, more rows per expert than a tile.
 inline const std::vector<MoeCase>& moe_cases() {
   using enum Spread;
   static const std::vector<MoeCase> cases = {
@@ -57,7 +57,7 @@ inline const std::vector<MoeCase>& moe_cases() {
   return cases;
 }
 
-/// A few with more columns or rows than a tile and its parts have, for kernels alone.
+/// Cases with more columns or rows than a tile and its subtiles, for kernel tests only.
 inline const std::vector<MoeCase>& wide_moe_cases() {
   static const std::vector<MoeCase> cases = {
       {40, 2, 4, 300, 530},
@@ -69,7 +69,7 @@ inline const std::vector<MoeCase>& wide_moe_cases() {
   return cases;
 }
 
-/// Rows in (token, slot) order put in the order of `layout`.
+/// Reorders rows from (token, slot) order to `layout`.
 inline std::vector<double> to_layout(const std::vector<double>& pairs, const RoutingPlan& plan,
                                      kernels::RowLayout layout) {
   if (layout == kernels::RowLayout::scattered || pairs.empty()) return pairs;
@@ -81,7 +81,7 @@ inline std::vector<double> to_layout(const std::vector<double>& pairs, const Rou
   return grouped;
 }
 
-/// The way back.
+/// Reorders rows from `layout` to (token, slot) order.
 inline std::vector<double> from_layout(const std::vector<double>& rows, const RoutingPlan& plan,
                                        kernels::RowLayout layout) {
   if (layout == kernels::RowLayout::scattered || rows.empty()) return rows;

@@ -1,5 +1,5 @@
-// Routing plans for tests, made from given expert ids by a plain counting sort, and ids in the
-// shapes that break kernels: balanced, skewed, experts without a row.
+// Routing plans for tests, from given expert ids by a plain stable sort, and expert ids with
+// distributions that stress kernels: balanced, skewed, experts without rows.
 #pragma once
 #include <algorithm>
 #include <numeric>
@@ -33,12 +33,12 @@ inline RoutingPlan plan_of(const std::vector<std::int32_t>& expert_ids, std::int
           Tensor::from(offsets, {num_experts + 1})};
 }
 
-/// How rows fall on experts. `ends_empty`: the first and the last expert get none; `middle_empty`:
-/// the middle one gets none; `one_expert`: each slot's rows all go to one expert.
+/// The distribution of rows over experts. `ends_empty`: the first and last expert get none;
+/// `middle_empty`: the middle one gets none; `one_expert`: each slot's rows all go to one expert.
 enum class Spread { uniform, ends_empty, middle_empty, one_expert };
 
-/// K distinct experts for each of T tokens. Spreads that leave fewer than K experts fall back to
-/// the uniform one.
+/// K distinct experts per token for T tokens. If a spread leaves fewer than K experts, uniform is
+/// used.
 inline std::vector<std::int32_t> expert_ids_of(std::int64_t num_tokens, std::int64_t top_k,
                                                std::int64_t num_experts, Spread spread) {
   std::vector<std::int32_t> allowed(num_experts);

@@ -1,4 +1,5 @@
-// SanitizerShard: which cases a process takes where compute-sanitizer's run is spread over several.
+// SanitizerShard: which cases a process runs if a run under compute-sanitizer is split into
+// several.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -7,17 +8,17 @@
 
 namespace smoe::test {
 
-/// Whether this process checks the next case. A sanitizer's run is spread over COUNT processes, of
-/// which each takes every COUNT-th case: SMOE_SANITIZER_SHARD=INDEX/COUNT.
+/// Whether this process runs the next case. A sanitized run is split over COUNT processes, each of
+/// which runs every COUNT-th case: SMOE_SANITIZER_SHARD=INDEX/COUNT.
 class SanitizerShard {
  public:
-  /// Throws: UsageError for a value that is no shard.
+  /// Throws: UsageError for an invalid value.
   static SanitizerShard from_environment() {
     SanitizerShard shard;
     if (const char* text = std::getenv("SMOE_SANITIZER_SHARD")) {
       if (std::sscanf(text, "%d/%d", &shard.index_, &shard.count_) != 2 || shard.index_ < 0 ||
           shard.index_ >= shard.count_)
-        throw UsageError(concat("SMOE_SANITIZER_SHARD is INDEX/COUNT, not ", text));
+        throw UsageError(concat("SMOE_SANITIZER_SHARD must be INDEX/COUNT; got ", text));
     }
     return shard;
   }

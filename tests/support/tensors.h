@@ -1,4 +1,4 @@
-// Tensors for tests: random and given values in any dtype, and their values back in double.
+// Tensors for tests: of random or given values in any dtype, and conversion back to double.
 #pragma once
 #include <string_view>
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace smoe::test {
 
-/// The values, converted to double, of a tensor of floating dtype.
+/// The values of a floating-point tensor, converted to double.
 inline std::vector<double> values_of(const Tensor& x) {
   return dispatch_floating(x.dtype(), [&](auto type) {
     const auto values = x.to_vector<decltype(type)>();
@@ -28,7 +28,7 @@ inline Tensor tensor_of(const std::vector<double>& values, const Shape& shape, D
   });
 }
 
-/// Standard normals times `scale`, rounded to `dtype`; the same for the same name and shape.
+/// Standard normal values times `scale`, rounded to `dtype`; determined by name and shape.
 inline Tensor random_normal(std::string_view name, const Shape& shape, DType dtype,
                             double scale = 1) {
   RandomStream stream(7, hash_name(name), shape.numel());
@@ -37,7 +37,7 @@ inline Tensor random_normal(std::string_view name, const Shape& shape, DType dty
   return tensor_of(values, shape, dtype);
 }
 
-/// Fills all new tensors with NaNs while it lives.
+/// Fills new tensors with NaNs during its lifetime.
 class PoisonGuard {
  public:
   PoisonGuard() { set_poison_new_memory(true); }

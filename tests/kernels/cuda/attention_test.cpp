@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/attention_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -20,54 +21,32 @@ const std::vector<AttentionShape>& shapes() {
   return all;
 }
 
-// In bf16 both backends round probabilities and their gradients in front of the products, to either
-// neighbour: each may err by up to 2^-8 of the largest element, as this length says.
+// In bf16 both backends round probabilities and their gradients before the GEMMs, possibly to
+// different neighbors: each errs by up to 2^-8 of the largest element, which this sum_length
+// expresses.
 Closeness closeness(DType dtype, std::int64_t sum_length) {
   if (dtype == DType::bf16) return {.sum_length = std::int64_t{1} << 32, .factor = 2};
   return {.sum_length = sum_length};
 }
 
 std::vector<Result> run(const AttentionShape& shape, DType dtype, bool in_place) {
-  const std::int64_t tokens = shape.num_tokens(), width = shape.packed_width();
-  const Tensor qkv = random_normal("qkv", {tokens, width}, dtype);
-  const Tensor output = Tensor::empty({tokens, shape.output_width()}, dtype);
-  const Tensor logsumexp = Tensor::empty({shape.batch, shape.num_heads, shape.seq_len}, DType::f32);
-  kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), shape,
-                                 nullptr};
-  const Tensor scratch =
-      Tensor::empty({kernels::attention_workspace_bytes(launch(), forward)}, DType::u8);
-  forward.workspace = scratch.data();
-  kernels::attention(launch(), forward);
-  const Tensor doutput = random_normal("doutput", output.shape(), dtype);
-  const Tensor dqkv = in_place ? qkv : Tensor::empty_like(qkv);
-  kernels::AttentionBackwardArgs backward{matrix_of(qkv),   matrix_of(output), matrix_of(doutput),
-                                          logsumexp.data(), matrix_of(dqkv),   shape,
-                                          nullptr};
-  const Tensor backward_scratch =
-      Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), backward)}, DType::u8);
-  backward.workspace = backward_scratch.data();
-  kernels::attention_backward(launch(), backward);
+  const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
+  const Tensor dqkv = in_place ? forward.qkv : Tensor::empty_like(forward.qkv);
+  run_attention_backward(shape, forward, random_doutput(shape, dtype), dqkv);
   return {
-      {"output", output, closeness(dtype, shape.seq_len)},
-      {"logsumexp", logsumexp, {.sum_length = shape.head_dim + shape.seq_len}},
+      {"output", forward.output, closeness(dtype, shape.seq_len)},
+      {"logsumexp", forward.logsumexp, {.sum_length = shape.head_dim + shape.seq_len}},
       {"dqkv", dqkv,
        closeness(dtype, shape.seq_len * shape.num_heads / shape.num_kv_heads + shape.head_dim)}};
 }
 
-// New rows behind `num_cached` others, in a cache with room for three more.
+// New rows after `num_cached` others, in a cache with a capacity of three more.
 std::vector<Result> run_cached(const AttentionShape& shape, DType dtype, std::int64_t num_cached) {
   const std::int64_t capacity = num_cached + shape.seq_len + 3;
-  const Tensor qkv = random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype);
   const Tensor cache = random_normal(
       "cache", {shape.batch * capacity, 2 * shape.num_kv_heads * shape.head_dim}, dtype);
-  const Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, dtype);
-  run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
-             {.qkv = matrix_of(qkv),
-              .cache = matrix_of(cache),
-              .capacity = capacity,
-              .num_cached = num_cached,
-              .output = matrix_of(output),
-              .shape = shape});
+  const Tensor output =
+      run_cached_attention(shape, random_qkv(shape, dtype), cache, capacity, num_cached);
   return {{"cache", cache, {.sum_length = 0}},
           {"output", output, closeness(dtype, num_cached + shape.seq_len)}};
 }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/cross_entropy_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -9,36 +10,22 @@ using namespace smoe::test;
 
 namespace {
 
-struct Sizes {
-  std::int64_t num_tokens, vocabulary;
-};
-constexpr Sizes kSizes[] = {{0, 8}, {1, 1}, {3, 7}, {65, 257}, {5, 4096}, {33, 32000}, {2, 70001}};
+constexpr CrossEntropySizes kSizes[] = {{0, 8},    {1, 1},      {3, 7},    {65, 257},
+                                        {5, 4096}, {33, 32000}, {2, 70001}};
 
-std::vector<Result> run(const Sizes& sizes, DType dtype, double spread, bool write_gradient) {
-  const auto [num_tokens, vocabulary] = sizes;
-  const Tensor logits = random_normal("logits", {num_tokens, vocabulary}, dtype, spread);
-  std::vector<std::int32_t> chosen;
-  RandomStream stream(5, num_tokens, vocabulary);
-  for (std::int64_t t = 0; t < num_tokens; ++t)
-    chosen.push_back(t % 5 == 2 ? -1 : static_cast<std::int32_t>(stream.below(vocabulary)));
-  const Tensor targets = Tensor::from(chosen, {num_tokens});
-  const Tensor losses = Tensor::empty({num_tokens}, DType::f32);
-  const Tensor total = Tensor::empty({1}, DType::f32);
-  kernels::cross_entropy(launch(), {.logits = matrix_of(logits),
-                                    .targets = targets.data_as<std::int32_t>(),
-                                    .losses = losses.data(),
-                                    .write_gradient = write_gradient,
-                                    .scale = 0.125});
-  kernels::sum_losses(launch(), {losses.data(), total.data(), DType::f32, num_tokens, 0.25});
-  return {{"logits", logits, {.sum_length = vocabulary}},
-          {"losses", losses, {.sum_length = vocabulary}},
-          {"total", total, {.sum_length = vocabulary}}};
+std::vector<Result> run(const CrossEntropySizes& sizes, DType dtype, double spread,
+                        bool write_gradient) {
+  const Tensor logits = random_logits(sizes, dtype, spread);
+  const Tensor losses = run_cross_entropy(logits, random_targets(sizes, 5), write_gradient, 0.125);
+  return {{"logits", logits, {.sum_length = sizes.vocabulary}},
+          {"losses", losses, {.sum_length = sizes.vocabulary}},
+          {"total", run_sum_losses(losses, 0.25), {.sum_length = sizes.vocabulary}}};
 }
 
 }  // namespace
 
 TEST_CASE("cross_entropy on the GPU agrees with the CPU's") {
-  for (const Sizes& sizes : kSizes)
+  for (const CrossEntropySizes& sizes : kSizes)
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const double spread : {1.0, 30.0})
         for (const bool write_gradient : {false, true})
@@ -50,13 +37,7 @@ TEST_CASE("cross_entropy on the GPU agrees with the CPU's") {
 TEST_CASE("cross_entropy on the GPU keeps NaNs in their row") {
   const StreamGuard guard(gpu_stream());
   const Tensor logits = tensor_of({1, NAN, 2, 3, 4, 5}, {2, 3}, DType::f32);
-  const Tensor targets = Tensor::from<std::int32_t>({0, 0}, {2});
-  const Tensor losses = Tensor::empty({2}, DType::f32);
-  kernels::cross_entropy(launch(), {.logits = matrix_of(logits),
-                                    .targets = targets.data_as<std::int32_t>(),
-                                    .losses = losses.data(),
-                                    .write_gradient = true,
-                                    .scale = 1});
+  const Tensor losses = run_cross_entropy(logits, {0, 0}, true, 1);
   CHECK(std::isnan(values_of(losses)[0]));
   CHECK(std::isfinite(values_of(losses)[1]));
   for (int j = 0; j < 3; ++j) {

@@ -14,10 +14,10 @@ constexpr DType kDtypes[] = {DType::f32, DType::bf16};
 
 }  // namespace
 
-TEST_CASE("element-wise kernels on the GPU agree with the CPU's") {
+TEST_CASE("elementwise kernels on the GPU agree with the CPU's") {
   for (const std::int64_t n : kSizes)
     for (const DType dtype : kDtypes)
-      for (const std::int64_t skip : {0, 1}) {  // where 16 bytes at a time fit, and where not
+      for (const std::int64_t skip : {0, 1}) {  // with and without 16-byte alignment
         if (skip > n) continue;
         const std::int64_t count = n - skip;
         check_on_gpu(concat("n ", n, " skip ", skip, " ", name_of(dtype)), [&] {
@@ -40,7 +40,7 @@ TEST_CASE("element-wise kernels on the GPU agree with the CPU's") {
       }
 }
 
-TEST_CASE("an f64 tensor is the CPU's alone") {
+TEST_CASE("f64 tensors are rejected on a GPU") {
   const StreamGuard guard(gpu_stream());
   const Tensor x = Tensor::empty({4}, DType::f64);
   CHECK_THROWS_WITH_AS(kernels::fill(launch(), {x.data(), DType::f64, 4, 1.0}),

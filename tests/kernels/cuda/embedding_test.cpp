@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/embedding_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -23,24 +24,9 @@ std::vector<Result> run(const Case& test, DType dtype, double beta) {
   std::vector<std::int32_t> ids;
   for (std::int64_t t = 0; t < test.num_tokens; ++t)
     ids.push_back(static_cast<std::int32_t>(stream.below(test.distinct)));
-  const Tensor token_ids = Tensor::from(ids, {test.num_tokens});
-  const Tensor table = random_normal("table", {test.vocabulary, test.width}, dtype);
-  const Tensor output = Tensor::empty({test.num_tokens, test.width}, dtype);
-  kernels::embedding(launch(), {.table = matrix_of(table),
-                                .token_ids = token_ids.data_as<std::int32_t>(),
-                                .output = matrix_of(output)});
-  const Tensor doutput = random_normal("doutput", output.shape(), dtype);
-  const Tensor dtable = beta == 0 ? Tensor::empty(table.shape(), DType::f32)
-                                  : random_normal("dtable", table.shape(), DType::f32);
-  kernels::EmbeddingBackwardArgs args{.doutput = matrix_of(doutput),
-                                      .token_ids = token_ids.data_as<std::int32_t>(),
-                                      .dtable = matrix_of(dtable),
-                                      .beta = beta};
-  const Tensor workspace =
-      Tensor::empty({kernels::embedding_backward_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::embedding_backward(launch(), args);
-  return {{"output", output}, {"dtable", dtable, {.sum_length = test.num_tokens + 1}}};
+  const EmbeddingCase embedding{test.vocabulary, test.width, ids, dtype};
+  return {{"output", embedding.forward()},
+          {"dtable", embedding.backward(beta), {.sum_length = test.num_tokens + 1}}};
 }
 
 }  // namespace

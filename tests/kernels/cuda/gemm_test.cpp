@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/gemm_cases.h"
 #include "tests/support/cuda.h"
-#include "tests/support/gemm_cases.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -18,7 +18,7 @@ void check(const GemmCase& test) {
 
 }  // namespace
 
-TEST_CASE("gemm on the GPU agrees with the CPU's at awkward sizes and in every orientation") {
+TEST_CASE("gemm on the GPU agrees with the CPU's at irregular sizes and in every orientation") {
   for (const GemmSizes& sizes : {GemmSizes{1, 1, 1},
                                  {1, 7, 3},
                                  {7, 1, 5},
@@ -35,7 +35,7 @@ TEST_CASE("gemm on the GPU agrees with the CPU's at awkward sizes and in every o
             check({sizes, transpose_a, transpose_b, dtype, dtype, dtype, beta});
 }
 
-TEST_CASE("gemm on the GPU accumulates products of bf16 in f32") {
+TEST_CASE("gemm on the GPU accumulates bf16 products in f32") {
   for (const GemmSizes& sizes : {GemmSizes{7, 9, 100}, {64, 128, 4096}, {1024, 24, 3000}})
     for (const double beta : {0.0, 1.0})
       check({sizes, true, false, DType::bf16, DType::bf16, DType::f32, beta});
@@ -49,7 +49,7 @@ TEST_CASE("gemm on the GPU converts between dtypes") {
         for (const double beta : {0.0, 1.0}) check({{67, 33, 300}, true, false, a, b, c, beta});
 }
 
-TEST_CASE("gemm on the GPU multiplies f32 with bf16 to f32's precision, as routers do") {
+TEST_CASE("gemm on the GPU multiplies f32 by bf16 to f32 precision, as routers do") {
   for (const std::int64_t experts : {1, 8, 37, 128}) {
     check({{1000, experts, 520}, false, true, DType::bf16, DType::f32, DType::f32});
     check({{1000, 520, experts}, false, false, DType::f32, DType::f32, DType::bf16});
@@ -58,7 +58,7 @@ TEST_CASE("gemm on the GPU multiplies f32 with bf16 to f32's precision, as route
   }
 }
 
-TEST_CASE("gemm on the GPU with nothing to sum leaves beta c") {
+TEST_CASE("gemm on the GPU with k = 0 computes beta c") {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const double beta : {0.0, 0.5, 1.0})
       for (const GemmSizes& sizes : {GemmSizes{3, 4, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/optimizer_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -18,39 +19,33 @@ Tensor uniform_squares(const Shape& shape) {
 
 std::vector<Result> step(const std::vector<kernels::AdamwRange>& ranges, std::int64_t size,
                          bool with_compute, double gradient_scale) {
-  const Tensor master = random_normal("w", {size}, DType::f32);
-  const Tensor gradient = random_normal("g", {size}, DType::f32);
-  const Tensor m = random_normal("m", {size}, DType::f32), v = uniform_squares({size});
-  const Tensor compute = tensor_of(std::vector<double>(size, 7), {size}, DType::bf16);
+  const AdamwBuffers buffers{
+      .weights = random_normal("w", {size}, DType::f32),
+      .gradient = random_normal("g", {size}, DType::f32),
+      .m = random_normal("m", {size}, DType::f32),
+      .v = uniform_squares({size}),
+      .compute = tensor_of(std::vector<double>(size, 7), {size}, DType::bf16)};
   const Tensor scale = tensor_of({gradient_scale}, {1}, DType::f64);
-  kernels::adamw(launch(), {.master = master.data(),
-                            .gradient = gradient.data(),
-                            .m = m.data(),
-                            .v = v.data(),
-                            .dtype = DType::f32,
-                            .compute_bf16 = with_compute ? compute.data() : nullptr,
-                            .ranges = ranges,
-                            .lr = 1e-2,
-                            .beta1 = 0.9,
-                            .beta2 = 0.95,
-                            .epsilon = 1e-8,
-                            .step = 3,
-                            .gradient_scale = scale.data_as<double>()});
-  return {{"master", master, {.sum_length = 4}},
-          {"m", m},
-          {"v", v},
-          {"compute", compute, {.sum_length = 4}}};
+  kernels::AdamwArgs args = buffers.args(ranges);
+  if (!with_compute) args.compute_bf16 = nullptr;
+  args.step = 3;
+  args.gradient_scale = scale.data_as<double>();
+  kernels::adamw(launch(), args);
+  return {{"master", buffers.weights, {.sum_length = 4}},
+          {"m", buffers.m},
+          {"v", buffers.v},
+          {"compute", buffers.compute, {.sum_length = 4}}};
 }
 
 }  // namespace
 
-TEST_CASE("adamw on the GPU agrees with the CPU's and leaves what is in no range alone") {
+TEST_CASE("adamw on the GPU agrees with the CPU's and only writes to its ranges") {
   check_on_gpu("no range", [] { return step({}, 5, true, 1); });
   check_on_gpu("one element", [] { return step({{0, 1, 0.1}}, 1, true, 0.5); });
   check_on_gpu("tails and gaps", [] {
     return step({{0, 3, 0.1}, {64, 2048, 0}, {2112, 2049, 0.3}, {4992, 8, 0.2}}, 5002, true, 0.5);
   });
-  check_on_gpu("no even address", [] {
+  check_on_gpu("unaligned ranges", [] {
     return step({{1, 999, 0.1}, {1003, 4000, 0}}, 5010, false, 2);
   });
   check_on_gpu("many ranges", [] {
@@ -74,17 +69,8 @@ TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
     for (const double max_norm : {0.0, 1.0, 1e9})
       check_on_gpu(concat("sum_of_squares of ", n, " max norm ", max_norm), [&] {
         const Tensor x = random_normal("x", {n}, DType::f32, n == 3 ? 1e30 : 1);
-        const Tensor sum = Tensor::empty({1}, DType::f64), norm = Tensor::empty({1}, DType::f64);
-        const Tensor coefficient = Tensor::empty({1}, DType::f64);
-        kernels::SumOfSquaresArgs args{
-            .x = x.data(), .dtype = DType::f32, .numel = n, .result = sum.data_as<double>()};
-        const Tensor workspace =
-            Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8);
-        args.workspace = workspace.data();
-        kernels::sum_of_squares(launch(), args);
-        kernels::clip_coefficient(launch(),
-                                  {sum.data_as<double>(), max_norm, norm.data_as<double>(),
-                                   coefficient.data_as<double>()});
+        const Tensor sum = run_sum_of_squares(x);
+        const auto [norm, coefficient] = run_clip_coefficient(sum, max_norm);
         const Closeness closeness{.sum_length = n + 1};
         return std::vector<Result>{{"sum", sum, closeness},
                                    {"norm", norm, closeness},
@@ -92,21 +78,18 @@ TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
       });
   const StreamGuard guard(gpu_stream());
   const Tensor infinite = tensor_of({INFINITY}, {1}, DType::f64);
-  const Tensor norm = Tensor::empty({1}, DType::f64), coefficient = Tensor::empty({1}, DType::f64);
-  kernels::clip_coefficient(launch(), {infinite.data_as<double>(), 1, norm.data_as<double>(),
-                                       coefficient.data_as<double>()});
+  const Tensor coefficient = run_clip_coefficient(infinite, 1).coefficient;
   CHECK(std::isnan(coefficient.item()));
 }
 
-TEST_CASE("the selection bias on the GPU moves as the CPU's") {
+TEST_CASE("the selection bias on the GPU agrees with the CPU's") {
   for (const std::int64_t experts : {1, 5, 8, 300})
     check_on_gpu(concat("E ", experts), [&] {
       std::vector<std::int64_t> rows(experts);
       for (std::int64_t e = 0; e < experts; ++e) rows[e] = e % 3 == 0 ? 100 : 50 * e;
       const Tensor load = Tensor::from(rows, {experts});
       const Tensor bias = random_normal("bias", {experts}, DType::f32);
-      kernels::update_selection_bias(
-          launch(), {bias.data_as<float>(), load.data_as<std::int64_t>(), experts, 0.001});
+      run_update_selection_bias(bias, load, 0.001);
       return std::vector<Result>{{"bias", bias}};
     });
 }

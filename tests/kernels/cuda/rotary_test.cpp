@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/rotary_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -11,18 +12,9 @@ namespace {
 
 std::vector<Result> run(const kernels::AttentionShape& shape, DType dtype, bool inverse,
                         bool in_place) {
-  const Tensor source = random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype);
+  const Tensor source = random_qkv(shape, dtype);
   const Tensor target = in_place ? source : Tensor::empty_like(source);
-  kernels::RotaryArgs args{.source = matrix_of(source),
-                           .target = matrix_of(target),
-                           .shape = shape,
-                           .theta = 10000,
-                           .inverse = inverse};
-  const Tensor workspace =
-      Tensor::empty({kernels::rotary_workspace_bytes(launch(), args)}, DType::u8);
-  args.workspace = workspace.data();
-  kernels::rotary(launch(), args);
-  return {{"target", target}};
+  return {{"target", run_rotary(source, target, shape, inverse)}};
 }
 
 }  // namespace

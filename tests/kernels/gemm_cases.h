@@ -1,4 +1,4 @@
-// Products of matrices as the tests of kernels/gemm.h make them, on any device.
+// Cases of kernels/gemm.h on the current stream: random operands and one run.
 #pragma once
 #include <string>
 
@@ -24,18 +24,18 @@ struct GemmCase {
   }
 };
 
-/// Random numbers for op(x) [rows, cols].
+/// Random values for op(x) [rows, cols].
 inline Tensor operand(const char* name, std::int64_t rows, std::int64_t cols, bool transposed,
                       DType dtype) {
   return random_normal(name, transposed ? Shape{cols, rows} : Shape{rows, cols}, dtype);
 }
 
-/// c of a case, from operands that operand("a", ...), "b" and "c" give.
+/// Runs gemm on operand("a", ...), operand("b", ...) and, with beta, operand("c", ...); returns c.
 inline Tensor run_gemm(const GemmCase& test) {
   const auto [m, n, k] = test.sizes;
   const Tensor a = operand("a", m, k, test.transpose_a, test.a);
   const Tensor b = operand("b", k, n, test.transpose_b, test.b);
-  // Uninitialised where beta is zero, so that a kernel which reads it shows NaNs.
+  // Poisoned if beta is zero, so that a kernel that reads it produces NaNs.
   const Tensor c =
       test.beta == 0 ? Tensor::empty({m, n}, test.c) : operand("c", m, n, false, test.c);
   run_kernel(kernels::gemm, kernels::gemm_workspace_bytes,

@@ -1,0 +1,60 @@
+// Cases of kernels/attention.h on the current stream.
+#pragma once
+#include "kernels/attention.h"
+#include "tests/kernels/rotary_cases.h"
+
+namespace smoe::test {
+
+struct AttentionForward {
+  Tensor qkv, output, logsumexp;
+};
+
+inline AttentionForward run_attention(const kernels::AttentionShape& shape, const Tensor& qkv) {
+  AttentionForward result{
+      .qkv = qkv,
+      .output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype()),
+      .logsumexp = Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
+                                 accumulation_dtype(qkv.dtype()))};
+  run_kernel(kernels::attention, kernels::attention_workspace_bytes,
+             {.qkv = matrix_of(qkv),
+              .output = matrix_of(result.output),
+              .logsumexp = result.logsumexp.data(),
+              .shape = shape});
+  return result;
+}
+
+inline Tensor random_doutput(const kernels::AttentionShape& shape, DType dtype) {
+  return random_normal("doutput", {shape.num_tokens(), shape.output_width()}, dtype);
+}
+
+/// Writes the gradient to `dqkv`, which may be forward.qkv, and returns it.
+inline Tensor run_attention_backward(const kernels::AttentionShape& shape,
+                                     const AttentionForward& forward, const Tensor& doutput,
+                                     const Tensor& dqkv) {
+  run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
+             {.qkv = matrix_of(forward.qkv),
+              .output = matrix_of(forward.output),
+              .doutput = matrix_of(doutput),
+              .logsumexp = forward.logsumexp.data(),
+              .dqkv = matrix_of(dqkv),
+              .shape = shape});
+  return dqkv;
+}
+
+/// Appends the rows of `qkv` to `cache` [B*capacity, 2 Hkv C], which holds `num_cached` rows per
+/// sequence, and returns the output.
+inline Tensor run_cached_attention(const kernels::AttentionShape& shape, const Tensor& qkv,
+                                   const Tensor& cache, std::int64_t capacity,
+                                   std::int64_t num_cached) {
+  const Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
+  run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
+             {.qkv = matrix_of(qkv),
+              .cache = matrix_of(cache),
+              .capacity = capacity,
+              .num_cached = num_cached,
+              .output = matrix_of(output),
+              .shape = shape});
+  return output;
+}
+
+}  // namespace smoe::test

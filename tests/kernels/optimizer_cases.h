@@ -1,0 +1,59 @@
+// Cases of kernels/optimizer.h on the current stream.
+#pragma once
+#include "kernels/optimizer.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+/// The flat buffers that AdamW reads and writes.
+struct AdamwBuffers {
+  Tensor weights, gradient, m, v, compute;
+
+  kernels::AdamwArgs args(std::span<const kernels::AdamwRange> ranges) const {
+    return {.master = weights.data(),
+            .gradient = gradient.data(),
+            .m = m.data(),
+            .v = v.data(),
+            .dtype = weights.dtype(),
+            .compute_bf16 = compute.data(),
+            .ranges = ranges,
+            .lr = 0.01,
+            .beta1 = 0.9,
+            .beta2 = 0.95,
+            .epsilon = 1e-8,
+            .step = 1,
+            .gradient_scale = nullptr};
+  }
+};
+
+/// f64 [1].
+inline Tensor run_sum_of_squares(const Tensor& x) {
+  const Tensor sum = Tensor::empty({1}, DType::f64);
+  run_kernel(
+      kernels::sum_of_squares, kernels::sum_of_squares_workspace_bytes,
+      {.x = x.data(), .dtype = x.dtype(), .numel = x.numel(), .result = sum.data_as<double>()});
+  return sum;
+}
+
+struct ClippedNorm {
+  Tensor norm, coefficient;  // f64 [1]
+};
+
+inline ClippedNorm run_clip_coefficient(const Tensor& sum_of_squares, double max_norm) {
+  const ClippedNorm result{Tensor::empty({1}, DType::f64), Tensor::empty({1}, DType::f64)};
+  kernels::clip_coefficient(launch(), {.sum_of_squares = sum_of_squares.data_as<double>(),
+                                       .max_norm = max_norm,
+                                       .norm = result.norm.data_as<double>(),
+                                       .coefficient = result.coefficient.data_as<double>()});
+  return result;
+}
+
+/// Updates `bias` [E] from `load` [E].
+inline void run_update_selection_bias(const Tensor& bias, const Tensor& load, double rate) {
+  kernels::update_selection_bias(launch(), {.bias = bias.data_as<float>(),
+                                            .load = load.data_as<std::int64_t>(),
+                                            .num_experts = load.numel(),
+                                            .rate = rate});
+}
+
+}  // namespace smoe::test

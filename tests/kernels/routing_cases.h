@@ -1,0 +1,82 @@
+// Cases of kernels/routing.h on the current stream.
+#pragma once
+#include "kernels/routing.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+inline constexpr kernels::RouterScore kRouterScores[] = {
+    kernels::RouterScore::softmax_topk_renorm, kernels::RouterScore::softmax_topk,
+    kernels::RouterScore::topk_softmax, kernels::RouterScore::sigmoid};
+
+struct RoutingOutputs {
+  Tensor gates, expert_ids, sums, sorted_scattered_ids, grouped_rows, offsets, balance_loss, z_loss;
+};
+
+/// Runs all forward kernels. If `expert_ids` i32 [T, K] is defined, it is the choice of experts.
+inline RoutingOutputs run_routing(const Tensor& logits, const Tensor& bias, std::int64_t top_k,
+                                  kernels::RouterScore score, const Tensor& expert_ids = {}) {
+  const std::int64_t num_tokens = logits.dim(0), num_experts = logits.dim(1);
+  const std::int64_t num_rows = num_tokens * top_k;
+  const RoutingOutputs o{.gates = Tensor::empty({num_tokens, top_k}, logits.dtype()),
+                         .expert_ids = expert_ids.defined()
+                                           ? expert_ids
+                                           : Tensor::empty({num_tokens, top_k}, DType::i32),
+                         .sums = Tensor::empty({num_experts + 1}, DType::f64),
+                         .sorted_scattered_ids = Tensor::empty({num_rows}, DType::i32),
+                         .grouped_rows = Tensor::empty({num_rows}, DType::i32),
+                         .offsets = Tensor::empty({num_experts + 1}, DType::i32),
+                         .balance_loss = Tensor::empty({1}, logits.dtype()),
+                         .z_loss = Tensor::empty({1}, logits.dtype())};
+  run_kernel(kernels::router_forward, kernels::router_forward_workspace_bytes,
+             {.logits = matrix_of(logits),
+              .selection_bias = bias.defined() ? bias.data_as<float>() : nullptr,
+              .score = score,
+              .top_k = top_k,
+              .gates = o.gates.data(),
+              .expert_ids = o.expert_ids.data_as<std::int32_t>(),
+              .sums = o.sums.data_as<double>(),
+              .is_chosen = expert_ids.defined()});
+  run_kernel(kernels::group_by_expert, kernels::group_by_expert_workspace_bytes,
+             {.expert_ids = o.expert_ids.data_as<std::int32_t>(),
+              .num_rows = num_rows,
+              .num_experts = num_experts,
+              .sorted_scattered_ids = o.sorted_scattered_ids.data_as<std::int32_t>(),
+              .grouped_rows = o.grouped_rows.data_as<std::int32_t>(),
+              .expert_offsets = o.offsets.data_as<std::int32_t>()});
+  kernels::router_losses(launch(), {.sums = o.sums.data_as<double>(),
+                                    .expert_offsets = o.offsets.data_as<std::int32_t>(),
+                                    .num_tokens = num_tokens,
+                                    .num_experts = num_experts,
+                                    .balance_loss = o.balance_loss.data(),
+                                    .z_loss = o.z_loss.data(),
+                                    .dtype = logits.dtype()});
+  return o;
+}
+
+/// dlogits. An undefined gradient is zero.
+inline Tensor run_router_backward(const Tensor& logits, const RoutingOutputs& o,
+                                  kernels::RouterScore score, const Tensor& dgates,
+                                  const Tensor& dbalance, const Tensor& dz) {
+  const Tensor dlogits = Tensor::empty_like(logits);
+  kernels::router_backward(launch(), {.logits = matrix_of(logits),
+                                      .expert_ids = o.expert_ids.data_as<std::int32_t>(),
+                                      .expert_offsets = o.offsets.data_as<std::int32_t>(),
+                                      .gates = o.gates.data(),
+                                      .score = score,
+                                      .top_k = o.gates.dim(1),
+                                      .dgates = data_or_null(dgates),
+                                      .dbalance_loss = data_or_null(dbalance),
+                                      .dz_loss = data_or_null(dz),
+                                      .dlogits = matrix_of(dlogits)});
+  return dlogits;
+}
+
+/// load += rows per expert of a routing.
+inline void run_add_expert_load(const Tensor& offsets, const Tensor& load) {
+  kernels::add_expert_load(launch(), {.expert_offsets = offsets.data_as<std::int32_t>(),
+                                      .num_experts = load.numel(),
+                                      .load = load.data_as<std::int64_t>()});
+}
+
+}  // namespace smoe::test
