@@ -208,7 +208,8 @@ void report(const Layer& layer, const ExpertGemm& gemm, int repetitions) {
   kernels::cpu::set_num_threads(threads);
   const double flops = layer.flops(gemm);
   std::printf(
-      "  %-40s %8.2f ms %7.1f GFLOP/s, BLAS on one thread %6.1f: %5.1f %%, alone %5.1f %%\n",
+      "  %-40s %8.2f ms %7.1f GFLOP/s, BLAS on one thread %6.1f: %5.1f %%, on one thread %5.1f "
+      "%%\n",
       gemm.name, 1e3 * wall.ours, flops / wall.ours / 1e9, flops / wall.blas / 1e9,
       100 * wall.blas / wall.ours / threads, 100 * cpu.blas / cpu.ours);
 }

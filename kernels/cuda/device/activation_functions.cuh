@@ -113,7 +113,7 @@ __device__ inline ActivationGradient activate_backward(float glu, float up, floa
   return result;
 }
 
-/// Calls f with the function of `kind` and a constant that tells whether it is gated.
+/// Calls f with the function of `kind` and a constant: whether it is gated.
 template <class F>
 void dispatch_kind(Activation kind, F&& f) {
   switch (kind) {
