@@ -23,7 +23,7 @@
 namespace smoe {
 namespace {
 
-struct Options {
+struct EvalFlags {
   std::string path, data;
   EvaluateOptions evaluate;
   bool is_json = false;
@@ -32,7 +32,7 @@ struct Options {
 using Sets = std::span<const ValidationSet>;
 
 // The token set given by --data, or else the validation sets of the run.
-std::vector<ValidationSet> open_sets(const Options& options, const LoadedModel& loaded) {
+std::vector<ValidationSet> open_sets(const EvalFlags& options, const LoadedModel& loaded) {
   std::vector<ValidationSet> sets;
   if (options.data.empty()) {
     try {
@@ -68,7 +68,8 @@ Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
   });
 }
 
-void print_json(const Options& options, const LoadedModel& loaded, Sets sets, const Evaluation& e) {
+void print_json(const EvalFlags& options, const LoadedModel& loaded, Sets sets,
+                const Evaluation& e) {
   nlohmann::ordered_json json{{"model", options.path}, {"step", loaded.step}};
   for (const auto& [name, set] : sets) {
     json["data"].push_back(set.path());
@@ -86,7 +87,7 @@ void print_json(const Options& options, const LoadedModel& loaded, Sets sets, co
   std::cout << json.dump() << "\n";
 }
 
-void print_lines(const Options& options, const LoadedModel& loaded, Sets sets,
+void print_lines(const EvalFlags& options, const LoadedModel& loaded, Sets sets,
                  const Evaluation& e) {
   std::int64_t all_tokens = 0;
   for (const auto& [name, set] : sets) all_tokens += set.num_tokens(Split::validation) - 1;
@@ -102,7 +103,7 @@ void print_lines(const Options& options, const LoadedModel& loaded, Sets sets,
       short_count(static_cast<double>(e.tokens) / e.seconds));
 }
 
-int run_eval(Options options) {
+int run_eval(EvalFlags options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const Stream stream(select_device("auto"));
   const StreamGuard guard(stream);
@@ -134,7 +135,7 @@ int run_eval(Options options) {
 }  // namespace
 
 Command add_eval_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalFlags>();
   EvaluateOptions& evaluate = options->evaluate;
   CLI::App* command = app.add_subcommand("eval", "Measure the loss of a model on validation text");
   add_run_argument(*command, options->path);

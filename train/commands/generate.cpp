@@ -19,7 +19,7 @@
 namespace smoe {
 namespace {
 
-struct Options {
+struct GenerateFlags {
   std::string path, prompt;
   GenerateOptions generate;
 };
@@ -52,7 +52,7 @@ std::string summary_line(const GenerateSummary& summary) {
                      describe(summary.ending));
 }
 
-int run_generate(Options options) {
+int run_generate(GenerateFlags options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const Stream stream(select_device("auto"));
   const StreamGuard guard(stream);
@@ -78,7 +78,7 @@ int run_generate(Options options) {
 }  // namespace
 
 Command add_generate_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateFlags>();
   GenerateOptions& generate = options->generate;
   CLI::App* command = app.add_subcommand("generate", "Generate text with a trained model");
   add_run_argument(*command, options->path);

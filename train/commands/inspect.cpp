@@ -10,12 +10,12 @@
 namespace smoe {
 namespace {
 
-struct Options {
+struct InspectFlags {
   std::vector<std::string> paths;
   InspectOptions inspect;
 };
 
-int run_inspect(const Options& options) {
+int run_inspect(const InspectFlags& options) {
   for (std::size_t i = 0; i < options.paths.size(); ++i)
     std::cout << (i > 0 ? "\n" : "") << inspect(options.paths[i], options.inspect) << std::flush;
   return 0;
@@ -24,7 +24,7 @@ int run_inspect(const Options& options) {
 }  // namespace
 
 Command add_inspect_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand("inspect", "Show the contents of a file or folder");
   command
       ->add_option("PATH", options->paths,

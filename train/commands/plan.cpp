@@ -11,12 +11,12 @@
 namespace smoe {
 namespace {
 
-struct Options {
+struct PlanFlags {
   ConfigArguments config;
   bool is_json = false;
 };
 
-int run_plan(const Options& options) {
+int run_plan(const PlanFlags& options) {
   const Config config = options.config.load();
   if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
   const Plan plan = make_plan(config);
@@ -27,7 +27,7 @@ int run_plan(const Options& options) {
 }  // namespace
 
 Command add_plan_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanFlags>();
   CLI::App* command = app.add_subcommand("plan", "Predict the cost of a run before it starts");
   options->config.add_to(*command);
   command->add_flag("--json", options->is_json, "Print one JSON object instead of tables");

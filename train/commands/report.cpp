@@ -14,11 +14,11 @@
 namespace smoe {
 namespace {
 
-struct Options {
+struct ReportFlags {
   std::string run, output;
 };
 
-int run_report(const Options& options) {
+int run_report(const ReportFlags& options) {
   const RunPaths paths(options.run);
   for (const std::string& part : {paths.metrics_path(), paths.config_path()})
     SMOE_CHECK(kind_of(part) == PathKind::file, options.run,
@@ -35,7 +35,7 @@ int run_report(const Options& options) {
 }  // namespace
 
 Command add_report_command(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ReportFlags>();
   CLI::App* command = app.add_subcommand("report", "Regenerate the report.html of a run");
   command->add_option("RUN", options->run, "Folder of a run, finished or not")->required();
   command

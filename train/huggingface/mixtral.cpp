@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kMaxDepth = 16;
+constexpr std::size_t kMaxConfigDepth = 16;
 constexpr std::int64_t kMaxSize = 1'000'000'000;  // limit of sizes in schema.cpp
 constexpr double kDefaultRopeTheta = 1e6;
 
@@ -168,7 +168,7 @@ void check_rules(const ModelConfig& model, const std::string& path) {
 }  // namespace
 
 MixtralConfig parse_mixtral_config(const std::string& text, const std::string& path) {
-  const Json json = parse_json(text, path, kMaxDepth);
+  const Json json = parse_json(text, path, kMaxConfigDepth);
   ConfigReader reader(json, path);
   refuse_other_models(reader);
   MixtralConfig config;

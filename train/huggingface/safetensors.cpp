@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kMaxDepth = 3;
+constexpr std::size_t kMaxHeaderDepth = 3;
 constexpr std::int64_t kLengthBytes = 8;
 constexpr const char* kMetadataKey = "__metadata__";
 
@@ -113,7 +113,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(pat
 }
 
 void SafetensorsFile::parse_header(const std::string& text, std::int64_t data_begin) {
-  const Json header = parse_json(text, path(), kMaxDepth);
+  const Json header = parse_json(text, path(), kMaxHeaderDepth);
   SMOE_CHECK(header.is_object(), path(), ": its header must be an object; got ", shown(header));
   for (const auto& [name, value] : header.items()) {
     if (name != kMetadataKey) {

@@ -10,7 +10,7 @@
 namespace smoe {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kJsonName = "tokenizer.json";
 constexpr const char* kModelName = "tokenizer.model";
@@ -37,40 +37,40 @@ std::vector<std::string> byte_characters() {
 
 // One token per byte: a byte-level BPE without merges.
 std::string byte_tokenizer_text(const ByteTokenizer& tokenizer) {
-  Json vocab = Json::object();
+  OrderedJson vocab = OrderedJson::object();
   std::int32_t id = 0;
   for (const std::string& character : byte_characters()) vocab[character] = id++;
-  const Json end = {{"id", tokenizer.end_of_text()},
-                    {"content", kEndOfText},
-                    {"single_word", false},
-                    {"lstrip", false},
-                    {"rstrip", false},
-                    {"normalized", false},
-                    {"special", true}};
-  const Json byte_level = {{"type", "ByteLevel"},
-                           {"add_prefix_space", false},
-                           {"trim_offsets", false},
-                           {"use_regex", false}};
+  const OrderedJson end = {{"id", tokenizer.end_of_text()},
+                           {"content", kEndOfText},
+                           {"single_word", false},
+                           {"lstrip", false},
+                           {"rstrip", false},
+                           {"normalized", false},
+                           {"special", true}};
+  const OrderedJson byte_level = {{"type", "ByteLevel"},
+                                  {"add_prefix_space", false},
+                                  {"trim_offsets", false},
+                                  {"use_regex", false}};
   const auto special = [](const char* name) {
-    return Json{{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+    return OrderedJson{{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
   };
   const auto sequence = [](const char* name, int type) {
-    return Json{{"Sequence", {{"id", name}, {"type_id", type}}}};
+    return OrderedJson{{"Sequence", {{"id", name}, {"type_id", type}}}};
   };
-  const Json specials = {
+  const OrderedJson specials = {
       {kEndOfText,
        {{"id", kEndOfText}, {"ids", {tokenizer.end_of_text()}}, {"tokens", {kEndOfText}}}}};
-  const Json json = {
+  const OrderedJson json = {
       {"version", "1.0"},
       {"truncation", nullptr},
       {"padding", nullptr},
-      {"added_tokens", Json::array({end})},
+      {"added_tokens", OrderedJson::array({end})},
       {"normalizer", nullptr},
       {"pre_tokenizer", byte_level},
       {"post_processor",
        {{"type", "TemplateProcessing"},
-        {"single", Json::array({special(kEndOfText), sequence("A", 0)})},
-        {"pair", Json::array({special(kEndOfText), sequence("A", 0), sequence("B", 1)})},
+        {"single", OrderedJson::array({special(kEndOfText), sequence("A", 0)})},
+        {"pair", OrderedJson::array({special(kEndOfText), sequence("A", 0), sequence("B", 1)})},
         {"special_tokens", specials}}},
       {"decoder", byte_level},
       {"model",
@@ -83,19 +83,19 @@ std::string byte_tokenizer_text(const ByteTokenizer& tokenizer) {
         {"byte_fallback", false},
         {"ignore_merges", false},
         {"vocab", vocab},
-        {"merges", Json::array()}}},
+        {"merges", OrderedJson::array()}}},
   };
   return json.dump(2) + "\n";
 }
 
 std::string byte_tokenizer_config(std::int64_t max_positions) {
-  const Json json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                     {"bos_token", kEndOfText},
-                     {"eos_token", kEndOfText},
-                     {"clean_up_tokenization_spaces", false},
-                     {"split_special_tokens", true},  // text never becomes end of text
-                     {"model_input_names", {"input_ids", "attention_mask"}},
-                     {"model_max_length", max_positions}};
+  const OrderedJson json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                            {"bos_token", kEndOfText},
+                            {"eos_token", kEndOfText},
+                            {"clean_up_tokenization_spaces", false},
+                            {"split_special_tokens", true},  // text never becomes end of text
+                            {"model_input_names", {"input_ids", "attention_mask"}},
+                            {"model_max_length", max_positions}};
   return json.dump(2) + "\n";
 }
 
@@ -104,17 +104,17 @@ std::string byte_tokenizer_config(std::int64_t max_positions) {
 std::string sentencepiece_config(const SentencePieceTokenizer& tokenizer,
                                  std::int64_t max_positions) {
   const std::string end = tokenizer.piece_of(tokenizer.end_of_text());
-  const Json json = {{"tokenizer_class", "LlamaTokenizer"},
-                     {"legacy", false},
-                     {"add_prefix_space", false},
-                     {"add_bos_token", true},
-                     {"add_eos_token", false},
-                     {"bos_token", end},
-                     {"eos_token", end},
-                     {"unk_token", tokenizer.piece_of(tokenizer.unknown())},
-                     {"clean_up_tokenization_spaces", false},
-                     {"split_special_tokens", true},
-                     {"model_max_length", max_positions}};
+  const OrderedJson json = {{"tokenizer_class", "LlamaTokenizer"},
+                            {"legacy", false},
+                            {"add_prefix_space", false},
+                            {"add_bos_token", true},
+                            {"add_eos_token", false},
+                            {"bos_token", end},
+                            {"eos_token", end},
+                            {"unk_token", tokenizer.piece_of(tokenizer.unknown())},
+                            {"clean_up_tokenization_spaces", false},
+                            {"split_special_tokens", true},
+                            {"model_max_length", max_positions}};
   return json.dump(2) + "\n";
 }
 

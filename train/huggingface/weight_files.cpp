@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr std::int64_t kMaxIndexBytes = std::int64_t{64} << 20;
-constexpr std::size_t kMaxDepth = 4;
+constexpr std::size_t kMaxIndexDepth = 4;
 constexpr std::size_t kMaxFiles = 4096;
 
 const std::map<std::string, std::string> kMetadata = {
@@ -33,7 +33,7 @@ bool is_shard_name(const std::string& name) {
 
 /// Maps tensors to files.
 std::map<std::string, std::string> read_weight_map(const std::string& path) {
-  const Json json = parse_json(read_file(path, kMaxIndexBytes), path, kMaxDepth);
+  const Json json = parse_json(read_file(path, kMaxIndexBytes), path, kMaxIndexDepth);
   ObjectReader reader(json, path);
   std::map<std::string, std::string> map;
   for (const auto& [tensor, file] : reader.object("weight_map").items()) {

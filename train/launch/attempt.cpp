@@ -9,7 +9,7 @@
 namespace smoe {
 namespace {
 
-constexpr double kTickSeconds = 0.2;  // polling interval for messages of other hosts
+constexpr double kPollSeconds = 0.2;  // polling interval for messages of other hosts
 constexpr double kIdleSeconds = 3600;
 
 // After a failure, time for the other ranks to detect it themselves and to report it,
@@ -59,7 +59,7 @@ bool Attempt::are_running() const {
 }
 
 Deadline Attempt::next_deadline() const {
-  Deadline next = Deadline::in(link_ ? kTickSeconds : kIdleSeconds);
+  Deadline next = Deadline::in(link_ ? kPollSeconds : kIdleSeconds);
   if (!are_running()) return next;
   if (!is_terminated_) next = earlier(next, terminate_at_);
   return earlier(next, give_up_at_ ? give_up_at_ : kill_at_);

@@ -10,7 +10,7 @@ namespace smoe {
 namespace {
 
 // The size of a plot's SVG in its own coordinates.
-constexpr double kWidth = 1000, kHeight = 300;
+constexpr double kPlotWidth = 1000, kPlotHeight = 300;
 constexpr int kStepTicks = 5, kValueTicks = 5;
 
 /// Appends formatted text.
@@ -31,8 +31,8 @@ class Html {
 struct Plot {
   Axis x, y;
 
-  double left(double step) const { return kWidth * x.position_of(step); }
-  double top(double value) const { return kHeight * (1 - y.position_of(value)); }
+  double left(double step) const { return kPlotWidth * x.position_of(step); }
+  double top(double value) const { return kPlotHeight * (1 - y.position_of(value)); }
 };
 
 std::string value_label(double value, Unit unit) {
@@ -91,13 +91,13 @@ std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
   add_legend(html, chart);
   html.add("<div class=\"plot\" data-last=\"{:.0f}\"", plot.x.high);
   add_values(html, chart);
-  html.add("><svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">", kWidth,
-           kHeight);
+  html.add("><svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+           kPlotWidth, kPlotHeight);
   for (const Tick& tick : plot.y.ticks)
-    html.add("<path class=\"grid\" d=\"M0 {:.1f}h{}\"/>", kHeight * (1 - tick.at), kWidth);
+    html.add("<path class=\"grid\" d=\"M0 {:.1f}h{}\"/>", kPlotHeight * (1 - tick.at), kPlotWidth);
   for (const std::int64_t step : chart.marks)
     html.add("<path class=\"mark\" d=\"M{:.1f} 0v{}\"/>", plot.left(static_cast<double>(step)),
-             kHeight);
+             kPlotHeight);
   add_shapes(html, plot);
   html.add_text("</svg>");
   for (const Tick& tick : plot.y.ticks)

@@ -12,7 +12,7 @@
 namespace smoe {
 namespace {
 
-constexpr int kWidth = 1000;              // of the plot's SVG; its height is the number of rows
+constexpr int kMapWidth = 1000;           // of the plot's SVG; its height is the number of rows
 constexpr std::size_t kMaxRows = 600;     // over all layers, unless there are more layers
 constexpr std::size_t kMaxCells = 20000;  // limits the size of the page
 
@@ -60,9 +60,10 @@ std::vector<int> column_edges(const std::vector<LoadBin>& columns, const Axis& x
   std::vector<int> edges{0};
   for (std::size_t i = 1; i < columns.size(); ++i) {
     const double middle = (columns[i - 1].step.mean() + columns[i].step.mean()) / 2;
-    edges.push_back(static_cast<int>(std::lround(kWidth * x.position_of(middle))));
+    edges.push_back(static_cast<int>(std::lround(kMapWidth * x.position_of(middle))));
   }
-  edges.push_back(static_cast<int>(std::lround(kWidth * x.position_of(columns.back().step.max))));
+  edges.push_back(
+      static_cast<int>(std::lround(kMapWidth * x.position_of(columns.back().step.max))));
   return edges;
 }
 
@@ -136,12 +137,12 @@ std::string load_map(const std::vector<LoadBin>& loads, double last_step) {
       "<div class=\"plot\" style=\"flex-basis:{:.0f}px\"><svg class=\"loads\" viewBox=\"0 0 {} "
       "{}\" "
       "preserveAspectRatio=\"none\" aria-hidden=\"true\">",
-      height, kWidth, num_rows);
+      height, kMapWidth, num_rows);
   for (int level = 0; level < kNumLevels; ++level)
     if (!paths[level].empty())
       html += fmt::format("<path style=\"stroke:var(--load-{})\" d=\"{}\"/>", level, paths[level]);
   for (std::size_t l = 1; l < layers.size(); ++l)
-    html += fmt::format("<path class=\"between\" d=\"M0 {}h{}\"/>", l * rows_per_layer, kWidth);
+    html += fmt::format("<path class=\"between\" d=\"M0 {}h{}\"/>", l * rows_per_layer, kMapWidth);
   html += "</svg>" + layer_labels(layers.size(), row_pixels * static_cast<double>(rows_per_layer));
   return html + step_labels(x) + "</div></figure>";
 }
