@@ -79,7 +79,7 @@ TEST_CASE("parallel_blocks cuts a range into blocks whose last may be short") {
   }
 }
 
-TEST_CASE("a task's exception reaches the caller, and the pool goes on") {
+TEST_CASE("a task's exception reaches the caller, and the pool stays usable") {
   for (const int count : {1, 3}) {
     const Threads threads(count);
     for (int round = 0; round < 20; ++round) {
