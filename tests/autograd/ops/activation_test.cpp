@@ -50,7 +50,7 @@ TEST_CASE("activation's gradients agree with central differences") {
             {random_normal("h", preactivation_shape(n, f, act.gated), DType::f64)});
 }
 
-TEST_CASE("activation writes dh over an h that nobody else holds") {
+TEST_CASE("activation writes dh over an h with a single reference") {
   for (const bool is_shared : {false, true}) {
     Tape tape;
     const TapeScope scope(tape);
