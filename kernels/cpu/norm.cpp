@@ -52,13 +52,13 @@ void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const T* dy, c
   for (std::int64_t j = 0; j < n; ++j) {
     const Acc x_j = Acc(x[j]), dy_j = Acc(dy[j]);
     partial[j] += dy_j * x_j * inverse_rms;
-    const Acc past_norm = dsum ? Acc(dsum[j]) : Acc(0);
-    dx[j] = T(past_norm + inverse_rms * (dy_j * weight[j] - x_j * shrink));
+    const Acc residual = dsum ? Acc(dsum[j]) : Acc(0);
+    dx[j] = T(residual + inverse_rms * (dy_j * weight[j] - x_j * shrink));
   }
 }
 
-// dweight = beta dweight + sum of the partial rows, by a binary tree whose shape depends on their
-// number alone.
+// dweight = beta dweight + sum of the partial rows, by a binary tree whose shape depends only on
+// their number.
 template <class Acc>
 void add_partials(Acc* partials, std::int64_t num_partials, std::int64_t n, double beta,
                   Acc* dweight) {

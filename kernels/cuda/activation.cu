@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 
 template <int N, class T, bool kIsGated>
-__global__ void __launch_bounds__(kThreads) activation_kernel(ActivationArgs args) {
+__global__ void __launch_bounds__(kThreads) activation_forward_kernel(ActivationArgs args) {
   const std::int64_t cols = args.a.cols, chunks = cols / N;
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= args.a.rows * chunks) return;
@@ -76,7 +76,7 @@ void activation_forward(const Launch& launch, const ActivationArgs& args) {
   const bool fits = fits_width(args.h) && fits_width(args.a);
   dispatch_kernel("activation_forward", args.kind, args.h.dtype, fits,
                   [&](auto width, auto type, auto gated) {
-                    activation_kernel<width, decltype(type), gated>
+                    activation_forward_kernel<width, decltype(type), gated>
                         <<<blocks_for(size / width), kThreads, 0, stream_of(launch)>>>(args);
                   });
   check_launch("activation_forward");

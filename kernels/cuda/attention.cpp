@@ -1,4 +1,5 @@
-// Chooses between cuDNN's kernels, which run for bf16 where cuDNN has suitable ones, and our own.
+// Attention on a GPU: cuDNN's kernels if the policy allows them and cuDNN supports the shape in
+// bf16, otherwise simt_attention.
 #include "kernels/attention.h"
 
 #include "kernels/cuda/cudnn_attention.h"
@@ -26,9 +27,9 @@ bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
          fits_width(args.doutput) && fits_width(args.dqkv) && has_cudnn(launch, args);
 }
 
-// cuDNN reads qkv to its end: a gradient that shall lie there is written behind cuDNN's own
-// scratch memory first.
-std::int64_t aside_bytes(const AttentionBackwardArgs& args) {
+// cuDNN does not support a dqkv that aliases qkv. Such a gradient is first written to the
+// workspace, after cuDNN's own part.
+std::int64_t aliased_dqkv_bytes(const AttentionBackwardArgs& args) {
   return args.dqkv.data == args.qkv.data ? args.dqkv.rows * args.dqkv.stride * size_of(DType::bf16)
                                          : 0;
 }
@@ -57,14 +58,14 @@ std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttenti
 
 void attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return simt_attention_backward(launch, args);
-  AttentionBackwardArgs apart = args;
-  if (aside_bytes(args) > 0)
-    apart.dqkv.data =
+  AttentionBackwardArgs unaliased = args;
+  if (aliased_dqkv_bytes(args) > 0)
+    unaliased.dqkv.data =
         static_cast<std::byte*>(args.workspace) +
         ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
             256;
-  cudnn_attention_backward(launch, sizes_of(launch, args), apart);
-  if (aside_bytes(args) > 0) copy_matrix(launch, apart.dqkv, args.dqkv);
+  cudnn_attention_backward(launch, sizes_of(launch, args), unaliased);
+  if (aliased_dqkv_bytes(args) > 0) copy_matrix(launch, unaliased.dqkv, args.dqkv);
 }
 
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
@@ -72,7 +73,7 @@ std::int64_t attention_backward_workspace_bytes(const Launch& launch,
   if (!uses_cudnn(launch, args)) return simt_attention_backward_workspace_bytes(args);
   return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
              256 +
-         aside_bytes(args);
+         aliased_dqkv_bytes(args);
 }
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {

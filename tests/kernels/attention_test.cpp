@@ -84,7 +84,7 @@ TEST_CASE("attention's bits do not depend on the number of threads") {
 }
 
 TEST_CASE("attention is accurate for large scores") {
-  // Scores of several hundred: their exponentials alone would overflow.
+  // Scores of several hundred: their exponentials would overflow.
   const AttentionShape shape{1, 300, 2, 1, 4};
   for (const DType dtype : {DType::f32, DType::f64}) {
     const AttentionForward got = run_attention(shape, random_qkv(shape, dtype, 20));

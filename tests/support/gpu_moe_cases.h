@@ -1,4 +1,4 @@
-// The sizes and routings the expert kernels are tested at on a GPU.
+// The sizes and routings that the expert kernels are tested with on a GPU.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -10,9 +10,9 @@
 
 namespace smoe::test {
 
-/// Sizes that tensor cores take, all multiples of 8: one of everything, no token, fewer rows or
-/// columns than a tile and more, tails of every kind, more k tiles than pipeline stages, empty and
-/// crowded experts.
+/// Sizes that the tensor-core kernels support, all multiples of 8: one of each dimension, no
+/// tokens, fewer and more rows or columns than a tile, tails of all kinds, more k tiles than
+/// pipeline stages, experts without rows and with most of them.
 inline const std::vector<MoeCase>& aligned_moe_cases() {
   using enum Spread;
   static const std::vector<MoeCase> cases = {

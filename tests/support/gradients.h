@@ -31,33 +31,33 @@ namespace detail {
 inline void compare_derivative(const std::string& what, const std::function<double()>& loss,
                                const Tensor& point, const Tensor& gradient) {
   constexpr double kStep = 1e-5, kTolerance = 1e-6;
-  constexpr std::int64_t kMostElements = 48;
+  constexpr std::int64_t kMaxElements = 48;
   double* x = point.data_as<double>();
   const double* dx = gradient.data_as<double>();
   double largest = 1;
   for (std::int64_t i = 0; i < point.numel(); ++i) largest = std::max(largest, std::abs(dx[i]));
   RandomStream stream(3, hash_name(what));
-  for (std::int64_t n = 0; n < std::min(kMostElements, point.numel()); ++n) {
+  for (std::int64_t n = 0; n < std::min(kMaxElements, point.numel()); ++n) {
     const auto i =
-        point.numel() <= kMostElements ? n : static_cast<std::int64_t>(stream.below(point.numel()));
+        point.numel() <= kMaxElements ? n : static_cast<std::int64_t>(stream.below(point.numel()));
     const double at = x[i];
     x[i] = at + kStep;
     const double above = loss();
     x[i] = at - kStep;
     const double below = loss();
     x[i] = at;
-    const double slope = (above - below) / (2 * kStep);
-    CHECK_MESSAGE(std::abs(slope - dx[i]) <= kTolerance * largest, what, ": element ", i,
-                  ": backward gives ", dx[i], ", central difference ", slope);
+    const double derivative = (above - below) / (2 * kStep);
+    CHECK_MESSAGE(std::abs(derivative - dx[i]) <= kTolerance * largest, what, ": element ", i,
+                  ": backward gives ", dx[i], ", central difference ", derivative);
   }
 }
 
 }  // namespace detail
 
-/// Holds the gradients of `f` at `inputs` (f64) and at the parameters of `store` (f64 masters, may
-/// be null) to central differences within 1e-6 of the largest gradient (or of 1). `f` takes the
-/// inputs as variables and returns its outputs; it must be deterministic. Up to 48 elements of each
-/// tensor are tried.
+/// Compares the gradients of `f` at `inputs` (f64) and at the parameters of `store` (f64 masters,
+/// may be null) with central differences within 1e-6 of the largest gradient (or of 1). `f` takes
+/// the inputs as variables and returns its outputs; it must be deterministic. Up to 48 elements of
+/// each tensor are checked.
 inline void check_gradients(
     const std::string& what,
     const std::function<std::vector<Variable>(const std::vector<Variable>&)>& f,

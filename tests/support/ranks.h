@@ -1,4 +1,4 @@
-// Several ranks as threads of one process, connected through a rendezvous server of their own.
+// Several ranks as threads of one process, connected through their own rendezvous server.
 #pragma once
 #include <exception>
 #include <functional>

@@ -1,4 +1,4 @@
-// All bits of what a visit_state shows, to compare.
+// All bytes that a visit_state visits, for comparison.
 #pragma once
 #include <string>
 
@@ -7,7 +7,7 @@
 
 namespace smoe::test {
 
-/// The bytes of all tensors, on any device, and numbers that `holder.visit_state` shows, in order.
+/// The bytes of all tensors, on any device, and numbers that `holder.visit_state` visits, in order.
 template <class Holder>
 std::string state_of(Holder& holder) {
   struct Collect final : StateVisitor {

@@ -1,4 +1,4 @@
-// A folder of a test's own, and what an error says.
+// A temporary folder per test, and the message of an error.
 #pragma once
 #include <cstdlib>
 #include <string>

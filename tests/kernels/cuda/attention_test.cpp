@@ -69,7 +69,7 @@ TEST_CASE("attention over cached keys and values on the GPU agrees with the CPU'
       for (const std::int64_t num_cached : {0, 1, 70})
         check_on_gpu(concat("cached attention B ", shape.batch, " S ", shape.seq_len, " H ",
                             shape.num_heads, "/", shape.num_kv_heads, " C ", shape.head_dim, " ",
-                            name_of(dtype), " behind ", num_cached),
+                            name_of(dtype), " cached ", num_cached),
                      [&] { return run_cached(shape, dtype, num_cached); });
 }
 
