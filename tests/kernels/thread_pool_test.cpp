@@ -28,7 +28,7 @@ class Threads {
 
 }  // namespace
 
-TEST_CASE("parallel_for calls each task once, whatever their number and that of threads") {
+TEST_CASE("parallel_for calls each task once, for any number of tasks and threads") {
   for (const int count : {1, 2, 3, 8}) {
     const Threads threads(count);
     for (const std::int64_t num_tasks : {0, 1, 2, 7, 1000}) {
@@ -55,7 +55,7 @@ TEST_CASE("no two running tasks share a thread's number, which is below the numb
   CHECK(clashes == 0);
 }
 
-TEST_CASE("what tasks wrote is seen when parallel_for returns, job after job") {
+TEST_CASE("writes of tasks are visible when parallel_for returns, call after call") {
   const Threads threads(3);
   std::vector<std::int64_t> values(100, 0);
   for (int round = 1; round <= 2000; ++round) {
@@ -65,7 +65,7 @@ TEST_CASE("what tasks wrote is seen when parallel_for returns, job after job") {
   }
 }
 
-TEST_CASE("parallel_blocks cuts a range into blocks whose last may be short") {
+TEST_CASE("parallel_blocks splits a range into blocks, the last of which may be shorter") {
   const Threads threads(3);
   for (const std::int64_t size : {0, 1, 9, 10, 11, 95}) {
     std::vector<std::atomic<int>> covered(size);
