@@ -69,12 +69,28 @@ StreamGuard::~StreamGuard() {
 }
 
 Device select_device(const std::string& name) {
+  return select_device(name, 0, 1);
+}
+
+Device select_device(const std::string& name, int local_rank, int local_world_size) {
   SMOE_CHECK(name == "auto" || name == "cpu" || name == "cuda",
              "device: must be auto, cpu or cuda; got ", name);
   if (name == "cpu") return {};
-  const std::string reason = gpu::unavailable_reason(0);
+  std::string reason = gpu::unavailable_reason(0);
   SMOE_CHECK(name == "auto" || reason.empty(), "device: cuda was requested, but ", reason);
-  return {reason.empty() ? DeviceType::cuda : DeviceType::cpu, 0};
+  if (!reason.empty()) return {};
+  const int index = gpu_of_rank(local_rank, local_world_size, gpu::num_visible());
+  reason = gpu::unavailable_reason(index);
+  SMOE_CHECK(reason.empty(), "device: ", name, " means GPU ", index, ", but ", reason);
+  return {DeviceType::cuda, index};
+}
+
+int gpu_of_rank(int local_rank, int local_world_size, int num_visible) {
+  if (num_visible == 1) return 0;
+  SMOE_CHECK(local_world_size <= num_visible, "device: ", local_world_size,
+             " ranks on this host need a GPU each; got ", num_visible,
+             " GPUs; start fewer ranks or use the CPU");
+  return local_rank;
 }
 
 std::string to_string(Device device) {

@@ -72,6 +72,12 @@ class StreamGuard {
 /// the CPU).
 /// Throws: UsageError for another name, and for "cuda" when no GPU can be used, with the reason.
 Device select_device(const std::string& name);
+/// The same for a rank, of which `local_world_size` run on this host: the GPU of its local rank, or
+/// the only one that it sees, as where the launcher shows each rank its own. Throws: UsageError
+/// also where there are too few.
+Device select_device(const std::string& name, int local_rank, int local_world_size);
+/// The index of the GPU for a rank among `num_visible`, at least one. Throws: UsageError.
+int gpu_of_rank(int local_rank, int local_world_size, int num_visible);
 
 /// "cpu", "cuda:0" or "dry run".
 std::string to_string(Device device);

@@ -11,8 +11,16 @@ namespace smoe::gpu {
 /// Empty when `device` can be used; otherwise what is missing and how to fix it.
 std::string unavailable_reason(int device);
 
+/// GPUs that this process sees; 0 where CUDA cannot start.
+int num_visible();
+
 /// The driver's name of the device: "NVIDIA H200".
 std::string name(int device);
+/// What tells a GPU from all others, also those of other hosts, and where it is:
+/// "GPU-5e0f... at 0000:1b:00.0".
+std::string identity(int device);
+/// The newest CUDA version that the driver supports, "13.0".
+std::string driver_version();
 
 /// Makes `device` current for the calling thread.
 void set_device(int device);

@@ -1,6 +1,6 @@
 // Runs the tests of one program. Unlike doctest's own main, a filter that selects no test case is a
-// failure: a test that never ran must not count as passed. The program of the GPU's tests ends with
-// ctest's code for a skipped test where there is no GPU.
+// failure: a test that never ran must not count as passed. The programs of the GPUs' tests end
+// with ctest's code for a skipped test where there are fewer GPUs than SMOE_NEEDS_GPU.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -12,6 +12,7 @@
 #ifdef SMOE_NEEDS_GPU
 #include "core/base/check.h"
 #include "core/device.h"
+#include "core/gpu.h"
 #endif
 
 namespace {
@@ -23,6 +24,9 @@ std::string reason_to_skip() {
 #ifdef SMOE_NEEDS_GPU
   try {
     smoe::select_device("cuda");
+    if (const int seen = smoe::gpu::num_visible(); seen < SMOE_NEEDS_GPU)
+      return smoe::concat("skipped: these tests need ", SMOE_NEEDS_GPU, " GPUs; this process sees ",
+                          seen);
   } catch (const smoe::UsageError& error) {
     return smoe::concat("skipped: no GPU (", error.what(), ")");
   }

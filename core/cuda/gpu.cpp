@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "core/base/cuda.cuh"
+#include "core/host_wait.h"
 
 namespace smoe::gpu {
 namespace {
@@ -17,6 +18,28 @@ cudaStream_t stream_of(void* stream) {
 }
 cudaEvent_t event_of(void* event) {
   return static_cast<cudaEvent_t>(event);
+}
+
+// Waits by asking where a HostWaitScope must be able to end the wait, else in CUDA.
+template <class Query, class Synchronize>
+void wait_for(Query&& query, Synchronize&& synchronize) {
+  if (!has_host_wait_check()) {
+    CUDA_CHECK(synchronize());
+    return;
+  }
+  wait_on_host([&] {
+    const cudaError_t code = query();
+    if (code == cudaErrorNotReady) {
+      cudaGetLastError();  // else the next check of a launch takes it for its own error
+      return false;
+    }
+    CUDA_CHECK(code);
+    return true;
+  });
+}
+
+void wait_for(cudaEvent_t event) {
+  wait_for([=] { return cudaEventQuery(event); }, [=] { return cudaEventSynchronize(event); });
 }
 
 // A ring of pinned buffers that transfers pass through: while one is being copied by the device,
@@ -49,7 +72,7 @@ class PinnedRing {
       }
       const InFlight first = queue.front();
       queue.pop_front();
-      CUDA_CHECK(cudaEventSynchronize(first.buffer->is_free));
+      wait_for(first.buffer->is_free);
       std::memcpy(target + first.begin, first.buffer->memory, first.size);
       done += first.size;
     }
@@ -71,7 +94,7 @@ class PinnedRing {
       CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&buffer.memory), kBufferBytes,
                                cudaHostAllocDefault));
     }
-    CUDA_CHECK(cudaEventSynchronize(buffer.is_free));
+    wait_for(buffer.is_free);
     return buffer;
   }
 
@@ -129,10 +152,34 @@ std::string unavailable_reason(int device) {
   return "";
 }
 
+int num_visible() {
+  int num_devices = 0;
+  if (cudaGetDeviceCount(&num_devices) == cudaSuccess) return num_devices;
+  cudaGetLastError();
+  return 0;
+}
+
 std::string name(int device) {
   cudaDeviceProp properties;
   CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
   return properties.name;
+}
+
+std::string identity(int device) {
+  cudaDeviceProp properties;
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  std::string text = "GPU-";
+  for (const char byte : properties.uuid.bytes)
+    for (const int digit : {byte >> 4 & 15, byte & 15}) text += "0123456789abcdef"[digit];
+  char bus_id[32] = {};
+  CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
+  return concat(text, " at ", bus_id);
+}
+
+std::string driver_version() {
+  int version = 0;
+  CUDA_CHECK(cudaDriverGetVersion(&version));
+  return concat(version / 1000, ".", version % 1000 / 10);
 }
 
 void set_device(int device) {
@@ -147,7 +194,8 @@ std::shared_ptr<void> create_stream(int device) {
 }
 
 void wait_for_stream(void* stream) {
-  CUDA_CHECK(cudaStreamSynchronize(stream_of(stream)));
+  wait_for([=] { return cudaStreamQuery(stream_of(stream)); },
+           [=] { return cudaStreamSynchronize(stream_of(stream)); });
 }
 
 std::shared_ptr<void> create_event(int device) {
@@ -162,7 +210,7 @@ void record_event(void* event, void* stream) {
 }
 
 void wait_for_event(void* event) {
-  CUDA_CHECK(cudaEventSynchronize(event_of(event)));
+  wait_for(event_of(event));
 }
 
 void wait_for_event_on(void* stream, void* event) {
@@ -182,7 +230,7 @@ void* allocate(std::int64_t bytes, int device, void* stream) {
   if (code == cudaErrorMemoryAllocation) {
     // The pool's unused memory may be too fragmented; returned to the system it may suffice.
     cudaGetLastError();
-    CUDA_CHECK(cudaStreamSynchronize(stream_of(stream)));
+    wait_for_stream(stream);
     trim_pool(device);
     code = cudaMallocFromPoolAsync(&data, bytes, state.pool, stream_of(stream));
   }

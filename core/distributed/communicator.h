@@ -52,6 +52,12 @@ class Communicator {
   /// Makes all pending and later operations fail with CommunicationError: on this rank immediately,
   /// on the others as soon as they need this rank. May be called from any thread.
   virtual void cancel() = 0;
+
+  /// Why no operation can succeed any more; empty as long as none failed and no rank was lost.
+  /// Does not wait. May be called from any thread.
+  virtual std::string failure() const { return ""; }
+  /// The transport and its settings, for logs.
+  virtual std::string description() const { return ""; }
 };
 
 /// The communicator of a job with one rank; all operations are no-ops.

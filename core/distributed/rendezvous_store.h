@@ -25,6 +25,10 @@ class RendezvousStore {
 
   /// Connects, waiting until the deadline for the server to start.
   RendezvousStore(Options options, const Deadline& deadline);
+  /// Another connection to the same store, for another thread.
+  RendezvousStore connect_again(const Deadline& deadline) const {
+    return RendezvousStore(options_, deadline);
+  }
 
   void set(std::string_view key, std::string_view value, const Deadline& deadline);
   /// Waits until the key has a value.

@@ -16,7 +16,16 @@ std::string unavailable_reason(int) {
   return "this build of smoe has no CUDA backend; build it where nvcc is, with -DSMOE_CUDA=ON";
 }
 
+int num_visible() {
+  return 0;
+}
 std::string name(int) {
+  fail();
+}
+std::string identity(int) {
+  fail();
+}
+std::string driver_version() {
   fail();
 }
 void set_device(int) {

@@ -28,6 +28,8 @@ BEGIN {
   may_include("core/system", "posix xxhash nlohmann-json core/base/*.h core/system/*.h")
   may_include("core/distributed/gloo", "posix gloo core/*.h core/base/*.h core/system/*.h" \
                                        " core/distributed/*.h core/distributed/gloo/*.h")
+  may_include("core/distributed/nccl", "posix cuda nccl core/*.h core/base/*" \
+                                       " core/system/*.h core/distributed/*.h core/distributed/nccl/*.h")
   may_include("core/distributed", "posix core/*.h core/base/*.h core/system/*.h core/distributed/*.h")
   may_include("core/cuda", "cuda core/*.h core/base/*")
   may_include("core", "posix core/*.h core/base/*.h")

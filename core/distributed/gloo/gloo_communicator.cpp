@@ -138,6 +138,9 @@ class GlooCommunicator final : public Communicator {
 
   void cancel() override { mesh_->stop("cancelled"); }
 
+  std::string failure() const override { return mesh_->stop_reason(); }
+  std::string description() const override { return "Gloo over TCP"; }
+
  private:
   using Span = ByteSpan;
   using SpanOf = GlooMesh::SpanOf;

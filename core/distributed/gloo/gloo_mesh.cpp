@@ -133,6 +133,11 @@ class GlooMesh::Connections {
     wake(why);
   }
 
+  std::string stop_reason() const {
+    const std::lock_guard lock(mutex_);
+    return stopped_;
+  }
+
  private:
   using Transfer = gloo::transport::UnboundBuffer;
   using Wait = bool (Transfer::*)(int*, std::chrono::milliseconds);
@@ -251,7 +256,7 @@ class GlooMesh::Connections {
   std::unique_ptr<Transfer> watched_;
   std::thread watcher_, timer_;
   std::uint64_t slot_ = 0;
-  std::mutex mutex_;  // guards the members below
+  mutable std::mutex mutex_;  // guards the members below
   std::condition_variable changed_;
   bool is_closing_ = false;
   std::optional<Deadline> deadline_;  // of the current exchange
@@ -276,6 +281,10 @@ void GlooMesh::leave() {
 
 void GlooMesh::stop(const std::string& why) {
   connections_->stop(why);
+}
+
+std::string GlooMesh::stop_reason() const {
+  return connections_->stop_reason();
 }
 
 }  // namespace smoe

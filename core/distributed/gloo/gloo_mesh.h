@@ -42,6 +42,8 @@ class GlooMesh {
 
   /// Makes the current and all later exchanges fail with the reason `why`. From any thread.
   void stop(const std::string& why);
+  /// Why nothing is exchanged any more; empty while it is. From any thread.
+  std::string stop_reason() const;
 
  private:
   class Connections;

@@ -162,6 +162,20 @@ TEST_CASE("a lost rank is named") {
   });
 }
 
+TEST_CASE("a rank that is gone is noticed without an operation that needs it") {
+  on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
+    ranks.barrier()->wait();
+    CHECK(ranks.failure() == "");
+    if (ranks.rank() == 2) return ranks.cancel();
+    const Deadline deadline = Deadline::in(5);
+    while (ranks.failure().empty() && !deadline.has_passed())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK(ranks.failure().starts_with("lost rank 2: "));
+    if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
+    store.get("all done", Deadline::in(10));
+  });
+}
+
 TEST_CASE("cancel ends a wait immediately, and the operations queued after it") {
   on_ranks(2, [](Communicator& ranks, RendezvousStore& store) {
     if (ranks.rank() == 1) {

@@ -1,0 +1,48 @@
+// NcclConnection: one NCCL communicator handle in non-blocking mode. Calls return at once and are
+// polled until NCCL has queued their kernels, so that an event recorded afterwards is behind them;
+// every wait has a deadline, and another thread can end it.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/distributed/nccl/nccl_library.h"
+#include "core/system/deadline.h"
+
+namespace smoe {
+
+class NcclConnection {
+ public:
+  /// Connects the current device with those of the other ranks, which must all do so with the same
+  /// id. `failure` is asked meanwhile; anything but an empty text ends the attempt.
+  /// Throws: CommunicationError.
+  NcclConnection(const ncclUniqueId& id, int rank, int world_size, int max_ctas,
+                 const Deadline& deadline, const std::function<std::string()>& failure);
+  /// Aborts unless close() succeeded.
+  ~NcclConnection();
+  NcclConnection(const NcclConnection&) = delete;
+  NcclConnection& operator=(const NcclConnection&) = delete;
+
+  using Call = std::function<ncclResult_t(const NcclLibrary&, ncclComm_t)>;
+  /// Runs `call`, a collective or a group of them; when it returns, their kernels are queued.
+  /// `name` is for messages. Throws: CommunicationError when NCCL fails, the deadline passes or
+  /// stop() is called meanwhile or was called before.
+  void enqueue(const char* name, const Call& call, const Deadline& deadline);
+
+  /// What NCCL has found out in the background; empty while it knows of no error. Does not wait.
+  std::string background_error();
+
+  /// Ends the handle after all work on it is done; all ranks must call it. False: not within the
+  /// deadline.
+  bool close(const Deadline& deadline);
+  /// Aborts the handle and whatever is under way on the device, in a helper thread, since NCCL may
+  /// block there. False: not within the deadline; then the helper and the handle are abandoned and
+  /// the process should end by _exit. From any thread.
+  bool stop(const Deadline& deadline);
+
+ private:
+  struct Handle;
+  std::shared_ptr<Handle> handle_;  // shared with the helper
+};
+
+}  // namespace smoe
