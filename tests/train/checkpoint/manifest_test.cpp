@@ -94,7 +94,7 @@ TEST_CASE("each violation of the format is reported in one line") {
       {"shard-00000.bin", "../../etc/passwd",
        "file: must be shard-00000.bin; got ../../etc/passwd"},
       {"shard-00000.bin", "/etc/passwd", "must be shard-00000.bin; got /etc/passwd"},
-      {"shard-00000.bin", "a\\nb", "must be shard-00000.bin; got a?b"},
+      {"shard-00000.bin", "a\\nb", "must be shard-00000.bin; got a\\nb"},
       {"\"bytes\": 32", "\"bytes\": -32", "m: shards[0]: bytes: must be an integer from 0"},
       {"\"bytes\": 32", "\"bytes\": 40", "its tensors must cover 40 bytes; got 32"},
       {"\"bytes\": 32", "\"bytes\": 31", "shards[0]: tensors[2]: must end inside its shard"},
