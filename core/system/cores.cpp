@@ -51,7 +51,7 @@ int own_quota() {
   for (std::string line; std::getline(groups, line);) {
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = concat(",", line.substr(first + 1, second - first - 1), ",");
     const std::string path = line.substr(second + 1);
     if (controllers == ",,") quota = tighter(quota, cpu_quota(kRoot, path));
     if (controllers.find(",cpu,") != std::string::npos)

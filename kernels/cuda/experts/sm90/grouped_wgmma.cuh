@@ -13,7 +13,7 @@
 
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/row_index.cuh"
-#include "kernels/cuda/experts/sm90/tensor_map.h"
+#include "kernels/cuda/experts/sm90/tensor_map.cuh"
 #include "kernels/cuda/experts/sm90/tile_scheduler.cuh"
 
 namespace smoe::kernels::cuda::sm90 {

@@ -1,7 +1,7 @@
 // Host side of the sm_90a expert GEMMs: cluster launch and tensor maps.
 #pragma once
 #include "kernels/cuda/experts/sm90/pipeline.cuh"
-#include "kernels/cuda/experts/sm90/tensor_map.h"
+#include "kernels/cuda/experts/sm90/tensor_map.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/grouped_gemm.h"
 

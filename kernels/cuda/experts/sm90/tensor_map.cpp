@@ -1,4 +1,4 @@
-#include "kernels/cuda/experts/sm90/tensor_map.h"
+#include "kernels/cuda/experts/sm90/tensor_map.cuh"
 
 #include "core/base/check.h"
 #include "core/base/cuda.cuh"
