@@ -51,6 +51,6 @@ TEST_CASE("ties, invalid options and invalid logits") {
   CHECK_THROWS_AS(check_sampling({.top_k = -1}), UsageError);
   CHECK_THROWS_AS(check_sampling({.top_p = 0}), UsageError);
   const std::vector<double> nan{0, std::numeric_limits<double>::quiet_NaN()};
-  CHECK_THROWS_WITH_AS(sample_token(nan, {}, random),
-                       "generate: the model's logits contain NaN", UsageError);
+  CHECK_THROWS_WITH_AS(sample_token(nan, {}, random), "generate: the model's logits contain NaN",
+                       UsageError);
 }
