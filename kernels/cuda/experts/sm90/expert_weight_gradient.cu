@@ -264,8 +264,8 @@ __device__ void consume(const Args& args, const WeightGradientPipeline& pipeline
       number = scheduler.next(reading, consumer);
       continue;
     }
-    const int last = mainloop<Major::mn, Major::mn>(pipeline, state, consumer, tile.num_k_tiles(),
-                                                    true, acc, [] {});
+    const int last = mainloop<Major::mn, Major::mn, true>(pipeline, state, consumer,
+                                                          tile.num_k_tiles(), true, acc, [] {});
     number = scheduler.next(reading, consumer);
     wgmma_wait<0>();
     pipeline.release(last);

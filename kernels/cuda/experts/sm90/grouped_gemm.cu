@@ -15,6 +15,7 @@
 namespace smoe::kernels::cuda::sm90 {
 namespace {
 
+template <bool kHasBias, bool kIsScattered>
 class StoreRows {
  public:
   struct Args {
@@ -29,7 +30,7 @@ class StoreRows {
 
   __device__ void begin(const ConsumerTile& tile) const {
     const int in_tile = threadIdx.x % kWarpgroup * 2, col = tile.col_tile * kBlockN + in_tile;
-    if (!out_.bias || col >= out_.cols) return;
+    if (!kHasBias || col >= out_.cols) return;
     const std::int64_t at = std::int64_t{tile.expert} * out_.cols + col;
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(bias_address(in_tile)),
                  "r"(*reinterpret_cast<const std::uint32_t*>(out_.bias + at))
@@ -45,10 +46,11 @@ class StoreRows {
     for (int subtile = 0; subtile < kSubtiles; ++subtile)
       write_subtile(memory_ + subtile * kSubtileBytes, [&](int pair, int word) {
         const int i = accumulator_index(subtile, pair, word);
+        if constexpr (!kHasBias) return pack_bf16(acc[i], acc[i + 1]);
         const float2 bias = load_bias(i / 4 * 8);
         return pack_bf16(acc[i] + bias.x, acc[i + 1] + bias.y);
       });
-    const bool by_tma = !out_.ids && tile.num_rows >= 64;
+    const bool by_tma = !kIsScattered && tile.num_rows >= 64;
     if (by_tma) fence_proxy_async();
     warpgroup_sync(consumer_);
     if (by_tma) {
@@ -64,8 +66,10 @@ class StoreRows {
       for_each_chunk(memory_ + subtile * kSubtileBytes, tile.num_rows,
                      [&](int row, int chunk, const uint4& value) {
                        const int col = first_col + subtile * 64 + chunk * 8;
-                       if (col < out_.cols)
-                         *reinterpret_cast<uint4*>(out_.row(tile.row + row) + col) = value;
+                       if (col >= out_.cols) return;
+                       const int at = tile.row + row;
+                       const std::int64_t y_row = kIsScattered ? __ldg(out_.ids + at) : at;
+                       *reinterpret_cast<uint4*>(out_.y + y_row * out_.stride + col) = value;
                      });
   }
   __device__ void finish() const {
@@ -78,7 +82,6 @@ class StoreRows {
   }
   // This thread's two of the tile's eight columns from col on.
   __device__ float2 load_bias(int col) const {
-    if (!out_.bias) return {};
     std::uint32_t both;
     asm volatile("ld.shared.b32 %0, [%1];"
                  : "=r"(both)
@@ -93,8 +96,9 @@ class StoreRows {
   std::uint32_t memory_;
 };
 
-template <bool kGathers, WeightTile kWeightTile>
-using Gemm = GroupedGemm<kGathers, kWeightTile, sm90_stages(ExpertGemm::grouped_gemm), StoreRows>;
+template <bool kGathers, WeightTile kWeightTile, bool kHasBias, bool kIsScattered>
+using Gemm = GroupedGemm<kGathers, kWeightTile, sm90_stages(ExpertGemm::grouped_gemm),
+                         StoreRows<kHasBias, kIsScattered>>;
 
 template <class P>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -102,11 +106,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   run_grouped_gemm<P>(args);
 }
 
-template <bool kGathers, WeightTile kWeightTile>
+template <bool kGathers, WeightTile kWeightTile, bool kHasBias, bool kIsScattered>
 void run(const Launch& launch, const GroupedGemmArgs& args) {
   constexpr const char* kOp = "grouped_gemm";
   constexpr int kBoxRows = kWeightTile == WeightTile::columns ? 64 : 128;
-  using P = Gemm<kGathers, kWeightTile>;
+  using P = Gemm<kGathers, kWeightTile, kHasBias, kIsScattered>;
   const ConstMatrix& x = args.x.rows;
   const std::int64_t num_experts = args.routing.num_experts;
   const typename P::Args kernel_args{
@@ -123,16 +127,24 @@ void run(const Launch& launch, const GroupedGemmArgs& args) {
   launch_clusters(launch, kOp, grouped_gemm_sm90_kernel<P>, P::kSharedBytes, kernel_args);
 }
 
+// Calls f with the flag as a constant.
+template <class F>
+void dispatch_flag(bool flag, F&& f) {
+  flag ? f(std::true_type{}) : f(std::false_type{});
+}
+
 }  // namespace
 
 void grouped_gemm(const Launch& launch, const GroupedGemmArgs& args, const ExpertGemmConfig&) {
-  const bool gathers = args.x.layout == RowLayout::scattered;
-  if (args.transpose_weight)
-    gathers ? run<true, WeightTile::columns>(launch, args)
-            : run<false, WeightTile::columns>(launch, args);
-  else
-    gathers ? run<true, WeightTile::rows>(launch, args)
-            : run<false, WeightTile::rows>(launch, args);
+  dispatch_flag(args.x.layout == RowLayout::scattered, [&](auto gathers) {
+    dispatch_flag(args.bias.data != nullptr, [&](auto has_bias) {
+      dispatch_flag(args.y_layout == RowLayout::scattered, [&](auto is_scattered) {
+        args.transpose_weight
+            ? run<gathers, WeightTile::columns, has_bias, is_scattered>(launch, args)
+            : run<gathers, WeightTile::rows, has_bias, is_scattered>(launch, args);
+      });
+    });
+  });
 }
 
 }  // namespace smoe::kernels::cuda::sm90

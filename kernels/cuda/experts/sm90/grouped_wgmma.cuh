@@ -167,10 +167,11 @@ __device__ void consume(const typename P::Args& args, const typename P::Pipeline
                             next.col_tile < args.col_tiles ? next.row_end - row : 0, next.col_tile};
     const bool has_rows = tile.num_rows > 0;
     if (has_rows) epilogue.begin(tile);
-    const int last =
-        mainloop<Major::k, P::kMajorB>(pipeline, state, consumer, num_k_tiles, has_rows, acc, [&] {
-          if (has_rows) epilogue.prefetch(tile);
-        });
+    const int last = mainloop<Major::k, P::kMajorB, P::kGathers>(pipeline, state, consumer,
+                                                                 num_k_tiles, has_rows, acc, [&] {
+                                                                   if (has_rows)
+                                                                     epilogue.prefetch(tile);
+                                                                 });
     has_next = scheduler.next(next);  // its divisions overlap with the last wgmmas
     wgmma_wait<0>();
     pipeline.release(last);

@@ -83,7 +83,8 @@ class Pipeline {
 /// A consumer's mainloop: issues the wgmmas of num_k_tiles >= 1 stages into `acc` and returns the
 /// last stage, which the caller releases after wgmma_wait<0>(). Consumes the stages even if
 /// !has_rows, without issuing wgmmas. Calls `after_first` once, after issuing the first stage.
-template <Major kMajorA, Major kMajorB, class Pipeline, class AfterFirst>
+/// kGathers: the producer fills A by cp.async. What TMA writes needs no fence.
+template <Major kMajorA, Major kMajorB, bool kGathers, class Pipeline, class AfterFirst>
 __device__ int mainloop(const Pipeline& pipeline, typename Pipeline::State& state, int consumer,
                         int num_k_tiles, bool has_rows, Accumulators& acc,
                         AfterFirst&& after_first) {
@@ -94,7 +95,7 @@ __device__ int mainloop(const Pipeline& pipeline, typename Pipeline::State& stat
   for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
     const int stage = state.stage();
     mbarrier_wait(pipeline.full_barrier(stage), state.phase());
-    fence_proxy_async();  // makes cp.async writes visible to wgmma
+    if constexpr (kGathers) fence_proxy_async();  // makes cp.async writes visible to wgmma
     if (has_rows) {
       const std::uint64_t a = descriptor_a + stage * (kStageBytesA >> 4);
       const std::uint64_t b = descriptor_b + stage * (kStageBytesB >> 4);
