@@ -119,11 +119,13 @@ __device__ inline void produce(const Args& args, const WeightGradientPipeline& p
     const int col = tile.row_tile * kBlockM + chunk * 8;
     const bool is_in = col < args.gathered_cols;
     const Bf16* const source = args.gathered + (is_in ? col : 0);
-    const auto look_up = [&](int k) { return k < tile.num_k ? args.index(tile.k_begin + k) : 0; };
-    int next = look_up(own_row);
+    const int k_end = tile.k_begin + tile.num_k;
+    int next_id = args.index.id(tile.k_begin + own_row, k_end);
     for (int k = 0; k < tile.num_k; k += kBlockK) {
-      const std::uint32_t offset = static_cast<std::uint32_t>(next) * args.row_bytes;
-      next = look_up(k + kBlockK + own_row);
+      // From the id loaded one k tile earlier: dividing the id loaded here would wait for its load.
+      const std::uint32_t offset =
+          static_cast<std::uint32_t>(args.index.row_of(next_id)) * args.row_bytes;
+      next_id = args.index.id(tile.k_begin + k + kBlockK + own_row, k_end);
       const int stage = state.stage();
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
       if (thread == 0) {
