@@ -34,7 +34,7 @@ using WeightGradientPipeline = Pipeline<sm90_stages(ExpertGemm::weight_gradient)
 constexpr int kProducer = kNumConsumers;  // the producer warpgroup's index, after the consumers
 
 struct Args {
-  CUtensorMap grouped;  // B
+  CUtensorMap grouped;  // B, a ragged map
   CUtensorMap dweight;  // [E, D_out, D_in]
   const std::int32_t* expert_offsets;
   int num_experts;
@@ -91,9 +91,9 @@ __device__ inline TileCoord tile_coord(const Args& args, const ExpertTables& tab
   return tile;
 }
 
-/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each k tile, and zeros past the expert's
-/// last row: there B holds the next expert's rows, of which one that is not finite would reach this
-/// expert's gradient too.
+/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each k tile. Both operands are zero past
+/// the expert's last row: with zeros in A only, a value of the next expert's rows that is not
+/// finite would reach this expert's gradient.
 __device__ inline void produce(const Args& args, const WeightGradientPipeline& pipeline,
                                const DynamicTileScheduler& scheduler, const ExpertTables& tables) {
   constexpr int kRows = 8;
@@ -130,11 +130,14 @@ __device__ inline void produce(const Args& args, const WeightGradientPipeline& p
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
       if (thread == 0) {
         mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
+        const int num_rows = min(tile.num_k - k, kBlockK);
         for (int i = 0; i < 2; ++i) {
           const int subtile = 2 * rank + i;
-          tma_load_multicast(pipeline.tile_b(stage) + subtile * kSubtileBytes, args.grouped,
-                             pipeline.full_barrier(stage),
-                             {tile.col_tile * kBlockN + subtile * 64, tile.k_begin + k, 0});
+          tma_load_multicast(
+              pipeline.tile_b(stage) + subtile * kSubtileBytes, args.grouped,
+              pipeline.full_barrier(stage),
+              make_int4(tile.col_tile * kBlockN + subtile * 64, kRaggedOrigin - num_rows,
+                        tile.k_begin + k + num_rows, kRaggedOrigin));
         }
       }
       __syncwarp();
@@ -326,7 +329,8 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
   const ConstMatrix &gathered = sides.gathered.rows, &grouped = sides.other.rows;
   auto* const tile_counter = static_cast<int*>(args.workspace);
   CUDA_CHECK(cudaMemsetAsync(tile_counter, 0, sizeof(int), stream_of(launch)));
-  const Args kernel_args{.grouped = matrix_map(kOp, grouped, 64),
+  const Args kernel_args{.grouped = make_ragged_map(kOp, grouped.data, grouped.rows, grouped.cols,
+                                                    stride_bytes(grouped)),
                          .dweight = dweight_map(kOp, args, sides.gathers_x),
                          .expert_offsets = args.routing.expert_offsets,
                          .num_experts = static_cast<int>(args.routing.num_experts),

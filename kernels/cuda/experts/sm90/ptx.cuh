@@ -114,6 +114,15 @@ __device__ inline void tma_load_multicast(std::uint32_t to, const CUtensorMap& m
       "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "h"(std::uint16_t{3})
       : "memory");
 }
+/// The same with four dimensions.
+__device__ inline void tma_load_multicast(std::uint32_t to, const CUtensorMap& map,
+                                          std::uint32_t barrier, const int4& at) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "h"(std::uint16_t{3})
+      : "memory");
+}
 __device__ inline void tma_store(const CUtensorMap& map, std::uint32_t from, const TmaCoord& at) {
   asm volatile(
       "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(

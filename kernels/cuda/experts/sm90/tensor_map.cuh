@@ -19,4 +19,12 @@ struct TensorView {
 /// SystemError if the driver rejects it.
 CUtensorMap make_tensor_map(const char* op, const TensorView& view, const int (&box)[3]);
 
+/// A map with 128-byte swizzle and boxes of 64 columns and 64 rows of a bf16 matrix [rows, cols],
+/// of which a load takes only the first n rows of the box and zeros for the others: at coordinates
+/// {col, o - n, row + n, o} with o = kRaggedOrigin. Dimensions 1 and 2 both run over rows;
+/// dimension 1 ends at o, and the stride of dimension 3 subtracts o rows modulo 2^64.
+constexpr int kRaggedOrigin = 1 << 30;
+CUtensorMap make_ragged_map(const char* op, const void* data, std::int64_t rows, std::int64_t cols,
+                            std::int64_t row_bytes);
+
 }  // namespace smoe::kernels::cuda::sm90
