@@ -30,6 +30,7 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
       {1100, 1, 3, 392, 200},
       {1500, 2, 8, 256, 640},
       {2000, 2, 5, 328, 520, ends_empty},
+      {40, 2, 3, 16, 2120},
   };
   return cases;
 }

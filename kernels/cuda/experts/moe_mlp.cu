@@ -2,7 +2,7 @@
 // dgates from the partials that every form leaves.
 #include "kernels/moe_mlp.h"
 
-#include "kernels/cuda/device/reduce.cuh"
+#include "kernels/ceil_div.h"
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/launch.cuh"
 
@@ -40,17 +40,39 @@ ExpertGemmConfig config_of(const Launch& launch, const ExpertDownBackwardArgs& a
                 device_limits(launch), launch.policy);
 }
 
-// dgates of a routed row: its partials, reduced by one warp in a fixed order.
-__global__ void __launch_bounds__(256)
+// dgates of a routed row: its partials, reduced by one thread in a fixed order: first partials
+// kSums apart, then the kSums sums by a binary tree.
+template <int kSums>
+__global__ void __launch_bounds__(128)
     expert_gate_gradient_kernel(const float* partials, int num_partials, const std::int32_t* ids,
                                 std::int64_t num_rows, float* dgates) {
-  const std::int64_t row = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const std::int64_t row = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (row >= num_rows) return;
-  float sum = 0;
-  for (int i = threadIdx.x % kWarp; i < num_partials; i += kWarp)
-    sum += partials[row * num_partials + i];
-  sum = reduce_warp(sum, Sum{});
-  if (threadIdx.x % kWarp == 0) dgates[ids[row]] = sum;
+  const std::int32_t id = ids[row];
+  partials += row * num_partials;
+  float sums[kSums] = {};
+  for (int first = 0; first < num_partials; first += kSums)
+#pragma unroll
+    for (int i = 0; i < kSums; ++i)
+      if (first + i < num_partials) sums[i] += partials[first + i];
+#pragma unroll
+  for (int half = kSums / 2; half > 0; half /= 2)
+#pragma unroll
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  dgates[id] = sums[0];
+}
+
+void reduce_gate_gradient(const Launch& launch, const ExpertDownBackwardArgs& args,
+                          int num_partials) {
+  const std::int64_t rows = args.routing.num_rows();
+  if (rows == 0) return;
+  const auto kernel = num_partials <= 4    ? expert_gate_gradient_kernel<4>
+                      : num_partials <= 16 ? expert_gate_gradient_kernel<16>
+                                           : expert_gate_gradient_kernel<32>;
+  kernel<<<static_cast<unsigned>(ceil_div(rows, 128)), 128, 0, stream_of(launch)>>>(
+      static_cast<const float*>(args.workspace), num_partials, args.routing.sorted_scattered_ids,
+      rows, static_cast<float*>(args.dgates));
+  check_launch("expert_down_backward");
 }
 
 void check_dtypes(const char* op, DType x, DType weight, DType a) {
@@ -76,18 +98,11 @@ std::int64_t expert_down_backward_workspace_bytes(const Launch& launch,
 }
 
 void expert_down_backward(const Launch& launch, const ExpertDownBackwardArgs& args) {
-  constexpr const char* kOp = "expert_down_backward";
-  check_dtypes(kOp, args.dout.dtype, args.w2.dtype, args.a.dtype);
+  check_dtypes("expert_down_backward", args.dout.dtype, args.w2.dtype, args.a.dtype);
   const ExpertGemmConfig config = config_of(launch, args);
   run_form(launch, args, config, simt::expert_down_backward, sm80::expert_down_backward,
            sm90::expert_down_backward);
-  const std::int64_t rows = args.routing.num_rows();
-  if (rows == 0) return;
-  expert_gate_gradient_kernel<<<static_cast<unsigned>(ceil_div(rows * kWarp, 256)), 256, 0,
-                                stream_of(launch)>>>(
-      static_cast<const float*>(args.workspace), static_cast<int>(config.num_partials(args.a.cols)),
-      args.routing.sorted_scattered_ids, rows, static_cast<float*>(args.dgates));
-  check_launch(kOp);
+  reduce_gate_gradient(launch, args, static_cast<int>(config.num_partials(args.a.cols)));
 }
 
 }  // namespace smoe::kernels::cuda
