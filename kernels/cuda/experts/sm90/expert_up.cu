@@ -36,9 +36,12 @@ class Activate {
     const int thread = threadIdx.x % kWarpgroup;
     const int row = thread / 32 * 16 + thread % 32 / 4;
     for (int i = 0; i < 2; ++i)
-      gates_[i] = row + 8 * i < tile.num_rows ? out_.gate(tile.row + row + 8 * i) : 0;
+      ids_[i] = row + 8 * i < tile.num_rows ? __ldg(out_.ids + tile.row + row + 8 * i) : 0;
   }
-  __device__ void prefetch(const ConsumerTile&) const {}
+  // Under the first wgmmas: the ids have arrived, and the gates will by the epilogue.
+  __device__ void prefetch(const ConsumerTile&) {
+    for (int i = 0; i < 2; ++i) gates_[i] = out_.gates[ids_[i]];
+  }
 
   __device__ void store(const ConsumerTile& tile, const Accumulators& acc) const {
     const int col = tile.col_tile * kUnits;
@@ -137,7 +140,9 @@ class Activate {
   const ActivateArgs<Bf16>& out_;
   int consumer_;
   std::uint32_t memory_;
-  float gates_[2] = {};  // of this thread's rows
+  // Of this thread's rows; of pair 0 where there is no row.
+  std::int32_t ids_[2] = {};
+  float gates_[2] = {};
 };
 
 template <class Function, bool kIsGated>

@@ -120,13 +120,13 @@ __device__ void produce_by_gather(const typename P::Args& args,
   TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
   typename P::Pipeline::State state(1);
   for (TileCoord tile; scheduler.next(tile);) {
+    std::int32_t ids[kRows];  // all loads first, so that their latencies overlap
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) ids[i] = args.index.id(tile.row + row + 16 * i, tile.row_end);
     const Bf16* source[kRows];
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int at = tile.row + row + 16 * i;
-      source[i] = advance_rows(args.rows + chunk * 8, at < tile.row_end ? args.index(at) : 0,
-                               args.row_bytes);
-    }
+    for (int i = 0; i < kRows; ++i)
+      source[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
     // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
     const int num_copies = (min(tile.row_end - tile.row, kBlockM) - row + 15) / 16;
     for (int k = 0; k < args.k; k += kBlockK) {
