@@ -5,8 +5,8 @@
 // Tile:      gated units have 128 GLU columns and the 128 up columns of the same units in one tile,
 //            so that a thread holds both halves of every pre-activation it activates.
 // Shared:    4 stages (192 KiB); per consumer two 64 x 64 bf16 sub-tiles (16 KiB).
-// Epilogue:  two sub-tiles at a time. Gated: both of a, then GLU and up of either sub-tile of h;
-//            otherwise a and h of the same sub-tile.
+// Epilogue:  two sub-tiles at a time. Gated: GLU and up of h's first sub-tile; both of a, computed
+//            while TMA reads those; then h's second. Plain: a and h of the same sub-tile.
 #include "kernels/ceil_div.h"
 #include "kernels/cuda/device/activation_functions.cuh"
 #include "kernels/cuda/device/vector.cuh"
@@ -46,15 +46,25 @@ class Activate {
   __device__ void store(const ConsumerTile& tile, const Accumulators& acc) const {
     const int col = tile.col_tile * kUnits;
     if constexpr (kIsGated) {
-      write_both(tile, [&](int i, int pair, int word) { return activated(acc, i, pair, word); },
-                 {Target::a, col}, {Target::a, col + 64});
-      if (!out_.h) return;
+      write_h(tile, acc, 0);
+      const Destination first{Target::a, col}, second{Target::a, col + 64};
+      // GELU has no registers left to compute a before there is memory to write it to.
+      if constexpr (std::is_same_v<Function, Silu>) {
+        std::uint32_t a[2][4][4];
 #pragma unroll
-      for (int subtile = 0; subtile < 2; ++subtile)
+        for (int i = 0; i < 2; ++i)
+#pragma unroll
+          for (int pair = 0; pair < 4; ++pair)
+#pragma unroll
+            for (int word = 0; word < 4; ++word) a[i][pair][word] = activated(acc, i, pair, word);
         write_both(
-            tile,
-            [&](int i, int pair, int word) { return rounded(acc, subtile + 2 * i, pair, word); },
-            {Target::h, col + subtile * 64}, {Target::h_up, col + subtile * 64});
+            tile, [&](int i, int pair, int word) { return a[i][pair][word]; }, first, second);
+      } else {
+        write_both(
+            tile, [&](int i, int pair, int word) { return activated(acc, i, pair, word); }, first,
+            second);
+      }
+      write_h(tile, acc, 1);
     } else {
 #pragma unroll
       for (int subtile = 0; subtile < 4; ++subtile)
@@ -91,6 +101,15 @@ class Activate {
     const float gate = gates_[word % 2];
     return pack_bf16(activate<Bf16, Function, kIsGated>(h.x, up.x, gate),
                      activate<Bf16, Function, kIsGated>(h.y, up.y, gate));
+  }
+
+  // GLU and up of a sub-tile of gated units.
+  __device__ void write_h(const ConsumerTile& tile, const Accumulators& acc, int subtile) const {
+    if (!out_.h) return;
+    const int col = tile.col_tile * kUnits + subtile * 64;
+    write_both(tile,
+               [&](int i, int pair, int word) { return rounded(acc, subtile + 2 * i, pair, word); },
+               {Target::h, col}, {Target::h_up, col});
   }
 
   // Writes and stores the sub-tiles of words(0, ...) and words(1, ...).
