@@ -70,13 +70,15 @@ ExpertGemmConfig choose(const ExpertGemmDesc& desc, const DeviceLimits& limits,
     config = {
         .form = ExpertGemmForm::sm80, .tile = tile, .stages = sm80_stages(tile), .reason = reason};
   } else {
+    const bool is_pingpong = is_down_backward && desc.k <= kSm90PingPongMaxK;
+    const GemmTile tile = is_pingpong ? kSm90PingPongTile : kSm90Tile;
     config = {.form = ExpertGemmForm::sm90,
-              .tile = kSm90Tile,
-              .stages = sm90_stages(desc.gemm),
+              .tile = tile,
+              .stages = sm90_stages(desc.gemm, tile),
               .reason = ""};
   }
   if (is_down_backward)
-    config.partial_cols = config.form == ExpertGemmForm::sm90 ? kSm90PartialCols : kPartialCols;
+    config.partial_cols = config.form == ExpertGemmForm::sm90 ? config.tile.n : kPartialCols;
   config.max_tiles = max_tiles(desc, config.tile);
   config.workspace_bytes = workspace_bytes(desc, config);
   return config;

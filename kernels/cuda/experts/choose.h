@@ -63,16 +63,20 @@ struct ExpertGemmConfig {
 
 constexpr GemmTile kSimtTile{128, 128, 8};
 constexpr GemmTile kSm80Tile{128, 128, 64}, kSm80WideTile{128, 256, 64};
-constexpr GemmTile kSm90Tile{128, 256, 64};
+constexpr GemmTile kSm90Tile{128, 256, 64}, kSm90PingPongTile{128, 128, 64};
+/// Up to this k the epilogue of down_backward takes as long as its mainloop, so that the ping-pong
+/// form is faster.
+constexpr int kSm90PingPongMaxK = 2048;
 /// The per-expert tables of more experts do not fit in shared memory beside the pipeline.
 constexpr int kSm90MaxExperts = 240;
-constexpr int kPartialCols = 64, kSm90PartialCols = 256;
+constexpr int kPartialCols = 64;
 constexpr std::int64_t kTileCounterBytes = 16;
 
 constexpr int sm80_stages(const GemmTile& tile) {
   return tile.n == kSm80WideTile.n ? 4 : 2;
 }
-constexpr int sm90_stages(ExpertGemm gemm) {
+constexpr int sm90_stages(ExpertGemm gemm, const GemmTile& tile = kSm90Tile) {
+  if (tile.n == kSm90PingPongTile.n) return 4;
   return gemm == ExpertGemm::up || gemm == ExpertGemm::weight_gradient ? 4 : 3;
 }
 

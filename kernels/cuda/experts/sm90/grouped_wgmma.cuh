@@ -56,7 +56,8 @@ struct GroupedGemm {
   static_assert(kSharedBytes <= kMaxSharedBytes);
 
   struct Args {
-    CUtensorMap a, weight;  // a only if !kGathers
+    CUtensorMap a = {};  // only if !kGathers
+    CUtensorMap weight;
     const std::int32_t* expert_offsets;
     int num_experts, col_tiles, k;
     // Gathered rows.
@@ -108,27 +109,46 @@ __device__ void produce_by_tma(const typename P::Args& args, const typename P::P
     }
 }
 
+/// A producer thread's rows of a tile's A: chunks of the rows row + 16 i.
+class GatheredRows {
+ public:
+  template <class Args>
+  __device__ GatheredRows(const Args& args, const TileCoord& tile, int row, int chunk)
+      // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
+      : num_copies_((min(tile.row_end - tile.row, kBlockM) - row + 15) / 16) {
+    std::int32_t ids[kRows];  // all loads first, so that their latencies overlap
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) ids[i] = args.index.id(tile.row + row + 16 * i, tile.row_end);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i)
+      source_[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
+  }
+  /// Zeros unless is_in.
+  __device__ void copy(std::uint32_t to, int k, bool is_in) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i)
+      if (i < num_copies_) cp_async(to + i * 16 * kRowBytes, source_[i] + (is_in ? k : 0), is_in);
+  }
+
+ private:
+  static constexpr int kRows = 8;
+
+  const Bf16* source_[kRows];
+  int num_copies_;
+};
+
 /// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
 template <class P>
 __device__ void produce_by_gather(const typename P::Args& args,
                                   const typename P::Pipeline& pipeline,
                                   const ExpertTileOffsets& offsets) {
-  constexpr int kRows = 8;
   const int thread = threadIdx.x % kWarpgroup, rank = cluster_rank();
   const int chunk = thread % 8, row = thread / 8;
   const std::uint32_t target = swizzled_offset(row, chunk);
   TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
   typename P::Pipeline::State state(1);
   for (TileCoord tile; scheduler.next(tile);) {
-    std::int32_t ids[kRows];  // all loads first, so that their latencies overlap
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) ids[i] = args.index.id(tile.row + row + 16 * i, tile.row_end);
-    const Bf16* source[kRows];
-#pragma unroll
-    for (int i = 0; i < kRows; ++i)
-      source[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
-    // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
-    const int num_copies = (min(tile.row_end - tile.row, kBlockM) - row + 15) / 16;
+    const GatheredRows source(args, tile, row, chunk);
     for (int k = 0; k < args.k; k += kBlockK) {
       const int stage = state.stage();
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
@@ -136,11 +156,7 @@ __device__ void produce_by_gather(const typename P::Args& args,
         mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
         load_weight<P>(args, pipeline, stage, tile, k, rank);
       }
-      const bool is_in = k + chunk * 8 < args.k;
-      const std::uint32_t to = pipeline.tile_a(stage) + target;
-#pragma unroll
-      for (int i = 0; i < kRows; ++i)
-        if (i < num_copies) cp_async(to + i * 16 * kRowBytes, source[i] + (is_in ? k : 0), is_in);
+      source.copy(pipeline.tile_a(stage) + target, k, k + chunk * 8 < args.k);
       cp_async_mbarrier_arrive(pipeline.full_barrier(stage));
       state.advance();
     }

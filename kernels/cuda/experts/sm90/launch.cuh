@@ -7,17 +7,16 @@
 
 namespace smoe::kernels::cuda::sm90 {
 
-/// Launches one persistent block per SM, in clusters of kClusterSize.
-template <class Args>
+/// Launches one persistent block per SM, in clusters of kBlocks.
+template <int kBlocks = kClusterSize, class Args>
 void launch_clusters(const Launch& launch, const char* op, void (*kernel)(Args), int shared_bytes,
                      const Args& args) {
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  const int blocks =
-      attribute(launch, cudaDevAttrMultiProcessorCount) / kClusterSize * kClusterSize;
+  const int blocks = attribute(launch, cudaDevAttrMultiProcessorCount) / kBlocks * kBlocks;
   cudaLaunchAttribute cluster;
   cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kClusterSize, 1, 1};
+  cluster.val.clusterDim = {kBlocks, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(kThreads);

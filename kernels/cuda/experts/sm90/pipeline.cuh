@@ -35,6 +35,12 @@ class PipelineState {
     stage_ = 0;
     phase_ ^= 1;
   }
+  /// As num_stages calls of advance().
+  __device__ void skip(int num_stages) {
+    const int stage = stage_ + num_stages;
+    stage_ = stage % kStages;
+    phase_ ^= stage / kStages & 1;
+  }
 
  private:
   int stage_ = 0;

@@ -123,6 +123,28 @@ __device__ inline void tma_load_multicast(std::uint32_t to, const CUtensorMap& m
       "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "h"(std::uint16_t{3})
       : "memory");
 }
+/// Cache policy of data that is not read again before L2 would have evicted it.
+__device__ inline std::uint64_t evict_first_policy() {
+  std::uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ inline void tma_load(std::uint32_t to, const CUtensorMap& map, std::uint32_t barrier,
+                                const TmaCoord& at, std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "l"(policy)
+      : "memory");
+}
+__device__ inline void tma_store(const CUtensorMap& map, std::uint32_t from, const TmaCoord& at,
+                                 std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group.L2::cache_hint "
+      "[%0, {%2, %3, %4}], [%1], %5;" ::"l"(&map),
+      "r"(from), "r"(at.x), "r"(at.y), "r"(at.z), "l"(policy)
+      : "memory");
+}
 __device__ inline void tma_store(const CUtensorMap& map, std::uint32_t from, const TmaCoord& at) {
   asm volatile(
       "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
@@ -169,6 +191,15 @@ __device__ inline void setmaxnreg_inc() {
 /// Synchronizes the threads of warpgroup `warpgroup`, on a named barrier of its own.
 __device__ inline void warpgroup_sync(int warpgroup) {
   asm volatile("bar.sync %0, %1;" ::"r"(1 + warpgroup), "n"(kWarpgroup) : "memory");
+}
+
+/// Turns of the two consumers: wait_turn(i) returns after pass_turn(i) of the other one, on named
+/// barriers after those of warpgroup_sync.
+__device__ inline void wait_turn(int consumer) {
+  asm volatile("bar.sync %0, %1;" ::"r"(4 + consumer), "n"(2 * kWarpgroup) : "memory");
+}
+__device__ inline void pass_turn(int consumer) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(4 + consumer), "n"(2 * kWarpgroup) : "memory");
 }
 
 /// Stores four 8 x 8 matrices in the layout that ldmatrix_x4 reads.

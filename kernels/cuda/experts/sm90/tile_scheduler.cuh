@@ -17,6 +17,7 @@ struct ExpertTileOffsets {
   int cluster_tiles[kSm90MaxExperts + 1];
 
   /// Called by one warp.
+  template <int kBlocks = kClusterSize>
   __device__ void build(const std::int32_t* expert_offsets, int num_experts, int col_tiles) {
     const int lane = threadIdx.x % kWarp;
     int tiles_before = 0, cluster_tiles_before = 0;
@@ -27,7 +28,8 @@ struct ExpertTileOffsets {
       const int count = exists ? expert_offsets[expert + 1] - begin : 0;
       const int own_tiles = (count + kBlockM - 1) / kBlockM;
       const int own_cluster_tiles =
-          own_tiles / 2 * col_tiles + own_tiles % 2 * ((col_tiles + 1) / 2);
+          kBlocks == 1 ? own_tiles * col_tiles
+                       : own_tiles / 2 * col_tiles + own_tiles % 2 * ((col_tiles + 1) / 2);
       int tiles_to = own_tiles, cluster_tiles_to = own_cluster_tiles;
 #pragma unroll
       for (int distance = 1; distance < kWarp; distance *= 2) {
@@ -99,6 +101,37 @@ class TileScheduler {
   const ExpertTileOffsets& offsets_;
   int num_experts_, col_tiles_, rank_;
   int cluster_tile_, expert_ = 0;
+};
+
+/// Without clusters: every `step`th of the block's tiles from number `first` on.
+class SingleTileScheduler {
+ public:
+  __device__ SingleTileScheduler(const ExpertTileOffsets& offsets, int num_experts, int col_tiles,
+                                 int first, int step)
+      : offsets_(offsets),
+        num_experts_(num_experts),
+        col_tiles_(col_tiles),
+        step_(step * static_cast<int>(gridDim.x)),
+        tile_(static_cast<int>(blockIdx.x + first * gridDim.x)) {}
+
+  /// False after the last tile.
+  __device__ bool next(TileCoord& tile) {
+    while (expert_ < num_experts_ && tile_ >= offsets_.cluster_tiles[expert_ + 1]) ++expert_;
+    if (expert_ >= num_experts_) return false;
+    constexpr int kBand = 16;  // of row tiles
+    const TileOrder<kBand> at(tile_ - offsets_.cluster_tiles[expert_],
+                              offsets_.row_tiles[expert_ + 1] - offsets_.row_tiles[expert_],
+                              col_tiles_);
+    tile = {expert_, offsets_.rows[expert_] + at.row * kBlockM, offsets_.rows[expert_ + 1], at.col,
+            false};
+    tile_ += step_;
+    return true;
+  }
+
+ private:
+  const ExpertTileOffsets& offsets_;
+  int num_experts_, col_tiles_, step_;
+  int tile_, expert_ = 0;
 };
 
 }  // namespace smoe::kernels::cuda::sm90

@@ -1,4 +1,4 @@
-// wgmma m64n256k16 with both operands in 128-byte-swizzled shared memory.
+// wgmma m64n256k16 and m64n128k16 with both operands in 128-byte-swizzled shared memory.
 #pragma once
 #include <cstdint>
 
@@ -62,8 +62,28 @@ __device__ inline void wgmma_m64n256k16(Accumulators& c, std::uint64_t a, std::u
       : SMOE_32(0), SMOE_32(32), SMOE_32(64), SMOE_32(96)
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kMajorA == Major::mn),
         "n"(kMajorB == Major::mn));
+}
+
+/// A warpgroup's [64, 128] f32 accumulators, distributed as Accumulators are.
+using NarrowAccumulators = float[64];
+
+/// Issues c = a b (+ c if `accumulate`), a [64, 16], b [16, 128].
+template <Major kMajorA, Major kMajorB>
+__device__ inline void wgmma_m64n128k16(NarrowAccumulators& c, std::uint64_t a, std::uint64_t b,
+                                        bool accumulate) {
+  asm volatile(
+      "{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "%64, %65, accumulate, 1, 1, %67, %68;\n}\n"
+      : SMOE_32(0), SMOE_32(32)
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kMajorA == Major::mn),
+        "n"(kMajorB == Major::mn));
+}
 #undef SMOE_32
 #undef SMOE_8
-}
 
 }  // namespace smoe::kernels::cuda::sm90

@@ -1,0 +1,198 @@
+// GEMM of gathered rows with their expert's weight by wgmma, ping-pong: for epilogues that take as
+// long as the mainloop.
+//
+// Tile:        128 x 128 x 64, one persistent block per SM, 384 threads, no clusters. Compared with
+//              grouped_wgmma.cuh a tile reads twice the bytes per FLOP, but the tensor cores stay
+//              busy during epilogues.
+// Warp roles:  warpgroup 0 produces: A gathered by cp.async, the weight's columns by TMA;
+//              warpgroups 1 and 2 take tiles alternately, and their mainloops take turns: one runs
+//              its epilogue during the mainloop of the other.
+// Registers:   producer 56, consumers 224.
+// Shared:      Shared: pipeline stages of 32 KiB, epilogue memory per consumer, mbarriers, tile
+//              offsets per expert.
+#pragma once
+#include "kernels/cuda/experts/sm90/grouped_wgmma.cuh"
+
+namespace smoe::kernels::cuda::sm90 {
+
+constexpr int kPingPongBlockN = kSm90PingPongTile.n;
+static_assert(kSm90PingPongTile.m == kBlockM && kSm90PingPongTile.k == kBlockK);
+
+/// Of the upper and the lower 64 rows of a tile.
+using PingPongAccumulators = NarrowAccumulators[2];
+
+/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and two
+/// mbarriers, and called per tile: begin before the consumer's turn, prefetch in its turn before
+/// the mainloop, store with the accumulators. finish waits for the last stores.
+template <int kStages_, class Epilogue_>
+struct PingPongGemm {
+  using Epilogue = Epilogue_;
+  static constexpr int kStages = kStages_;
+  using State = PipelineState<kStages>;
+  static constexpr int kStageBytesB = 2 * kSubtileBytes;
+
+  struct Shared {
+    unsigned char stages_a[kStages][kStageBytesA];
+    unsigned char stages_b[kStages][kStageBytesB];
+    unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
+    std::uint64_t full_barriers[kStages], empty_barriers[kStages];
+    std::uint64_t epilogue_barriers[kNumConsumers][2];
+    ExpertTileOffsets tile_offsets;
+  };
+  static constexpr int kSharedBytes = int{sizeof(Shared)};
+  static_assert(kSharedBytes <= kMaxSharedBytes);
+
+  struct Args {
+    CUtensorMap weight;
+    const std::int32_t* expert_offsets;
+    int num_experts, col_tiles, k;
+    const Bf16* rows;
+    std::uint32_t row_bytes;
+    RowIndex index;
+    typename Epilogue::Args epilogue;
+  };
+
+  // By address in shared memory.
+  std::uint32_t shared;
+  __device__ std::uint32_t tile_a(int stage) const { return shared + stage * kStageBytesA; }
+  __device__ std::uint32_t tile_b(int stage) const {
+    return shared + int{offsetof(Shared, stages_b)} + stage * kStageBytesB;
+  }
+  __device__ std::uint32_t full_barrier(int stage) const {
+    return shared + int{offsetof(Shared, full_barriers)} + stage * 8;
+  }
+  __device__ std::uint32_t empty_barrier(int stage) const {
+    return shared + int{offsetof(Shared, empty_barriers)} + stage * 8;
+  }
+  __device__ std::uint32_t epilogue_memory(int consumer) const {
+    return shared + int{offsetof(Shared, epilogue)} + consumer * Epilogue::kBytes;
+  }
+  __device__ std::uint32_t epilogue_barriers(int consumer) const {
+    return shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16;
+  }
+
+  /// Called by one thread.
+  __device__ void init() const {
+    for (int i = 0; i < kStages; ++i) {
+      mbarrier_init(full_barrier(i), kWarpgroup + 1);
+      mbarrier_init(empty_barrier(i), 1);
+    }
+    for (int consumer = 0; consumer < kNumConsumers; ++consumer)
+      for (int i = 0; i < 2; ++i) mbarrier_init(epilogue_barriers(consumer) + i * 8, 1);
+  }
+
+  /// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
+  __device__ void produce(const Args& args, const ExpertTileOffsets& offsets) const {
+    const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
+    const std::uint32_t target = swizzled_offset(row, chunk);
+    SingleTileScheduler scheduler(offsets, args.num_experts, args.col_tiles, 0, 1);
+    State state(1);
+    for (TileCoord tile; scheduler.next(tile);) {
+      const GatheredRows source(args, tile, row, chunk);
+      for (int k = 0; k < args.k; k += kBlockK) {
+        const int stage = state.stage();
+        mbarrier_wait(empty_barrier(stage), state.phase());
+        if (thread == 0) {
+          mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
+          for (int subtile = 0; subtile < 2; ++subtile)
+            tma_load(tile_b(stage) + subtile * kSubtileBytes, args.weight, full_barrier(stage),
+                     {tile.col_tile * kPingPongBlockN + subtile * 64, k, tile.expert});
+        }
+        source.copy(tile_a(stage) + target, k, k + chunk * 8 < args.k);
+        cp_async_mbarrier_arrive(full_barrier(stage));
+        state.advance();
+      }
+    }
+  }
+
+  __device__ void consume(const Args& args, const ExpertTileOffsets& offsets, int consumer) const {
+    const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
+    SingleTileScheduler scheduler(offsets, args.num_experts, args.col_tiles, consumer,
+                                  kNumConsumers);
+    State state(0);
+    Epilogue epilogue(args.epilogue, consumer, epilogue_memory(consumer),
+                      epilogue_barriers(consumer));
+    PingPongAccumulators acc;
+    if (consumer == 1) {
+      state.skip(num_k_tiles);
+      pass_turn(0);
+    }
+    TileCoord next;
+    bool has_next = scheduler.next(next);
+    while (has_next) {
+      const TileCoord tile = next;
+      epilogue.begin(tile);
+      wait_turn(consumer);
+      epilogue.prefetch();
+      const int last = mainloop(state, num_k_tiles, acc);
+      pass_turn(1 - consumer);
+      has_next = scheduler.next(next);  // its divisions overlap with the last wgmmas
+      wgmma_wait<0>();
+      release(last);
+      state.skip(num_k_tiles);  // the other consumer's
+      epilogue.store(tile, acc);
+    }
+    epilogue.finish();
+  }
+
+ private:
+  __device__ void release(int stage) const {
+    if (threadIdx.x % kWarpgroup == 0) mbarrier_arrive(empty_barrier(stage));
+  }
+
+  /// As sm90::mainloop.
+  __device__ int mainloop(State& state, int num_k_tiles, PingPongAccumulators& acc) const {
+    const std::uint64_t descriptor_a = make_smem_descriptor<Major::k>(tile_a(0));
+    const std::uint64_t descriptor_b = make_smem_descriptor<Major::mn>(tile_b(0));
+    int previous = 0;
+    for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
+      const int stage = state.stage();
+      mbarrier_wait(full_barrier(stage), state.phase());
+      fence_proxy_async();  // makes cp.async writes visible to wgmma
+      const std::uint64_t a = descriptor_a + stage * (kStageBytesA >> 4);
+      const std::uint64_t b = descriptor_b + stage * (kStageBytesB >> 4);
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < kBlockK / 16; ++k)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          wgmma_m64n128k16<Major::k, Major::mn>(
+              acc[half], a + half * (kSubtileBytes >> 4) + k * kDescriptorStep<Major::k>,
+              b + k * kDescriptorStep<Major::mn>, (k_tile | k) != 0);
+      wgmma_commit();
+      if (k_tile > 0) {
+        wgmma_wait<1>();
+        release(previous);
+      }
+      previous = stage;
+      state.advance();
+    }
+    return previous;
+  }
+};
+
+/// The kernel's body; `args` must be a __grid_constant__ parameter.
+template <class P>
+__device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  ExpertTileOffsets& offsets = reinterpret_cast<typename P::Shared*>(memory)->tile_offsets;
+  const P gemm{shared_address(memory)};
+  // Prologue: tile offsets by warp 0, barriers by warp 1.
+  if (threadIdx.x < kWarp) offsets.build<1>(args.expert_offsets, args.num_experts, args.col_tiles);
+  if (threadIdx.x == kWarp) {
+    gemm.init();
+    fence_barrier_init();
+    prefetch_tensor_map(args.weight);
+  }
+  __syncthreads();
+  const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+  if (warpgroup == 0) {
+    setmaxnreg_dec<56>();
+    gemm.produce(args, offsets);
+  } else {
+    setmaxnreg_inc<224>();
+    gemm.consume(args, offsets, warpgroup - 1);
+  }
+}
+
+}  // namespace smoe::kernels::cuda::sm90
