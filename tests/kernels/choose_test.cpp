@@ -109,6 +109,21 @@ TEST_CASE("the sm80 form takes wide tiles where they fit and the epilogue is sho
   CHECK(form_of(wide, kAda) == ExpertGemmForm::simt);
 }
 
+TEST_CASE("down_backward is ping-pong up to a k, with partials over a tile's columns") {
+  ExpertGemmDesc desc = desc_of(ExpertGemm::down_backward);
+  desc.k = kSm90PingPongMaxK;
+  const ExpertGemmConfig pingpong = choose(desc, kHopper);
+  CHECK(pingpong.tile.n == 128);
+  CHECK(pingpong.partial_cols == 128);
+  desc.k += 8;
+  const ExpertGemmConfig cooperative = choose(desc, kHopper);
+  CHECK(cooperative.tile.n == 256);
+  CHECK(cooperative.partial_cols == 256);
+  CHECK(pingpong.workspace_bytes == 2 * cooperative.workspace_bytes);
+  for (const ExpertGemm gemm : kGemms)
+    if (gemm != ExpertGemm::down_backward) CHECK(choose(desc_of(gemm), kHopper).tile.n == 256);
+}
+
 TEST_CASE("the bound on tiles holds for every routing") {
   ExpertGemmDesc desc = desc_of(ExpertGemm::grouped_gemm);
   desc.m = desc.n = 300;
@@ -123,9 +138,11 @@ TEST_CASE("workspace follows from the form") {
   ExpertGemmDesc desc = desc_of(ExpertGemm::down_backward);
   desc.m = 1000;
   desc.n = 520;
-  CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 3 * 4);             // 256 columns each
+  CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 5 * 4);             // 128 columns each
   CHECK(choose(desc, kHopper, kPortable).workspace_bytes == 1000 * 9 * 4);  // 64 columns each
-  CHECK(choose(desc, kHopper).num_partials(520) == 3);
+  CHECK(choose(desc, kHopper).num_partials(520) == 5);
+  desc.k = 4096;
+  CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 3 * 4);  // 256 columns each
   desc.dtype = DType::f32;
   CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 9 * 4);
   const ExpertGemmDesc gradient = desc_of(ExpertGemm::weight_gradient);

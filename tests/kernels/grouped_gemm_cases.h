@@ -1,5 +1,9 @@
 // Cases of kernels/grouped_gemm.h on the current stream.
 #pragma once
+#include <doctest/doctest.h>
+
+#include <cmath>
+
 #include "kernels/grouped_gemm.h"
 #include "tests/support/moe_cases.h"
 #include "tests/support/tensors.h"
@@ -76,6 +80,50 @@ struct GroupedGemmCase {
   RoutingPlan plan;
   Tensor x, dy, w, bias;
 };
+
+/// `rows`, one per pair in `layout`, with infinities and NaNs in those of `expert`.
+inline Tensor with_nonfinite_rows(const Tensor& rows, const RoutingPlan& plan,
+                                  kernels::RowLayout layout, std::int64_t expert) {
+  const auto offsets = plan.expert_offsets.to_vector<std::int32_t>();
+  const auto ids = plan.sorted_scattered_ids.to_vector<std::int32_t>();
+  std::vector<double> values = values_of(rows);
+  const std::int64_t cols = rows.dim(1);
+  for (std::int64_t p = offsets[expert]; p < offsets[expert + 1]; ++p) {
+    const std::int64_t row = layout == kernels::RowLayout::grouped ? p : ids[p];
+    for (std::int64_t col = 0; col < cols; ++col)
+      values[row * cols + col] = col % 2 == 0 ? INFINITY : NAN;
+  }
+  return tensor_of(values, rows.shape(), rows.dtype());
+}
+
+/// Checks that rows of one expert that are not finite reach its weight gradient and do not change a
+/// bit of those of the other experts.
+inline void check_nonfinite_rows(const GroupedMode& mode, DType dtype) {
+  const MoeCase test{150, 2, 5, 72, 136};  // about 60 rows per expert
+  const GroupedGemmCase finite(test, mode, dtype);
+  const auto gradient = [](const GroupedGemmCase& c) {
+    const Tensor dw = c.empty_dw();
+    c.gradients(dw, c.empty_db(), 0);
+    return values_of(dw);
+  };
+  const std::vector<double> wanted = gradient(finite);
+  const auto size = static_cast<std::size_t>(test.d * test.f);
+  for (std::int64_t expert = 0; expert < test.num_experts; ++expert) {
+    GroupedGemmCase c = finite;
+    c.x = with_nonfinite_rows(c.x, c.plan, mode.x, expert);
+    c.dy = with_nonfinite_rows(c.dy, c.plan, mode.y, expert);
+    const std::vector<double> got = gradient(c);
+    int num_changed = 0, num_finite = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const bool is_own = i / size == static_cast<std::size_t>(expert);
+      num_changed += !is_own && got[i] != wanted[i];
+      num_finite += is_own && std::isfinite(got[i]);
+    }
+    CAPTURE(expert);
+    CHECK(num_changed == 0);
+    CHECK(num_finite == 0);
+  }
+}
 
 struct GroupCase {
   GroupCase(const MoeCase& test, bool row_per_token, DType dtype) : plan(test.plan()) {

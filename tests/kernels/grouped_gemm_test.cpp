@@ -71,6 +71,12 @@ TEST_CASE("the gradient of an expert without rows is zero with beta 0 and untouc
   for (int i = 0; i < 4 * 12; ++i) CHECK(dw.data_as<float>()[i] == 5);
 }
 
+TEST_CASE("rows of one expert that are not finite reach no other expert's gradient") {
+  for (const GroupedMode& mode : kGroupedModes)
+    for (const DType dtype : kDtypes)
+      if (!mode.row_per_token) check_nonfinite_rows(mode, dtype);
+}
+
 TEST_CASE("group gathers rows and multiplies them by their gates") {
   const PoisonGuard poison;
   for (const MoeCase& test : moe_cases())

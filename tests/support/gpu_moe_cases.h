@@ -12,7 +12,8 @@ namespace smoe::test {
 
 /// Sizes that the tensor-core kernels support, all multiples of 8: one of each dimension, no
 /// tokens, fewer and more rows or columns than a tile, tails of all kinds, more k tiles than
-/// pipeline stages, experts without rows and with most of them.
+/// pipeline stages, experts without rows and with most of them, both forms of down_backward on
+/// Hopper, few and many partials of a gate gradient.
 inline const std::vector<MoeCase>& aligned_moe_cases() {
   using enum Spread;
   static const std::vector<MoeCase> cases = {
@@ -31,6 +32,7 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
       {1500, 2, 8, 256, 640},
       {2000, 2, 5, 328, 520, ends_empty},
       {40, 2, 3, 16, 2120},
+      {150, 2, 3, 2056, 264},
   };
   return cases;
 }

@@ -60,6 +60,15 @@ TEST_CASE("grouped GEMMs of strided rows on the GPU agree with the CPU's") {
       });
 }
 
+TEST_CASE("rows of one expert that are not finite reach no other expert's gradient on the GPU") {
+  for (const ExpertKernels kernels : {ExpertKernels::automatic, ExpertKernels::portable}) {
+    const StreamGuard guard(gpu_stream(), {.experts = kernels});
+    for (const GroupedMode& mode : kGroupedModes)
+      for (const DType dtype : {DType::bf16, DType::f32})
+        if (!mode.row_per_token) check_nonfinite_rows(mode, dtype);
+  }
+}
+
 TEST_CASE("group on the GPU agrees with the CPU's") {
   for_gpu_moe_cases([](const MoeCase& test, DType dtype) {
     for (const bool row_per_token : {false, true})
