@@ -29,6 +29,11 @@ const Tensor& Parameter::gradient() const {
   return gradient_;
 }
 
+ParameterStore& Parameter::store() const {
+  SMOE_CHECK(store_, "parameter ", name_, ": not in a ParameterStore yet");
+  return *store_;
+}
+
 double Parameter::claim_gradient() {
   const double beta = has_gradient_ ? 1 : 0;
   has_gradient_ = true;

@@ -1,4 +1,4 @@
-// Parameter: a named weight of the model. Its memory is a range of a ParameterStore's flat arenas;
+// Parameter: a named weight of the model. Its memory is a range of a ParameterStore's flat buffers;
 // ops read value() and accumulate straight into gradient().
 #pragma once
 #include <string>
@@ -19,8 +19,8 @@ struct Init {
   static Init constant(double value) { return {Kind::constant, value}; }
 };
 
-/// A contiguous piece of a parameter under the name it has in Hugging Face's files, e.g. the query
-/// rows of a fused projection or one expert's gate matrix.
+/// A contiguous part of a parameter under the name it has in Hugging Face checkpoints, e.g. the
+/// query rows of a fused projection or one expert's GLU matrix.
 struct ParameterPart {
   std::string name;
   Shape shape;
@@ -29,12 +29,12 @@ struct ParameterPart {
 class Parameter {
  public:
   struct Options {
-    std::vector<ParameterPart> parts = {};  ///< in memory order, covering all; empty: one, itself
+    std::vector<ParameterPart> parts = {};  ///< in memory order, covering all; empty: one part
     bool decays = true;                     ///< whether weight decay applies
     bool full_precision = false;            ///< ops read the master weights even in bf16 training
   };
 
-  /// Declares a parameter; a ParameterStore gives it memory and values.
+  /// Declares a parameter; a ParameterStore allocates and initializes it.
   /// Throws: UsageError when the parts do not cover the shape exactly.
   Parameter(std::string name, const Shape& shape, Init init, Options options);
   Parameter(std::string name, const Shape& shape, Init init)
@@ -56,21 +56,22 @@ class Parameter {
   const Tensor& master() const;
   /// The gradient of the step so far, in the master dtype. Undefined content until claimed.
   const Tensor& gradient() const;
-  /// To be called by whoever writes gradient() next: beta = 0 for the first of a step, which must
-  /// overwrite the whole buffer, and 1 afterwards, who must add to it.
+  /// Call before writing gradient(). Returns the beta to write with: 0 for the first write of a
+  /// step, which must overwrite the whole buffer, and 1 for later ones, which must accumulate.
   double claim_gradient();
+  /// The store that owns the memory.
+  ParameterStore& store() const;
 
  private:
   friend class ParameterStore;
-  friend class Tape;
 
   std::string name_;
   Shape shape_;
   Init init_;
   Options options_;
   Tensor value_, master_, gradient_;
-  bool has_gradient_ = false;  // written in this step
-  int pending_uses_ = 0;       // recorded ops whose backward has yet to run
+  bool has_gradient_ = false;  // claimed in this step
+  int pending_uses_ = 0;       // recorded ops whose backward has not run yet
   ParameterStore* store_ = nullptr;
 };
 

@@ -13,21 +13,21 @@
 namespace smoe {
 namespace {
 
-// Every parameter starts on a 256-byte border in f32 and a 128-byte one in bf16: whole cache lines,
-// and more than vector loads and TMA want.
+// In elements: parameters are aligned to 256 bytes in f32 and 128 bytes in bf16, which is whole
+// cache lines and more than vector loads and TMA require.
 constexpr std::int64_t kAlignment = 64;
 
 std::int64_t aligned(std::int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// Calls task(begin, end) for equal parts of [0, n), each of an even size but the last, on all
-// cores.
+// Calls task(begin, end) on all cores for equal parts of [0, n), whose sizes are even except for
+// the last.
 template <class F>
 void on_all_cores(std::int64_t n, F&& task) {
-  constexpr std::int64_t kFewest = 1 << 14;  // below that a thread costs more than it saves
+  constexpr std::int64_t kMinPart = 1 << 14;  // below it a thread costs more than it saves
   const std::int64_t cores = std::max(1u, std::thread::hardware_concurrency());
-  const std::int64_t part = std::max(kFewest, (n / cores + 2) / 2 * 2);
+  const std::int64_t part = std::max(kMinPart, (n / cores + 2) / 2 * 2);
   std::vector<std::thread> threads;
   for (std::int64_t begin = part; begin < n; begin += part)
     threads.emplace_back([&task, begin, end = std::min(begin + part, n)] { task(begin, end); });
@@ -59,9 +59,8 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
   const bool dtypes_fit = (options.master == DType::f32 || options.master == DType::f64) &&
                           (options.compute == options.master ||
                            (options.compute == DType::bf16 && options.master == DType::f32));
-  SMOE_CHECK(dtypes_fit,
-             "parameter_store: masters are f32 or f64, compute weights the same or bf16 ",
-             "beside f32; got ", name_of(options.master), " and ", name_of(options.compute));
+  SMOE_CHECK(dtypes_fit, "parameter_store: master must be f32 or f64, compute the same or bf16 ",
+             "with f32; got ", name_of(options.master), " and ", name_of(options.compute));
   std::set<std::string> names;
   for (const Parameter* parameter : parameters_) {
     SMOE_CHECK(!parameter->store_, "parameter ", parameter->name(),
@@ -71,11 +70,11 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
                  part.name);
   }
   std::reverse(parameters_.begin(), parameters_.end());
-  place();
+  allocate();
   if (options.trains) initialize(options.seed);
 }
 
-void ParameterStore::place() {
+void ParameterStore::allocate() {
   std::int64_t total = 0;
   for (const Parameter* parameter : parameters_) {
     offsets_.push_back(total);
@@ -130,10 +129,13 @@ std::int64_t ParameterStore::num_elements() const {
 
 void ParameterStore::begin_step() {
   for (Parameter* parameter : parameters_) parameter->has_gradient_ = false;
+  if (hooks_.begin) hooks_.begin();
 }
 
-void ParameterStore::finish_gradients() {
+void ParameterStore::finish_step() {
+  is_last_backward_ = false;
   for (Parameter* parameter : parameters_) zero_if_unwritten(*parameter);
+  if (hooks_.finish) hooks_.finish();
 }
 
 void ParameterStore::zero_if_unwritten(Parameter& parameter) {
@@ -148,15 +150,15 @@ void ParameterStore::refresh_compute() {
 }
 
 void ParameterStore::visit_state(StateVisitor& visitor) {
-  visit_arena(visitor, "", master_);
+  visit_buffer(visitor, "", master_);
 }
 
-void ParameterStore::visit_arena(StateVisitor& visitor, std::string_view prefix,
-                                 const Tensor& arena) const {
-  SMOE_CHECK(arena.shape() == master_.shape(), "parameter_store: an arena must be ",
-             master_.shape(), "; got ", arena.shape());
+void ParameterStore::visit_buffer(StateVisitor& visitor, std::string_view prefix,
+                                  const Tensor& buffer) const {
+  SMOE_CHECK(buffer.shape() == master_.shape(), "parameter_store: a buffer must be ",
+             master_.shape(), "; got ", buffer.shape());
   for_each_part([&](const ParameterPart& part, std::int64_t offset) {
-    Tensor view = arena.view(offset, part.shape);
+    Tensor view = buffer.view(offset, part.shape);
     visitor.tensor(concat(prefix, part.name), view);
   });
 }
@@ -172,10 +174,10 @@ void ParameterStore::for_each_part(
   }
 }
 
-void ParameterStore::gradient_complete(Parameter& parameter) {
-  if (!is_last_micro_batch_ || !hook_) return;
+void ParameterStore::use_ended(Parameter& parameter) {
+  if (--parameter.pending_uses_ > 0 || !is_last_backward_ || !hooks_.complete) return;
   zero_if_unwritten(parameter);
-  hook_(parameter);
+  hooks_.complete(parameter);
 }
 
 }  // namespace smoe

@@ -6,14 +6,14 @@
 namespace smoe {
 namespace {
 
-// What is kept between both runs of one segment, and the second run.
-struct Recomputed {
+// What is kept between the two runs of a segment, and the second run.
+struct Recomputation {
   Segment segment;
   std::vector<SavedTensor> inputs;
 
-  // Hands the kept inputs over to the inner tape, so that its ops may write over them.
+  // Moves the kept inputs to the inner tape, so that its ops may overwrite them.
   void run_backward(std::vector<Tensor> doutputs, InputGradients& out) {
-    Tape tape;
+    Tape tape(out.observer());
     const TapeScope scope(tape);
     std::vector<Variable> watched;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -43,16 +43,16 @@ std::vector<Variable> recompute(const char* name, std::vector<Variable> inputs,
                                 std::span<Parameter* const> parameters, Segment segment) {
   if (!is_recording()) return segment(inputs);
   std::vector<Tensor> outputs = run_unrecorded(segment, inputs);
-  Recomputed recomputed{std::move(segment), {}};
+  Recomputation recomputation{std::move(segment), {}};
   std::vector<const Variable*> pointers;
   for (const Variable& input : inputs) {
-    recomputed.inputs.emplace_back(input);
+    recomputation.inputs.emplace_back(input);
     pointers.push_back(&input);
   }
   return record_outputs(name, std::move(outputs), pointers, parameters,
-                        [recomputed = std::move(recomputed)](std::vector<Tensor> doutputs,
-                                                             InputGradients& out) mutable {
-                          recomputed.run_backward(std::move(doutputs), out);
+                        [recomputation = std::move(recomputation)](std::vector<Tensor> doutputs,
+                                                                   InputGradients& out) mutable {
+                          recomputation.run_backward(std::move(doutputs), out);
                         });
 }
 

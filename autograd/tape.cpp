@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
 
 #include "autograd/parameter_store.h"
 #include "core/device.h"
-#include "core/system/fault.h"
 #include "kernels/elementwise.h"
 
 namespace smoe {
@@ -17,13 +15,6 @@ thread_local Tape* current_tape = nullptr;
 std::uint64_t next_graph() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
-}
-
-// Where a test wants the values of an op, or the gradient that comes to it, to hold a NaN.
-void spoil_on_purpose(const char* op, const Tensor& values) {
-  if (!fault_point(op).is_nan || !is_floating(values.dtype()) || values.numel() == 0) return;
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  kernels::fill(launch(), {values.data(), values.dtype(), 1, kNan});
 }
 
 }  // namespace
@@ -40,9 +31,13 @@ bool InputGradients::is_unit(const Tensor& dy) const {
   return dy.shares_storage(tape_.unit_);
 }
 
+const ValueObserver& InputGradients::observer() const {
+  return tape_.observer_;
+}
+
 Tensor WatchedGradients::find(const Variable& x) const {
   for (const auto& [slot, gradient] : by_slot_)
-    if (x.graph_ == graph_ && x.slot_ == slot) return gradient;
+    if (x.place().graph == graph_ && x.place().slot == slot) return gradient;
   return Tensor();
 }
 
@@ -53,7 +48,7 @@ Tensor WatchedGradients::of(const Variable& x) const {
   return gradient;
 }
 
-Tape::Tape() : graph_(next_graph()) {}
+Tape::Tape(ValueObserver observer) : graph_(next_graph()), observer_(std::move(observer)) {}
 
 std::int64_t Tape::add_slot(const Tensor& value) {
   slots_.push_back({value.shape(), value.dtype()});
@@ -63,32 +58,32 @@ std::int64_t Tape::add_slot(const Tensor& value) {
 Variable Tape::watch(Tensor x) {
   const std::int64_t slot = add_slot(x);
   watched_.push_back(slot);
-  return Variable(std::move(x), slot, graph_);
+  return {std::move(x), {slot, graph_}};
 }
 
-std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
-                                 std::span<const Variable* const> inputs,
-                                 std::span<Parameter* const> parameters, MultiBackward backward) {
-  Node node{op,
-            {},
-            static_cast<std::int64_t>(slots_.size()),
-            static_cast<int>(outputs.size()),
-            {},
-            std::move(backward)};
+std::vector<Variable> Tape::record(const char* op, std::vector<Tensor> outputs,
+                                   std::span<const Variable* const> inputs,
+                                   std::span<Parameter* const> parameters, MultiBackward backward) {
+  Node node{.op = op,
+            .inputs = {},
+            .first_output = static_cast<std::int64_t>(slots_.size()),
+            .num_outputs = static_cast<int>(outputs.size()),
+            .parameters = {},
+            .backward = std::move(backward)};
   for (const Variable* input : inputs) {
     if (input->requires_grad()) check_belongs(op, *input);
-    node.inputs.push_back(input->slot_);
+    node.inputs.push_back(input->place().slot);
   }
   for (Parameter* parameter : parameters) {
     if (!parameter) continue;
     node.parameters.push_back(parameter);
-    ++parameter->pending_uses_;
+    parameter->store().use_begun(*parameter);
   }
   std::vector<Variable> variables;
   for (Tensor& output : outputs) {
-    spoil_on_purpose(op, output);
+    if (observer_) observer_(op, output);
     const std::int64_t slot = add_slot(output);
-    variables.push_back(Variable(std::move(output), slot, graph_));
+    variables.emplace_back(std::move(output), Variable::Place{slot, graph_});
   }
   nodes_.push_back(std::move(node));
   return variables;
@@ -96,7 +91,7 @@ std::vector<Variable> Tape::push(const char* op, std::vector<Tensor> outputs,
 
 void Tape::check_belongs(const char* op, const Variable& variable) const {
   SMOE_CHECK(
-      variable.graph_ == graph_, op,
+      variable.place().graph == graph_, op,
       ": a variable belongs to another tape, or to a graph that an earlier backward consumed; "
       "run the forward pass again");
 }
@@ -110,36 +105,35 @@ WatchedGradients Tape::backward(const Variable& loss) {
   unit_ = Tensor::empty_like(loss.data());
   kernels::fill(launch(), {unit_.data(), unit_.dtype(), 1, 1.0});
   gradients_.assign(slots_.size(), Tensor());
-  gradients_[loss.slot_] = unit_;
-  return sweep();
+  gradients_[loss.place().slot] = unit_;
+  return run_nodes();
 }
 
 WatchedGradients Tape::backward(std::vector<Variable> outputs, std::vector<Tensor> doutputs) {
   SMOE_CHECK(outputs.size() == doutputs.size(), "backward: ", outputs.size(),
-             " outputs want as many gradients; got ", doutputs.size());
+             " outputs need as many gradients; got ", doutputs.size());
   gradients_.assign(slots_.size(), Tensor());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (!doutputs[i].defined() || !outputs[i].requires_grad()) continue;
     check_belongs("backward", outputs[i]);
-    accumulate("backward", outputs[i].slot_, std::move(doutputs[i]));
+    accumulate("backward", outputs[i].place().slot, std::move(doutputs[i]));
   }
-  outputs.clear();  // so that none of their storage is held while ops look for some to reuse
-  return sweep();
+  outputs.clear();  // releases their storage, so that ops can reuse it
+  return run_nodes();
 }
 
-// Runs every node from the last to the first, from the gradients set so far.
-WatchedGradients Tape::sweep() {
+// Runs every node from the last to the first, starting from the gradients set so far.
+WatchedGradients Tape::run_nodes() {
   while (!nodes_.empty()) run_last();
-  WatchedGradients result;
-  for (const std::int64_t slot : watched_)
-    result.by_slot_.emplace_back(slot, std::move(gradients_[slot]));
-  result.graph_ = graph_;
+  std::vector<std::pair<std::int64_t, Tensor>> by_slot;
+  for (const std::int64_t slot : watched_) by_slot.emplace_back(slot, std::move(gradients_[slot]));
+  WatchedGradients result(std::move(by_slot), graph_);
   clear();
   return result;
 }
 
-// The node stays on the list while it runs: its parameters count as in use, also on the tape of its
-// own that a recomputing backward records, and clear() finds them if it throws.
+// The node stays on the list while it runs: its parameters count as in use while a recomputing
+// backward records the same parameters on a tape of its own, and clear() finds them if it throws.
 void Tape::run_last() {
   Node& node = nodes_.back();
   std::vector<Tensor> dys;
@@ -147,7 +141,7 @@ void Tape::run_last() {
   for (int i = 0; i < node.num_outputs; ++i) {
     dys.push_back(std::move(gradients_[node.first_output + i]));
     if (!dys.back().defined()) continue;
-    spoil_on_purpose(node.op, dys.back());
+    if (observer_) observer_(node.op, dys.back());
     reached = true;
   }
   if (reached) {
@@ -156,17 +150,15 @@ void Tape::run_last() {
   }
   const std::vector<Parameter*> parameters = std::move(node.parameters);
   nodes_.pop_back();
-  for (Parameter* parameter : parameters) --parameter->pending_uses_;
-  for (Parameter* parameter : parameters)
-    if (parameter->pending_uses_ == 0) parameter->store_->gradient_complete(*parameter);
+  for (Parameter* parameter : parameters) parameter->store().use_ended(*parameter);
 }
 
 void Tape::accumulate(const char* op, std::int64_t slot, Tensor gradient) {
-  const Slot& wanted = slots_[slot];
-  SMOE_INTERNAL_CHECK(gradient.shape() == wanted.shape && gradient.dtype() == wanted.dtype, op,
+  const Slot& expected = slots_[slot];
+  SMOE_INTERNAL_CHECK(gradient.shape() == expected.shape && gradient.dtype() == expected.dtype, op,
                       ": backward gave a gradient ", gradient.shape(), " ",
-                      name_of(gradient.dtype()), " for an input ", wanted.shape, " ",
-                      name_of(wanted.dtype));
+                      name_of(gradient.dtype()), " for an input ", expected.shape, " ",
+                      name_of(expected.dtype));
   Tensor& sum = gradients_[slot];
   if (!sum.defined()) {
     sum = std::move(gradient);
@@ -182,7 +174,7 @@ void Tape::accumulate(const char* op, std::int64_t slot, Tensor gradient) {
 
 void Tape::clear() {
   for (const Node& node : nodes_)
-    for (Parameter* parameter : node.parameters) --parameter->pending_uses_;
+    for (Parameter* parameter : node.parameters) parameter->store().use_dropped(*parameter);
   nodes_.clear();
   gradients_.clear();
   slots_.clear();
@@ -217,7 +209,7 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
   const bool has_parameters = std::any_of(parameters.begin(), parameters.end(),
                                           [](const Parameter* p) { return p != nullptr; });
   if (current_tape && (has_parameters || std::any_of(inputs.begin(), inputs.end(), needs)))
-    return current_tape->push(op, std::move(outputs), inputs, parameters, std::move(backward));
+    return current_tape->record(op, std::move(outputs), inputs, parameters, std::move(backward));
   std::vector<Variable> constants;
   for (Tensor& output : outputs) constants.emplace_back(std::move(output));
   return constants;
@@ -227,11 +219,8 @@ bool is_recording() {
   return current_tape != nullptr;
 }
 
-TapeScope::TapeScope(Tape& tape) : previous_(current_tape) {
-  current_tape = &tape;
-}
-TapeScope::TapeScope(std::nullptr_t) : previous_(current_tape) {
-  current_tape = nullptr;
+TapeScope::TapeScope(Tape* tape) : previous_(current_tape) {
+  current_tape = tape;
 }
 TapeScope::~TapeScope() {
   current_tape = previous_;

@@ -7,8 +7,8 @@
 
 namespace smoe {
 
-/// How to compute a tensor again, to the same bits, from what is kept anyway; once for all that
-/// saved it.
+/// Recomputes a tensor, bit-identically, from data that is kept anyway; once for all ops that saved
+/// it.
 class Rematerialization {
  public:
   explicit Rematerialization(std::function<Tensor()> compute) : compute_(std::move(compute)) {}
@@ -24,9 +24,16 @@ class Rematerialization {
 
 class Variable {
  public:
+  /// The gradient slot of a variable. Only Tape assigns and reads it.
+  struct Place {
+    std::int64_t slot = -1;   ///< index of the gradient on the tape; -1: no gradient
+    std::uint64_t graph = 0;  ///< the tape's graph that the slot belongs to
+  };
+
   Variable() = default;
   /// A constant: no gradient flows to it.
   Variable(Tensor data) : data_(std::move(data)) {}  // NOLINT: tensors are constants
+  Variable(Tensor data, const Place& place) : data_(std::move(data)), place_(place) {}
 
   const Tensor& data() const { return data_; }
   const Shape& shape() const { return data_.shape(); }
@@ -34,26 +41,21 @@ class Variable {
   DType dtype() const { return data_.dtype(); }
   bool defined() const { return data_.defined(); }
   /// Whether a gradient will flow to this variable.
-  bool requires_grad() const { return slot_ >= 0; }
+  bool requires_grad() const { return place_.slot >= 0; }
+  const Place& place() const { return place_; }
 
-  /// Lets those that save this variable keep `compute` in place of its data. Nobody saves
-  /// constants.
+  /// Lets ops that save this variable keep `compute` instead of its data. No effect on constants,
+  /// which are never saved.
   void set_rematerialization(std::function<Tensor()> compute) {
     if (requires_grad())
       rematerialization_ = std::make_shared<Rematerialization>(std::move(compute));
   }
-  /// Null where the data have to be kept.
+  /// Null if the data must be kept.
   const std::shared_ptr<Rematerialization>& rematerialization() const { return rematerialization_; }
 
  private:
-  friend class Tape;
-  friend class WatchedGradients;
-  Variable(Tensor data, std::int64_t slot, std::uint64_t graph)
-      : data_(std::move(data)), slot_(slot), graph_(graph) {}
-
   Tensor data_;
-  std::int64_t slot_ = -1;   // index of its gradient on the tape
-  std::uint64_t graph_ = 0;  // which of the tapes' graphs the slot belongs to
+  Place place_;
   std::shared_ptr<Rematerialization> rematerialization_;
 };
 

@@ -2,16 +2,9 @@
 #pragma once
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
+#include "kernels/model_types.h"
 
 namespace smoe::kernels {
-
-/// Gated: a = f(glu) * up, where [glu, up] = [h[:F], h[F:]] and f = SiLU (swiglu) or exact GELU
-/// (geglu) (arXiv:2002.05202). Plain: max(h, 0)^2 (relu2, arXiv:2109.08668) or exact GELU (gelu).
-enum class Activation : std::uint8_t { swiglu, geglu, relu2, gelu };
-
-constexpr bool is_gated(Activation kind) {
-  return kind == Activation::swiglu || kind == Activation::geglu;
-}
 
 /// Columns of the pre-activations h for F columns of activations.
 constexpr std::int64_t preactivation_width(Activation kind, std::int64_t f) {

@@ -1,6 +1,7 @@
 #include "layers/attention.h"
 
 #include "layers/init.h"
+#include "layers/kv_cache.h"
 
 namespace smoe {
 namespace {
@@ -28,11 +29,15 @@ Attention::Attention(const std::string& name, const ModelConfig& c)
   own(out_);
 }
 
-Variable Attention::forward(const Variable& x, std::int64_t batch, std::int64_t seq_len,
-                            const CachedLayer* cached) {
-  const AttentionShape shape{batch, seq_len, num_heads_, num_kv_heads_, head_dim_};
+Variable Attention::forward(const Variable& x, const LayerContext& context) {
+  const AttentionShape shape{.batch = context.batch,
+                             .seq_len = context.seq_len,
+                             .num_heads = num_heads_,
+                             .num_kv_heads = num_kv_heads_,
+                             .head_dim = head_dim_};
+  const CachedLayer* const cached = context.cached;
   const std::int64_t first_position = cached ? cached->length : 0;
-  // Handed over as a temporary, so that the rotation may work in place.
+  // Passed as a temporary, so that the rotation can work in place.
   const Variable qkv =
       rotary(qkv_.forward(x), shape, rope_theta_, first_position);  // [T, (H + 2 Hkv) C]
   const Variable attended =

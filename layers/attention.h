@@ -1,7 +1,7 @@
-// Attention: causal grouped-query attention with rotary positions, as in Mixtral. Query, key and
-// value projections are one matrix, whose rows carry their Hugging Face names as parts.
+// Attention: causal grouped-query attention with rotary positions, as in Mixtral. The query, key
+// and value projections are fused into one matrix; its parts have their Hugging Face names.
 #pragma once
-#include "layers/kv_cache.h"
+#include "layers/forward_context.h"
 #include "layers/linear.h"
 #include "layers/model_config.h"
 
@@ -12,10 +12,9 @@ class Attention : public Module {
   /// Parameters are named `name`.q_proj.weight and so on.
   Attention(const std::string& name, const ModelConfig& config);
 
-  /// x [T, D] of T = batch * seq_len tokens, sequence after sequence -> [T, D]. With `cached`, the
-  /// tokens follow those it holds and join them.
-  Variable forward(const Variable& x, std::int64_t batch, std::int64_t seq_len,
-                   const CachedLayer* cached = nullptr);
+  /// x [T, D], sequence after sequence -> [T, D]. With a KV cache, the tokens follow those in the
+  /// cache and are appended to it.
+  Variable forward(const Variable& x, const LayerContext& context);
 
  private:
   std::int64_t num_heads_, num_kv_heads_, head_dim_;

@@ -1,4 +1,4 @@
-// Embedding: a row of the weight for each token id.
+// Embedding: maps each token id to a row of the weight.
 #pragma once
 #include "autograd/ops.h"
 #include "layers/module.h"

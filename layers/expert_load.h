@@ -1,4 +1,4 @@
-// How evenly a layer's rows fall on its experts, as a few numbers to watch.
+// Metrics of how evenly a layer's rows are distributed over its experts.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -6,14 +6,14 @@
 namespace smoe {
 
 struct ExpertLoad {
-  double imbalance = 0;   ///< largest share times E: 1 at balance, E / K at collapse on K experts
-  double entropy = 0;     ///< of the shares over log E: 1 at balance, 0 when one expert has all
-  std::int64_t dead = 0;  ///< experts without a row
+  double imbalance = 0;  ///< largest share times E: 1 at balance, E / K at collapse on K experts
+  double entropy = 0;    ///< of the shares, divided by log E: 1 at balance, 0 if one expert has all
+  std::int64_t dead = 0;  ///< experts without rows
 };
 
-/// The load of one layer from its experts' counts of rows. Without a row all experts are dead and
-/// the other two are 0; a single expert with rows is balanced.
-/// Throws: UsageError for a negative count or no expert at all.
+/// The load of one layer from the number of rows of each expert. Without rows all experts are dead
+/// and the other two metrics are 0; a single expert with rows is balanced.
+/// Throws: UsageError for a negative count or no experts.
 ExpertLoad expert_load(std::span<const std::int64_t> rows);
 
 }  // namespace smoe

@@ -1,27 +1,40 @@
-// ForwardContext: what a forward pass needs to know beside its inputs.
+// ForwardContext: the settings of a forward pass other than its inputs.
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "layers/model_types.h"
 
 namespace smoe {
 
-/// What backward computes again instead of keeping it from the forward pass. The gradients are the
-/// same bits each way; the choice of experts is never made twice.
-enum class Recompute : std::uint8_t {
-  none,
-  experts,  ///< the experts' pre-activations, at the cost of their first product
-  block,    ///< all but the input and the routing of each decoder layer: its whole forward pass
-};
+struct CachedLayer;
+struct Routing;
+struct RoutingPlan;
 
 struct ForwardContext {
   std::int64_t batch = 0;    ///< B sequences ...
   std::int64_t seq_len = 0;  ///< ... of S tokens each
-  bool is_training = false;  ///< jitter on, expert load counted
+  bool is_training = false;  ///< enables router jitter
   std::uint64_t seed = 0;    ///< of the run
-  std::int64_t step = 0;     ///< with micro_batch names the random numbers of this pass
+  std::int64_t step = 0;     ///< with micro_batch, keys the random numbers of this pass
   std::int64_t micro_batch = 0;
   Recompute recompute = Recompute::none;
 
+  /// Called with each layer's routing, once per forward pass.
+  std::function<void(std::size_t layer, const Routing&)> on_routing = nullptr;
+  /// Plans of all layers that replace the routers' choices, or null.
+  const std::vector<RoutingPlan>* forced_routing = nullptr;
+
   std::int64_t num_tokens() const { return batch * seq_len; }
+};
+
+/// A ForwardContext with what one decoder layer reads in addition; each pointer may be null.
+struct LayerContext : ForwardContext {
+  LayerContext(const ForwardContext& context) : ForwardContext(context) {}  // NOLINT
+
+  const CachedLayer* cached = nullptr;  ///< keys and values of earlier tokens
+  const RoutingPlan* plan = nullptr;    ///< replaces the router's choice of experts
 };
 
 }  // namespace smoe

@@ -1,6 +1,6 @@
-// Standard deviations of freshly drawn projections: they keep the variance of activations from
-// layer to layer. Projections that write into the residual stream are scaled down by the number of
-// such writes, so that the stream's variance at the top does not grow with depth (as GPT-2 does).
+// Standard deviations of initial projection weights, which preserve the variance of activations
+// from layer to layer. Projections that write to the residual stream are scaled down by the number
+// of such writes, so that the stream's final variance does not grow with depth (as in GPT-2).
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// KeyValueCache: the keys and values of the tokens a model has read, so that generation computes
+// KeyValueCache: the keys and values of the tokens processed so far, so that generation computes
 // each position once.
 #pragma once
 #include <vector>
@@ -10,18 +10,18 @@ namespace smoe {
 
 class KeyValueCache {
  public:
-  /// Room for `capacity` tokens of each of `batch` sequences, in every layer.
+  /// Holds up to `capacity` tokens of each of `batch` sequences, in every layer.
   KeyValueCache(const ModelConfig& config, std::int64_t batch, std::int64_t capacity, DType dtype);
 
   std::int64_t batch() const { return batch_; }
   std::int64_t capacity() const { return capacity_; }
-  /// Tokens of each sequence that it holds; the next one has this position.
+  /// Tokens cached per sequence; the position of the next token.
   std::int64_t length() const { return length_; }
-  /// Of one layer: [batch, capacity, 2 Hkv C], as cached_attention has it.
+  /// One layer's tensor: [batch, capacity, 2 Hkv C], in the layout of cached_attention.
   const Tensor& layer(std::size_t index) const { return layers_[index]; }
-  /// To be called once all layers hold `count` tokens more.
+  /// Call after all layers have appended `count` tokens.
   void advance(std::int64_t count) { length_ += count; }
-  /// Forgets everything: the next token has position 0.
+  /// Empties the cache: the next token has position 0.
   void clear() { length_ = 0; }
 
  private:
@@ -32,7 +32,7 @@ class KeyValueCache {
 /// One layer's view of a cache.
 struct CachedLayer {
   const Tensor& keys_and_values;  ///< [B, capacity, 2 Hkv C]
-  std::int64_t length;            ///< tokens in it
+  std::int64_t length;            ///< tokens cached
 };
 
 }  // namespace smoe

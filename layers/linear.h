@@ -7,8 +7,8 @@ namespace smoe {
 
 class Linear : public Module {
  public:
-  /// Weight [num_outputs, num_inputs], drawn from a normal distribution of standard deviation
-  /// `std`. `options.parts` names its pieces where several projections are fused into one.
+  /// Weight [num_outputs, num_inputs], drawn from a normal distribution with standard deviation
+  /// `std`. `options.parts` names its parts if several projections are fused into one.
   Linear(const std::string& name, std::int64_t num_inputs, std::int64_t num_outputs, double std,
          Parameter::Options options = {})
       : weight_(name, {num_outputs, num_inputs}, Init::normal(std), std::move(options)) {

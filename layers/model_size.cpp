@@ -3,7 +3,7 @@
 namespace smoe {
 namespace {
 
-// Of one expert in one layer.
+// Parameters of one expert in one layer.
 std::int64_t expert_up_size(const ModelConfig& c) {
   return (is_gated(c.activation) ? 2 : 1) * c.d_model * c.d_expert;
 }
@@ -22,17 +22,17 @@ const char* name_of(ModelPart part) {
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& c) {
   const std::int64_t attention = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim * c.d_model;
   const std::int64_t table = c.vocab_size * c.d_model;
-  const auto alike = [&](std::int64_t in_a_layer) {
-    return ModelSize{c.num_layers * in_a_layer, c.num_layers * in_a_layer};
+  const auto same_size = [&](std::int64_t per_layer) {
+    return ModelSize{c.num_layers * per_layer, c.num_layers * per_layer};
   };
   std::vector<ParameterGroup> groups{
       {ModelPart::embedding, {table, c.tie_embeddings ? table : 0}},
-      {ModelPart::attention, alike(attention)},
-      {ModelPart::router, alike(c.num_experts * c.d_model)},
+      {ModelPart::attention, same_size(attention)},
+      {ModelPart::router, same_size(c.num_experts * c.d_model)},
       {ModelPart::experts,
        {c.num_layers * c.num_experts * expert_size(c), c.num_layers * c.top_k * expert_size(c)}}};
   if (c.num_shared_experts > 0)
-    groups.push_back({ModelPart::shared_experts, alike(c.num_shared_experts * expert_size(c))});
+    groups.push_back({ModelPart::shared_experts, same_size(c.num_shared_experts * expert_size(c))});
   const std::int64_t norms = (2 * c.num_layers + 1) * c.d_model;
   groups.push_back({ModelPart::norms, {norms, norms}});
   if (!c.tie_embeddings) groups.push_back({ModelPart::head, {table, table}});
@@ -53,7 +53,7 @@ TokenFlops flops_per_token(const ModelConfig& c, std::int64_t seq_len, Recompute
   for (const ParameterGroup& group : parameter_groups(c))
     if (group.part != ModelPart::norms)
       flops.weights += 2.0 * static_cast<double>(group.size.active);
-  // Two products of head_dim numbers, 2 FLOPs each, with half of the sequence.
+  // Two dot products of head_dim elements, 2 FLOPs each, with half of the sequence.
   flops.attention = static_cast<double>(c.num_layers) *
                     static_cast<double>(c.num_heads * c.head_dim) * 2 * 2 *
                     static_cast<double>(seq_len) / 2;

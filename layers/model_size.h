@@ -1,17 +1,16 @@
-// How large a model is and what a token costs, from its configuration alone.
+// Parameter counts and FLOPs per token, computed from the configuration.
 #pragma once
 #include <vector>
 
-#include "layers/forward_context.h"
 #include "layers/model_config.h"
 
 namespace smoe {
 
 struct ModelSize {
   std::int64_t total = 0;   ///< parameters
-  std::int64_t active = 0;  ///< of them, those a token is multiplied with: k of E experts, all
-                            ///< shared ones, and no embedding table, which is looked up, unless it
-                            ///< is the head too
+  std::int64_t active = 0;  ///< parameters that each token is multiplied with: K of E experts, all
+                            ///< shared ones, and not the embedding table, which is looked up,
+                            ///< unless it is also the head
 };
 
 enum class ModelPart : std::uint8_t {
@@ -32,22 +31,22 @@ struct ParameterGroup {
   ModelSize size;
 };
 
-/// All parameters, in order of use; a group that the model has none of is left out.
+/// All parameters, in order of use; empty groups are omitted.
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& config);
 
-/// Their sum.
+/// Sum over all groups.
 ModelSize model_size(const ModelConfig& config);
 
-/// Floating-point operations of one token, two for a multiply-add. Counted are products of matrices
-/// and nothing else. Attention is causal and counted at half: S/2 keys for a query.
+/// FLOPs per token, with two per multiply-add. Only matrix multiplications are counted. Causal
+/// attention counts half: S/2 keys per query.
 struct TokenFlops {
-  double weights = 0;     ///< products with active weights, forward
+  double weights = 0;     ///< GEMMs with active weights, forward
   double attention = 0;   ///< queries with keys and probabilities with values, forward
-  double recomputed = 0;  ///< of the forward pass, a second time in backward
+  double recomputed = 0;  ///< part of the forward pass that backward runs again
 
   double forward() const { return weights + attention; }
-  /// Forward and backward, which takes two products for each of the forward pass. This is what
-  /// utilisation is counted by: recomputation does not raise it.
+  /// Forward and backward, which runs two GEMMs per forward GEMM. The numerator of model FLOPs
+  /// utilization: recomputation is not counted.
   double training() const { return 3 * forward(); }
 };
 

@@ -10,7 +10,7 @@ std::string expert_name(const std::string& name, std::int64_t expert, const char
   return name + ".experts." + std::to_string(expert) + "." + matrix + ".weight";
 }
 
-// Mixtral's names: w1 is the gate matrix, w3 the up matrix. A plain activation has w1 alone.
+// Mixtral's names: w1 is the GLU matrix, w3 the up matrix. A plain activation has only w1.
 Parameter::Options up_parts(const std::string& name, const ModelConfig& c) {
   Parameter::Options options;
   for (std::int64_t e = 0; e < c.num_experts; ++e) {
@@ -56,11 +56,12 @@ SharedExperts::SharedExperts(const std::string& name, const ModelConfig& c)
   own(down_);
 }
 
-Variable SharedExperts::forward(const Variable& x, bool recomputes) {
+Variable SharedExperts::forward(const Variable& x, Recompute mode) {
   const Segment mlp = [this](std::span<const Variable> inputs) {
     return std::vector{down_.forward(activation(up_.forward(inputs[0]), activation_))};
   };
-  return recomputes ? recompute("shared_experts", {x}, parameters(), mlp)[0] : mlp({&x, 1})[0];
+  if (mode != Recompute::experts) return mlp({&x, 1})[0];
+  return recompute("shared_experts", {x}, parameters(), mlp)[0];
 }
 
 MoE::MoE(const std::string& name, const ModelConfig& c)
@@ -78,12 +79,11 @@ MoE::MoE(const std::string& name, const ModelConfig& c)
   own(*shared_);
 }
 
-MoE::Output MoE::forward(const Variable& x, const ForwardContext& context, const Routing* earlier) {
-  const Routing routing = router_.forward(x, context, earlier);
-  const bool recomputes = context.recompute == Recompute::experts;
-  Variable y =
-      moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_, recomputes);  // [T, D]
-  if (shared_) y = add(y, shared_->forward(x, recomputes));
+MoE::Output MoE::forward(const Variable& x, const LayerContext& context) {
+  const Routing routing = router_.forward(x, context);
+  Variable y = moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_,
+                       context.recompute == Recompute::experts);  // [T, D]
+  if (shared_) y = add(y, shared_->forward(x, context.recompute));
   return {y, routing};
 }
 

@@ -1,5 +1,5 @@
-// ParallelLinear: one projection per expert, applied to routed rows (arXiv:2403.08245). The
-// building block of expert modules: see autograd/ops.h for the layouts of input and output.
+// ParallelLinear: one projection per expert, applied to routed rows (arXiv:2403.08245). A building
+// block of expert modules; see autograd/ops.h for the layouts of input and output.
 #pragma once
 #include "autograd/ops.h"
 #include "layers/module.h"
@@ -15,8 +15,8 @@ class ParallelLinear : public Module {
     Parameter::Options weight = {};
   };
 
-  /// Weight `name`.weight [num_experts, num_outputs, num_inputs] from a normal distribution of
-  /// standard deviation `std`; bias `name`.bias [num_experts, num_outputs], zero at first.
+  /// Weight `name`.weight [num_experts, num_outputs, num_inputs], drawn from a normal distribution
+  /// with standard deviation `std`; bias `name`.bias [num_experts, num_outputs], initially zero.
   ParallelLinear(const std::string& name, std::int64_t num_experts, std::int64_t num_inputs,
                  std::int64_t num_outputs, double std, Options options);
 

@@ -1,5 +1,5 @@
-// RMSNorm: the norm of Llama and Mixtral (arXiv:1910.07467), alone or fused with the residual add
-// before it. Its weight is kept in full precision and never decayed.
+// RMSNorm (arXiv:1910.07467), by itself or fused with the residual add before it. Its weight is
+// kept in full precision and not decayed.
 #pragma once
 #include "autograd/ops.h"
 #include "layers/module.h"

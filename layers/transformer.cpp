@@ -27,37 +27,36 @@ DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c)
   own(moe_);
 }
 
-DecoderLayer::Result DecoderLayer::run(const Variable& residual, const Variable& delta,
-                                       const ForwardContext& context, const Routing* earlier,
-                                       const CachedLayer* cached) {
-  const ResidualNorm stream = input_norm_.forward(residual, delta);
-  const Variable attended =
-      attention_.forward(stream.normed, context.batch, context.seq_len, cached);
-  const ResidualNorm middle = post_attention_norm_.forward(stream.sum, attended);
-  const MoE::Output moe = moe_.forward(middle.normed, context, earlier);
-  const Routing& routing = moe.routing;
-  return {{middle.sum, moe.y, routing.balance_loss, routing.z_loss, routing.plan.expert_ids},
-          routing};
+DecoderLayer::Output DecoderLayer::run(const Variable& residual, const Variable& delta,
+                                       const LayerContext& context) {
+  const ResidualNorm attention_input = input_norm_.forward(residual, delta);
+  const Variable attention_output = attention_.forward(attention_input.normed, context);
+  const ResidualNorm moe_input =
+      post_attention_norm_.forward(attention_input.sum, attention_output);
+  const MoE::Output moe = moe_.forward(moe_input.normed, context);
+  return {moe_input.sum, moe.y, moe.routing};
 }
 
-// The second run follows the routing of the first, which the segment holds on to.
-DecoderLayer::Output DecoderLayer::run_twice(const Variable& input, const ForwardContext& context) {
-  auto decided = std::make_shared<std::optional<Routing>>();
-  const Segment layer = [this, context, decided](std::span<const Variable> inputs) {
-    const auto [o, routing] = run(inputs[0], {}, context, *decided ? &**decided : nullptr);
-    if (!*decided) *decided = routing;
-    return std::vector{o.residual, o.delta, o.balance_loss, o.z_loss};
+// The second run takes the plan of the first, which the segment keeps.
+DecoderLayer::Output DecoderLayer::run_recomputed(const Variable& input,
+                                                  const LayerContext& context) {
+  auto plan = std::make_shared<std::optional<RoutingPlan>>();
+  const Segment layer = [this, context, plan](std::span<const Variable> inputs) {
+    LayerContext again = context;
+    if (*plan) again.plan = &**plan;
+    const auto [residual, delta, routing] = run(inputs[0], {}, again);
+    *plan = routing.plan;
+    return std::vector{residual, delta, routing.balance_loss, routing.z_loss};
   };
   const auto outputs = recompute("decoder_layer", {input}, parameters(), layer);
-  return {outputs[0], outputs[1], outputs[2], outputs[3], (*decided)->plan.expert_ids};
+  return {outputs[0], outputs[1], {**plan, {}, outputs[2], outputs[3]}};
 }
 
 DecoderLayer::Output DecoderLayer::forward(const Variable& residual, const Variable& delta,
-                                           const ForwardContext& context,
-                                           const CachedLayer* cached) {
+                                           const LayerContext& context) {
   if (context.recompute == Recompute::block && is_recording())
-    return run_twice(delta.defined() ? add(residual, delta) : residual, context);
-  return run(residual, delta, context, nullptr, cached).output;
+    return run_recomputed(delta.defined() ? add(residual, delta) : residual, context);
+  return run(residual, delta, context);
 }
 
 Transformer::Transformer(const ModelConfig& c)
@@ -80,22 +79,25 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
   SMOE_CHECK(token_ids.rank() == 1 && token_ids.dim(0) == context.num_tokens(),
              "transformer: token_ids must be [B*S=", context.num_tokens(), "]; got ",
              token_ids.shape());
+  const auto* const forced = context.forced_routing;
+  SMOE_CHECK(!forced || forced->size() == layers_.size(),
+             "transformer: forced_routing must have one plan for each of ", layers_.size(),
+             " layers; got ", forced ? forced->size() : 0);
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Variable> balance_losses, z_losses;
-  std::vector<Tensor> expert_ids;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
+    LayerContext layer_context = context;
     std::optional<CachedLayer> cached;
-    if (cache) cached.emplace(cache->layer(i), cache->length());
-    const DecoderLayer::Output output =
-        layers_[i]->forward(residual, delta, context, cached ? &*cached : nullptr);
+    if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());
+    if (forced) layer_context.plan = &(*forced)[i];
+    const DecoderLayer::Output output = layers_[i]->forward(residual, delta, layer_context);
+    if (context.on_routing) context.on_routing(i, output.routing);
     residual = output.residual;
     delta = output.delta;
-    balance_losses.push_back(output.balance_loss);
-    z_losses.push_back(output.z_loss);
-    expert_ids.push_back(output.expert_ids);
+    balance_losses.push_back(output.routing.balance_loss);
+    z_losses.push_back(output.routing.z_loss);
   }
-  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses),
-          std::move(expert_ids)};
+  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses)};
 }
 
 ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, double loss_scale,
@@ -112,20 +114,6 @@ Variable Transformer::logits(const Tensor& token_ids, const ForwardContext& cont
   return linear(hidden(token_ids, context).normed, head());
 }
 
-std::vector<Tensor> Transformer::expert_ids(const Tensor& token_ids,
-                                            const ForwardContext& context) {
-  const NoGradScope no_grad;
-  return hidden(token_ids, context).expert_ids;
-}
-
-void Transformer::follow(const std::vector<Tensor>& expert_ids) {
-  SMOE_CHECK(expert_ids.empty() || expert_ids.size() == layers_.size(),
-             "transformer: to follow, give the experts of all ", layers_.size(), " layers; got ",
-             expert_ids.size());
-  for (std::size_t i = 0; i < layers_.size(); ++i)
-    layers_[i]->moe().router().follow(expert_ids.empty() ? Tensor() : expert_ids[i]);
-}
-
 KeyValueCache Transformer::new_cache(std::int64_t batch, std::int64_t capacity) {
   return {config_, batch, capacity, embedding_.weight().value().dtype()};
 }
@@ -140,28 +128,14 @@ Tensor Transformer::next_logits(const Tensor& token_ids, KeyValueCache& cache) {
   return linear(last_rows(h.normed.data(), batch), head()).data();
 }
 
-std::vector<Tensor> Transformer::expert_load() {
-  std::vector<Tensor> load;
-  for (const auto& layer : layers_) load.push_back(layer->moe().router().load());
-  return load;
-}
-
-std::vector<Tensor> Transformer::router_losses() {
-  std::vector<Tensor> losses;
-  for (const auto& layer : layers_) losses.push_back(layer->moe().router().losses());
-  return losses;
-}
-
-void Transformer::balance_experts() {
-  for (const auto& layer : layers_) layer->moe().router().balance();
-}
-
-void Transformer::clear_expert_load() {
-  for (const auto& layer : layers_) layer->moe().router().clear_load();
+std::vector<Tensor> Transformer::selection_biases() {
+  std::vector<Tensor> biases;
+  for (const auto& layer : layers_) biases.push_back(layer->router().selection_bias());
+  return biases;
 }
 
 void Transformer::visit_state(StateVisitor& visitor) {
-  for (const auto& layer : layers_) layer->moe().router().visit_state(visitor);
+  for (const auto& layer : layers_) layer->router().visit_state(visitor);
 }
 
 }  // namespace smoe

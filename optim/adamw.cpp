@@ -16,16 +16,15 @@ void check_config(const OptimConfig& config) {
              config.weight_decay);
 }
 
-/// The store's ranges within a piece of its arenas, with offsets from the piece's start.
-std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Range& piece,
+/// The store's ranges within a part of its buffers, with offsets relative to the part.
+std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Range& part,
                                            const OptimConfig& config) {
   std::vector<kernels::AdamwRange> ranges;
   for (const ParameterStore::DecayRange& range : store.ranges()) {
-    const std::int64_t begin = std::max(range.offset, piece.begin);
-    const std::int64_t end = std::min(range.offset + range.numel, piece.end);
+    const std::int64_t begin = std::max(range.offset, part.begin);
+    const std::int64_t end = std::min(range.offset + range.numel, part.end);
     if (begin < end)
-      ranges.push_back(
-          {begin - piece.begin, end - begin, range.decays ? config.weight_decay : 0.0});
+      ranges.push_back({begin - part.begin, end - begin, range.decays ? config.weight_decay : 0.0});
   }
   return ranges;
 }
@@ -35,7 +34,7 @@ std::vector<kernels::AdamwRange> ranges_in(const ParameterStore& store, const Ra
 AdamW::AdamW(ParameterStore& store, const OptimConfig& config, Shards shards)
     : store_(store), config_(config), shards_(std::move(shards)) {
   check_config(config);
-  for (const Range& piece : shards_.own()) ranges_.push_back(ranges_in(store, piece, config));
+  for (const Range& part : shards_.own()) ranges_.push_back(ranges_in(store, part, config));
   const DType dtype = store.master().dtype();
   m_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);
   v_ = Tensor::zeros({shards_.num_own()}, dtype, Category::optimizer);
@@ -50,23 +49,23 @@ void AdamW::step(double lr, std::int64_t step_number, const Tensor& gradient_sca
   const Tensor& master = store_.master();
   const Tensor& compute = store_.compute();
   const bool has_compute = !compute.shares_storage(master);
-  std::int64_t at = 0;  // of the piece in the moments
+  std::int64_t at = 0;  // of the part in the moments
   for (std::size_t i = 0; i < ranges_.size(); ++i) {
     const auto [begin, end] = shards_.own()[i];
-    const auto of_arena = [&](const Tensor& arena) {
-      return arena.view(begin, {end - begin}).data();
+    const auto in_buffer = [&](const Tensor& buffer) {
+      return buffer.view(begin, {end - begin}).data();
     };
-    const auto of_moment = [&](const Tensor& moment) {
+    const auto in_moment = [&](const Tensor& moment) {
       return moment.view(at, {end - begin}).data();
     };
     kernels::adamw(
         launch(),
-        {.master = of_arena(master),
-         .gradient = of_arena(store_.gradient()),
-         .m = of_moment(m_),
-         .v = of_moment(v_),
+        {.master = in_buffer(master),
+         .gradient = in_buffer(store_.gradient()),
+         .m = in_moment(m_),
+         .v = in_moment(v_),
          .dtype = master.dtype(),
-         .compute_bf16 = has_compute ? of_arena(compute) : nullptr,
+         .compute_bf16 = has_compute ? in_buffer(compute) : nullptr,
          .ranges = ranges_[i],
          .lr = lr,
          .beta1 = config_.beta1,

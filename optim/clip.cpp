@@ -13,9 +13,9 @@ Tensor sum_of_squares(const Tensor& values) {
                                  .dtype = values.dtype(),
                                  .numel = values.numel(),
                                  .result = squares.data_as<double>()};
-  const Tensor partial_sums = Tensor::empty(
-      {kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8, Category::workspace);
-  args.workspace = partial_sums.data();
+  const Tensor workspace = Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)},
+                                         DType::u8, Category::workspace);
+  args.workspace = workspace.data();
   kernels::sum_of_squares(launch(), args);
   return squares;
 }
@@ -25,15 +25,11 @@ GradientClip clip_to(const Tensor& squares, double max_norm) {
              "optim.clip_norm: must be finite and not negative; got ", max_norm);
   const GradientClip clip{Tensor::empty({1}, DType::f64, Category::workspace),
                           Tensor::empty({1}, DType::f64, Category::workspace)};
-  kernels::clip_coefficient(launch(),
-                            {squares.data_as<double>(), max_norm, clip.norm.data_as<double>(),
-                             clip.coefficient.data_as<double>()});
+  kernels::clip_coefficient(launch(), {.sum_of_squares = squares.data_as<double>(),
+                                       .max_norm = max_norm,
+                                       .norm = clip.norm.data_as<double>(),
+                                       .coefficient = clip.coefficient.data_as<double>()});
   return clip;
-}
-
-GradientClip clip_gradient(const ParameterStore& store, double max_norm) {
-  // Padding between parameters is zero, so that the arena is summed as one run.
-  return clip_to(sum_of_squares(store.gradient()), max_norm);
 }
 
 }  // namespace smoe

@@ -20,7 +20,7 @@ void check_schedule(const ScheduleConfig& config, std::int64_t step, std::int64_
              "schedule.decay_fraction: must be in [0, 1]; got ", config.decay_fraction);
 }
 
-/// Step after which the rate falls.
+/// Step after which the learning rate decays.
 std::int64_t decay_start(const ScheduleConfig& config, std::int64_t total_steps) {
   if (config.kind != ScheduleKind::wsd) return config.warmup_steps;
   const auto decay_steps = std::llround(config.decay_fraction * static_cast<double>(total_steps));
@@ -38,10 +38,10 @@ double lr_scale(const ScheduleConfig& config, std::int64_t step, std::int64_t to
   if (step == total_steps) return config.min_ratio;
   const double progress =
       static_cast<double>(step - start) / static_cast<double>(total_steps - start);
-  const double left = config.kind == ScheduleKind::cosine
-                          ? 0.5 * (1 + std::cos(std::numbers::pi * progress))
-                          : 1 - progress;
-  return config.min_ratio + (1 - config.min_ratio) * left;
+  const double remaining = config.kind == ScheduleKind::cosine
+                               ? 0.5 * (1 + std::cos(std::numbers::pi * progress))
+                               : 1 - progress;
+  return config.min_ratio + (1 - config.min_ratio) * remaining;
 }
 
 }  // namespace smoe

@@ -4,13 +4,12 @@
 
 namespace smoe {
 
-/// The share of the peak learning rate that update number `step` of `total_steps` uses; updates
-/// count from 1, so that the last one is number total_steps.
+/// The fraction of the peak learning rate in update `step` of `total_steps`; updates count from 1.
 ///   warm-up   step / W for step <= W = warmup_steps: exactly 1 at W; a run may end inside it
-///   cosine    from 1 at W along half a cosine to exactly min_ratio at total_steps
-///   linear    the same along a line
+///   cosine    half a cosine from 1 at W to exactly min_ratio at total_steps
+///   linear    linear decay between the same points
 ///   wsd       1 until the last decay_fraction of all steps (rounded to whole steps) or the end of
-///             the warm-up, whichever is later, then along a line to exactly min_ratio
+///             the warm-up, whichever is later, then linear decay to exactly min_ratio
 ///             (arXiv:2404.06395)
 ///   constant  1
 /// Throws: UsageError unless 1 <= step <= total_steps and the config's numbers are in range.

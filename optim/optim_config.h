@@ -9,7 +9,7 @@ struct OptimConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;  ///< decoupled; norm weights are not decayed
+  double weight_decay = 0.1;  ///< decoupled; not applied to norm weights
   double clip_norm = 1.0;     ///< global gradient norm; 0: no clipping
 };
 
@@ -18,8 +18,8 @@ enum class ScheduleKind : std::uint8_t { cosine, wsd, linear, constant };
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::cosine;
   std::int64_t warmup_steps = 0;  ///< linear from 0 to 1
-  double min_ratio = 0.1;         ///< of the peak, reached at the last step
-  double decay_fraction = 0.2;    ///< wsd: share of all steps spent in the final decay
+  double min_ratio = 0.1;         ///< learning rate of the last step over the peak
+  double decay_fraction = 0.2;    ///< wsd: fraction of all steps in the final decay
 };
 
 }  // namespace smoe

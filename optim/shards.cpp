@@ -10,13 +10,13 @@ Range overlap(const Range& a, const Range& b) {
   return {begin, std::max(begin, std::min(a.end, b.end))};
 }
 
-/// The part of bucket that is `rank`'s, in the arenas.
+/// The part of a bucket that `rank` owns, in elements of the flat buffers.
 Range part_in(const Range& bucket, int rank, int world_size) {
   const Range part = shard_range(bucket.numel(), rank, world_size);
   return {bucket.begin + part.begin, bucket.begin + part.end};
 }
 
-/// The elements `part` of the arenas in a tensor that begins at element `offset` of them.
+/// Elements `part` of the flat buffers, in a tensor whose first element is their element `offset`.
 Tensor elements(const Tensor& flat, const Range& part, std::int64_t offset) {
   return flat.view(part.begin - offset, {part.numel()});
 }
@@ -25,10 +25,10 @@ Tensor elements(const Tensor& flat, const Range& part, std::int64_t offset) {
 
 Shards::Shards(std::int64_t numel) : own_{{0, numel}}, num_own_(numel) {}
 
-Shards::Shards(std::vector<Range> buckets, Communicator& ranks)
-    : buckets_(std::move(buckets)), ranks_(&ranks) {
+Shards::Shards(std::vector<Range> buckets, Communicator& communicator)
+    : buckets_(std::move(buckets)), communicator_(&communicator) {
   for (const Range& bucket : buckets_) {
-    const Range part = part_in(bucket, ranks.rank(), ranks.world_size());
+    const Range part = part_in(bucket, communicator.rank(), communicator.world_size());
     if (part.numel() == 0) continue;
     own_.push_back(part);
     num_own_ += part.numel();
@@ -37,36 +37,39 @@ Shards::Shards(std::vector<Range> buckets, Communicator& ranks)
 
 void Shards::visit(StateVisitor& visitor, std::string_view prefix, const ParameterStore& store,
                    const Tensor& state) const {
-  if (!ranks_) return store.visit_arena(visitor, prefix, state);
+  if (!communicator_) return store.visit_buffer(visitor, prefix, state);
   store.for_each_part([&](const ParameterPart& part, std::int64_t offset) {
     Tensor whole = Tensor::empty(part.shape, state.dtype(), Category::workspace);
     const Tensor flat = whole.reshape({whole.numel()});
     const Range wanted{offset, offset + flat.numel()};
     const auto for_each_own = [&](auto&& copy) {
-      std::int64_t at = 0;  // of the piece in the state
-      for (const Range& piece : own_) {
-        const Range common = overlap(piece, wanted);
+      std::int64_t at = 0;  // of the part in the state
+      for (const Range& own : own_) {
+        const Range common = overlap(own, wanted);
         if (common.numel() > 0)
-          copy(elements(flat, common, offset), elements(state, common, piece.begin - at));
-        at += piece.numel();
+          copy(elements(flat, common, offset), elements(state, common, own.begin - at));
+        at += own.numel();
       }
     };
-    for_each_own([](const Tensor& in_whole, const Tensor& own) { in_whole.copy_from(own); });
+    for_each_own(
+        [](const Tensor& in_whole, const Tensor& in_state) { in_whole.copy_from(in_state); });
     gather(flat, offset);
     visitor.tensor(concat(prefix, part.name), whole);
-    for_each_own([](const Tensor& in_whole, const Tensor& own) { own.copy_from(in_whole); });
+    for_each_own(
+        [](const Tensor& in_whole, const Tensor& in_state) { in_state.copy_from(in_whole); });
   });
 }
 
-/// Fills a run of elements, the first of which is `offset` in the arenas, from whose they are.
+/// Broadcasts each rank's own elements of `whole`, whose first element is element `offset` of the
+/// flat buffers.
 void Shards::gather(const Tensor& whole, std::int64_t offset) const {
   const Range wanted{offset, offset + whole.numel()};
   std::vector<CollectiveHandle> work;
   for (const Range& bucket : buckets_)
-    for (int rank = 0; rank < ranks_->world_size(); ++rank) {
-      const Range common = overlap(part_in(bucket, rank, ranks_->world_size()), wanted);
+    for (int rank = 0; rank < communicator_->world_size(); ++rank) {
+      const Range common = overlap(part_in(bucket, rank, communicator_->world_size()), wanted);
       if (common.numel() > 0)
-        work.push_back(ranks_->broadcast(elements(whole, common, offset), rank));
+        work.push_back(communicator_->broadcast(elements(whole, common, offset), rank));
     }
   for (const CollectiveHandle& one : work) one->wait();
 }

@@ -1,5 +1,5 @@
-// Shards: whose business which elements of the arenas are. With ZeRO (arXiv:1910.02054, stage 1)
-// each rank keeps optimizer state for its part of each bucket, and no other.
+// Shards: which rank owns which elements of the flat buffers. With ZeRO stage 1 (arXiv:1910.02054)
+// each rank keeps optimizer state only for its part of each bucket.
 #pragma once
 #include <span>
 #include <string_view>
@@ -13,28 +13,27 @@ namespace smoe {
 
 class Shards {
  public:
-  /// All of arenas of `numel` elements, on every rank.
+  /// Unsharded: every rank owns all `numel` elements.
   explicit Shards(std::int64_t numel);
-  /// The calling rank's part_of each bucket. `buckets` tile the arenas in ascending order; `ranks`
-  /// must outlive this.
-  Shards(std::vector<Range> buckets, Communicator& ranks);
+  /// Each rank owns its shard_range of each bucket. `buckets` tile the buffers in ascending order;
+  /// `communicator` must outlive this.
+  Shards(std::vector<Range> buckets, Communicator& communicator);
 
-  /// This rank's elements, ascending.
+  /// This rank's elements, in ascending order.
   std::span<const Range> own() const { return own_; }
-  /// How many they are; state for them lies in their order without gaps.
+  /// Their number. Optimizer state holds them in this order without gaps.
   std::int64_t num_own() const { return num_own_; }
 
-  /// Shows `state`, [num_own], part by part as `prefix` + name: each part whole, brought together
-  /// from all ranks, and what a visitor changes taken over. All ranks must visit together, if the
-  /// state is not whole on each.
+  /// Visits `state`, [num_own], part by part as `prefix` + name. Each part is gathered from all
+  /// ranks, and the visitor's changes are written back. A collective operation if sharded.
   void visit(StateVisitor& visitor, std::string_view prefix, const ParameterStore& store,
              const Tensor& state) const;
 
  private:
   void gather(const Tensor& whole, std::int64_t offset) const;
 
-  std::vector<Range> buckets_;     // empty: everything is here
-  Communicator* ranks_ = nullptr;  // who hold the rest
+  std::vector<Range> buckets_;            // empty if unsharded
+  Communicator* communicator_ = nullptr;  // null if unsharded
   std::vector<Range> own_;
   std::int64_t num_own_ = 0;
 };

@@ -32,19 +32,18 @@ Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptio
   const Clock::time_point start = Clock::now();
   const NoGradScope no_grad;
   const std::int64_t num_tokens = set.num_tokens(Split::validation);
-  const std::vector<EvalBatch> parts =
+  const std::vector<EvalBatch> batches =
       eval_batches(num_tokens, options.seq_len, options.micro_batch, options.max_batches);
   std::int64_t total = 0;
-  for (const EvalBatch& part : parts)
-    total += static_cast<std::int64_t>(part.positions.size()) * part.length;
+  for (const EvalBatch& batch : batches)
+    total += static_cast<std::int64_t>(batch.positions.size()) * batch.length;
 
   Evaluation result;
-  const std::size_t first = options.ranks ? options.ranks->rank() : 0;
-  const std::size_t stride = options.ranks ? options.ranks->world_size() : 1;
-  std::vector<double> nats(parts.size());  // each in its own place: one order for any ranks
-  for (std::size_t i = first; i < parts.size(); i += stride) {
-    const EvalBatch& part = parts[i];
-    const Batch batch = read_batch(set, Split::validation, part.positions, part.length);
+  const std::size_t first = options.parallel ? options.parallel->rank() : 0;
+  const std::size_t stride = options.parallel ? options.parallel->world_size() : 1;
+  std::vector<double> nats(batches.size());  // per batch, so that the order of summation is fixed
+  for (std::size_t i = first; i < batches.size(); i += stride) {
+    const Batch batch = read_batch(set, Split::validation, batches[i].positions, batches[i].length);
     const ModelLosses losses =
         model.losses(batch.token_ids, batch.targets, 1, 0,
                      {.batch = batch.num_sequences, .seq_len = batch.seq_len});
@@ -52,8 +51,8 @@ Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptio
     result.tokens += batch.num_tokens();
     if (on_evaluated) on_evaluated(result.tokens, total);
   }
-  if (options.ranks) options.ranks->sum(nats);
-  for (const double part : nats) result.nats += part;
+  if (options.parallel) options.parallel->sum(nats);
+  for (const double one : nats) result.nats += one;
   result.tokens = total;
   result.bytes = static_cast<double>(set.num_bytes(Split::validation)) *
                  static_cast<double>(result.tokens) / static_cast<double>(num_tokens - 1);

@@ -1,4 +1,4 @@
-// Evaluation: how well a model predicts the validation split of a token set.
+// Evaluation: loss of a model on the validation split of a dataset.
 #pragma once
 #include <functional>
 
@@ -9,30 +9,32 @@
 namespace smoe {
 
 struct EvaluateOptions {
-  std::int64_t seq_len = 0;  ///< tokens of a window; each is predicted from those before it there
-  std::int64_t micro_batch = 0;         ///< windows at a time
-  std::int64_t max_batches = 0;         ///< evenly spread over the split; 0: all of it
-  const DataParallel* ranks = nullptr;  ///< who share the work and all get the result; null: none
+  std::int64_t seq_len =
+      0;  ///< tokens per window; each is predicted from those before it in the window
+  std::int64_t micro_batch = 0;  ///< windows per batch
+  std::int64_t max_batches = 0;  ///< spread evenly over the split; 0: all of it
+  const DataParallel* parallel =
+      nullptr;  ///< ranks that share the batches and all get the result; null: this process only
 };
 
 struct Evaluation {
-  std::int64_t tokens = 0;  ///< that were predicted
-  double bytes = 0;         ///< of text these stand for; where only a part is evaluated, its share
-  double nats = 0;          ///< sum of the tokens' cross-entropies
+  std::int64_t tokens = 0;  ///< predicted tokens
+  double bytes = 0;         ///< bytes of their text; an estimate if only a part is evaluated
+  double nats = 0;          ///< sum of their cross-entropies
   double seconds = 0;
 
-  double loss() const { return nats / static_cast<double>(tokens); }  ///< nats a token
+  double loss() const { return nats / static_cast<double>(tokens); }  ///< nats per token
   double perplexity() const;
   double bits_per_byte() const;
-  /// Adds another set's: the means become those over both texts.
+  /// Adds the totals of another dataset, so that means are over both texts.
   Evaluation& operator+=(const Evaluation& other);
 };
 
-/// Called now and then with the tokens predicted and those to be predicted.
+/// Called after each batch with the number of tokens predicted so far and in total.
 using OnEvaluated = std::function<void(std::int64_t done, std::int64_t total)>;
 
-/// Records nothing. Throws: UsageError when the split has fewer than two tokens; what
-/// TokenSet::read throws.
+/// Records no ops. Throws: UsageError if the split has fewer than two tokens; what TokenSet::read
+/// throws.
 Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptions& options,
                     const OnEvaluated& on_evaluated = nullptr);
 

@@ -32,20 +32,14 @@ StoredModel open_model(const std::string& path) {
 
 LoadedModel load_model(const std::string& path, bool trains) {
   StoredModel stored = open_model(path);
-  LoadedModel loaded;
-  loaded.config = std::move(stored.config);
-  loaded.tokenizer = std::move(stored.tokenizer);
-  loaded.model = std::make_unique<Transformer>(loaded.config.model);
-  const DType compute = loaded.config.train.precision;
-  loaded.store = std::make_unique<ParameterStore>(
-      loaded.model->parameters(),
-      ParameterStore::Options{accumulation_dtype(compute), compute, 0, trains});
-  stored.checkpoint.load_part([&](StateVisitor& visitor) {
-    loaded.store->visit_state(visitor);
-    loaded.model->visit_state(visitor);
-  });
-  loaded.store->refresh_compute();
-  loaded.step = stored.checkpoint.manifest().step;
+  LoadedModel loaded{.config = std::move(stored.config),
+                     .tokenizer = std::move(stored.tokenizer),
+                     .trainable = nullptr,
+                     .step = stored.checkpoint.manifest().step};
+  loaded.trainable = std::make_unique<TrainableModel>(loaded.config, trains);
+  stored.checkpoint.load_part(
+      [&](StateVisitor& visitor) { loaded.trainable->visit_state(visitor); });
+  loaded.store().refresh_compute();
   return loaded;
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/engines.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
+#include "train/inject_faults.h"
 #include "train/load_model.h"
 #include "train/run_facts.h"
 
@@ -41,6 +42,7 @@ void claim_folder(RunComponents& run) {
 
 void build_model(RunComponents& run, Ranks& ranks) {
   run.trainer = std::make_unique<Trainer>(run.config, *run.training, ranks.communicator());
+  run.trainer->set_observer(fault_observer());
   run.checkpoints =
       std::make_unique<CheckpointSaver>(run.config, run.training->digest(), ranks, *run.trainer,
                                         [reports = run.reports.get()](const std::string& line) {

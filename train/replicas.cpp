@@ -11,7 +11,7 @@
 namespace smoe {
 namespace {
 
-class Digests final : public StateVisitor {
+class DigestVisitor final : public StateVisitor {
  public:
   void tensor(std::string_view name, Tensor& value) override {
     Hasher hasher;
@@ -40,13 +40,13 @@ class Digests final : public StateVisitor {
   std::vector<std::int64_t> values_;  // 64 bits of the digest of each
 };
 
-/// The values of all ranks, [world_size][number of values].
-std::vector<std::int64_t> gathered(Communicator& ranks, const std::vector<std::int64_t>& own) {
-  std::vector<std::int64_t> all(own.size() * ranks.world_size());
-  std::copy(own.begin(), own.end(), all.begin() + own.size() * ranks.rank());
+/// The values of all ranks: [world_size][values per rank].
+std::vector<std::int64_t> gather(Communicator& communicator, const std::vector<std::int64_t>& own) {
+  std::vector<std::int64_t> all(own.size() * communicator.world_size());
+  std::copy(own.begin(), own.end(), all.begin() + own.size() * communicator.rank());
   const auto numel = static_cast<std::int64_t>(all.size());
   const Tensor tensor = Tensor::from(all, {numel}, Category::workspace);
-  ranks.all_reduce(tensor)->wait();
+  communicator.all_reduce(tensor)->wait();
   return tensor.to_vector<std::int64_t>();
 }
 
@@ -54,40 +54,40 @@ bool all_equal(const std::vector<std::int64_t>& values) {
   return std::all_of(values.begin(), values.end(), [&](auto value) { return value == values[0]; });
 }
 
-/// "rank 2 differs from the others" or, when no value is that of most ranks, that they differ.
-std::string who_differs(const std::vector<std::int64_t>& values) {
+/// "rank 2 differs from the other ranks", or that the ranks differ if there is no majority.
+std::string describe_difference(const std::vector<std::int64_t>& values) {
   const auto count = [&](std::int64_t value) {
     return std::count(values.begin(), values.end(), value);
   };
-  const std::int64_t usual = *std::max_element(values.begin(), values.end(),
-                                               [&](auto a, auto b) { return count(a) < count(b); });
-  if (2 * count(usual) <= static_cast<std::ptrdiff_t>(values.size()))
+  const std::int64_t majority = *std::max_element(
+      values.begin(), values.end(), [&](auto a, auto b) { return count(a) < count(b); });
+  if (2 * count(majority) <= static_cast<std::ptrdiff_t>(values.size()))
     return values.size() == 2 ? "ranks 0 and 1 differ, and one of them is wrong"
-                              : "the ranks differ, and no value is that of most";
+                              : "the ranks differ, and no value has a majority";
   std::string wrong;
   for (std::size_t rank = 0; rank < values.size(); ++rank)
-    if (values[rank] != usual) wrong += concat(wrong.empty() ? "rank " : ", ", rank);
+    if (values[rank] != majority) wrong += concat(wrong.empty() ? "rank " : ", ", rank);
   return wrong + " differs from the other ranks";
 }
 
 }  // namespace
 
-void check_replicas(Communicator& ranks, const std::function<void(StateVisitor&)>& visit) {
-  if (ranks.world_size() == 1) return;
-  Digests digests;
+void check_replicas(Communicator& communicator, const std::function<void(StateVisitor&)>& visit) {
+  if (communicator.world_size() == 1) return;
+  DigestVisitor digests;
   visit(digests);
   const std::vector<std::int64_t>& own = digests.values();
   const auto whole = digest_of(own.data(), static_cast<std::int64_t>(own.size() * sizeof own[0]));
-  if (all_equal(gathered(ranks, {static_cast<std::int64_t>(whole.low)}))) return;
-  const std::vector<std::int64_t> all = gathered(ranks, own);
+  if (all_equal(gather(communicator, {static_cast<std::int64_t>(whole.low)}))) return;
+  const std::vector<std::int64_t> all = gather(communicator, own);
   for (std::size_t i = 0; i < own.size(); ++i) {
     std::vector<std::int64_t> values;
-    for (int rank = 0; rank < ranks.world_size(); ++rank)
+    for (int rank = 0; rank < communicator.world_size(); ++rank)
       values.push_back(all[rank * own.size() + i]);
     if (all_equal(values)) continue;
     throw SystemError(concat("replicas: ", digests.names()[i], ": must be the same on all ranks; ",
-                             who_differs(values),
-                             "; suspect the memory of its machine, and go on from a checkpoint"));
+                             describe_difference(values),
+                             "; suspect faulty memory, and resume from a checkpoint"));
   }
 }
 

@@ -1,5 +1,5 @@
-// Replicas: what must be the same on all ranks is compared now and then, so that a flipped bit or a
-// wrong result on one of them is found and named rather than trained on.
+// Replica check: compares the state that must be identical on all ranks, so that a flipped bit or a
+// wrong result on one rank is detected and reported instead of corrupting the run.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -9,9 +9,9 @@
 
 namespace smoe {
 
-/// Compares what `visit` shows by digests over all ranks, all of which must call this together.
-/// Throws: SystemError, the same on all ranks, naming the first piece that differs and the ranks
-/// where it is not as on most; which of two ranks is right nobody knows, and it says so.
-void check_replicas(Communicator& ranks, const std::function<void(StateVisitor&)>& visit);
+/// Compares digests of everything that `visit` visits over all ranks. A collective operation.
+/// Throws: SystemError, the same on all ranks, naming the first tensor or number that differs and
+/// the ranks that differ from the majority. Two ranks have no majority, and the message says so.
+void check_replicas(Communicator& communicator, const std::function<void(StateVisitor&)>& visit);
 
 }  // namespace smoe

@@ -1,86 +1,69 @@
-// Trainer: one optimizer step after another. A step is a list of micro-batches that the config
-// fixes; their gradients add up in the parameter store, then norm, clip and update follow. With
-// several ranks, micro-batch j is rank j mod R's; all that is decided or told follows from sums
-// over the ranks, so that all decide and tell the same.
+// Trainer: runs TrainStep on training data, one optimizer step after another. A step is a fixed
+// list of micro-batches; micro-batch j is of rank j mod R. All decisions and reports follow from
+// values reduced over the ranks, so they are the same on all ranks.
 #pragma once
-#include <memory>
-
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
-#include "core/distributed/communicator.h"
 #include "core/state.h"
-#include "layers/transformer.h"
-#include "optim/adamw.h"
-#include "train/config/config.h"
 #include "train/data/batch_sampler.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
-#include "train/data_parallel.h"
 #include "train/report/report.h"
+#include "train/train_step.h"
 
 namespace smoe {
 
 class Trainer {
  public:
-  /// A model with fresh weights. `training` and `ranks`, all of which train together, must outlive
-  /// the trainer. Throws: UsageError when vocabulary or size of the data, or the number of ranks,
-  /// does not fit the config.
+  /// A model with initial weights. `training` and `communicator`, whose ranks train together, must
+  /// outlive the trainer. Throws: UsageError if the vocabulary or size of the data, or the number
+  /// of ranks, does not fit the config.
   Trainer(const Config& config, const TrainingData& training,
-          Communicator& ranks = single_communicator());
+          Communicator& communicator = single_communicator());
 
   /// Trains one step. A step whose loss or gradient norm is not finite leaves weights, moments and
-  /// balancing state as they were and is reported as skipped; it counts as a step all the same, so
-  /// that the next one sees other data.
+  /// selection biases unchanged and is reported as skipped; it still counts as a step, so that the
+  /// next one reads the next data.
   StepReport step();
 
-  /// Adds to the report of the last step what only a shown one needs: each layer's routing, and the
-  /// memory since the last call. Waits for the device.
+  /// Adds the details of the last step that only a logged report needs: each layer's routing, and
+  /// the memory since the last call. Waits for the device.
   void add_details(StepReport& report);
 
-  /// Mean loss over the validation splits of `sets`, or the part of each that train.eval_batches
-  /// allows; of each set, too, when there are several.
+  /// Mean loss over the validation splits of `sets`, or over the part of each that
+  /// train.eval_batches selects; also per set if there are several.
   ValidationReport validate(const std::vector<ValidationSet>& sets);
 
   std::int64_t steps_done() const { return step_; }
-  /// Skipped steps in a row, up to now.
+  /// Number of consecutive skipped steps up to now.
   std::int64_t nonfinite_in_a_row() const { return nonfinite_in_a_row_; }
 
-  /// Everything a later step reads.
+  /// Visits everything that a later step reads. A collective operation if is_sharded().
   void visit_state(StateVisitor& visitor);
-  /// Whether a part of it is on other ranks, so that visiting takes all.
-  bool is_sharded() const { return parallel_.is_sharded(); }
-  /// The part of it that is the same on all ranks, each for itself.
+  /// Whether other ranks hold a part of the state.
+  bool is_sharded() const { return train_step_.parallel().is_sharded(); }
+  /// Visits the part of the state that is replicated on all ranks.
   void visit_replicated(StateVisitor& visitor);
-  /// The part of it that is the model: weights and balancing state.
+  /// Visits the part of the state that is the model: weights and selection biases.
   void visit_model(StateVisitor& visitor);
-  /// To be called after a visitor has put state back: brings what follows from it up to date.
+  /// Call after a visitor has loaded state: updates what is derived from it.
   void state_loaded();
-  /// Leaves out the data of the next `steps` steps, for good.
+  /// Permanently skips the data of the next `steps` steps.
   void skip_data(std::int64_t steps) { skipped_data_steps_ += steps; }
 
-  Transformer& model() { return model_; }
-  const ParameterStore& store() const { return store_; }
+  void set_observer(ValueObserver observer) { train_step_.set_observer(std::move(observer)); }
+
+  Transformer& model() { return train_step_.model().transformer; }
+  const ParameterStore& store() const { return train_step_.model().store; }
+  /// Routing of the last step.
+  const RouterStats& router_stats() { return train_step_.router_stats(); }
 
  private:
-  struct Sums {  // of the step's micro-batches
-    double cross_entropy = 0, balance = 0, z = 0;
-  };
-  Sums forward_backward();
-  Sums sums_of(const std::vector<ModelLosses>& own_losses) const;
-  bool update(double loss, StepReport& report);
-  std::int64_t num_micro_batches() const {
-    return config_.train.global_batch / config_.train.micro_batch;
-  }
+  StepGradient compute_gradient();
   void visit_counters(StateVisitor& visitor);
   std::vector<LayerReport> layer_reports();
 
   Config config_;
   BatchSampler sampler_;
-  Transformer model_;
-  ParameterStore store_;
-  DataParallel parallel_;
-  AdamW optimizer_;
-  Tape tape_;
+  TrainStep train_step_;
   std::int64_t step_ = 0;     // steps done
   std::int64_t updates_ = 0;  // steps that were not skipped
   std::int64_t nonfinite_in_a_row_ = 0;

@@ -1,14 +1,15 @@
-// Expert non-linearity as an op of its own; moe_mlp.cpp fuses it with the products around it.
+// The experts' activation as a separate op; moe_mlp.cpp fuses it into the GEMMs around it.
 #include "kernels/activation.h"
 
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
+#include "core/device.h"
 
 namespace smoe {
 namespace {
 
-// h with all of a row's pre-activations in one row.
+// h [N, 2, F] or [N, 2 F] with all pre-activations of a row in one row.
 Matrix preactivations(const Tensor& h) {
   return matrix_of(h.reshape({h.dim(0), h.shape().row_numel()}));
 }

@@ -1,9 +1,10 @@
-// Causal grouped-query attention on a packed projection: of whole sequences, for training, and of
-// rows that follow cached ones, for generation.
+// Causal grouped-query attention on a packed projection: of whole sequences for training, and of
+// rows that follow cached ones for generation.
 #include "kernels/attention.h"
 
 #include "autograd/ops.h"
 #include "autograd/ops/attention_checks.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
 
@@ -18,7 +19,7 @@ struct SavedAttention {
   Tensor logsumexp;  // [B, H, S]
 };
 
-// The gradient of qkv, over qkv itself where nobody else holds it.
+// dqkv, written over qkv if this is the sole reference to it.
 Tensor attention_backward(const SavedAttention& saved, const Tensor& dy) {
   Tensor dqkv = saved.qkv.is_sole_reference() ? saved.qkv : Tensor::empty_like(saved.qkv);
   run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,

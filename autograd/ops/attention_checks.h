@@ -1,4 +1,4 @@
-// What attention and rotary embedding demand of their packed projection.
+// Checks of the packed projection that attention and rotary embedding take.
 #pragma once
 #include "autograd/variable.h"
 #include "kernels/attention_shape.h"

@@ -1,4 +1,4 @@
-// Ops that treat every element alike, the weighted sum of a loss's terms, and copies of rows.
+// Elementwise ops, the weighted sum of loss terms, and row copies.
 #include "kernels/elementwise.h"
 
 #include "autograd/ops.h"
@@ -30,8 +30,14 @@ Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint
                 std::uint64_t b) {
   SMOE_CHECK(epsilon >= 0 && epsilon < 1, "jitter: epsilon must be in [0, 1); got ", epsilon);
   const auto multiply = [=](const Tensor& source, const Tensor& target) {
-    kernels::jitter(launch(), {source.data(), target.data(), target.dtype(), target.numel(),
-                               epsilon, seed, a, b});
+    kernels::jitter(launch(), {.source = source.data(),
+                               .target = target.data(),
+                               .dtype = target.dtype(),
+                               .numel = target.numel(),
+                               .epsilon = epsilon,
+                               .seed = seed,
+                               .a = a,
+                               .b = b});
   };
   Tensor y = Tensor::empty_like(x.data());
   multiply(x.data(), y);
@@ -54,8 +60,8 @@ Tensor scaled(const Tensor& x, double factor) {
 
 Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights) {
   SMOE_CHECK(!scalars.empty() && scalars.size() == weights.size(),
-             "weighted_sum: one weight for each of at least one scalar; got ", scalars.size(),
-             " scalars and ", weights.size(), " weights");
+             "weighted_sum: must have at least one scalar and one weight per scalar; got ",
+             scalars.size(), " scalars and ", weights.size(), " weights");
   std::vector<const Variable*> inputs;
   for (const Variable& scalar : scalars) {
     SMOE_CHECK(scalar.shape() == scalars[0].shape() && scalar.data().numel() == 1 &&

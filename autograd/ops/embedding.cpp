@@ -1,10 +1,10 @@
-// Token embedding: rows of the weight; the backward adds each token's gradient to its row.
+// Token embedding: rows of the weight; backward accumulates each token's gradient into its row.
 #include "kernels/embedding.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
-#include "core/device.h"
 
 namespace smoe {
 

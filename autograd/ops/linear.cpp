@@ -1,25 +1,21 @@
 // Dense linear layer: y = x W^T; dx = dy W; dW += dy^T x.
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
-#include "kernels/gemm.h"
 
 namespace smoe {
 namespace {
-
-void run_gemm(const kernels::GemmArgs& args) {
-  run_kernel(kernels::gemm, kernels::gemm_workspace_bytes, args);
-}
 
 void check_linear(const Variable& x, const Parameter& weight) {
   const bool shapes_fit =
       x.shape().rank() == 2 && weight.shape().rank() == 2 && x.dim(1) == weight.shape()[1];
   SMOE_CHECK(shapes_fit, "linear: x must be [T, D_in] and weight [D_out, D_in]; got x ", x.shape(),
              ", ", weight.name(), " ", weight.shape());
-  const DType wanted = weight.full_precision() ? accumulation_dtype(x.dtype()) : x.dtype();
-  SMOE_CHECK(is_floating(x.dtype()) && weight.value().dtype() == wanted, "linear: x is ",
-             name_of(x.dtype()), ", so its weight must be ", name_of(wanted), "; got ",
+  const DType expected = weight.full_precision() ? accumulation_dtype(x.dtype()) : x.dtype();
+  SMOE_CHECK(is_floating(x.dtype()) && weight.value().dtype() == expected, "linear: x is ",
+             name_of(x.dtype()), ", so its weight must be ", name_of(expected), "; got ",
              weight.name(), " in ", name_of(weight.value().dtype()));
 }
 

@@ -1,14 +1,13 @@
-// The output projection and its cross-entropy, a chunk of tokens at a time. While recording, each
-// chunk's logits become their own gradient and give dx and the weight's gradient at once, so that
-// logits of all tokens never exist.
+// The output projection and its cross-entropy, one chunk of tokens at a time. While recording, each
+// chunk's logits are overwritten with their gradient, from which dx and the weight gradient follow
+// at once, so that the logits of all tokens never exist.
 #include <algorithm>
 
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
-#include "core/device.h"
 #include "kernels/cross_entropy.h"
-#include "kernels/gemm.h"
 
 namespace smoe {
 namespace {
@@ -27,17 +26,13 @@ void check_loss(const Variable& x, const Parameter& weight, const Tensor& target
   SMOE_CHECK(chunk > 0, "lm_head_loss: chunk must be positive; got ", chunk);
 }
 
-void run_gemm(const kernels::GemmArgs& args) {
-  run_kernel(kernels::gemm, kernels::gemm_workspace_bytes, args);
-}
-
 // The rows of one chunk.
 struct Chunk {
   Tensor x;        // [t, D]
   Tensor targets;  // [t]
   Tensor logits;   // [t, V]
   Tensor losses;   // [t]
-  Tensor dx;       // [t, D], or undefined where x wants no gradient
+  Tensor dx;       // [t, D], or undefined if x needs no gradient
 };
 
 void add_losses(const Chunk& chunk, Parameter& weight, double scale, bool write_gradient) {

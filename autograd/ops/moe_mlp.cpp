@@ -1,14 +1,15 @@
-// The experts' MLP, fused. Forward: h = W1 x and a = gate * act(h), y = W2 a, out = sum of a
-// token's rows. Saved: x, gates and h. Backward, with dA = W2^T dout:
-//   dgate = <dA, act(h)>, dh = gate * dA * act'(h) over h, a again   (expert_down_backward)
-//   dW2 += dout a^T;  dx~ = W1^T dh over a;  dx = sum of a token's rows of dx~;  dW1 += dh x^T
-// so that no more than one array of N rows lives beside h. dx is written over dout where nobody
-// else refers to that. h may be left out of what is saved: backward then begins with expert_up.
+// The experts' MLP, fused. Forward: h = W1 x, a = gate * act(h), y = W2 a, out = sum of each
+// token's rows of y. Saved: x, gates and h. Backward, with dA = W2^T dout:
+//   dgate = <dA, act(h)>, dh = gate * dA * act'(h) over h, a recomputed   (expert_down_backward)
+//   dW2 += dout a^T;  dx~ = W1^T dh over a;  dx = sum of each token's rows of dx~;  dW1 += dh x^T
+// so that only one array of N rows is live besides h. dx overwrites dout if that is the sole
+// reference. If h is not saved, backward begins with expert_up, which recomputes it.
 #include "kernels/moe_mlp.h"
 
 #include <algorithm>
 
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
@@ -49,7 +50,7 @@ void check_mlp(const Variable& x, const Variable& gates, const ExpertMlp& mlp) {
              gates.shape(), " in ", name_of(gates.dtype()));
 }
 
-// Sum of each token's grouped rows.
+// sum = the sum of each token's grouped rows.
 void combine_rows(const ExpertMlp& mlp, const Tensor& rows, const Tensor& sum) {
   kernels::combine(launch(), {.routing = view_of(mlp.plan),
                               .y = {matrix_of(rows), RowLayout::grouped},
@@ -71,7 +72,7 @@ Tensor empty_preactivations(const ExpertMlp& mlp, const Tensor& x) {
                        x.dtype());
 }
 
-// a = gate * act(W1 x), and h = W1 x where it is defined.
+// a = gate * act(W1 x); writes h = W1 x if it is defined.
 void up_projection(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h,
                    const Tensor& a) {
   run_kernel(kernels::expert_up, kernels::expert_up_workspace_bytes,
@@ -100,11 +101,11 @@ Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const
   return out;
 }
 
-// An undefined h is computed again.
+// Recomputes h if it is undefined.
 void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor h, Tensor dout,
               InputGradients& out) {
   const std::int64_t rows = mlp.plan.num_rows(), d = x.dim(1), f = mlp.width();
-  // First a, then dx~: one buffer for both.
+  // One buffer, first for a, then for dx~.
   Tensor shared = Tensor::empty({rows * std::max(d, f)}, x.dtype());
   const Tensor a = shared.view(0, {rows, f});
   const Tensor routed_dx = shared.view(0, {rows, d});
@@ -147,7 +148,7 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
                  Parameter& w2, Activation kind, bool recompute) {
   const ExpertMlp mlp{plan, &w1, &w2, kind};
   check_mlp(x, gates, mlp);
-  Tensor h;  // left undefined where nothing will run backward, or will compute it again
+  Tensor h;  // undefined if backward will not run or will recompute it
   if (is_recording() && !recompute) h = empty_preactivations(mlp, x.data());
   Tensor out = forward(mlp, x.data(), gates.data(), h);
   return record("moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},

@@ -1,7 +1,8 @@
-// RMSNorm, alone and joined with the residual add in front of it.
+// RMSNorm, by itself and fused with the residual add before it.
 #include "kernels/norm.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
 #include "core/device.h"
@@ -21,15 +22,15 @@ void check_norm(const char* op, const Variable& x, const Parameter& weight, doub
   SMOE_CHECK(epsilon >= 0, op, ": epsilon must not be negative; got ", epsilon);
 }
 
-// What the backward of a norm reads, and its output can be had from again.
+// Inputs of the norm's backward, from which its output can also be rematerialized.
 struct SavedNorm {
-  Tensor x;            // [T, D], what was normalised
+  Tensor x;            // [T, D], the norm's input
   Tensor inverse_rms;  // [T]
   Parameter& weight;
   double epsilon;
 };
 
-Tensor normalise(const SavedNorm& saved) {
+Tensor normalize(const SavedNorm& saved) {
   Tensor y = Tensor::empty_like(saved.x);
   kernels::rms_norm(launch(), {.x = matrix_of(saved.x),
                                .delta = {},
@@ -41,9 +42,8 @@ Tensor normalise(const SavedNorm& saved) {
   return y;
 }
 
-// The gradient of the norm's input, plus dsum where it is defined; the weight's gradient goes to
-// its buffer. Both gradients are consumed: the result lies in one of them where nobody else holds
-// it.
+// The gradient of the norm's input, plus dsum if it is defined; accumulates the weight's gradient.
+// The result overwrites dy or dsum if this is the sole reference to it.
 Tensor norm_backward(const SavedNorm& saved, Tensor dy, Tensor dsum) {
   Tensor dx = dy.is_sole_reference()                       ? dy
               : dsum.defined() && dsum.is_sole_reference() ? dsum
@@ -66,11 +66,11 @@ Variable rms_norm(const Variable& x, Parameter& weight, double epsilon) {
   check_norm("rms_norm", x, weight, epsilon);
   const SavedNorm saved{x.data(), Tensor::empty({x.dim(0)}, accumulation_dtype(x.dtype())), weight,
                         epsilon};
-  Variable y = record("rms_norm", normalise(saved), {&x}, {&weight},  // [T, D]
+  Variable y = record("rms_norm", normalize(saved), {&x}, {&weight},  // [T, D]
                       [saved](Tensor dy, InputGradients& out) {
                         out.give(0, norm_backward(saved, std::move(dy), Tensor()));
                       });
-  y.set_rematerialization([saved] { return normalise(saved); });
+  y.set_rematerialization([saved] { return normalize(saved); });
   return y;
 }
 
@@ -96,13 +96,13 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
   auto outputs = record_outputs(
       "add_rms_norm", {std::move(sum), std::move(normed)}, {&residual, &delta}, {&weight},
       [saved, has_delta](std::vector<Tensor> dys, InputGradients& out) {
-        // Without a gradient for `normed`, that of `sum` passes through.
+        // Without a gradient of `normed`, that of `sum` is passed through.
         Tensor dx = dys[1].defined() ? norm_backward(saved, std::move(dys[1]), std::move(dys[0]))
                                      : std::move(dys[0]);
         if (has_delta) out.give(1, dx);
         out.give(0, std::move(dx));
       });
-  outputs[1].set_rematerialization([saved] { return normalise(saved); });
+  outputs[1].set_rematerialization([saved] { return normalize(saved); });
   return {outputs[0], outputs[1]};
 }
 

@@ -1,7 +1,8 @@
-// ParallelLinear (ScatterMoE, arXiv:2403.08245): y[p] = W[e(p)] x[p] + b[e(p)], its rows optionally
-// combined by gates. The backward is Algorithm 2 without its copies: where that groups x and dy
-// before it multiplies, the products here gather them.
+// ParallelLinear (ScatterMoE, arXiv:2403.08245): y[p] = W[e(p)] x[p] + b[e(p)], with rows
+// optionally combined by gates. Backward is Algorithm 2 without its copies: where the paper groups
+// x and dy before the GEMMs, the grouped GEMMs here gather their rows.
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
@@ -69,8 +70,8 @@ void accumulate_gradients(const Projection& projection, const Tensor& x, const T
 }
 
 // dy W, in rows of the given layout.
-void multiply_back(const Projection& projection, const Tensor& dy, const Tensor& dx,
-                   RowLayout layout) {
+void multiply_transposed(const Projection& projection, const Tensor& dy, const Tensor& dx,
+                         RowLayout layout) {
   run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
              {.routing = view_of(projection.plan),
               .x = {matrix_of(dy), projection.y_layout},
@@ -80,16 +81,16 @@ void multiply_back(const Projection& projection, const Tensor& dy, const Tensor&
               .y_layout = layout});
 }
 
-// x has been read for the last time: its storage serves for dx where nobody else refers to it.
+// This is the last read of x, so dx overwrites it if this is the sole reference.
 Tensor input_gradient(const Projection& projection, const Tensor& x, const Tensor& dy) {
   Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
   const RoutingPlan& plan = projection.plan;
   if (x.dim(0) == plan.num_rows()) {
-    multiply_back(projection, dy, dx, projection.x_layout);
+    multiply_transposed(projection, dy, dx, projection.x_layout);
     return dx;
   }
   const Tensor routed = Tensor::empty({plan.num_rows(), x.dim(1)}, x.dtype());  // [N, D_in]
-  multiply_back(projection, dy, routed, RowLayout::grouped);
+  multiply_transposed(projection, dy, routed, RowLayout::grouped);
   kernels::combine(launch(), {.routing = view_of(plan),
                               .y = {matrix_of(routed), RowLayout::grouped},
                               .out = matrix_of(dx)});
@@ -102,7 +103,8 @@ void backward(const Projection& projection, const Tensor& x, const Tensor& dy,
   if (out.wants(0)) out.give(0, input_gradient(projection, x, dy));
 }
 
-Variable combined(const Variable& x, const Variable& gates, const Projection& projection) {
+Variable multiply_and_combine(const Variable& x, const Variable& gates,
+                              const Projection& projection) {
   const RoutingPlan& plan = projection.plan;
   Tensor y = forward(projection, x.data());                            // [N, D_out], grouped
   Tensor sum = Tensor::empty({plan.num_tokens, y.dim(1)}, y.dtype());  // [T, D_out]
@@ -123,7 +125,7 @@ Variable combined(const Variable& x, const Variable& gates, const Projection& pr
                                                      .dgates = dgates.data()});
           out.give(1, std::move(dgates));
         }
-        const Tensor& dy = y;  // written over y, which only this node ever saw
+        const Tensor& dy = y;  // overwrites y, to which only this node refers
         kernels::group(launch(), {.routing = routing,
                                   .x = matrix_of(dsum),
                                   .gates = gates.data(),
@@ -141,7 +143,7 @@ Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan
                               gates.defined() ? RowLayout::grouped : options.output, &weight,
                               options.bias};
   check_projection(x, projection, gates);
-  if (gates.defined()) return combined(x, gates, projection);
+  if (gates.defined()) return multiply_and_combine(x, gates, projection);
   return record("parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
                 [saved = SavedTensor(x), projection](Tensor dy, InputGradients& out) mutable {
                   backward(projection, saved.take(), dy, out);

@@ -1,11 +1,11 @@
-// route: router logits to gates, plan and losses, of a choice made here or given.
+// route: router logits to plan, gates and losses, for experts chosen by score or given.
 #include <limits>
 
 #include "autograd/ops.h"
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
 #include "core/device.h"
-#include "kernels/optimizer.h"
 
 namespace smoe {
 namespace {
@@ -16,65 +16,87 @@ void check_rows(const char* op, std::int64_t num_tokens, std::int64_t top_k) {
              ": at most 2^31 - 1 routed rows; got ", num_tokens, " tokens times ", top_k);
 }
 
-void check_route(const Tensor& logits, std::int64_t top_k, RouterScore score,
-                 const Tensor& selection_bias) {
-  SMOE_CHECK(logits.rank() == 2 && logits.dtype() == accumulation_dtype(logits.dtype()),
-             "route: logits must be [T, E] in f32 or f64; got ", logits.shape(), " ",
-             name_of(logits.dtype()));
+void check_top_k(const Tensor& logits, RouterScore score, const TopK& choice) {
+  const auto& [top_k, bias] = choice;
   SMOE_CHECK(top_k >= 1 && top_k <= logits.dim(1), "route: top_k must be 1 to E=", logits.dim(1),
              "; got ", top_k);
   check_rows("route", logits.dim(0), top_k);
-  if (!selection_bias.defined()) return;
-  SMOE_CHECK(score == RouterScore::sigmoid,
-             "route: a selection bias goes with the sigmoid score alone");
-  SMOE_CHECK(
-      selection_bias.shape() == Shape({logits.dim(1)}) && selection_bias.dtype() == DType::f32,
-      "route: selection_bias must be [E=", logits.dim(1), "] in f32; got ", selection_bias.shape(),
-      " ", name_of(selection_bias.dtype()));
+  if (!bias.defined()) return;
+  SMOE_CHECK(score == RouterScore::sigmoid, "route: a selection bias needs the sigmoid score");
+  SMOE_CHECK(bias.shape() == Shape({logits.dim(1)}) && bias.dtype() == DType::f32,
+             "route: selection_bias must be [E=", logits.dim(1), "] in f32; got ", bias.shape(),
+             " ", name_of(bias.dtype()));
 }
 
-// What was computed from the logits, as an op on the tape.
-Routing recorded(const Variable& logits, const Routing& r, RouterScore score) {
-  auto backward = [x = logits.data(), plan = r.plan, gates = r.gates.data(), score](
-                      std::vector<Tensor> dys, InputGradients& out) {
+void check_plan(const Tensor& logits, const RoutingPlan& plan) {
+  const Shape expected{plan.num_tokens, plan.num_experts};
+  SMOE_CHECK(logits.shape() == expected, "route: logits must be [T, E] of the given plan, ",
+             expected, "; got ", logits.shape());
+}
+
+// The router's results before they are recorded.
+struct Routed {
+  Tensor gates;         // [T, K]
+  Tensor sums;          // f64 [E+1], for the losses
+  Tensor balance_loss;  // [1]
+  Tensor z_loss;        // [1]
+};
+
+// Computes the gates of `expert_ids` [T, K], after choosing them unless they are given.
+Routed compute_gates(const Tensor& logits, RouterScore score, const TopK& choice,
+                     const Tensor& expert_ids, bool is_given) {
+  const std::int64_t num_tokens = logits.dim(0), num_experts = logits.dim(1);
+  const Tensor& bias = choice.selection_bias;
+  Routed routed{.gates = Tensor::empty({num_tokens, choice.top_k}, logits.dtype()),
+                .sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace),
+                .balance_loss = {},
+                .z_loss = {}};
+  run_kernel(kernels::router_forward, kernels::router_forward_workspace_bytes,
+             {.logits = matrix_of(logits),
+              .selection_bias = bias.defined() ? bias.data_as<float>() : nullptr,
+              .score = score,
+              .top_k = choice.top_k,
+              .gates = routed.gates.data(),
+              .expert_ids = expert_ids.data_as<std::int32_t>(),
+              .sums = routed.sums.data_as<double>(),
+              .is_chosen = is_given});
+  return routed;
+}
+
+void compute_losses(const RoutingPlan& plan, Routed& routed) {
+  routed.balance_loss = Tensor::empty({1}, routed.gates.dtype());
+  routed.z_loss = Tensor::empty({1}, routed.gates.dtype());
+  kernels::router_losses(launch(), {.sums = routed.sums.data_as<double>(),
+                                    .expert_offsets = plan.expert_offsets.data_as<std::int32_t>(),
+                                    .num_tokens = plan.num_tokens,
+                                    .num_experts = plan.num_experts,
+                                    .balance_loss = routed.balance_loss.data(),
+                                    .z_loss = routed.z_loss.data(),
+                                    .dtype = routed.gates.dtype()});
+}
+
+Routing record_routing(const Variable& logits, const RoutingPlan& plan, const Routed& routed,
+                       RouterScore score) {
+  auto backward = [x = logits.data(), plan, gates = routed.gates, score](std::vector<Tensor> dys,
+                                                                         InputGradients& out) {
     Tensor dx = Tensor::empty_like(x);
-    kernels::router_backward(launch(), {matrix_of(x), plan.expert_ids.data_as<std::int32_t>(),
-                                        plan.expert_offsets.data_as<std::int32_t>(), gates.data(),
-                                        score, plan.top_k, data_or_null(dys[0]),
-                                        data_or_null(dys[1]), data_or_null(dys[2]), matrix_of(dx)});
+    kernels::router_backward(launch(),
+                             {.logits = matrix_of(x),
+                              .expert_ids = plan.expert_ids.data_as<std::int32_t>(),
+                              .expert_offsets = plan.expert_offsets.data_as<std::int32_t>(),
+                              .gates = gates.data(),
+                              .score = score,
+                              .top_k = plan.top_k,
+                              .dgates = data_or_null(dys[0]),
+                              .dbalance_loss = data_or_null(dys[1]),
+                              .dz_loss = data_or_null(dys[2]),
+                              .dlogits = matrix_of(dx)});
     out.give(0, std::move(dx));
   };
   const std::vector<Variable> outputs =
-      record_outputs("route", {r.gates.data(), r.balance_loss.data(), r.z_loss.data()}, {&logits},
-                     {}, std::move(backward));
-  return {r.plan, outputs[0], outputs[1], outputs[2]};
-}
-
-// Weighs `expert_ids`, which hold the choice or receive it.
-Routing weighed(const Variable& logits, const Tensor& expert_ids, bool is_chosen, RouterScore score,
-                const Tensor& selection_bias) {
-  const Tensor& x = logits.data();  // [T, E]
-  const std::int64_t num_tokens = x.dim(0), num_experts = x.dim(1), top_k = expert_ids.dim(1);
-  const Tensor gates = Tensor::empty({num_tokens, top_k}, x.dtype());
-  const Tensor sums = Tensor::empty({num_experts + 1}, DType::f64, Category::workspace);
-  run_kernel(
-      kernels::router_forward, kernels::router_forward_workspace_bytes,
-      {.logits = matrix_of(x),
-       .selection_bias = selection_bias.defined() ? selection_bias.data_as<float>() : nullptr,
-       .score = score,
-       .top_k = top_k,
-       .gates = gates.data(),
-       .expert_ids = expert_ids.data_as<std::int32_t>(),
-       .sums = sums.data_as<double>(),
-       .is_chosen = is_chosen});
-  const RoutingPlan plan = plan_routing(expert_ids, num_experts);
-  const Tensor balance_loss = Tensor::empty({1}, x.dtype());
-  const Tensor z_loss = Tensor::empty({1}, x.dtype());
-  kernels::router_losses(
-      launch(), {sums.data_as<double>(), plan.expert_offsets.data_as<std::int32_t>(), num_tokens,
-                 num_experts, balance_loss.data(), z_loss.data(), x.dtype()});
-
-  return recorded(logits, {plan, gates, balance_loss, z_loss}, score);
+      record_outputs("route", {routed.gates, routed.balance_loss, routed.z_loss}, {&logits}, {},
+                     std::move(backward));
+  return {plan, outputs[0], outputs[1], outputs[2]};
 }
 
 }  // namespace
@@ -86,13 +108,13 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
   SMOE_CHECK(num_experts >= 1, "plan_routing: num_experts must be positive; got ", num_experts);
   check_rows("plan_routing", expert_ids.dim(0), expert_ids.dim(1));
   const std::int64_t num_rows = expert_ids.numel();
-  const RoutingPlan plan{expert_ids.dim(0),
-                         expert_ids.dim(1),
-                         num_experts,
-                         expert_ids,
-                         Tensor::empty({num_rows}, DType::i32),
-                         Tensor::empty({num_rows}, DType::i32),
-                         Tensor::empty({num_experts + 1}, DType::i32)};
+  const RoutingPlan plan{.num_tokens = expert_ids.dim(0),
+                         .top_k = expert_ids.dim(1),
+                         .num_experts = num_experts,
+                         .expert_ids = expert_ids,
+                         .sorted_scattered_ids = Tensor::empty({num_rows}, DType::i32),
+                         .grouped_rows = Tensor::empty({num_rows}, DType::i32),
+                         .expert_offsets = Tensor::empty({num_experts + 1}, DType::i32)};
   run_kernel(kernels::group_by_expert, kernels::group_by_expert_workspace_bytes,
              {.expert_ids = expert_ids.data_as<std::int32_t>(),
               .num_rows = num_rows,
@@ -103,44 +125,28 @@ RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts) {
   return plan;
 }
 
-Routing route(const Variable& logits, std::int64_t top_k, RouterScore score,
-              const Tensor& selection_bias) {
-  check_route(logits.data(), top_k, score, selection_bias);
-  const Tensor expert_ids = Tensor::empty({logits.data().dim(0), top_k}, DType::i32);
-  return weighed(logits, expert_ids, false, score, selection_bias);
-}
-
-Routing route_to(const Variable& logits, const Tensor& expert_ids, RouterScore score) {
-  SMOE_CHECK(expert_ids.rank() == 2 && expert_ids.dtype() == DType::i32,
-             "route_to: expert_ids must be i32 [T, K]; got ", name_of(expert_ids.dtype()), " ",
-             expert_ids.shape());
-  check_route(logits.data(), expert_ids.dim(1), score, {});
-  SMOE_CHECK(expert_ids.dim(0) == logits.data().dim(0), "route_to: logits and expert_ids must be ",
-             "of the same tokens; got ", logits.data().dim(0), " and ", expert_ids.dim(0));
-  return weighed(logits, expert_ids, true, score, {});
-}
-
-Routing route_again(const Variable& logits, const Routing& earlier, RouterScore score) {
-  const RoutingPlan& plan = earlier.plan;
-  check_route(logits.data(), plan.top_k, score, {});
-  const Shape wanted{plan.num_tokens, plan.num_experts};
-  SMOE_CHECK(logits.shape() == wanted, "route_again: logits must be ", wanted, "; got ",
-             logits.shape());
-  return recorded(logits, earlier, score);
+Routing route(const Variable& logits, RouterScore score, const ExpertChoice& choice) {
+  const Tensor& x = logits.data();
+  SMOE_CHECK(x.rank() == 2 && x.dtype() == accumulation_dtype(x.dtype()),
+             "route: logits must be [T, E] in f32 or f64; got ", x.shape(), " ",
+             name_of(x.dtype()));
+  const RoutingPlan* const given = std::get_if<RoutingPlan>(&choice);
+  const TopK top_k = given ? TopK{given->top_k} : std::get<TopK>(choice);
+  given ? check_plan(x, *given) : check_top_k(x, score, top_k);
+  const Tensor expert_ids =
+      given ? given->expert_ids : Tensor::empty({x.dim(0), top_k.top_k}, DType::i32);
+  Routed routed = compute_gates(x, score, top_k, expert_ids, given != nullptr);
+  const RoutingPlan plan = given ? *given : plan_routing(expert_ids, x.dim(1));
+  compute_losses(plan, routed);
+  return record_routing(logits, plan, routed, score);
 }
 
 void add_expert_load(const RoutingPlan& plan, const Tensor& load) {
   SMOE_CHECK(load.shape() == Shape{plan.num_experts},
              "add_expert_load: load must be [E=", plan.num_experts, "]; got ", load.shape());
-  kernels::add_expert_load(launch(), {plan.expert_offsets.data_as<std::int32_t>(), plan.num_experts,
-                                      load.data_as<std::int64_t>()});
-}
-
-void update_selection_bias(const Tensor& bias, const Tensor& load, double rate) {
-  SMOE_CHECK(bias.shape() == load.shape(), "update_selection_bias: bias and load must be [E]; got ",
-             bias.shape(), " and ", load.shape());
-  kernels::update_selection_bias(
-      launch(), {bias.data_as<float>(), load.data_as<std::int64_t>(), bias.numel(), rate});
+  kernels::add_expert_load(launch(), {.expert_offsets = plan.expert_offsets.data_as<std::int32_t>(),
+                                      .num_experts = plan.num_experts,
+                                      .load = load.data_as<std::int64_t>()});
 }
 
 }  // namespace smoe

@@ -1,16 +1,13 @@
-// Tensors and plans as kernels see them.
+// Tensors and routing plans as kernels take them.
 #pragma once
-#include <type_traits>
-
 #include "autograd/routing_plan.h"
 #include "core/base/matrix.h"
-#include "core/device.h"
 #include "core/tensor.h"
 #include "kernels/grouped_gemm.h"
 
 namespace smoe {
 
-/// A tensor [rows, ..., cols] as the matrix of its last dimension's rows.
+/// A tensor [rows, ..., cols] as a matrix of all rows of its last dimension.
 inline Matrix matrix_of(const Tensor& x) {
   SMOE_INTERNAL_CHECK(x.rank() >= 1, "matrix_of: a rank-0 tensor has no rows");
   const std::int64_t cols = x.dim(-1);
@@ -26,7 +23,7 @@ inline kernels::RoutingView view_of(const RoutingPlan& plan) {
           plan.expert_offsets.data_as<std::int32_t>()};
 }
 
-/// All matrices of a weight [E, ..., cols], each with the dimensions between as its rows.
+/// A weight [E, ..., cols] as one matrix per expert; the dimensions in between are its rows.
 inline kernels::ExpertMatrices experts_of(const Tensor& weight) {
   const std::int64_t cols = weight.dim(-1);
   std::int64_t rows = 1;
@@ -34,24 +31,9 @@ inline kernels::ExpertMatrices experts_of(const Tensor& weight) {
   return {weight.data(), weight.dtype(), rows, cols};
 }
 
-/// Scratch memory for one kernel call; undefined where none is needed.
-inline Tensor workspace(std::int64_t bytes) {
-  return bytes == 0 ? Tensor() : Tensor::empty({bytes}, DType::u8, Category::workspace);
-}
-
-/// The memory itself, or null.
+/// The tensor's memory, or null if it is undefined.
 inline void* data_or_null(const Tensor& x) {
   return x.defined() ? x.data() : nullptr;
-}
-
-/// Calls a kernel on the current stream with scratch memory of the size it asks for.
-template <class Args>
-void run_kernel(void (*kernel)(const Launch&, const Args&),
-                std::int64_t (*workspace_bytes)(const Launch&, const Args&),
-                std::type_identity_t<Args> args) {
-  const Tensor scratch = workspace(workspace_bytes(launch(), args));
-  args.workspace = data_or_null(scratch);
-  kernel(launch(), args);
 }
 
 }  // namespace smoe

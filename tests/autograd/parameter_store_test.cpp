@@ -5,8 +5,8 @@
 #include <cmath>
 #include <string>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
-#include "autograd/tape.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
 #include "tests/support/temporary_folder.h"
@@ -29,7 +29,7 @@ struct Model {
 
 }  // namespace
 
-TEST_CASE("parameters lie in the arenas in reverse order of use, each on a border of 64 elements") {
+TEST_CASE("parameters lie in the buffers in reverse order of use, aligned to 64 elements") {
   Model model;
   ParameterStore store({&model.first, &model.norm, &model.last}, {});
   CHECK(store.parameters()[0] == &model.last);
@@ -48,7 +48,7 @@ TEST_CASE("parameters lie in the arenas in reverse order of use, each on a borde
                        UsageError);
 }
 
-TEST_CASE("ranges cover every element once, no padding, and do not mix decays") {
+TEST_CASE("ranges cover every element once, exclude padding, and do not mix weight decay") {
   Model model;
   Parameter whole("whole", {64}, Init::constant(0)), next("next", {2}, Init::constant(0));
   ParameterStore store({&next, &whole, &model.first, &model.norm, &model.last}, {});
@@ -56,12 +56,12 @@ TEST_CASE("ranges cover every element once, no padding, and do not mix decays") 
   for (const auto& range : store.ranges())
     ranges.push_back({range.offset, range.numel, range.decays});
   // last fills its 64 elements, but norm does not decay; first ends in padding; whole and next
-  // meet.
+  // are adjacent.
   CHECK(ranges ==
         std::vector<std::vector<std::int64_t>>{{0, 64, 1}, {64, 5, 0}, {128, 15, 1}, {192, 66, 1}});
 }
 
-TEST_CASE("initial values depend on seed and name alone") {
+TEST_CASE("initial values depend only on seed and name") {
   Model a, b, c;
   ParameterStore one({&a.first, &a.norm, &a.last}, {DType::f32, DType::f32, 7});
   ParameterStore other_order({&b.last, &b.first}, {DType::f32, DType::f32, 7});
@@ -75,7 +75,7 @@ TEST_CASE("initial values depend on seed and name alone") {
   CHECK(std::sqrt(squares / 64) == doctest::Approx(2).epsilon(0.3));
 }
 
-TEST_CASE("in bf16, ops read rounded weights, and masters where full precision is asked for") {
+TEST_CASE("in bf16, ops read rounded weights, except for full_precision parameters") {
   Model model;
   ParameterStore store({&model.first, &model.norm, &model.last}, {DType::f32, DType::bf16, 7});
   CHECK(model.first.value().dtype() == DType::bf16);
@@ -92,7 +92,7 @@ TEST_CASE("in bf16, ops read rounded weights, and masters where full precision i
   CHECK(values_of(model.first.value()) == rounded());
 }
 
-TEST_CASE("in one dtype, masters and compute weights are one memory") {
+TEST_CASE("with one dtype, master and compute weights share memory") {
   Model model;
   ParameterStore store({&model.first}, {DType::f64, DType::f64, 7});
   CHECK(store.compute().shares_storage(store.master()));
@@ -100,17 +100,19 @@ TEST_CASE("in one dtype, masters and compute weights are one memory") {
   store.refresh_compute();
 }
 
-TEST_CASE("the first writer of a step overwrites, later ones add, and nobody leaves zero") {
+TEST_CASE(
+    "the first write of a step overwrites, later ones accumulate, and unwritten gradients are "
+    "zero") {
   Model model;
   ParameterStore store({&model.first, &model.last}, {});
   for (int step = 0; step < 2; ++step) {
     for (float& value : std::span(model.last.gradient().data_as<float>(), 64)) value = NAN;
-    store.begin_step();
+    GradientStep gradients(store, 0);
     CHECK(model.first.claim_gradient() == 0);
     CHECK(model.first.claim_gradient() == 1);
     CHECK(model.first.claim_gradient() == 1);
     for (float& value : std::span(model.first.gradient().data_as<float>(), 15)) value = 3;
-    store.finish_gradients();
+    gradients.finish();
     CHECK(values_of(model.first.gradient()) == std::vector<double>(15, 3));
     CHECK(values_of(model.last.gradient()) == std::vector<double>(64, 0));
   }
@@ -123,43 +125,52 @@ TEST_CASE("micro-batches of a step add up to the gradient of all") {
                dy = random_normal("dy", {5, 3}, DType::f64);
   Tape tape;
   const TapeScope scope(tape);
-  const auto run = [&](std::int64_t begin, std::int64_t end) {
-    tape.backward(dot(linear(x.rows(begin, end), weight), dy.rows(begin, end)));
+  const auto run = [&](GradientStep& step, std::int64_t begin, std::int64_t end) {
+    step.backward(tape, dot(linear(x.rows(begin, end), weight), dy.rows(begin, end)));
   };
-  store.begin_step();
-  run(0, 5);
+  {
+    GradientStep whole(store);
+    run(whole, 0, 5);
+    whole.finish();
+  }
   const auto wanted = values_of(weight.gradient());
   for (int step = 0; step < 2; ++step) {
-    store.begin_step();
-    run(0, 2);
-    run(2, 5);
+    GradientStep halves(store, 2);
+    run(halves, 0, 2);
+    CHECK_THROWS_AS(halves.finish(), InternalError);
+    run(halves, 2, 5);
+    halves.finish();
     check_close("gradient", weight.gradient(), wanted, {.sum_length = 5});
   }
 }
 
-TEST_CASE("hooks fire in the last backward, once a parameter, after its last use") {
+TEST_CASE("hooks fire in the last backward, once per parameter, after its last use") {
   Parameter shared("shared", {2, 2}, Init::normal(1)), once("once", {2, 2}, Init::normal(1));
   ParameterStore store({&shared, &once}, {DType::f64, DType::f64, 1});
   const Tensor x = random_normal("x", {3, 2}, DType::f64);
   std::string fired;
   std::vector<double> at_hook;
-  store.set_gradient_hook([&](Parameter& parameter) {
-    fired += parameter.name() + " ";
-    if (&parameter == &shared) at_hook = values_of(parameter.gradient());
-  });
+  store.set_gradient_hooks({.begin = [&] { fired += "begin "; },
+                            .complete =
+                                [&](Parameter& parameter) {
+                                  fired += parameter.name() + " ";
+                                  if (&parameter == &shared)
+                                    at_hook = values_of(parameter.gradient());
+                                },
+                            .finish = [&] { fired += "finish "; }});
   Tape tape;
   const TapeScope scope(tape);
+  GradientStep step(store, 2);
   const auto run = [&] {
     const Variable y = linear(linear(linear(x, shared), once), shared);
-    tape.backward(dot(y, x));
+    step.backward(tape, dot(y, x));
   };
-  store.begin_step();
-  store.set_last_micro_batch(false);
   run();
-  CHECK(fired == "");
-  store.set_last_micro_batch(true);
+  CHECK(fired == "begin ");
   run();
-  CHECK(fired == "once shared ");
+  CHECK(fired == "begin once shared ");
+  step.finish();
+  CHECK(fired == "begin once shared finish ");
   CHECK(at_hook == values_of(shared.gradient()));
 }
 
@@ -169,12 +180,13 @@ TEST_CASE("a hook fires for a parameter that the loss does not reach") {
   ParameterStore store({&weight, &unreached}, {DType::f64, DType::f64, 1});
   const Tensor x = random_normal("x", {3, 2}, DType::f64);
   std::string fired;
-  store.set_gradient_hook([&](Parameter& parameter) { fired += parameter.name() + " "; });
+  store.set_gradient_hooks(
+      {.complete = [&](Parameter& parameter) { fired += parameter.name() + " "; }});
   Tape tape;
   const TapeScope scope(tape);
-  store.begin_step();
+  GradientStep step(store);
   linear(x, unreached);
-  tape.backward(dot(linear(x, weight), x));
+  step.backward(tape, dot(linear(x, weight), x));
   CHECK(fired == "weight unreached ");
 }
 
@@ -183,17 +195,24 @@ TEST_CASE("a cleared tape leaves no use pending") {
   ParameterStore store({&weight}, {DType::f64, DType::f64, 1});
   const Tensor x = random_normal("x", {3, 2}, DType::f64);
   int fired = 0;
-  store.set_gradient_hook([&](Parameter&) { ++fired; });
+  store.set_gradient_hooks({.complete = [&](Parameter&) { ++fired; }});
   Tape tape;
   const TapeScope scope(tape);
   linear(x, weight);
   tape.clear();
-  store.begin_step();
+  {
+    GradientStep step(store, 2);
+    step.backward(tape, dot(linear(x, weight), x));
+    CHECK(fired == 0);
+  }
   tape.backward(dot(linear(x, weight), x));
+  CHECK(fired == 0);  // the step was abandoned
+  GradientStep step(store);
+  step.backward(tape, dot(linear(x, weight), x));
   CHECK(fired == 1);
 }
 
-TEST_CASE("a store that does not train has zeros to load into, and no gradients") {
+TEST_CASE("a store that does not train has zero weights and no gradients") {
   Parameter w("w", {3}, Init::normal(1));
   const ParameterStore store({&w}, {.trains = false});
   CHECK(w.value().to_vector<float>() == std::vector<float>{0, 0, 0});
@@ -201,7 +220,7 @@ TEST_CASE("a store that does not train has zeros to load into, and no gradients"
   CHECK(message_of([&] { w.gradient(); }) == "parameter w: its ParameterStore does not train");
 }
 
-TEST_CASE("the store names what does not fit") {
+TEST_CASE("errors of the store") {
   Parameter weight("weight", {2, 2}, Init::normal(1)), same("weight", {2, 2}, Init::normal(1));
   CHECK_THROWS_WITH_AS(weight.value(), "parameter weight: not in a ParameterStore yet", UsageError);
   CHECK_THROWS_WITH_AS(ParameterStore({&weight, &same}, {}),
@@ -216,6 +235,6 @@ TEST_CASE("the store names what does not fit") {
   const ParameterStore store({&weight}, {});
   CHECK_THROWS_WITH_AS(ParameterStore({&weight, &other}, {}),
                        "parameter weight: already in a ParameterStore", UsageError);
-  // A store that was refused has taken nothing.
+  // A failed constructor leaves the parameters unchanged.
   CHECK_NOTHROW(ParameterStore({&other}, {}));
 }

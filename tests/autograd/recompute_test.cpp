@@ -2,9 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
 #include "core/memory.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
@@ -14,7 +13,7 @@ using namespace smoe::test;
 
 namespace {
 
-// norm(x W1^T) W2^T, twice as large as it stands: some intermediates to save.
+// 2 norm(x W1^T) W2^T: some intermediates to save.
 struct Network {
   Parameter w1{"w1", {12, 5}, Init::normal(0.5)};
   Parameter norm{"norm", {12}, Init::constant(1), {.decays = false, .full_precision = true}};
@@ -46,10 +45,10 @@ TEST_CASE("a recomputed segment's gradients agree with central differences") {
   }
 }
 
-TEST_CASE("a segment runs twice, keeps its inputs alone, and completes each gradient once") {
+TEST_CASE("a segment runs twice, keeps only its inputs, and completes each gradient once") {
   Network net;
   std::vector<std::string> completed;
-  net.store.set_gradient_hook([&](Parameter& p) { completed.push_back(p.name()); });
+  net.store.set_gradient_hooks({.complete = [&](Parameter& p) { completed.push_back(p.name()); }});
   Tape tape;
   const TapeScope scope(tape);
   const Variable x = tape.watch(random_normal("x", {64, 5}, DType::f64));
@@ -59,27 +58,28 @@ TEST_CASE("a segment runs twice, keeps its inputs alone, and completes each grad
   CHECK(memory_use(Category::activations).now_bytes - before == y[0].data().bytes());
   CHECK(net.runs == 1);
   CHECK(tape.size() == 1);
-  net.store.begin_step();
-  tape.backward(dot(y[0], random_normal("weights", y[0].shape(), DType::f64)));
+  GradientStep step(net.store);
+  step.backward(tape, dot(y[0], random_normal("weights", y[0].shape(), DType::f64)));
   CHECK(net.runs == 2);
   CHECK(completed == std::vector<std::string>{"w1", "norm", "w2"});
 }
 
-TEST_CASE("a parameter that is used outside the segment too is complete after both") {
+TEST_CASE("a parameter that is also used outside the segment is complete after both uses") {
   Network net;
   int completed = 0;
-  net.store.set_gradient_hook([&](Parameter& p) { completed += p.name() == "w1"; });
+  net.store.set_gradient_hooks({.complete = [&](Parameter& p) { completed += p.name() == "w1"; }});
   Tape tape;
   const TapeScope scope(tape);
   const Variable x = tape.watch(random_normal("x", {4, 5}, DType::f64));
   const Variable outside = linear(x, net.w1);
   const Variable inside = net.recomputed(x)[1];
-  net.store.begin_step();
-  tape.backward(dot(add(outside, inside), random_normal("weights", outside.shape(), DType::f64)));
+  GradientStep step(net.store);
+  step.backward(tape,
+                dot(add(outside, inside), random_normal("weights", outside.shape(), DType::f64)));
   CHECK(completed == 1);
 }
 
-TEST_CASE("without a tape a segment just runs, and outputs without gradients add nothing") {
+TEST_CASE("without a tape a segment runs once, and outputs without gradients contribute nothing") {
   Network net;
   const Tensor x = random_normal("x", {4, 5}, DType::f64);
   CHECK(net.recomputed(Variable(x)).size() == 2);
@@ -88,9 +88,9 @@ TEST_CASE("without a tape a segment just runs, and outputs without gradients add
   Tape tape;
   const TapeScope scope(tape);
   const auto outputs = net.recomputed(tape.watch(x));
-  net.store.begin_step();
-  tape.backward(dot(outputs[1], random_normal("weights", {4, 12}, DType::f64)));
-  net.store.finish_gradients();
+  GradientStep step(net.store);
+  step.backward(tape, dot(outputs[1], random_normal("weights", {4, 12}, DType::f64)));
+  step.finish();
   for (const double g : values_of(net.w2.gradient())) CHECK(g == 0);
   double sum = 0;
   for (const double g : values_of(net.w1.gradient())) sum += std::abs(g);

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include "autograd/ops.h"
-#include "autograd/parameter_store.h"
 #include "tests/support/compare.h"
 #include "tests/support/graphs.h"
 
@@ -16,7 +15,7 @@ std::int64_t activation_bytes() {
   return memory_use(Category::activations).now_bytes;
 }
 
-// Three readers of one norm's output, one of them inside a recomputed segment.
+// Two ops that read the output of one norm.
 struct Readers {
   Parameter norm{"norm", {16}, Init::normal(1), {.decays = false, .full_precision = true}};
   Parameter w1{"w1", {3, 16}, Init::normal(0.5)}, w2{"w2", {3, 16}, Init::normal(0.5)};
@@ -34,7 +33,7 @@ struct Readers {
 
 }  // namespace
 
-TEST_CASE("what can be computed again is computed once, for all that saved it") {
+TEST_CASE("a rematerialized tensor is computed once for all ops that saved it") {
   int runs = 0;
   Tape tape;
   const TapeScope scope(tape);
@@ -54,7 +53,9 @@ TEST_CASE("what can be computed again is computed once, for all that saved it") 
   CHECK(SavedTensor(constant).take().shares_storage(again));
 }
 
-TEST_CASE("a norm's output leaves memory between forward and backward, and comes back the same") {
+TEST_CASE(
+    "a norm's output is not held between forward and backward, and is rematerialized "
+    "bit-identically") {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
     Readers readers(dtype);
     Tape tape;
@@ -72,7 +73,7 @@ TEST_CASE("a norm's output leaves memory between forward and backward, and comes
   }
 }
 
-TEST_CASE("gradients are those of a norm's output that was kept") {
+TEST_CASE("gradients equal those with a norm's output that was kept") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     Readers readers(dtype);
     const Tensor x = random_normal("x", {40, 16}, dtype),
@@ -82,9 +83,10 @@ TEST_CASE("gradients are those of a norm's output that was kept") {
       const TapeScope scope(tape);
       const Variable leaf = tape.watch(x);
       Variable normed = rms_norm(leaf, readers.norm, 1e-5);
-      readers.store.begin_step();
-      const auto of = tape.backward(dot(readers(keeps ? copy_of(normed) : normed), weights));
-      return std::vector{values_of(of.of(leaf)), values_of(readers.w1.gradient()),
+      const GradientStep step(readers.store);
+      const auto gradients_of =
+          tape.backward(dot(readers(keeps ? copy_of(normed) : normed), weights));
+      return std::vector{values_of(gradients_of.of(leaf)), values_of(readers.w1.gradient()),
                          values_of(readers.w2.gradient()), values_of(readers.norm.gradient())};
     };
     CHECK(gradients(false) == gradients(true));

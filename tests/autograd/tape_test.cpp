@@ -5,7 +5,7 @@
 #include <string>
 
 #include "autograd/ops.h"
-#include "autograd/parameter_store.h"
+#include "autograd/recompute.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
 
@@ -18,7 +18,7 @@ Tensor ones(const Shape& shape) {
   return tensor_of(std::vector<double>(shape.numel(), 1), shape, DType::f64);
 }
 
-// y = factor * x, with what its backward saw noted down.
+// y = factor * x; its backward records its runs and whether it held the sole reference to dy.
 struct Probe {
   bool was_sole = false;
   int runs = 0;
@@ -64,19 +64,20 @@ TEST_CASE("a gradient that an op gives to two inputs is not overwritten through 
   CHECK(values_of(gradients.of(y)) == std::vector<double>{1, 1});
 }
 
-TEST_CASE("a backward owns its gradient unless somebody else still holds it") {
+TEST_CASE("a backward holds the sole reference to its gradient unless the gradient is shared") {
   Tape tape;
   const TapeScope scope(tape);
-  Probe alone, shared;
+  Probe unshared, shared;
   const Variable x = tape.watch(ones({2})), y = tape.watch(ones({2}));
-  tape.backward(sum_of(alone(x, 1)));
-  CHECK(alone.was_sole);
+  tape.backward(sum_of(unshared(x, 1)));
+  CHECK(unshared.was_sole);
   const Variable z = tape.watch(ones({2}));
   tape.backward(sum_of(add(shared(z, 1), tape.watch(ones({2})))));
   CHECK_FALSE(shared.was_sole);
 }
 
-TEST_CASE("ops run backward in reverse order, each once, and none that the loss does not reach") {
+TEST_CASE(
+    "ops run backward in reverse order, each once, except those that the loss does not depend on") {
   Tape tape;
   const TapeScope scope(tape);
   std::string order;
@@ -106,7 +107,8 @@ TEST_CASE("an op of several outputs gets the gradients that reached it, the othe
   CHECK(reached == std::vector<bool>{false, true, false});
 }
 
-TEST_CASE("nothing is recorded without a tape, without a need, or in a NoGradScope") {
+TEST_CASE(
+    "nothing is recorded without a tape, without inputs that need gradients, or in a NoGradScope") {
   Probe probe;
   Tape tape;
   const Variable x = tape.watch(ones({2}));
@@ -125,7 +127,7 @@ TEST_CASE("nothing is recorded without a tape, without a need, or in a NoGradSco
   CHECK(tape.size() == 1);
 }
 
-TEST_CASE("what a dropped op saved is freed at once") {
+TEST_CASE("tensors saved by an op that is not recorded are freed at once") {
   const Tensor saved = ones({100});
   const Variable constant = ones({2});
   record("dropped", ones({2}), {&constant}, {}, [saved](Tensor, InputGradients&) {});
@@ -139,7 +141,7 @@ TEST_CASE("what a dropped op saved is freed at once") {
   CHECK(saved.is_sole_reference());
 }
 
-TEST_CASE("scopes nest, and give the outer tape back") {
+TEST_CASE("scopes nest and restore the outer tape") {
   Tape outer, inner;
   const TapeScope outer_scope(outer);
   {
@@ -188,7 +190,7 @@ TEST_CASE("a graph runs backward once") {
   CHECK_THROWS_AS(tape.backward(elsewhere), UsageError);
 }
 
-TEST_CASE("backward names a loss that it cannot start from") {
+TEST_CASE("backward rejects a loss that it cannot start from") {
   Tape tape;
   const TapeScope scope(tape);
   CHECK_THROWS_WITH_AS(
@@ -199,7 +201,7 @@ TEST_CASE("backward names a loss that it cannot start from") {
                        "backward: the loss must have one element; got shape [2]", UsageError);
 }
 
-TEST_CASE("gradients are of the variables that were watched and reached the loss") {
+TEST_CASE("gradients are returned only for watched variables that reach the loss") {
   Tape tape;
   const TapeScope scope(tape);
   Probe probe;
@@ -212,7 +214,7 @@ TEST_CASE("gradients are of the variables that were watched and reached the loss
   CHECK_THROWS_AS(gradients.of(Variable(ones({1}))), UsageError);
 }
 
-TEST_CASE("a backward that gives a gradient of another shape or dtype is found out") {
+TEST_CASE("a backward that gives a gradient of the wrong shape or dtype is detected") {
   for (const Tensor& wrong : {ones({3}), Tensor::zeros({2}, DType::f32)}) {
     Tape tape;
     const TapeScope scope(tape);
@@ -223,23 +225,41 @@ TEST_CASE("a backward that gives a gradient of another shape or dtype is found o
   }
 }
 
-TEST_CASE("the unit gradient is known without being read, and is never overwritten") {
+TEST_CASE("the unit gradient is recognized without being read, and is never overwritten") {
   Tape tape;
   const TapeScope scope(tape);
   std::vector<bool> is_unit;
   bool was_sole = true;
   const Variable x = tape.watch(ones({1}));
-  const auto pass_on = [&](const Variable& in) {
+  const auto pass_through = [&](const Variable& in) {
     return record("pass", ones({1}), {&in}, {}, [&](Tensor dy, InputGradients& out) {
       is_unit.push_back(out.is_unit(dy));
       was_sole = dy.is_sole_reference();
       out.give(0, std::move(dy));
     });
   };
-  const Variable a = pass_on(x);
-  const Variable both = add(pass_on(a), pass_on(a));  // a gets the unit twice: that is two
+  const Variable a = pass_through(x);
+  const Variable both = add(
+      pass_through(a), pass_through(a));  // a gets the unit gradient twice, which adds up to two
   tape.backward(both);
   CHECK(is_unit == std::vector<bool>{true, true, false});
-  tape.backward(pass_on(tape.watch(ones({1}))));
+  tape.backward(pass_through(tape.watch(ones({1}))));
   CHECK_FALSE(was_sole);
+}
+
+TEST_CASE("an observer sees outputs and gradients by op, also of recomputed segments") {
+  std::string sites;
+  Tape tape([&](const char* site, const Tensor& values) {
+    sites += std::string(site) + " ";
+    if (std::string(site) == "probe") values.data_as<double>()[0] = 7;
+  });
+  const TapeScope scope(tape);
+  Probe probe;
+  const Variable x = tape.watch(ones({1}));
+  const Variable y = probe(x, 2);
+  CHECK(y.data().item() == 7);
+  const auto gradients = tape.backward(
+      recompute("segment", {y}, {}, [&](auto in) { return std::vector{probe(in[0], 3)}; })[0]);
+  CHECK(sites == "probe segment segment probe probe probe ");
+  CHECK(gradients.of(x).item() == 14);
 }

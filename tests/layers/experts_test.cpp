@@ -1,15 +1,16 @@
-// Router, ParallelLinear and MoE as layers: an expert module built from the public pieces must give
-// what the fused one gives.
+// Router, ParallelLinear and MoE: an expert module built from the public layers must match the
+// fused one.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
+#include "autograd/gradient_step.h"
 #include "layers/moe.h"
 #include "layers/parallel_linear.h"
+#include "layers/router_stats.h"
 #include "tests/support/compare.h"
+#include "tests/support/model_cases.h"
 #include "tests/support/tensors.h"
 
 using namespace smoe;
@@ -19,13 +20,11 @@ namespace {
 
 constexpr std::int64_t kTokens = 21;
 
-ModelConfig config_of(Activation activation) {
-  ModelConfig c;
+ModelConfig one_layer(Activation activation) {
+  ModelConfig c = small_model_config();
   c.num_layers = 1;
   c.d_model = 12;
   c.d_expert = 10;
-  c.num_experts = 5;
-  c.top_k = 2;
   c.activation = activation;
   return c;
 }
@@ -59,7 +58,7 @@ void copy(const Tensor& from, const Tensor& to) {
 
 TEST_CASE("ParallelLinears with an activation between them are the fused experts") {
   for (const Activation kind : {Activation::swiglu, Activation::relu2}) {
-    const ModelConfig c = config_of(kind);
+    const ModelConfig c = one_layer(kind);
     MoE fused("moe", c);
     UnfusedExperts unfused(c);
     ParameterStore fused_store(fused.parameters(), {DType::f64, DType::f64, 9});
@@ -73,7 +72,7 @@ TEST_CASE("ParallelLinears with an activation between them are the fused experts
       Tape tape;
       const TapeScope scope(tape);
       const Variable input = tape.watch(x);
-      store.begin_step();
+      const GradientStep step(store);
       const Variable y = forward(input);
       const auto values = values_of(y.data()), scales = values_of(weights);
       double sum = 0;
@@ -97,35 +96,37 @@ TEST_CASE("ParallelLinears with an activation between them are the fused experts
   }
 }
 
-TEST_CASE("a router counts the rows of training, and its bias moves rows to idle experts") {
-  ModelConfig c = config_of(Activation::swiglu);
+TEST_CASE("router statistics add up over micro-batches, and the bias moves rows to idle experts") {
+  ModelConfig c = one_layer(Activation::swiglu);
   c.router.score = RouterScore::sigmoid;
   c.router.selection_bias_rate = 0.05;
   Router router("gate", c);
   ParameterStore store(router.parameters(), {DType::f32, DType::f32, 2});
-  // All tokens alike: without the bias all go to the same two experts.
+  // All tokens are equal: without the bias all go to the same two experts.
   const Tensor x =
       tensor_of(std::vector<double>(kTokens * c.d_model, 0.3), {kTokens, c.d_model}, DType::f32);
-  ForwardContext evaluation = context();
-  evaluation.is_training = false;
-  router.forward(x, evaluation);
-  CHECK(router.load().to_vector<std::int64_t>() == std::vector<std::int64_t>(5, 0));
-
+  RouterStats stats(c, DType::f32);
   std::vector<std::int64_t> total(5, 0);
   for (int step = 0; step < 200; ++step) {
-    router.forward(x, context());
-    const auto load = router.load().to_vector<std::int64_t>();
-    CHECK(std::count(load.begin(), load.end(), kTokens) == 2);
+    const Routing routing = router.forward(x, context());
+    for (int micro_batch = 0; micro_batch < 2; ++micro_batch) stats.add(0, routing);
+    const auto load = stats.expert_load().to_vector<std::int64_t>();
+    CHECK(std::count(load.begin(), load.end(), 2 * kTokens) == 2);
+    CHECK(stats.losses().to_vector<float>() ==
+          std::vector<float>{2 * static_cast<float>(routing.balance_loss.data().item()),
+                             2 * static_cast<float>(routing.z_loss.data().item())});
     for (int e = 0; e < 5; ++e) total[e] += load[e];
-    router.balance();
-    router.clear_load();
+    // As update_selection_bias does.
+    for (int e = 0; e < 5; ++e)
+      router.selection_bias().data_as<float>()[e] += load[e] > 2 * kTokens * 2 / 5 ? -0.05f : 0.05f;
+    stats.clear();
   }
-  // Once the bias has evened the scores out, the experts take turns.
-  for (const std::int64_t rows : total) CHECK(rows > 200 * kTokens * 2 / 5 / 2);
+  // Once the bias has equalized the scores, the experts alternate.
+  for (const std::int64_t rows : total) CHECK(rows > 200 * 2 * kTokens * 2 / 5 / 2);
 }
 
-TEST_CASE("jitter changes training alone, and by the step's own numbers") {
-  ModelConfig c = config_of(Activation::swiglu);
+TEST_CASE("jitter applies only in training, with the random numbers of the step") {
+  ModelConfig c = one_layer(Activation::swiglu);
   c.router.jitter = 0.1;
   Router router("gate", c);
   ParameterStore store(router.parameters(), {DType::f32, DType::f32, 2});

@@ -7,61 +7,39 @@
 
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
-#include "core/random.h"
 #include "layers/transformer.h"
+#include "tests/support/model_cases.h"
+#include "tests/support/tensors.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
 
-ModelConfig small_config() {
-  ModelConfig c;
-  c.vocab_size = 31;
-  c.num_layers = 2;
-  c.d_model = 24;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 6;
-  c.d_expert = 20;
-  c.num_experts = 5;
-  c.top_k = 2;
+ModelConfig config() {
+  ModelConfig c = small_model_config();
   c.num_shared_experts = 1;
-  c.init_std = 0.5;  // logits far apart, as a trained model has them
+  c.init_std = 0.5;  // logits far apart, as in a trained model
   return c;
 }
 
 struct Model {
   explicit Model(DType dtype, std::uint64_t seed = 3)
       : store(model.parameters(), {accumulation_dtype(dtype), dtype, seed}) {}
-  Transformer model{small_config()};
+  Transformer model{config()};
   ParameterStore store;
 };
 
 using Tokens = std::vector<std::int32_t>;
 
 Tokens random_tokens(std::int64_t count) {
-  RandomStream random(5, hash_name("tokens"));
-  Tokens tokens(count);
-  for (std::int32_t& token : tokens)
-    token = static_cast<std::int32_t>(random.below(small_config().vocab_size));
-  return tokens;
+  return random_ids("tokens", count, config().vocab_size);
 }
 
-Tensor tensor_of(const Tokens& tokens) {
-  return Tensor::from(tokens, {static_cast<std::int64_t>(tokens.size())});
-}
-
-std::vector<double> values_of(const Tensor& x) {
-  return dispatch_floating(x.dtype(), [&](auto type) {
-    const auto values = x.to_vector<decltype(type)>();
-    return std::vector<double>(values.begin(), values.end());
-  });
-}
-
-// Logits of the last token, with everything computed again.
-std::vector<double> recomputed(Transformer& model, const Tokens& tokens) {
+// Logits of the last token, computed without a cache.
+std::vector<double> logits_without_cache(Transformer& model, const Tokens& tokens) {
   const auto count = static_cast<std::int64_t>(tokens.size());
-  const Tensor all = model.logits(tensor_of(tokens), {.batch = 1, .seq_len = count}).data();
+  const Tensor all = model.logits(ids_tensor(tokens), {.batch = 1, .seq_len = count}).data();
   return values_of(all.rows(count - 1, count));
 }
 
@@ -78,7 +56,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 
 }  // namespace
 
-TEST_CASE("greedy tokens with the cache are those of computing everything again") {
+TEST_CASE("greedy tokens with the cache match those without") {
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
     for (const std::uint64_t seed : {1, 2, 3}) {
       const std::string name = name_of(dtype);
@@ -87,38 +65,38 @@ TEST_CASE("greedy tokens with the cache are those of computing everything again"
       Model m(dtype, seed);
       KeyValueCache cache = m.model.new_cache(1, 300);
       Tokens tokens = random_tokens(5);
-      std::vector<double> logits = values_of(m.model.next_logits(tensor_of(tokens), cache));
+      std::vector<double> logits = values_of(m.model.next_logits(ids_tensor(tokens), cache));
       while (tokens.size() < 290) {
-        const std::vector<double> wanted = recomputed(m.model, tokens);
-        // Each is the largest of 31 logits of size 1 to 3.
+        const std::vector<double> wanted = logits_without_cache(m.model, tokens);
+        // The logits have size 1 to 3.
         CHECK(largest_difference(logits, wanted) <= (dtype == DType::f64   ? 1e-13
                                                      : dtype == DType::f32 ? 2e-5
                                                                            : 0.1));
         REQUIRE(likeliest(logits) == likeliest(wanted));
         tokens.push_back(likeliest(logits));
-        logits = values_of(m.model.next_logits(tensor_of({tokens.back()}), cache));
+        logits = values_of(m.model.next_logits(ids_tensor({tokens.back()}), cache));
       }
       CHECK(cache.length() == 290);
     }
 }
 
-TEST_CASE("it does not matter how a prompt is cut") {
+TEST_CASE("logits do not depend on how a prompt is split") {
   Model m(DType::f64);
   const Tokens tokens = random_tokens(280);
-  const std::vector<double> wanted = recomputed(m.model, tokens);
+  const std::vector<double> wanted = logits_without_cache(m.model, tokens);
   for (const std::size_t piece : {1, 7, 64, 255, 256, 257, 280}) {
     CAPTURE(piece);
     KeyValueCache cache = m.model.new_cache(1, 280);
     Tensor logits;
     for (std::size_t at = 0; at < tokens.size(); at += piece) {
       const auto end = tokens.begin() + std::min(at + piece, tokens.size());
-      logits = m.model.next_logits(tensor_of(Tokens(tokens.begin() + at, end)), cache);
+      logits = m.model.next_logits(ids_tensor(Tokens(tokens.begin() + at, end)), cache);
     }
     CHECK(largest_difference(values_of(logits), wanted) <= 1e-13);
   }
 }
 
-TEST_CASE("several sequences at once are each what they are alone") {
+TEST_CASE("a batch of sequences matches each sequence by itself") {
   Model m(DType::f64);
   constexpr std::int64_t kBatch = 3, kPrompt = 9, kTokens = 14;
   const Tokens all = random_tokens(kBatch * kTokens);
@@ -126,40 +104,40 @@ TEST_CASE("several sequences at once are each what they are alone") {
     Tokens part;
     for (std::int64_t b = 0; b < kBatch; ++b)
       part.insert(part.end(), all.begin() + b * kTokens + begin, all.begin() + b * kTokens + end);
-    return tensor_of(part);
+    return ids_tensor(part);
   };
   KeyValueCache cache = m.model.new_cache(kBatch, kTokens);
   Tensor logits = m.model.next_logits(rows(0, kPrompt), cache);
   for (std::int64_t i = kPrompt; i < kTokens; ++i)
     logits = m.model.next_logits(rows(i, i + 1), cache);
-  REQUIRE(logits.shape() == Shape{kBatch, small_config().vocab_size});
+  REQUIRE(logits.shape() == Shape{kBatch, config().vocab_size});
   for (std::int64_t b = 0; b < kBatch; ++b) {
-    const Tokens alone(all.begin() + b * kTokens, all.begin() + (b + 1) * kTokens);
-    CHECK(largest_difference(values_of(logits.rows(b, b + 1)), recomputed(m.model, alone)) <=
-          1e-13);
+    const Tokens single(all.begin() + b * kTokens, all.begin() + (b + 1) * kTokens);
+    CHECK(largest_difference(values_of(logits.rows(b, b + 1)),
+                             logits_without_cache(m.model, single)) <= 1e-13);
   }
 }
 
-TEST_CASE("a cleared cache begins at position 0") {
+TEST_CASE("a cleared cache starts at position 0") {
   Model m(DType::f64);
   const Tokens tokens = random_tokens(6);
   KeyValueCache cache = m.model.new_cache(1, 8);
-  m.model.next_logits(tensor_of(random_tokens(8)), cache);
+  m.model.next_logits(ids_tensor(random_tokens(8)), cache);
   cache.clear();
-  const Tensor logits = m.model.next_logits(tensor_of(tokens), cache);
-  CHECK(largest_difference(values_of(logits), recomputed(m.model, tokens)) <= 1e-13);
+  const Tensor logits = m.model.next_logits(ids_tensor(tokens), cache);
+  CHECK(largest_difference(values_of(logits), logits_without_cache(m.model, tokens)) <= 1e-13);
 }
 
-TEST_CASE("a full cache and a recording tape are refused") {
+TEST_CASE("errors of a full cache and of a recording tape") {
   Model m(DType::f32);
   KeyValueCache cache = m.model.new_cache(1, 4);
-  m.model.next_logits(tensor_of(random_tokens(3)), cache);
-  CHECK_THROWS_WITH_AS(m.model.next_logits(tensor_of(random_tokens(2)), cache),
+  m.model.next_logits(ids_tensor(random_tokens(3)), cache);
+  CHECK_THROWS_WITH_AS(m.model.next_logits(ids_tensor(random_tokens(2)), cache),
                        "transformer: the cache has room for 4 tokens; got 2 more after 3",
                        UsageError);
   Tape tape;
   const TapeScope scope(tape);
-  CHECK_THROWS_WITH_AS(m.model.next_logits(tensor_of(random_tokens(1)), cache),
+  CHECK_THROWS_WITH_AS(m.model.next_logits(ids_tensor(random_tokens(1)), cache),
                        "cached_attention: has no gradient, so it must not be recorded; wrap "
                        "generation in a NoGradScope",
                        UsageError);

@@ -6,23 +6,27 @@
 #include <vector>
 
 #include "layers/transformer.h"
+#include "tests/support/model_cases.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
-TEST_CASE("the size from the configuration is the size of the model") {
+namespace {
+
+ModelConfig three_layers() {
+  ModelConfig c = small_model_config();
+  c.num_layers = 3;
+  c.d_model = 16;
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("the size from the configuration matches the model") {
   for (const bool tied : {false, true})
     for (const std::int64_t shared : {0, 2})
       for (const Activation activation : {Activation::swiglu, Activation::relu2}) {
-        ModelConfig c;
-        c.vocab_size = 31;
-        c.num_layers = 3;
-        c.d_model = 16;
-        c.num_heads = 4;
-        c.num_kv_heads = 2;
-        c.head_dim = 6;
-        c.d_expert = 20;
-        c.num_experts = 5;
-        c.top_k = 2;
+        ModelConfig c = three_layers();
         c.num_shared_experts = shared;
         c.activation = activation;
         c.tie_embeddings = tied;
@@ -40,17 +44,8 @@ TEST_CASE("the size from the configuration is the size of the model") {
       }
 }
 
-TEST_CASE("groups add up, and only those that the model has are named") {
-  ModelConfig c;
-  c.vocab_size = 31;
-  c.num_layers = 3;
-  c.d_model = 16;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 6;
-  c.d_expert = 20;
-  c.num_experts = 5;
-  c.top_k = 2;
+TEST_CASE("groups cover all parameters, without empty ones") {
+  ModelConfig c = three_layers();
   std::vector<std::string> names;
   for (const ParameterGroup& group : parameter_groups(c)) names.emplace_back(name_of(group.part));
   CHECK(names ==
@@ -61,17 +56,9 @@ TEST_CASE("groups add up, and only those that the model has are named") {
   CHECK(parameter_groups(c)[4].part == ModelPart::shared_experts);
 }
 
-TEST_CASE("FLOP of a token are two for each multiply-add of its products") {
-  ModelConfig c;
+TEST_CASE("FLOPs per token are two per multiply-add of its GEMMs") {
+  ModelConfig c = three_layers();
   c.vocab_size = 10;
-  c.num_layers = 3;
-  c.d_model = 16;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 6;
-  c.d_expert = 20;
-  c.num_experts = 5;
-  c.top_k = 2;
   c.num_shared_experts = 1;
   constexpr double kSeqLen = 50;
   // By hand: packed projection and output, router, three matrices of an expert.
@@ -80,12 +67,12 @@ TEST_CASE("FLOP of a token are two for each multiply-add of its products") {
   const double layer = qkv + output + router + 3 * expert;
   const TokenFlops flops = flops_per_token(c, 50);
   CHECK(flops.weights == 2 * (3 * layer + head));
-  // A query meets half of the keys and as many values, in 4 heads of 6.
+  // Each query meets half of the keys and values, in 4 heads of dimension 6.
   CHECK(flops.attention == 3 * 2 * (kSeqLen / 2 * 4 * 6 + kSeqLen / 2 * 4 * 6));
   CHECK(flops.training() == 3 * (flops.weights + flops.attention));
   CHECK(flops.recomputed == 0);
   CHECK(flops_per_token(c, 50, Recompute::block).recomputed == flops.forward() - 2 * head);
-  // The first product of the routed experts, and the shared one whole.
+  // The first GEMM of the routed experts, and all of the shared one.
   CHECK(flops_per_token(c, 50, Recompute::experts).recomputed ==
         2 * 3 * (2 * 2 * 16 * 20 + expert));
   c.tie_embeddings = true;
@@ -93,15 +80,5 @@ TEST_CASE("FLOP of a token are two for each multiply-add of its products") {
 }
 
 TEST_CASE("the 1.5B model of the ScatterMoE paper has 1.517 billion parameters") {
-  ModelConfig c;
-  c.vocab_size = 32000;
-  c.num_layers = 16;
-  c.d_model = 1024;
-  c.num_heads = 8;
-  c.num_kv_heads = 2;
-  c.head_dim = 128;
-  c.d_expert = 3584;
-  c.num_experts = 8;
-  c.top_k = 2;
-  CHECK((model_size(c).total + 500'000) / 1'000'000 == 1517);
+  CHECK((model_size(scatter_moe_1_5b()).total + 500'000) / 1'000'000 == 1517);
 }

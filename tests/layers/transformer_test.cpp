@@ -4,27 +4,21 @@
 
 #include <cmath>
 
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
+#include "autograd/gradient_step.h"
 #include "core/random.h"
 #include "kernels/cpu/thread_pool.h"
 #include "tests/reference/transformer.h"
+#include "tests/support/model_cases.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
 
-ModelConfig small_config() {
-  ModelConfig c;
-  c.vocab_size = 29;
-  c.num_layers = 2;
-  c.d_model = 24;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 6;
-  c.d_expert = 20;
-  c.num_experts = 5;
-  c.top_k = 2;
+constexpr std::int64_t kBatch = 3, kSeqLen = 11, kTokens = kBatch * kSeqLen;
+
+ModelConfig config() {
+  ModelConfig c = small_model_config();
   c.router.z_loss = 0.003;
   return c;
 }
@@ -56,25 +50,14 @@ reference::Weights weights_of(const ParameterStore& store) {
 
 struct Batch {
   std::vector<std::int32_t> tokens, targets;
-  Tensor token_tensor() const {
-    return Tensor::from(tokens, {static_cast<std::int64_t>(tokens.size())});
-  }
-  Tensor target_tensor() const {
-    return Tensor::from(targets, {static_cast<std::int64_t>(targets.size())});
-  }
+  Tensor token_tensor() const { return ids_tensor(tokens); }
+  Tensor target_tensor() const { return ids_tensor(targets); }
 };
 
-Batch random_batch(const ModelConfig& c, std::int64_t num_tokens) {
-  RandomStream random(7, hash_name("batch"));
-  Batch batch;
-  for (std::int64_t t = 0; t < num_tokens; ++t) {
-    batch.tokens.push_back(static_cast<std::int32_t>(random.below(c.vocab_size)));
-    batch.targets.push_back(static_cast<std::int32_t>(random.below(c.vocab_size)));
-  }
-  return batch;
+Batch random_batch(const ModelConfig& c) {
+  return {random_ids("tokens", kTokens, c.vocab_size),
+          random_ids("targets", kTokens, c.vocab_size)};
 }
-
-constexpr std::int64_t kBatch = 3, kSeqLen = 11, kTokens = kBatch * kSeqLen;
 
 ForwardContext training_context() {
   return {.batch = kBatch, .seq_len = kSeqLen, .is_training = true, .seed = 5, .step = 1};
@@ -82,16 +65,16 @@ ForwardContext training_context() {
 
 }  // namespace
 
-TEST_CASE("the model's losses and logits match naive double loops") {
+TEST_CASE("the model's losses and logits match the reference in double") {
   for (const bool tied : {false, true}) {
-    ModelConfig c = small_config();
+    ModelConfig c = config();
     c.tie_embeddings = tied;
     for (const DType dtype : {DType::f64, DType::f32}) {
       CAPTURE(tied);
       CAPTURE(name_of(dtype));
       Transformer model(c);
       ParameterStore store(model.parameters(), {dtype, dtype, 3});
-      const Batch batch = random_batch(c, kTokens);
+      const Batch batch = random_batch(c);
       reference::Vector expected_logits;
       const auto expected = reference::transformer(batch.tokens, batch.targets, weights_of(store),
                                                    sizes_of(c, kBatch, kSeqLen), &expected_logits);
@@ -123,19 +106,19 @@ TEST_CASE("the model's losses and logits match naive double loops") {
 }
 
 TEST_CASE("every weight's gradient matches central differences of the reference model") {
-  ModelConfig c = small_config();
+  ModelConfig c = config();
   c.num_layers = 1;
   Transformer model(c);
   ParameterStore store(model.parameters(), {DType::f64, DType::f64, 4});
-  const Batch batch = random_batch(c, kTokens);
+  const Batch batch = random_batch(c);
   Tape tape;
   {
     const TapeScope scope(tape);
-    store.begin_step();
+    GradientStep step(store);
     const ModelLosses losses = model.losses(batch.token_tensor(), batch.target_tensor(),
                                             1.0 / kTokens, 1, training_context());
-    tape.backward(losses.total);
-    store.finish_gradients();
+    step.backward(tape, losses.total);
+    step.finish();
   }
   reference::Weights weights = weights_of(store);
   const auto loss = [&] {
@@ -151,12 +134,12 @@ TEST_CASE("every weight's gradient matches central differences of the reference 
       auto& values = weights.at(part.name);
       for (int sample = 0; sample < 4; ++sample) {
         const std::size_t i = random.below(values.size());
-        const double kept = values[i], step = 1e-5;
-        values[i] = kept + step;
+        const double original = values[i], step = 1e-5;
+        values[i] = original + step;
         const double above = loss();
-        values[i] = kept - step;
+        values[i] = original - step;
         const double below = loss();
-        values[i] = kept;
+        values[i] = original;
         const double numeric = (above - below) / (2 * step);
         CAPTURE(part.name);
         CAPTURE(i);
@@ -167,12 +150,12 @@ TEST_CASE("every weight's gradient matches central differences of the reference 
   }
 }
 
-TEST_CASE("gradients do not depend on the thread count, bit for bit") {
+TEST_CASE("gradients are bit-identical for any number of threads") {
   const ModelConfig c = [] {
-    ModelConfig config = small_config();
-    config.num_shared_experts = 1;
-    config.router.jitter = 0.02;
-    return config;
+    ModelConfig changed = config();
+    changed.num_shared_experts = 1;
+    changed.router.jitter = 0.02;
+    return changed;
   }();
   for (const DType compute : {DType::f32, DType::bf16}) {
     std::vector<float> first;
@@ -180,15 +163,14 @@ TEST_CASE("gradients do not depend on the thread count, bit for bit") {
       kernels::cpu::set_num_threads(threads);
       Transformer model(c);
       ParameterStore store(model.parameters(), {DType::f32, compute, 4});
-      const Batch batch = random_batch(c, kTokens);
+      const Batch batch = random_batch(c);
       Tape tape;
       const TapeScope scope(tape);
-      store.begin_step();
-      tape.backward(model
-                        .losses(batch.token_tensor(), batch.target_tensor(), 1.0 / kTokens, 1,
-                                training_context())
-                        .total);
-      store.finish_gradients();
+      GradientStep step(store);
+      const ModelLosses losses = model.losses(batch.token_tensor(), batch.target_tensor(),
+                                              1.0 / kTokens, 1, training_context());
+      step.backward(tape, losses.total);
+      step.finish();
       const auto gradient = store.gradient().to_vector<float>();
       for (const float g : gradient) REQUIRE(std::isfinite(g));
       if (first.empty()) first = gradient;
@@ -198,40 +180,42 @@ TEST_CASE("gradients do not depend on the thread count, bit for bit") {
   kernels::cpu::set_num_threads(2);
 }
 
-TEST_CASE("a model follows the experts it is given, in every layer, until it is given none") {
-  const ModelConfig c = small_config();
+TEST_CASE("forced plans replace the choice of experts in every layer") {
+  const ModelConfig c = config();
   Transformer model(c);
   const ParameterStore store(model.parameters(), {.master = DType::f64, .compute = DType::f64});
-  const Tensor tokens = random_batch(c, kTokens).token_tensor();
-  const auto ids_of = [&] {
-    std::vector<std::vector<std::int32_t>> ids;
-    for (const Tensor& layer : model.expert_ids(tokens, training_context()))
-      ids.push_back(layer.to_vector<std::int32_t>());
-    return ids;
+  const Tensor tokens = random_batch(c).token_tensor();
+  const NoGradScope no_grad;
+  std::vector<RoutingPlan> plans;
+  const auto logits = [&](const std::vector<RoutingPlan>* forced) {
+    plans.clear();
+    ForwardContext context = training_context();
+    context.forced_routing = forced;
+    context.on_routing = [&](std::size_t layer, const Routing& routing) {
+      CHECK(layer == plans.size());
+      plans.push_back(routing.plan);
+    };
+    return model.logits(tokens, context).data().to_vector<double>();
   };
-  const auto logits = [&] {
-    const NoGradScope no_grad;
-    return model.logits(tokens, training_context()).data().to_vector<double>();
+  const auto ids_of = [](const RoutingPlan& plan) {
+    return plan.expert_ids.to_vector<std::int32_t>();
   };
-  const std::vector<Tensor> chosen = model.expert_ids(tokens, training_context());
-  const auto chosen_ids = ids_of();
-  const std::vector<double> wanted = logits();
+  const std::vector<double> expected = logits(nullptr);
+  const std::vector<RoutingPlan> chosen = plans;
   REQUIRE(chosen.size() == 2);
-  CHECK(chosen_ids[0] != chosen_ids[1]);
-  model.follow(chosen);
-  CHECK(logits() == wanted);
-  model.follow({chosen[1], chosen[0]});
-  CHECK(ids_of() == std::vector{chosen_ids[1], chosen_ids[0]});
-  CHECK(logits() != wanted);
-  model.follow({});
-  CHECK(logits() == wanted);
-  CHECK_THROWS_WITH_AS(model.follow({chosen[0]}),
-                       "transformer: to follow, give the experts of all 2 layers; got 1",
+  CHECK(ids_of(chosen[0]) != ids_of(chosen[1]));
+  CHECK(logits(&chosen) == expected);
+  const std::vector<RoutingPlan> swapped{chosen[1], chosen[0]};
+  CHECK(logits(&swapped) != expected);
+  CHECK(ids_of(plans[0]) == ids_of(chosen[1]));
+  const std::vector<RoutingPlan> too_few{chosen[0]};
+  CHECK_THROWS_WITH_AS(logits(&too_few),
+                       "transformer: forced_routing must have one plan for each of 2 layers; got 1",
                        UsageError);
 }
 
-TEST_CASE("parameters carry Mixtral's names and lie in reverse order of use") {
-  Transformer model(small_config());
+TEST_CASE("parameters have Mixtral's names and lie in reverse order of use") {
+  Transformer model(config());
   std::vector<std::string> names;
   for (const Parameter* parameter : model.parameters())
     for (const ParameterPart& part : parameter->parts()) names.push_back(part.name);

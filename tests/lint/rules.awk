@@ -35,8 +35,8 @@ BEGIN {
   may_include("core", "posix core/*.h core/base/*.h")
   may_include("kernels/cuda", "posix cuda cudnn blas core/base/* kernels/**")
   may_include("kernels", "posix blas core/base/*.h kernels/**")
-  may_include("autograd", kCore " core/system/fault.h kernels/*.h autograd/**")
-  may_include("layers", kCore " autograd/*.h layers/*.h")
+  may_include("autograd", kCore " kernels/*.h autograd/**")
+  may_include("layers", kCore " kernels/model_types.h autograd/*.h layers/*.h")
   may_include("optim", kCore " core/distributed/communicator.h kernels/*.h autograd/parameter*.h optim/*.h")
   may_include("train/config", "fmt yaml-cpp core/base/*.h core/system/*.h layers/*.h optim/*.h" \
                               " train/config/*.h")
@@ -55,7 +55,7 @@ BEGIN {
                                    " train/load_model.h train/huggingface/*.h")
   may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h kernels/engines.h" \
                             " autograd/*.h layers/*.h" \
-                            " optim/*.h train/config/*.h train/data/*.h train/plan/*.h")
+                            " optim/*.h train/config/*.h train/data/*.h train/train_step.h train/plan/*.h")
   may_include("train/inspect", "fmt" kCore " core/system/*.h layers/*.h train/config/*.h" \
                                " train/data/*.h train/checkpoint/*.h train/huggingface/*.h" \
                                " train/inspect/*.h")

@@ -15,7 +15,7 @@ namespace {
 
 const OptimConfig kConfig{.lr = 0.02, .beta1 = 0.9, .beta2 = 0.95, .weight_decay = 0.1};
 
-/// Two matrices that decay around a norm's weight that does not, with padding between all.
+/// Two matrices with weight decay and a norm weight without, with padding in between.
 struct Model {
   Parameter first{"first", {13, 7}, Init::normal(1)};
   Parameter norm{"norm", {7}, Init::constant(1), {.decays = false, .full_precision = true}};
@@ -25,7 +25,7 @@ struct Model {
   explicit Model(DType master, DType compute)
       : store({&first, &norm, &last}, {master, compute, 1}) {}
 
-  /// Another gradient for each step, of norm `size`.
+  /// Sets a gradient of norm `size` that depends on the step.
   void set_gradients(int step, double size = 3) {
     double squares = 0;
     std::vector<std::pair<Parameter*, std::vector<double>>> values;
@@ -42,6 +42,10 @@ struct Model {
         });
   }
 };
+
+GradientClip clip(const ParameterStore& store, double max_norm) {
+  return clip_to(sum_of_squares(store.gradient()), max_norm);
+}
 
 struct CollectTensors : StateVisitor {
   std::map<std::string, Tensor> tensors;
@@ -63,9 +67,9 @@ TEST_CASE("AdamW with clipping follows the double reference over 50 steps, decay
     for (int t = 1; t <= steps; ++t) {
       const double size = t % 2 ? 3 : 0.5, lr = 0.02 / t;
       model.set_gradients(t, size);
-      const GradientClip clip = clip_gradient(model.store, 1.0);
-      CHECK(clip.norm.item() == doctest::Approx(size).epsilon(1e-6));
-      optimizer.step(lr, t, clip.coefficient);
+      const GradientClip clipped = clip(model.store, 1.0);
+      CHECK(clipped.norm.item() == doctest::Approx(size).epsilon(1e-6));
+      optimizer.step(lr, t, clipped.coefficient);
       for (Parameter* p : model.store.parameters()) {
         std::vector<double> gradient = values_of(p->gradient());
         for (double& value : gradient) value *= std::min(1.0, 1 / size);
@@ -96,19 +100,19 @@ TEST_CASE("the bf16 weights are the rounded masters after a step, and padding st
   }
 }
 
-TEST_CASE("a gradient that is not finite leaves weights and moments as they were") {
+TEST_CASE("a gradient that is not finite leaves weights and moments unchanged") {
   for (const float bad : {NAN, INFINITY}) {
     Model model(DType::f32, DType::bf16), untouched(DType::f32, DType::bf16);
     AdamW optimizer(model.store, kConfig), same(untouched.store, kConfig);
     for (auto* m : {&model, &untouched}) m->set_gradients(1);
-    optimizer.step(0.02, 1, clip_gradient(model.store, 0).coefficient);
-    same.step(0.02, 1, clip_gradient(untouched.store, 0).coefficient);
+    optimizer.step(0.02, 1, clip(model.store, 0).coefficient);
+    same.step(0.02, 1, clip(untouched.store, 0).coefficient);
 
     model.set_gradients(2);
     model.norm.gradient().data_as<float>()[3] = bad;
-    const GradientClip clip = clip_gradient(model.store, 1);
-    CHECK(!std::isfinite(clip.norm.item()));
-    optimizer.step(0.02, 2, clip.coefficient);
+    const GradientClip clipped = clip(model.store, 1);
+    CHECK(!std::isfinite(clipped.norm.item()));
+    optimizer.step(0.02, 2, clipped.coefficient);
     check_same_bits("master", model.store.master(), untouched.store.master());
     check_same_bits("compute", model.store.compute(), untouched.store.compute());
     CollectTensors state, wanted;
@@ -119,7 +123,7 @@ TEST_CASE("a gradient that is not finite leaves weights and moments as they were
   }
 }
 
-TEST_CASE("moments put back through visit_state continue the run bit for bit") {
+TEST_CASE("moments restored through visit_state continue the run bit-identically") {
   const auto train = [](Model& model, AdamW& optimizer, int first, int last) {
     for (int t = first; t <= last; ++t) {
       model.set_gradients(t);
@@ -143,14 +147,14 @@ TEST_CASE("moments put back through visit_state continue the run bit for bit") {
   check_same_bits("resumed weights", resumed.store.master(), whole.store.master());
 }
 
-TEST_CASE("moments take twice the masters' memory, in the optimizer's category") {
+TEST_CASE("moments take twice the memory of the master weights, in the optimizer category") {
   Model model(DType::f32, DType::bf16);
   const std::int64_t before = memory_use(Category::optimizer).now_bytes;
   const AdamW optimizer(model.store, kConfig);
   CHECK(memory_use(Category::optimizer).now_bytes - before == 2 * model.store.master().bytes());
 }
 
-TEST_CASE("AdamW and clipping name what is out of range") {
+TEST_CASE("errors of AdamW and clipping") {
   Model model(DType::f32, DType::f32);
   const auto message = [&](auto change) {
     OptimConfig config = kConfig;
@@ -172,6 +176,6 @@ TEST_CASE("AdamW and clipping name what is out of range") {
                        UsageError);
   CHECK_THROWS_WITH_AS(optimizer.step(0.1, 1, Tensor::zeros({2}, DType::f64)),
                        "adamw: gradient_scale must be f64 [1]; got f64 [2]", UsageError);
-  CHECK_THROWS_WITH_AS(clip_gradient(model.store, -1),
+  CHECK_THROWS_WITH_AS(clip(model.store, -1),
                        "optim.clip_norm: must be finite and not negative; got -1", UsageError);
 }

@@ -1,21 +1,21 @@
-// Gradients against central differences, in f64. The scalar that is differentiated is the outputs'
-// dot product with fixed random numbers, so that every element of every output counts.
+// Gradients against central differences, in f64. The loss is the dot product of the outputs with
+// fixed random numbers, so that every element of every output contributes.
 #pragma once
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
+#include "autograd/gradient_step.h"
 #include "tests/support/tensors.h"
 
 namespace smoe::test {
 
-/// sum_i weights[i] x[i] as a one-element variable in f64, to make a loss of any output.
+/// sum_i weights[i] x[i] as a one-element variable in f64, to derive a loss from any output.
 inline Variable dot(const Variable& x, const Tensor& weights) {
   const std::vector<double> a = values_of(x.data()), b = values_of(weights);
   double sum = 0;
@@ -81,7 +81,8 @@ inline void check_gradients(
   const TapeScope scope(tape);
   std::vector<Variable> variables;
   for (const Tensor& input : inputs) variables.push_back(tape.watch(input.clone(input.category())));
-  if (store) store->begin_step();
+  std::optional<GradientStep> step;
+  if (store) step.emplace(*store);
   const std::vector<Variable> outputs = f(variables);
   std::vector<Variable> terms;
   for (std::size_t i = 0; i < outputs.size(); ++i)
@@ -93,8 +94,8 @@ inline void check_gradients(
           out.give(0, dy);
           out.give(1, dy);
         });
-  const WatchedGradients gradients = tape.backward(total);
-  if (store) store->finish_gradients();
+  const WatchedGradients gradients = step ? step->backward(tape, total) : tape.backward(total);
+  if (step) step->finish();
   for (std::size_t i = 0; i < inputs.size(); ++i)
     detail::compare_derivative(what + ": input " + std::to_string(i), loss, inputs[i],
                                gradients.of(variables[i]));

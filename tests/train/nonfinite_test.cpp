@@ -5,6 +5,7 @@
 #include "tests/support/counts.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/state_copy.h"
+#include "train/inject_faults.h"
 #include "train/trainer.h"
 
 using namespace smoe;
@@ -65,6 +66,10 @@ TEST_CASE(
   for (const DType precision : {DType::f32, DType::bf16}) {
     config.train.precision = precision;
     Trainer trainer(config, data);
+    // Weights are state, not a value that the step computes.
+    trainer.set_observer([](const char* site, const Tensor& values) {
+      if (std::string_view(site) != "weight") inject_faults(site, values);
+    });
     trainer.step();
     StateCopy start;
     start.take([&](StateVisitor& v) { trainer.visit_state(v); });

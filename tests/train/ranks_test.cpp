@@ -260,7 +260,7 @@ TEST_CASE("a loss that is not finite on one rank takes effect on all, whatever t
         same(setting.arguments({"run.name=" + policy, "train.on_nonfinite=" + policy,
                                 "checkpoint.every=4", "parallel.zero=1"})),
         [](int rank) -> std::vector<std::string> {
-          if (rank == 1) return {"SMOE_FAULT=loss:21:EIO"};  // step 11, of two micro-batches each
+          if (rank == 1) return {"SMOE_FAULT=loss:21:nan"};  // step 11, of two micro-batches each
           return {};
         });
   };

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/random.h"
+#include "tests/support/model_cases.h"
 #include "tests/support/temporary_folder.h"
 #include "train/config/config.h"
 #include "train/data/token_set_writer.h"
@@ -41,15 +42,9 @@ inline Config small_config(const std::string& folder) {
   c.run.name = "small";
   c.run.dir = folder + "/runs";
   c.run.seed = 3;
+  c.model = small_model_config();
   c.model.vocab_size = 257;
-  c.model.num_layers = 2;
-  c.model.d_model = 24;
-  c.model.num_heads = 4;
-  c.model.num_kv_heads = 2;
-  c.model.head_dim = 6;
-  c.model.d_expert = 20;
   c.model.num_experts = 4;
-  c.model.top_k = 2;
   c.data.path = folder + "/small.h5";
   c.train.steps = 12;
   c.train.seq_len = 17;

@@ -62,7 +62,7 @@ Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
     return static_cast<std::int64_t>(static_cast<double>(tokens) * bytes_per_token);
   };
   return with_progress([&](const auto& show) {
-    return evaluate(*loaded.model, set, options, [&](std::int64_t done, std::int64_t total) {
+    return evaluate(loaded.model(), set, options, [&](std::int64_t done, std::int64_t total) {
       show("evaluating", bytes_of(done), bytes_of(total));
     });
   });

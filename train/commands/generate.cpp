@@ -69,7 +69,7 @@ int run_generate(GenerateFlags options) {
               << " tokens that the model was trained with; text beyond them may be worse\n";
   write(prompt);
   const GenerateSummary summary =
-      generate(*loaded.model, *loaded.tokenizer, prompt, options.generate, write);
+      generate(loaded.model(), *loaded.tokenizer, prompt, options.generate, write);
   write("\n");
   std::cerr << summary_line(summary) << std::endl;
   return 0;

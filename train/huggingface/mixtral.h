@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "layers/model_config.h"
 
 namespace smoe {

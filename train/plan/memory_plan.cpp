@@ -1,63 +1,19 @@
 #include "train/plan/memory_plan.h"
 
-#include <algorithm>
-#include <vector>
-
-#include "autograd/parameter_store.h"
-#include "autograd/tape.h"
 #include "core/device.h"
-#include "layers/transformer.h"
-#include "optim/adamw.h"
-#include "optim/clip.h"
+#include "train/train_step.h"
 
 namespace smoe {
 namespace {
 
-// One step as Trainer takes it, without its numbers.
-class DryTrainer {
- public:
-  explicit DryTrainer(const Config& config)
-      : config_(config),
-        model_(config.model),
-        store_(model_.parameters(), {.master = accumulation_dtype(config.train.precision),
-                                     .compute = config.train.precision}),
-        optimizer_(store_, config.optim) {}
-
-  void step() {
-    forward_backward();
-    const GradientClip clip = clip_gradient(store_, config_.optim.clip_norm);
-    optimizer_.step(config_.optim.lr, 1, clip.coefficient);
-    model_.balance_experts();
-  }
-
- private:
-  void forward_backward() {
-    const TapeScope scope(tape_);
-    const std::int64_t num_micro_batches = config_.train.global_batch / config_.train.micro_batch;
-    std::vector<ModelLosses> kept;
-    store_.begin_step();
-    // All after the second are like it, but for the few bytes of losses that each leaves.
-    for (std::int64_t j = 0; j < std::min<std::int64_t>(num_micro_batches, 2); ++j) {
-      const ForwardContext context{.batch = config_.train.micro_batch,
-                                   .seq_len = config_.train.seq_len,
-                                   .is_training = true,
-                                   .micro_batch = j,
-                                   .recompute = config_.train.recompute};
-      const Tensor ids = Tensor::empty({context.num_tokens()}, DType::i32);
-      const Tensor targets = Tensor::empty({context.num_tokens()}, DType::i32);
-      const ModelLosses losses = model_.losses(ids, targets, 1, 1, context);
-      tape_.backward(losses.total);
-      kept.push_back(losses);
-    }
-    store_.finish_gradients();
-  }
-
-  const Config& config_;
-  Transformer model_;
-  ParameterStore store_;
-  AdamW optimizer_;
-  Tape tape_;
-};
+// A batch of the right shape; a dry device has no values.
+Batch dry_batch(const TrainConfig& train) {
+  const std::int64_t num_tokens = train.micro_batch * train.seq_len;
+  return {.token_ids = Tensor::empty({num_tokens}, DType::i32),
+          .targets = Tensor::empty({num_tokens}, DType::i32),
+          .num_sequences = train.micro_batch,
+          .seq_len = train.seq_len};
+}
 
 }  // namespace
 
@@ -66,9 +22,11 @@ MemoryPlan plan_memory(const Config& config) {
   const Stream stream(Device{DeviceType::dry, 0});
   const StreamGuard guard(stream);
   reset_peak_memory();
-  DryTrainer trainer(config);
+  TrainStep train_step(config, single_communicator());
   MemoryPlan plan{.resting_bytes = memory_use().now_bytes};
-  trainer.step();
+  const StepGradient gradient =
+      train_step.compute_gradient(0, [&](std::int64_t) { return dry_batch(config.train); });
+  train_step.update(gradient, 1, config.optim.lr);
   for (int i = 0; i < kNumCategories; ++i)
     plan.peak_bytes[i] = memory_use(static_cast<Category>(i)).peak_bytes;
   plan.total_peak_bytes = memory_use().peak_bytes;

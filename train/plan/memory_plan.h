@@ -1,6 +1,6 @@
-// What a training step will hold in memory. The step is not modelled: the model, its store and its
-// optimizer are built and taken through one step on a device that counts memory and computes
-// nothing, so that what ops save, reuse and recompute is counted as they do it.
+// The memory that a training step will use. The step is not modelled: TrainStep runs once on a
+// device that counts allocations and computes nothing, so everything that ops save, reuse and
+// recompute is counted.
 #pragma once
 #include <array>
 
@@ -10,15 +10,15 @@
 namespace smoe {
 
 struct MemoryPlan {
-  std::array<std::int64_t, kNumCategories> peak_bytes{};  ///< each category's own peak
-  std::int64_t total_peak_bytes = 0;  ///< most held at once; less than the sum of the peaks
+  std::array<std::int64_t, kNumCategories> peak_bytes{};  ///< peak of each category by itself
+  std::int64_t total_peak_bytes = 0;  ///< peak of the total; less than the sum of the peaks
   std::int64_t resting_bytes = 0;     ///< between steps: weights, gradients and moments
 
   std::int64_t of(Category category) const { return peak_bytes[static_cast<int>(category)]; }
 };
 
-/// For a config whose vocabulary is known (model.vocab_size > 0). Workspace is that of the CPU's
-/// kernels with as many threads as are set now.
+/// For a config with a known vocabulary (model.vocab_size > 0). Workspace is that of the CPU
+/// kernels with the current number of threads.
 MemoryPlan plan_memory(const Config& config);
 
 }  // namespace smoe

@@ -50,7 +50,7 @@ struct StepReport {
   double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 at balance
   std::int64_t dead_experts = 0;    ///< experts without a token in this step, over all layers
   bool is_skipped = false;          ///< loss or norm was not finite, so the update was not applied
-  std::vector<LayerReport> layers;  ///< those with experts, in model order
+  std::vector<LayerReport> layers{};  ///< those with experts, in model order
 };
 
 /// The part of a validation on the text of one source.

@@ -95,8 +95,8 @@ TEST_CASE("weighted_sum hands a unit gradient to a term of weight one alone") {
 TEST_CASE("weighted_sum names what does not fit") {
   const Variable one[] = {scalar(1)};
   CHECK_THROWS_WITH_AS(weighted_sum(one, std::vector<double>{1, 2}),
-                       "weighted_sum: one weight for each of at least one scalar; got 1 scalars "
-                       "and 2 weights",
+                       "weighted_sum: must have at least one scalar and one weight per scalar; got "
+                       "1 scalars and 2 weights",
                        UsageError);
   CHECK_THROWS_AS(weighted_sum({}, {}), UsageError);
   const Variable mixed[] = {scalar(1), scalar(1, DType::f32)};

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
@@ -44,7 +45,7 @@ TEST_CASE("embedding and its gradient agree with plain loops in every dtype") {
       CHECK(values_of(y.data()) == reference::embedding(sizes.width, values_of(weight.value()),
                                                         ids.to_vector<std::int32_t>()));
       const Tensor dy = random_normal("dy", y.shape(), dtype);
-      store.begin_step();
+      const GradientStep step(store);
       tape.backward(dot(y, dy));
       std::vector<double> wanted(weight.numel(), 0);
       reference::embedding_backward(sizes.width, values_of(dy), ids.to_vector<std::int32_t>(),

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
@@ -40,7 +41,7 @@ TEST_CASE("linear's forward and backward agree with plain loops in every dtype")
         const Tensor dy = random_normal("dy", {t, out}, y_dtype);
         const Variable y = linear(x, weight);
         REQUIRE(y.dtype() == y_dtype);
-        store.begin_step();
+        const GradientStep step(store);
         const auto gradients = tape.backward(dot(y, dy));
 
         const auto x_values = values_of(x.data()), w = values_of(weight.value());

@@ -55,11 +55,11 @@ struct Run {
     Tape tape;
     const TapeScope scope(tape);
     const Variable x = tape.watch(random_x(sizes, dtype));
-    store.begin_step();
+    GradientStep step(store);
     const Variable total = lm_head_loss(x, weight, targets_of(sizes), scale_of(sizes), sizes.chunk);
     loss = total.data();
-    dx = tape.backward(total).of(x);
-    store.finish_gradients();
+    dx = step.backward(tape, total).of(x);
+    step.finish();
   }
 };
 
@@ -137,21 +137,20 @@ TEST_CASE("lm_head_loss adds to the weight's gradient of earlier micro-batches a
   Tape tape;
   const TapeScope scope(tape);
   int fired = 0;
-  store.set_gradient_hook([&](Parameter&) { ++fired; });
-  store.begin_step();
-  tape.backward(forward());
+  store.set_gradient_hooks({.complete = [&](Parameter&) { ++fired; }});
+  GradientStep step(store);
+  step.backward(tape, forward());
   CHECK(fired == 1);
   const NoGradScope no_grad;
   detail::compare_derivative(
       "tied weight", [&] { return forward().data().item(); }, weight.master(), weight.gradient());
 }
 
-TEST_CASE("lm_head_loss refuses to be one term among weighted others, as it cannot follow") {
+TEST_CASE("lm_head_loss refuses to be a weighted term of the total loss") {
   Parameter weight("head", {4, 3}, Init::normal(1));
   ParameterStore store({&weight}, {DType::f32, DType::f32, 1});
   Tape tape;
   const TapeScope scope(tape);
-  store.begin_step();
   const auto total = [&](double factor) {
     const Variable terms[] = {lm_head_loss(random_normal("x", {2, 3}, DType::f32), weight,
                                            Tensor::from<std::int32_t>({1, 0}, {2}), 0.5)};

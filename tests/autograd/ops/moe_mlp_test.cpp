@@ -29,7 +29,6 @@ struct Setup {
     x = random_normal("x", {c.num_tokens, c.d}, dtype);
     gates = random_normal("gates", {c.num_tokens, c.top_k}, accumulation_dtype(dtype));
     dout = random_normal("dout", {c.num_tokens, c.d}, dtype);
-    store.begin_step();
   }
 
   Variable forward(const Variable& input, const Variable& by) {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
@@ -51,7 +52,7 @@ TEST_CASE("rms_norm's forward and backward agree with plain loops in every dtype
       const Variable x = tape.watch(random_normal("x", {num_tokens, width}, dtype));
       const Tensor dy = random_normal("dy", {num_tokens, width}, dtype);
       const Variable y = rms_norm(x, weight.parameter, kEpsilon);
-      weight.store.begin_step();
+      const GradientStep step(weight.store);
       const auto gradients = tape.backward(dot(y, dy));
       const auto x_values = values_of(x.data()), w = values_of(weight.parameter.value());
       const auto wanted =
@@ -79,7 +80,7 @@ TEST_CASE("add_rms_norm is the norm of a sum, whose gradient joins both outputs'
       const Tensor dsum = random_normal("dsum", shape, dtype);
       const Tensor dnormed = random_normal("dnormed", shape, dtype);
       const Variable terms[] = {dot(sum, dsum), dot(normed, dnormed)};
-      weight.store.begin_step();
+      const GradientStep step(weight.store);
       const auto gradients = tape.backward(weighted_sum(terms, std::vector<double>{1, 1}));
 
       check_close("add_rms_norm: sum", sum.data(), sum_of(residual.data(), delta.data()));

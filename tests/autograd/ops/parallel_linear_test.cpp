@@ -38,7 +38,6 @@ struct Setup {
     x = random_normal("x", {m.row_per_token ? c.num_tokens : plan.num_rows(), c.d}, dtype);
     gates = random_normal("gates", {c.num_tokens, c.top_k}, accumulation_dtype(dtype));
     dy = random_normal("dy", {m.combines ? c.num_tokens : plan.num_rows(), c.f}, dtype);
-    store.begin_step();
   }
 
   Variable forward(const Variable& input, const Variable& by) {

@@ -50,7 +50,7 @@ TEST_CASE("route's gradients agree with central differences in every mode") {
     for (const Sizes& sizes : kSizes) {
       const Tensor logits = separated_logits(sizes);
       const auto outputs = [&](const std::vector<Variable>& x) {
-        const Routing r = route(x[0], sizes.top_k, score, {});
+        const Routing r = route(x[0], score, TopK{sizes.top_k});
         return std::vector{r.gates, r.balance_loss, r.z_loss};
       };
       check_gradients("route", outputs, {logits});
@@ -61,25 +61,26 @@ TEST_CASE("a selection bias moves the choice while gradients follow the scores")
   const Tensor logits = separated_logits({9, 6, 2});
   const Tensor bias = tensor_of({0.9, 0, 0, 0.4, 0, -0.7}, {6}, DType::f32);
   const auto choice = [&](const Tensor& b) {
-    return route(logits, 2, RouterScore::sigmoid, b).plan.expert_ids.to_vector<std::int32_t>();
+    return route(logits, RouterScore::sigmoid, TopK{2, b})
+        .plan.expert_ids.to_vector<std::int32_t>();
   };
   CHECK(choice(bias) != choice({}));
   CHECK(choice(Tensor::zeros({6}, DType::f32)) == choice({}));
   check_gradients("route with bias",
                   [&](const auto& x) {
-                    const Routing r = route(x[0], 2, RouterScore::sigmoid, bias);
+                    const Routing r = route(x[0], RouterScore::sigmoid, TopK{2, bias});
                     return std::vector{r.gates, r.balance_loss, r.z_loss};
                   },
                   {logits});
 }
 
-TEST_CASE("a choice that is given is weighed as if it had been made") {
+TEST_CASE("a given plan has the gates and losses of the same choice by score") {
   for (const RouterScore score : kScores)
     for (const Sizes& sizes : kSizes) {
       const PoisonGuard poison;
       const Tensor logits = separated_logits(sizes);
-      const Routing made = route(logits, sizes.top_k, score, {});
-      const Routing given = route_to(logits, made.plan.expert_ids, score);
+      const Routing made = route(logits, score, TopK{sizes.top_k});
+      const Routing given = route(logits, score, made.plan);
       check_same_bits("gates", given.gates.data(), made.gates.data());
       check_same_bits("offsets", given.plan.expert_offsets, made.plan.expert_offsets);
       check_same_bits("balance loss", given.balance_loss.data(), made.balance_loss.data());
@@ -87,11 +88,12 @@ TEST_CASE("a choice that is given is weighed as if it had been made") {
     }
 }
 
-TEST_CASE("a choice stands whatever the logits are, and gradients are those of it") {
+TEST_CASE("a given plan is kept whatever the logits are, with its gates and gradients") {
   const Tensor logits = separated_logits({3, 4, 2});
   const Tensor ids = Tensor::from<std::int32_t>({0, 1, 2, 0, 1, 3}, {3, 2});
+  const RoutingPlan plan = plan_routing(ids, 4);
   const std::vector<double> z = values_of(logits);
-  const Routing routing = route_to(logits, ids, RouterScore::softmax_topk_renorm);
+  const Routing routing = route(logits, RouterScore::softmax_topk_renorm, plan);
   CHECK(routing.plan.expert_ids.to_vector<std::int32_t>() == ids.to_vector<std::int32_t>());
   const std::vector<double> gates = values_of(routing.gates.data());
   const double wanted[] = {1 / (1 + std::exp(z[1] - z[0])), 1 / (1 + std::exp(z[4] - z[6])),
@@ -101,22 +103,22 @@ TEST_CASE("a choice stands whatever the logits are, and gradients are those of i
     CHECK(gates[2 * t] + gates[2 * t + 1] == doctest::Approx(1).epsilon(1e-12));
   }
   for (const RouterScore score : kScores)
-    check_gradients("route_to",
+    check_gradients("route with a given plan",
                     [&](const auto& x) {
-                      const Routing r = route_to(x[0], ids, score);
+                      const Routing r = route(x[0], score, plan);
                       return std::vector{r.gates, r.balance_loss, r.z_loss};
                     },
                     {logits});
 }
 
-TEST_CASE("outputs that no gradient reaches add nothing") {
+TEST_CASE("outputs without a gradient contribute nothing") {
   const Tensor logits = separated_logits({5, 4, 2});
   for (const RouterScore score : kScores)
     for (const int only : {0, 1, 2})
       check_gradients(
           "route, one output",
           [&](const auto& x) {
-            const Routing r = route(x[0], 2, score, {});
+            const Routing r = route(x[0], score, TopK{2});
             return std::vector{only == 0 ? r.gates : only == 1 ? r.balance_loss : r.z_loss};
           },
           {logits});
@@ -140,47 +142,41 @@ TEST_CASE("a plan from given ids is the plain counting sort's") {
     }
 }
 
-TEST_CASE("loads add up over micro-batches and the selection bias steps against them") {
+TEST_CASE("expert loads accumulate over micro-batches") {
   const Tensor load = Tensor::zeros({3}, DType::i64);
   add_expert_load(plan_routing(Tensor::from<std::int32_t>({0, 2, 2, 0, 2, 0}, {3, 2}), 3), load);
   add_expert_load(plan_routing(Tensor::from<std::int32_t>({2, 1, 2}, {3, 1}), 3), load);
   CHECK(load.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 1, 5});
-  const Tensor bias = Tensor::zeros({3}, DType::f32);
-  update_selection_bias(bias, load, 0.5);
-  CHECK(bias.to_vector<float>() == std::vector<float>{0, 0.5, -0.5});
   CHECK_THROWS_AS(add_expert_load(plan_routing(Tensor::zeros({1, 1}, DType::i32), 2), load),
                   UsageError);
-  CHECK_THROWS_AS(update_selection_bias(Tensor::zeros({2}, DType::f32), load, 0.5), UsageError);
 }
 
-TEST_CASE("route keeps logits, gates and plan, and no scratch memory") {
+TEST_CASE("route keeps logits, gates and plan, and no workspace") {
   const std::int64_t t = 100, e = 8, k = 2, n = t * k;
   Tape tape;
   const TapeScope scope(tape);
   const Variable logits = tape.watch(random_normal("logits", {t, e}, DType::f32));
   const std::int64_t before = memory_use().now_bytes;
-  const Routing r = route(logits, k, RouterScore::softmax_topk_renorm, {});
+  const Routing r = route(logits, RouterScore::softmax_topk_renorm, TopK{k});
   const std::int64_t plan_bytes = (3 * n + e + 1) * 4;
   CHECK(memory_use().now_bytes - before == n * 4 + 2 * 4 + plan_bytes);
 }
 
-TEST_CASE("route names what does not fit") {
+TEST_CASE("errors of route and plan_routing") {
   const Tensor logits = Tensor::zeros({2, 4}, DType::f32);
   const auto softmax = RouterScore::softmax_topk;
-  CHECK_THROWS_WITH_AS(route(Tensor::zeros({2, 4}, DType::bf16), 2, softmax, {}),
+  CHECK_THROWS_WITH_AS(route(Tensor::zeros({2, 4}, DType::bf16), softmax, TopK{2}),
                        "route: logits must be [T, E] in f32 or f64; got [2, 4] bf16", UsageError);
-  CHECK_THROWS_WITH_AS(route(logits, 5, softmax, {}), "route: top_k must be 1 to E=4; got 5",
+  CHECK_THROWS_WITH_AS(route(logits, softmax, TopK{5}), "route: top_k must be 1 to E=4; got 5",
                        UsageError);
-  CHECK_THROWS_WITH_AS(route(logits, 0, softmax, {}), "route: top_k must be 1 to E=4; got 0",
+  CHECK_THROWS_WITH_AS(route(logits, softmax, TopK{0}), "route: top_k must be 1 to E=4; got 0",
                        UsageError);
-  CHECK_THROWS_WITH_AS(route(logits, 1, softmax, Tensor::zeros({4}, DType::f32)),
-                       "route: a selection bias goes with the sigmoid score alone", UsageError);
-  CHECK_THROWS_WITH_AS(route(logits, 1, RouterScore::sigmoid, Tensor::zeros({3}, DType::f32)),
+  CHECK_THROWS_WITH_AS(route(logits, softmax, TopK{1, Tensor::zeros({4}, DType::f32)}),
+                       "route: a selection bias needs the sigmoid score", UsageError);
+  CHECK_THROWS_WITH_AS(route(logits, RouterScore::sigmoid, TopK{1, Tensor::zeros({3}, DType::f32)}),
                        "route: selection_bias must be [E=4] in f32; got [3] f32", UsageError);
-  CHECK_THROWS_WITH_AS(route_to(logits, logits, softmax),
-                       "route_to: expert_ids must be i32 [T, K]; got f32 [2, 4]", UsageError);
-  CHECK_THROWS_WITH_AS(route_to(logits, Tensor::zeros({3, 2}, DType::i32), softmax),
-                       "route_to: logits and expert_ids must be of the same tokens; got 2 and 3",
+  CHECK_THROWS_WITH_AS(route(logits, softmax, plan_routing(Tensor::zeros({3, 2}, DType::i32), 4)),
+                       "route: logits must be [T, E] of the given plan, [3, 4]; got [2, 4]",
                        UsageError);
   CHECK_THROWS_WITH_AS(plan_routing(logits, 4),
                        "plan_routing: expert_ids must be i32 [T, K]; got f32 [2, 4]", UsageError);

@@ -58,7 +58,7 @@ TEST_CASE("parameters are stored under the names of their parts, without padding
   const Tensor moments = Tensor::zeros(store.master().shape(), DType::f32);
   const VisitState visit = [&](StateVisitor& visitor) {
     store.visit_state(visitor);
-    store.visit_arena(visitor, "optimizer.m/", moments);
+    store.visit_buffer(visitor, "optimizer.m/", moments);
   };
   write_checkpoint(folder / "a", fake_header(1), visit);
   const Checkpoint checkpoint(folder / "a");

@@ -139,7 +139,7 @@ TEST_CASE("a trained model writes the words it was trained on") {
   REQUIRE(open_run(config)->train() == 0);
   const LoadedModel loaded = load_model(config.run.folder());
   std::string text;
-  generate(*loaded.model, *loaded.tokenizer, "ba", options_of(1, 0.2, 200),
+  generate(loaded.model(), *loaded.tokenizer, "ba", options_of(1, 0.2, 200),
            [&](const std::string& piece) { text += piece; });
   int letters = 0;
   for (const char c : text)

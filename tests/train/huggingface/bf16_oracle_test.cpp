@@ -7,7 +7,7 @@
 // where n = 2 L + 1 is the number of roundings of the residual stream in the forward pass through L
 // layers, and again in backward. The distance is that of the largest logits, and the RMS of
 // gradients.
-#include "autograd/tape.h"
+#include "autograd/gradient_step.h"
 #include "tests/train/huggingface/oracle.h"
 
 using namespace smoe;
@@ -74,15 +74,25 @@ Errors errors_of(const std::vector<double>& x, const Oracle& oracle, const std::
   return {x, oracle.values(name), oracle.values("exact." + name)};
 }
 
-/// The share of pairs (token, expert) of `chosen` that are not in `wanted`; both [T, K] per layer.
-double rerouted(const std::vector<Tensor>& chosen, const std::vector<Tensor>& wanted) {
+/// The model's own choice of experts, layer by layer.
+std::vector<RoutingPlan> chosen_plans(Transformer& model, const OracleBatch& batch) {
+  std::vector<RoutingPlan> plans;
+  ForwardContext context = batch.context;
+  context.on_routing = [&](std::size_t, const Routing& routing) { plans.push_back(routing.plan); };
+  const NoGradScope no_grad;
+  model.logits(batch.token_ids, context);
+  return plans;
+}
+
+/// The share of pairs (token, expert) of `chosen` that are not in `wanted`, over all layers.
+double rerouted(const std::vector<RoutingPlan>& chosen, const std::vector<RoutingPlan>& wanted) {
   REQUIRE(chosen.size() == wanted.size());
   std::int64_t num_pairs = 0, num_shared = 0;
   for (std::size_t layer = 0; layer < chosen.size(); ++layer) {
-    const auto a = chosen[layer].to_vector<std::int32_t>();
-    const auto b = wanted[layer].to_vector<std::int32_t>();
+    const auto a = chosen[layer].expert_ids.to_vector<std::int32_t>();
+    const auto b = wanted[layer].expert_ids.to_vector<std::int32_t>();
     REQUIRE(a.size() == b.size());
-    const auto k = static_cast<std::size_t>(wanted[layer].dim(1));
+    const auto k = static_cast<std::size_t>(wanted[layer].top_k);
     for (std::size_t i = 0; i < a.size(); ++i) {
       const auto token = b.begin() + static_cast<std::ptrdiff_t>(i / k * k);
       num_shared += std::count(token, token + static_cast<std::ptrdiff_t>(k), a[i]);
@@ -116,21 +126,23 @@ void compare(const std::string& folder) {
   CAPTURE(folder);
   const Oracle oracle{folder};
   const LoadedModel loaded = imported(folder, DType::bf16);
-  Transformer& model = *loaded.model;
+  Transformer& model = loaded.model();
   const OracleBatch batch(oracle.tensor("token_ids", DType::i32));
   const std::int64_t num_roundings = 2 * loaded.config.model.num_layers + 1;
 
-  std::vector<Tensor> expert_ids;  // [T, K] per layer
+  std::vector<RoutingPlan> plans;  // of each layer
   const Tensor all = oracle.tensor("expert_ids", DType::i32);
   for (std::int64_t layer = 0; layer < all.dim(0); ++layer)
-    expert_ids.push_back(all.view(layer * all.dim(1) * all.dim(2), {all.dim(1), all.dim(2)}));
-  check_figure("rerouted", rerouted(model.expert_ids(batch.token_ids, batch.context), expert_ids),
-               kRerouted);
+    plans.push_back(
+        plan_routing(all.view(layer * all.dim(1) * all.dim(2), {all.dim(1), all.dim(2)}),
+                     loaded.config.model.num_experts));
+  check_figure("rerouted", rerouted(chosen_plans(model, batch), plans), kRerouted);
 
-  model.follow(expert_ids);
+  ForwardContext context = batch.context;
+  context.forced_routing = &plans;
   {
     const NoGradScope no_grad;
-    const Tensor logits = model.logits(batch.token_ids, batch.context).data();
+    const Tensor logits = model.logits(batch.token_ids, context).data();
     const Errors errors = errors_of(values_of(logits), oracle, "logits");
     errors.check("logits");
     check_figure("logits dist", in_roundings(errors.distance.largest, num_roundings),
@@ -140,14 +152,14 @@ void compare(const std::string& folder) {
   const TapeScope scope(tape);
   const double aux_scale =
       oracle.values("balance_scale")[0] / loaded.config.model.router.balance_loss;
-  loaded.store->begin_step();
+  GradientStep step(loaded.store());
   const ModelLosses losses =
-      model.losses(batch.token_ids, batch.targets, batch.loss_scale, aux_scale, batch.context);
-  tape.backward(losses.total);
-  loaded.store->finish_gradients();
+      model.losses(batch.token_ids, batch.targets, batch.loss_scale, aux_scale, context);
+  step.backward(tape, losses.total);
+  step.finish();
   check_figure("loss", std::abs(losses.cross_entropy.data().item() / oracle.values("loss")[0] - 1),
                unit_roundoff(DType::bf16));
-  check_gradients(*loaded.store, oracle, 2 * num_roundings);
+  check_gradients(loaded.store(), oracle, 2 * num_roundings);
 }
 
 }  // namespace

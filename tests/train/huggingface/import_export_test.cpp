@@ -46,7 +46,7 @@ std::map<std::string, std::vector<double>> weights_of(const std::string& run) {
     void integer(std::string_view, std::int64_t&) override {}
     void real(std::string_view, double&) override {}
   } collect;
-  load_model(run).store->visit_state(collect);
+  load_model(run).store().visit_state(collect);
   return collect.values;
 }
 

@@ -99,7 +99,7 @@ inline std::map<std::string, std::vector<double>> gradients_of(const ParameterSt
     void integer(std::string_view, std::int64_t&) override {}
     void real(std::string_view, double&) override {}
   } collect;
-  store.visit_arena(collect, "", store.gradient());
+  store.visit_buffer(collect, "", store.gradient());
   return collect.values;
 }
 

@@ -2,7 +2,7 @@
 // references are written by tests/oracle/make_mixtral.py; two small ones are in the tree.
 #include "tests/train/huggingface/oracle.h"
 
-#include "autograd/tape.h"
+#include "autograd/gradient_step.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -50,7 +50,7 @@ void compare(const std::string& folder) {
   const OracleBatch batch(oracle.tensor("token_ids", DType::i32));
   {
     const NoGradScope no_grad;
-    const Tensor logits = loaded.model->logits(batch.token_ids, batch.context).data();
+    const Tensor logits = loaded.model().logits(batch.token_ids, batch.context).data();
     check_figure("logits", difference(values_of(logits), oracle.values("logits")), kLogitsBound);
   }
 
@@ -58,19 +58,19 @@ void compare(const std::string& folder) {
   const TapeScope scope(tape);
   const auto check_loss = [&](const std::string& name, double loss_scale, double balance_scale) {
     const double aux_scale = balance_scale / loaded.config.model.router.balance_loss;
-    loaded.store->begin_step();
+    GradientStep step(loaded.store());
     const ModelLosses losses =
-        loaded.model->losses(batch.token_ids, batch.targets, loss_scale, aux_scale, batch.context);
-    tape.backward(losses.total);
-    loaded.store->finish_gradients();
+        loaded.model().losses(batch.token_ids, batch.targets, loss_scale, aux_scale, batch.context);
+    step.backward(tape, losses.total);
+    step.finish();
     const double wanted = oracle.values(name)[0];
     check_figure(name, std::abs(losses.total.data().item() / wanted - 1), kLogitsBound);
   };
   check_loss("loss", batch.loss_scale, 0);
-  check_figure("gradients", worst_gradient(*loaded.store, oracle, "gradient."), kGradientBound);
+  check_figure("gradients", worst_gradient(loaded.store(), oracle, "gradient."), kGradientBound);
   if (!oracle.file.find("balance_loss")) return;
   check_loss("balance_loss", 0, 1);
-  check_figure("its gradients", worst_gradient(*loaded.store, oracle, "balance_gradient."),
+  check_figure("its gradients", worst_gradient(loaded.store(), oracle, "balance_gradient."),
                kGradientBound);
 }
 

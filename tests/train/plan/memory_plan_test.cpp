@@ -11,8 +11,8 @@ using namespace smoe::test;
 
 namespace {
 
-// What the accounting saw of a trainer that took `steps` real steps.
-MemoryPlan measured(const Config& config, const TrainingData& set, int steps) {
+// The accounted memory of a trainer over `steps` real steps.
+MemoryPlan measure(const Config& config, const TrainingData& set, int steps) {
   std::array<std::int64_t, kNumCategories> before{};
   for (int i = 0; i < kNumCategories; ++i)
     before[i] = memory_use(static_cast<Category>(i)).now_bytes;
@@ -27,19 +27,19 @@ MemoryPlan measured(const Config& config, const TrainingData& set, int steps) {
   return result;
 }
 
-void check_equal(const MemoryPlan& planned, const MemoryPlan& seen) {
+void check_equal(const MemoryPlan& planned, const MemoryPlan& measured) {
   for (int i = 0; i < kNumCategories; ++i) {
     const std::string category = name_of(static_cast<Category>(i));
     CAPTURE(category);
-    CHECK(planned.peak_bytes[i] == seen.peak_bytes[i]);
+    CHECK(planned.peak_bytes[i] == measured.peak_bytes[i]);
   }
-  CHECK(planned.total_peak_bytes == seen.total_peak_bytes);
-  CHECK(planned.resting_bytes == seen.resting_bytes);
+  CHECK(planned.total_peak_bytes == measured.total_peak_bytes);
+  CHECK(planned.resting_bytes == measured.resting_bytes);
 }
 
 }  // namespace
 
-TEST_CASE("the plan is what the accounting sees of real steps, to the byte") {
+TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   const SmallRun run;
   const Config& small = run.config;
   const TrainingData set = TrainingData::open(small.data);
@@ -69,22 +69,13 @@ TEST_CASE("the plan is what the accounting sees of real steps, to the byte") {
         CAPTURE(dtype);
         CAPTURE(static_cast<int>(recompute));
         CAPTURE(config.model.d_model);
-        check_equal(plan_memory(config), measured(config, set, 2));
+        check_equal(plan_memory(config), measure(config, set, 2));
       }
 }
 
-TEST_CASE("planning needs no memory of its own and leaves the device as it was") {
+TEST_CASE("planning allocates no memory and leaves the current device unchanged") {
   Config config = small_config("");
-  config.model = {.vocab_size = 32000,
-                  .num_layers = 16,
-                  .d_model = 1024,
-                  .num_heads = 8,
-                  .num_kv_heads = 2,
-                  .head_dim = 128,
-                  .d_expert = 3584,
-                  .num_experts = 8,
-                  .top_k = 2,
-                  .router = {}};
+  config.model = scatter_moe_1_5b();
   config.train.seq_len = 2048;
   config.train.micro_batch = config.train.global_batch = 16;
   config.train.precision = DType::bf16;
@@ -97,6 +88,6 @@ TEST_CASE("planning needs no memory of its own and leaves the device as it was")
   CHECK(plan.of(Category::optimizer) > 8 * 1'516'900'000LL);
   CHECK(plan.of(Category::parameters) + plan.of(Category::gradients) > 10 * 1'516'900'000LL);
   CHECK(plan.resting_bytes < 18 * 1'517'000'000LL);
-  // It can be told twice.
+  // A second plan is the same.
   CHECK(plan_memory(config).total_peak_bytes == plan.total_peak_bytes);
 }

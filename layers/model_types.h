@@ -1,0 +1,18 @@
+// Enumerations of a model's configuration, without the ops and kernels that implement them.
+#pragma once
+#include "kernels/model_types.h"
+
+namespace smoe {
+
+using kernels::Activation;
+using kernels::RouterScore;
+
+/// What backward recomputes instead of keeping it from the forward pass. Gradients are
+/// bit-identical for all values; experts are always chosen only once.
+enum class Recompute : std::uint8_t {
+  none,
+  experts,  ///< the experts' pre-activations, at the cost of their first GEMM
+  block,    ///< everything except each decoder layer's input and routing plan: its whole forward
+};
+
+}  // namespace smoe
