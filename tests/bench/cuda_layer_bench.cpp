@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/ops/run_kernel.h"
 #include "core/base/cuda.cuh"
 #include "kernels/combine.h"
 #include "kernels/elementwise.h"

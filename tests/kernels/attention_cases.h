@@ -1,5 +1,6 @@
 // Cases of kernels/attention.h on the current stream.
 #pragma once
+#include "autograd/ops/run_kernel.h"
 #include "kernels/attention.h"
 #include "tests/kernels/rotary_cases.h"
 

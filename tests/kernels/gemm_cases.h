@@ -2,6 +2,7 @@
 #pragma once
 #include <string>
 
+#include "autograd/ops/run_kernel.h"
 #include "core/base/check.h"
 #include "kernels/gemm.h"
 #include "tests/support/tensors.h"

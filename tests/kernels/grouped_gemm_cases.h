@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/run_kernel.h"
 #include "kernels/grouped_gemm.h"
 #include "tests/support/moe_cases.h"
 #include "tests/support/tensors.h"

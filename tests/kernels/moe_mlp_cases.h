@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 
+#include "autograd/ops/run_kernel.h"
 #include "kernels/moe_mlp.h"
 #include "tests/support/moe_cases.h"
 #include "tests/support/tensors.h"

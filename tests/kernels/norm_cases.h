@@ -1,5 +1,6 @@
 // Cases of kernels/norm.h on the current stream.
 #pragma once
+#include "autograd/ops/run_kernel.h"
 #include "kernels/norm.h"
 #include "tests/support/tensors.h"
 

@@ -1,5 +1,6 @@
 // Cases of kernels/rotary.h on the current stream.
 #pragma once
+#include "autograd/ops/run_kernel.h"
 #include "kernels/rotary.h"
 #include "tests/support/tensors.h"
 

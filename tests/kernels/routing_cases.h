@@ -1,5 +1,6 @@
 // Cases of kernels/routing.h on the current stream.
 #pragma once
+#include "autograd/ops/run_kernel.h"
 #include "kernels/routing.h"
 #include "tests/support/tensors.h"
 

@@ -92,8 +92,8 @@ TEST_CASE("out of memory reports the request, the free bytes and the use by cate
   } catch (const SystemError& error) {
     message = error.what();
   }
-  CHECK(message.find(
-            "memory: out of memory: 17592186044416 bytes of workspace on cuda:0, where ") == 0);
+  CHECK(message.find("memory: out of memory: cannot allocate 17592186044416 bytes of workspace on "
+                     "cuda:0, where ") == 0);
   CHECK(message.find("gradients 4000 bytes") != std::string::npos);
   const Tensor after = tensor_of({1, 2}, {2}, DType::f32);
   CHECK(values_of(after) == std::vector<double>{1, 2});

@@ -16,10 +16,15 @@ constexpr CrossEntropySizes kSizes[] = {{0, 8},    {1, 1},      {3, 7},    {65, 
 std::vector<Result> run(const CrossEntropySizes& sizes, DType dtype, double spread,
                         bool write_gradient) {
   const Tensor logits = random_logits(sizes, dtype, spread);
+  // A loss is the difference of two values as large as the logits, each rounded to f32.
+  const double rounding = unit_roundoff(DType::f32) * largest(values_of(logits));
   const Tensor losses = run_cross_entropy(logits, random_targets(sizes, 5), write_gradient, 0.125);
-  return {{"logits", logits, {.sum_length = sizes.vocabulary}},
-          {"losses", losses, {.sum_length = sizes.vocabulary}},
-          {"total", run_sum_losses(losses, 0.25), {.sum_length = sizes.vocabulary}}};
+  const auto closeness = [&](double scale) {
+    return Closeness{.sum_length = sizes.vocabulary, .slack = scale * rounding};
+  };
+  return {{"logits", logits, closeness(write_gradient ? 0.125 : 0)},
+          {"losses", losses, closeness(1)},
+          {"total", run_sum_losses(losses, 0.25), closeness(0.25 * sizes.num_tokens)}};
 }
 
 }  // namespace

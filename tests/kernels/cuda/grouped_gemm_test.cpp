@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/ops/run_kernel.h"
 #include "tests/kernels/grouped_gemm_cases.h"
 #include "tests/support/gpu_moe_cases.h"
 
