@@ -155,6 +155,14 @@ class RendezvousServer::Service {
   }
 
   void serve(Connection& c, std::vector<char>& block) {
+    try {
+      exchange(c, block);
+    } catch (const std::exception&) {  // invalid requests, or no memory for them
+      c.is_dead = true;
+    }
+  }
+
+  void exchange(Connection& c, std::vector<char>& block) {
     if (!c.output.empty()) {
       flush(c);
       return process(c);
@@ -168,22 +176,18 @@ class RendezvousServer::Service {
   /// Replies to the received requests one at a time: no request is processed until the client has
   /// read the reply to the one before.
   void process(Connection& c) {
-    try {
-      while (!c.is_dead && !c.is_ending && c.output.empty() && !c.awaited_key) {
-        const std::optional<std::string> body = c.frames.next();
-        if (!body) return;
-        const RendezvousRequest request = parse_rendezvous_request(*body);
-        if (c.is_member)
-          answer(c, request);
-        else
-          greet(c, request);
-        flush(c);
-      }
-      // A client must not send while it waits for a reply.
-      c.is_dead |= c.awaited_key && c.frames.num_pending() > 0;
-    } catch (const UsageError&) {  // the rest of this connection cannot be parsed
-      c.is_dead = true;
+    while (!c.is_dead && !c.is_ending && c.output.empty() && !c.awaited_key) {
+      const std::optional<std::string> body = c.frames.next();
+      if (!body) return;
+      const RendezvousRequest request = parse_rendezvous_request(*body);
+      if (c.is_member)
+        answer(c, request);
+      else
+        greet(c, request);
+      flush(c);
     }
+    // A client must not send while it waits for a reply.
+    c.is_dead |= c.awaited_key && c.frames.num_pending() > 0;
   }
 
   void greet(Connection& c, const RendezvousRequest& request) {

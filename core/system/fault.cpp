@@ -36,6 +36,7 @@ constexpr Action kActions[] = {
     {"EDQUOT", 0, {EDQUOT}},
     {"EACCES", 0, {EACCES}},
     {"EROFS", 0, {EROFS}},
+    {"ESTALE", 0, {ESTALE}},
     {"EMFILE", 0, {EMFILE}},
     {"ENOMEM", 0, {ENOMEM}},
     {"EAGAIN", 0, {EAGAIN}},

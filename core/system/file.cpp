@@ -27,11 +27,18 @@ File File::open(const std::string& path) {
 }
 
 File File::create(const std::string& path) {
-  return File(path, open_path(path, O_RDWR | O_CREAT | O_TRUNC));
+  return File(path, open_path(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW));
+}
+
+std::optional<File> File::create_new(const std::string& path) {
+  Descriptor descriptor = try_open_path(path, O_RDWR | O_CREAT | O_EXCL);
+  if (descriptor.is_open()) return File(path, std::move(descriptor));
+  if (errno == EEXIST) return std::nullopt;
+  fail("open " + path);
 }
 
 File File::open_append(const std::string& path) {
-  return File(path, open_path(path, O_RDWR | O_CREAT | O_APPEND));
+  return File(path, open_path(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW));
 }
 
 std::int64_t File::size() const {
@@ -131,13 +138,14 @@ void remove_dead_temporaries(const std::string& path) {
 File create_temporary(const std::string& path) {
   static std::atomic<int> count{0};
   for (;;) {
-    File file = File::create(concat(path, kTemporary, ::getpid(), "-", count++));
+    std::optional<File> file = File::create_new(concat(path, kTemporary, ::getpid(), "-", count++));
+    if (!file) continue;  // left by a killed process, or placed there by another user
     try {
       // Before it was locked, another writer may have removed it as left by a killed process.
-      if (file.try_lock() != LockResult::held && kind_of(file.path()) == PathKind::file)
-        return file;
+      if (file->try_lock() != LockResult::held && kind_of(file->path()) == PathKind::file)
+        return std::move(*file);
     } catch (const SystemError&) {
-      remove_file(file.path());
+      remove_file(file->path());
       throw;
     }
   }
@@ -158,7 +166,7 @@ AtomicFile::~AtomicFile() {
   if (is_committed_) return;
   try {
     remove_file(file_.path());
-  } catch (const SystemError&) {  // the error that led here is the one to report
+  } catch (const std::exception&) {  // the error that led here is the one to report
   }
 }
 

@@ -3,6 +3,7 @@
 // offset and the system's reason. Folders and paths: folder.h.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,9 +26,12 @@ class File {
 
   /// Opens an existing file for reading. Also throws when `path` is not a regular file.
   static File open(const std::string& path);
-  /// Opens a file for reading and writing; creates it, or truncates an existing one.
+  /// Opens a file for reading and writing; creates it, or truncates an existing one. Throws when
+  /// `path` is a link: it could lead to any file of this user.
   static File create(const std::string& path);
-  /// Opens a file for append() and reading; creates it if needed.
+  /// As create, but nothing may exist at `path`; otherwise no value.
+  static std::optional<File> create_new(const std::string& path);
+  /// Opens a file for append() and reading; creates it if needed. Throws when `path` is a link.
   static File open_append(const std::string& path);
 
   bool is_open() const { return descriptor_.is_open(); }

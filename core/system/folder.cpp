@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <optional>
 
@@ -131,15 +132,16 @@ bool remove_folder(const std::string& path) {
     if (is_missing(errno)) return false;
     fail("stat " + path);
   }
-  if (S_ISLNK(info.st_mode)) return remove_file(path);
+  if (!S_ISDIR(info.st_mode)) return remove_file(path);
+  std::exception_ptr first_failure;
   for (const FolderEntry& entry : list_folder(path)) {
-    const std::string inner = path + "/" + entry.name;
-    if (entry.kind == PathKind::folder && !entry.is_link) {
-      remove_folder(inner);
-    } else {
-      remove_file(inner);
+    try {
+      remove_folder(path + "/" + entry.name);
+    } catch (const SystemError&) {
+      if (!first_failure) first_failure = std::current_exception();
     }
   }
+  if (first_failure) std::rethrow_exception(first_failure);
   checked("rmdir", "remove folder " + path, [&] { return ::rmdir(path.c_str()); });
   return true;
 }
@@ -179,7 +181,7 @@ AtomicFolder::AtomicFolder(const std::string& path) : path_(path) {
 AtomicFolder::~AtomicFolder() {
   try {
     if (!is_committed_) remove_folder(temporary_path_);
-  } catch (const Error&) {  // the original error is more informative
+  } catch (const std::exception&) {  // the original error is more informative
   }
 }
 

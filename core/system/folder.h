@@ -32,8 +32,9 @@ void make_new_folder(const std::string& path);
 void rename_path(const std::string& from, const std::string& to);
 /// Removes a file or link; returns false when it does not exist.
 bool remove_file(const std::string& path);
-/// Removes a folder with its contents, or a link, without following links; returns false when it
-/// does not exist.
+/// Removes a folder with its contents, a file or a link, without following links; returns false
+/// when it does not exist. What cannot be removed does not keep the rest: throws SystemError at the
+/// end, with the first failure.
 bool remove_folder(const std::string& path);
 /// Makes creations, renames and removals in a folder durable. Returns false when the file system
 /// does not support that (SMB, some FUSE file systems): then a power failure may undo them.

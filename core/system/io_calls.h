@@ -51,6 +51,8 @@ auto checked(const char* site, const std::string& what, Call&& call) {
   return result;
 }
 
+/// Opens a file or folder; not open, with errno set, when that fails.
+Descriptor try_open_path(const std::string& path, int flags);
 /// Opens a file or folder. Throws: SystemError.
 Descriptor open_path(const std::string& path, int flags);
 

@@ -18,6 +18,53 @@ bool fits_int64(const Json& value) {
            value.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxInt64));
 }
 
+// Checks nesting and keys while the text is scanned. Scanning stops silently at invalid JSON, which
+// the parser reports.
+class LimitCheck final : public nlohmann::json_sax<Json> {
+ public:
+  LimitCheck(const std::string& path, std::size_t max_depth) : path_(path), max_depth_(max_depth) {}
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return begin(); }
+  bool start_array(std::size_t) override { return begin(); }
+  bool end_array() override { return end(); }
+  bool end_object() override { return end(); }
+  bool key(string_t& name) override {
+    keys_.back().push_back(std::move(name));
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const Json::exception&) override {
+    return false;
+  }
+
+ private:
+  bool begin() {
+    SMOE_CHECK(keys_.size() < max_depth_, path_, ": must nest at most ", max_depth_,
+               " levels deep; got more");
+    keys_.emplace_back();
+    return true;
+  }
+  bool end() {
+    auto& names = keys_.back();
+    std::sort(names.begin(), names.end());
+    const auto twin = std::adjacent_find(names.begin(), names.end());
+    SMOE_CHECK(twin == names.end(), path_, ": keys must occur once in an object; got ",
+               printable(*twin), " twice");
+    keys_.pop_back();
+    return true;
+  }
+
+  const std::string& path_;
+  std::size_t max_depth_;
+  std::vector<std::vector<std::string>> keys_;  // one list per enclosing level; empty for arrays
+};
+
 }  // namespace
 
 std::string shown(const Json& value) {
@@ -26,27 +73,11 @@ std::string shown(const Json& value) {
 }
 
 Json parse_json(std::string_view text, const std::string& path, std::size_t max_depth) {
-  std::vector<std::vector<std::string>> keys;  // one list per enclosing level; empty for arrays
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    using Event = Json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      SMOE_CHECK(keys.size() < max_depth, path, ": must nest at most ", max_depth,
-                 " levels deep; got more");
-      keys.emplace_back();
-    } else if (event == Event::object_end || event == Event::array_end) {
-      auto& names = keys.back();
-      std::sort(names.begin(), names.end());
-      const auto twin = std::adjacent_find(names.begin(), names.end());
-      SMOE_CHECK(twin == names.end(), path, ": keys must occur once in an object; got ",
-                 printable(*twin), " twice");
-      keys.pop_back();
-    } else if (event == Event::key) {
-      keys.back().push_back(parsed.get<std::string>());
-    }
-    return true;
-  };
   try {
-    return Json::parse(text, watch);
+    // Not a callback of parse(), whose time is quadratic in the number of objects.
+    LimitCheck limits(path, max_depth);
+    Json::sax_parse(text, &limits);
+    return Json::parse(text);
   } catch (const Json::parse_error& error) {
     throw UsageError(concat(path, ": invalid JSON at byte ", error.byte));
   } catch (const Json::exception&) {

@@ -36,7 +36,7 @@ bool is_control(char c) {
 bool is_printable(std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = utf8_length(text);
-    if (length == 0 || is_control(text[0])) return false;
+    if (length == 0 || is_control(text[0]) || is_c1_control(text.substr(0, length))) return false;
     text.remove_prefix(length);
   }
   return true;
@@ -55,7 +55,7 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
     const std::string_view character = text.substr(0, length);
     if (character == "\n" || character == "\t") {
       out += character == "\n" ? "\\n" : "\\t";
-    } else if (is_printable(character) && !is_c1_control(character)) {
+    } else if (is_printable(character)) {
       out += character;
     } else {
       for (const char c : character) out += "\\x" + hex_byte(c);
@@ -63,6 +63,27 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
     text.remove_prefix(length);
   }
   return text.empty() ? out : out + "...";
+}
+
+std::string printable_lines(std::string_view text) {
+  std::string out;
+  for (;;) {
+    const std::size_t newline = text.find('\n');
+    out += printable(text.substr(0, newline), std::string_view::npos);
+    if (newline == std::string_view::npos) return out;
+    out += '\n';
+    text.remove_prefix(newline + 1);
+  }
+}
+
+std::string shell_word(std::string_view text) {
+  constexpr std::string_view kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=./:,@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string_view::npos)
+    return std::string(text);
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
+  return out + "'";
 }
 
 }  // namespace smoe

@@ -13,7 +13,7 @@ std::size_t utf8_length(std::string_view text);
 /// Whether `c` is an ASCII control character.
 bool is_control(char c);
 
-/// Whether `text` is UTF-8 without ASCII control characters.
+/// Whether `text` is UTF-8 without control characters (C0, DEL, C1).
 bool is_printable(std::string_view text);
 
 /// The byte as two hexadecimal digits.
@@ -23,5 +23,11 @@ std::string hex_byte(char c);
 /// \n and \t; other control characters (C0, DEL, C1) and invalid bytes become \xNN. Text that takes
 /// more than about `max_bytes` is cut, and "..." appended.
 std::string printable(std::string_view text, std::size_t max_bytes = 80);
+
+/// `text` made safe for terminals as by printable, but of any length and with its line feeds.
+std::string printable_lines(std::string_view text);
+
+/// `text` as one word of a shell command: quoted unless it has only characters that need no quotes.
+std::string shell_word(std::string_view text);
 
 }  // namespace smoe

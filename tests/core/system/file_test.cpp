@@ -197,3 +197,20 @@ TEST_CASE("files are written where the file system has no locks and cannot sync 
   CHECK_THROWS_AS(sync_folder(folder.path()), SystemError);
   CHECK(sync_folder(folder.path()));
 }
+
+TEST_CASE("no file is written through a link") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "target", "precious");
+  for (const char* name : {"log", "new"})
+    REQUIRE(::symlink("target", (folder / name).c_str()) == 0);
+  CHECK(message_of([&] { File::open_append(folder / "log"); }) ==
+        concat("open ", folder / "log", ": is a link; links are not followed here"));
+  CHECK_THROWS_AS(File::create(folder / "new"), SystemError);
+  CHECK(!File::create_new(folder / "new"));
+  // The names of temporary files are easy to guess.
+  for (int count = 0; count < 2000; ++count)
+    REQUIRE(::symlink("target", (folder / concat("a.tmp-", ::getpid(), "-", count)).c_str()) == 0);
+  write_file_atomically(folder / "a", "new");
+  CHECK(read_file(folder / "a", 100) == "new");
+  CHECK(read_file(folder / "target", 100) == "precious");
+}

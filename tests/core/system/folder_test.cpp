@@ -88,3 +88,21 @@ TEST_CASE("an atomic folder appears complete, or not at all") {
   CHECK_THROWS_AS(AtomicFolder(folder / "new"), UsageError);
   CHECK(list_folder(folder.path()).size() == 1);
 }
+
+TEST_CASE("what cannot be removed does not keep the rest of a folder") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a/b/1", "a/b/2", "a/c/3"}) {
+    make_folders(parent_of(folder / name));
+    write_file_atomically(folder / name, "");
+  }
+  {
+    const FaultScope scope("unlink:1:EACCES");
+    CHECK(message_of([&] { remove_folder(folder / "a"); }) ==
+          concat("remove ", folder / "a/b/1", ": Permission denied"));
+  }
+  CHECK(kind_of(folder / "a/b/2") == PathKind::none);
+  CHECK(kind_of(folder / "a/c") == PathKind::none);
+  CHECK(remove_folder(folder / "a"));
+  write_file_atomically(folder / "file", "");
+  CHECK(remove_folder(folder / "file"));
+}

@@ -48,5 +48,26 @@ TEST_CASE("printable text is one line of valid UTF-8, cut between characters") {
   CHECK(printable(long_text) == long_text.substr(0, 81) + "...");
 }
 
+TEST_CASE("no control character passes as printable, C1 included") {
+  CHECK(is_printable("gr\xc3\xbc\xc3\x9f"));
+  CHECK(
+      !is_printable("\xc2\x9b"
+                    "1m"));
+  CHECK(!is_printable("\x1b[1m"));
+}
+
+TEST_CASE("printable lines keep their line feeds and any length") {
+  CHECK(printable_lines("a\x1b\n\nb\tc\n") == "a\\x1b\n\nb\\tc\n");
+  CHECK(printable_lines("") == "");
+  CHECK(printable_lines(std::string(200, 'x')) == std::string(200, 'x'));
+}
+
+TEST_CASE("a shell reads a word as it was") {
+  CHECK(shell_word("runs/a-b_1.5=x") == "runs/a-b_1.5=x");
+  CHECK(shell_word("") == "''");
+  CHECK(shell_word("a b;$c") == "'a b;$c'");
+  CHECK(shell_word("it's") == "'it'\\''s'");
+}
+
 }  // namespace
 }  // namespace smoe
