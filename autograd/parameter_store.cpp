@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "core/state.h"
 #include "kernels/elementwise.h"
+#include "kernels/threads.h"
 
 namespace smoe {
 namespace {
@@ -26,7 +27,7 @@ std::int64_t aligned(std::int64_t n) {
 template <class F>
 void on_all_cores(std::int64_t n, F&& task) {
   constexpr std::int64_t kMinPart = 1 << 14;  // below it a thread costs more than it saves
-  const std::int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::int64_t cores = kernels::cpu::num_threads();
   const std::int64_t part = std::max(kMinPart, (n / cores + 2) / 2 * 2);
   std::vector<std::thread> threads;
   for (std::int64_t begin = part; begin < n; begin += part)

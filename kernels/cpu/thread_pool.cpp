@@ -1,12 +1,14 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,21 +27,19 @@ constexpr int kSpins = 4000;
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads) {
-    for (int thread = 1; thread < num_threads; ++thread)
-      workers_.emplace_back([this, thread] { work(thread); });
-  }
-
-  ~ThreadPool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-      job_.fetch_add(1, std::memory_order_release);
+    try {
+      for (int thread = 1; thread < num_threads; ++thread)
+        workers_.emplace_back([this, thread] { work(thread); });
+    } catch (const std::system_error& error) {
+      const int started = size();
+      join_all();
+      throw SystemError(concat("threads: only ", started, " of ", num_threads,
+                               " could be started: ", error.code().message()));
     }
-    wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
   }
-
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  ~ThreadPool() { join_all(); }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
 
   void run(std::int64_t num_tasks, const Task& task) {
     if (num_tasks <= 0) return;
@@ -63,7 +63,19 @@ class ThreadPool {
     if (error_) std::rethrow_exception(error_);
   }
 
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
  private:
+  void join_all() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
   void work(int thread) {
     std::uint64_t seen = 0;
     while (true) {
@@ -113,9 +125,15 @@ class ThreadPool {
   bool stopping_ = false;
 };
 
+// The cores in the affinity mask of this process.
+int num_allowed_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  return ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1;
+}
+
 std::unique_ptr<ThreadPool>& pool() {
-  static std::unique_ptr<ThreadPool> pool =
-      std::make_unique<ThreadPool>(std::max(1u, std::thread::hardware_concurrency()));
+  static std::unique_ptr<ThreadPool> pool = std::make_unique<ThreadPool>(num_allowed_cores());
   return pool;
 }
 

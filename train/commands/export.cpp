@@ -8,7 +8,9 @@
 #include <limits>
 #include <memory>
 
+#include "core/system/cores.h"
 #include "core/system/format.h"
+#include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/commands/with_progress.h"
@@ -28,6 +30,7 @@ void print_summary(const ExportSummary& summary, const std::string& output) {
 }
 
 int run_export(const ExportOptions& options) {
+  kernels::cpu::set_num_threads(num_usable_cores());
   const ExportSummary summary =
       with_progress([&](const auto& show) { return export_mixtral(options, show); });
   print_summary(summary, options.output);

@@ -7,7 +7,9 @@
 #include <iostream>
 #include <memory>
 
+#include "core/system/cores.h"
 #include "core/system/format.h"
+#include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/commands/commands.h"
 #include "train/commands/with_progress.h"
@@ -35,6 +37,7 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
 }
 
 int run_import(const ImportOptions& options) {
+  kernels::cpu::set_num_threads(num_usable_cores());
   const ImportSummary summary =
       with_progress([&](const auto& show) { return import_mixtral(options, show); });
   print_summary(summary, options.output);
