@@ -14,7 +14,14 @@ BackgroundSave::~BackgroundSave() {
   try {
     wait();
   } catch (const std::exception& error) {
-    log_(error.what());
+    log_or_ignore(error.what());
+  }
+}
+
+void BackgroundSave::log_or_ignore(const std::string& line) noexcept {
+  try {
+    log_(line);
+  } catch (const std::exception&) {  // log.txt cannot be written either, as on a full disk
   }
 }
 

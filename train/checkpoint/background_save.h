@@ -16,7 +16,7 @@ class BackgroundSave {
  public:
   /// `log` receives the log of CheckpointStore, in the thread that calls start, poll and wait.
   BackgroundSave(CheckpointStore::Options options, CheckpointStore::Log log);
-  /// Waits for a save in progress; its error, if any, is logged.
+  /// Waits for a save in progress; its error, if any, is logged if the log can be written.
   ~BackgroundSave();
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
@@ -33,6 +33,7 @@ class BackgroundSave {
  private:
   void run(const CheckpointHeader& header) noexcept;
   bool flush_log();
+  void log_or_ignore(const std::string& line) noexcept;
 
   CheckpointStore::Log log_;
   StateCopy copy_;

@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
+#include "train/checkpoint/parse_manifest.h"
 
 namespace smoe {
 namespace {
@@ -15,6 +16,8 @@ constexpr std::string_view kPrefix = "step-";
 // A checkpoint that save replaces keeps this suffix until the new one is durable.
 constexpr std::string_view kReplaced = ".replaced";
 constexpr std::string_view kTemporary = ".tmp-";
+// A checkpoint that is in the way but not known to be intact is kept under this suffix.
+constexpr std::string_view kAside = ".set-aside";
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
@@ -27,6 +30,15 @@ std::optional<std::int64_t> step_of(std::string_view digits) {
   const bool is_number = error == std::errc() && end == digits.data() + digits.size() && step >= 0;
   if (!is_number || checkpoint_name(step).substr(kPrefix.size()) != digits) return std::nullopt;
   return step;
+}
+
+/// Reads back what was written. A difference is a fault of the system, after which a restart helps.
+void verify_written(const std::string& path) {
+  try {
+    Checkpoint(path).verify();
+  } catch (const UsageError& error) {
+    throw SystemError(error.what());
+  }
 }
 
 void check_same_run(const Checkpoint& checkpoint, const CheckpointHeader& expected) {
@@ -100,9 +112,10 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
     sync_folder(parent_of(options_.folder));
   }
   remove_unfinished();
+  vacate(temporary);
   try {
     write_checkpoint(temporary, header, visit, writers);
-    Checkpoint(temporary).verify();
+    verify_written(temporary);
     remove_after(header.step);
     publish(temporary, name);
   } catch (...) {
@@ -119,12 +132,30 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
 void CheckpointStore::publish(const std::string& temporary, const std::string& name) const {
   const std::string path = options_.folder + "/" + name;
   const std::string aside = concat(path, kReplaced);
-  if (kind_of(path) != PathKind::none) {
+  if (kind_of(path) != PathKind::none && !set_aside_unless_intact(name)) {
     remove_folder(aside);
     rename_path(path, aside);
   }
   rename_path(temporary, path);
   sync_folder(options_.folder);
+}
+
+/// Renames a checkpoint that cannot be verified, for its owner to examine or remove. Returns false
+/// if it is intact.
+bool CheckpointStore::set_aside_unless_intact(const std::string& name) const {
+  const std::string path = options_.folder + "/" + name;
+  std::string reason;
+  try {
+    Checkpoint(path).verify();
+    return false;
+  } catch (const Error& error) {
+    reason = error.what();
+  }
+  const std::string aside = concat(path, kAside);
+  remove_folder(aside);
+  rename_path(path, aside);
+  log_(concat("renamed to ", name_of_path(aside), ", never to be read or removed: ", reason));
+  return true;
 }
 
 /// A folder that is no longer a checkpoint only occupies disk space, so a failure to remove it does
@@ -141,15 +172,30 @@ void CheckpointStore::remove_or_log(Remove&& remove) const {
 void CheckpointStore::remove_unfinished() const {
   remove_or_log([&] {
     for (const FolderEntry& entry : list_folder(options_.folder))
-      if (starts_with(entry.name, kTemporary)) remove_folder(options_.folder + "/" + entry.name);
+      if (starts_with(entry.name, kTemporary))
+        remove_or_log([&] { remove_folder(options_.folder + "/" + entry.name); });
   });
+}
+
+/// A temporary path to remove `name` under. It differs from those that an earlier removal could not
+/// remove.
+std::string CheckpointStore::removal_path(const std::string& name) const {
+  const std::string path = concat(options_.folder, "/", kTemporary, "removed-", name);
+  std::string unused = path;
+  for (int i = 2; kind_of(unused) != PathKind::none; ++i) unused = concat(path, "-", i);
+  return unused;
+}
+
+/// Makes the path of an unfinished checkpoint free where remove_unfinished could not.
+void CheckpointStore::vacate(const std::string& temporary) const {
+  if (kind_of(temporary) != PathKind::none)
+    rename_path(temporary, removal_path(name_of_path(temporary)));
 }
 
 /// Renames a checkpoint before its removal, so that a partial removal never looks like a damaged
 /// checkpoint. Returns the folder to remove.
 std::string CheckpointStore::retire(const std::string& name) const {
-  const std::string retired = concat(options_.folder, "/", kTemporary, "removed-", name);
-  remove_folder(retired);
+  const std::string retired = removal_path(name);
   rename_path(options_.folder + "/" + name, retired);
   return retired;
 }
@@ -158,16 +204,13 @@ std::string CheckpointStore::retire(const std::string& name) const {
 void CheckpointStore::remove_after(std::int64_t step) const {
   std::vector<std::string> retired;
   for (const Entry& entry : entries()) {
-    if (entry.step <= step) continue;
+    if (entry.step <= step || set_aside_unless_intact(entry.name)) continue;
     log_(concat("removing ", options_.folder, "/", entry.name,
                 ": the run resumed from an earlier step"));
     retired.push_back(retire(entry.name));
   }
-  if (retired.empty()) return;
   sync_folder(options_.folder);
-  remove_or_log([&] {
-    for (const std::string& path : retired) remove_folder(path);
-  });
+  for (const std::string& path : retired) remove_or_log([&] { remove_folder(path); });
 }
 
 void CheckpointStore::prune() const {
@@ -176,7 +219,8 @@ void CheckpointStore::prune() const {
     for (const Entry& entry : entries()) {
       const bool is_milestone = options_.keep_every > 0 && entry.step % options_.keep_every == 0;
       const bool is_recent = !entry.is_replaced && kept++ < options_.keep;
-      if (entry.is_replaced || (!is_recent && !is_milestone)) remove_folder(retire(entry.name));
+      if (entry.is_replaced || (!is_recent && !is_milestone))
+        remove_or_log([&] { remove_folder(retire(entry.name)); });
     }
   });
 }
@@ -190,9 +234,10 @@ std::optional<Checkpoint> CheckpointStore::newest_intact() const {
                  ": must have the step in its name; got step ", checkpoint.manifest().step);
       checkpoint.verify();
       return checkpoint;
-    } catch (const InternalError&) {
-      throw;
-    } catch (const Error& error) {
+    } catch (const OtherVersionError& error) {
+      // Intact, so an older checkpoint must not take its place.
+      throw SystemError(error.what());
+    } catch (const UsageError& error) {
       log_(concat("passing over a damaged checkpoint: ", error.what()));
     }
   }

@@ -29,7 +29,9 @@ class CheckpointStore {
   /// it durable, reads it back and compares digests; removes checkpoints of later steps, which
   /// remain when a run has resumed from an earlier one and which the next resume would choose;
   /// renames the folder and makes the name durable; logs "saved"; prunes old checkpoints according
-  /// to the options. A checkpoint that cannot be removed is logged, and the next save retries.
+  /// to the options. What cannot be removed is logged, and the next save retries. Only intact
+  /// checkpoints are removed: another one of this step or a later step is kept under the name
+  /// step-N.set-aside.
   /// With several `writers` all of them call this function. Writers other than 0 return when their
   /// shards are written; the checkpoint is complete when writer 0 returns.
   /// Throws: SystemError, UsageError, and what `visit` throws; all checkpoints of earlier steps are
@@ -39,16 +41,18 @@ class CheckpointStore {
 
   /// Loads the state of the checkpoint that `resume` selects and returns its step; no value for a
   /// new run. "auto": the intact checkpoint with the highest step; damaged ones are logged and
-  /// skipped, and unfinished folders are removed. "none": a new run. Otherwise: the checkpoint in
-  /// the folder `resume`. `expected.step` is ignored.
-  /// Throws: UsageError when "auto" finds only damaged checkpoints, when the one in the folder
-  /// `resume` is damaged, and when the config or data digest of the selected one differs from
-  /// `expected` or its contents do not match the state; SystemError.
+  /// skipped, and unfinished folders are removed. An error of the system is not damage: it ends the
+  /// resume, so that an intact checkpoint is not passed over. "none": a new run. Otherwise: the
+  /// checkpoint in the folder `resume`. `expected.step` is ignored. Throws: UsageError when "auto"
+  /// finds only damaged checkpoints, when the one in the folder `resume` is damaged, and when the
+  /// config or data digest of the selected one differs from `expected` or its contents do not match
+  /// the state; SystemError.
   std::optional<std::int64_t> resume(const std::string& resume, const CheckpointHeader& expected,
                                      const VisitState& visit);
 
   /// The intact checkpoint with the highest step; no value when there are no checkpoints. Damaged
-  /// ones are logged and skipped. Throws: UsageError when all are damaged; SystemError.
+  /// ones are logged and skipped. Throws: UsageError when all are damaged; SystemError when a newer
+  /// one cannot be read, or has the format of another version of this program.
   std::optional<Checkpoint> newest_intact() const;
 
   /// The highest step in the name of a checkpoint, intact or not; -1 when there are none.
@@ -57,9 +61,12 @@ class CheckpointStore {
  private:
   struct Entry;
   std::vector<Entry> entries() const;
+  bool set_aside_unless_intact(const std::string& name) const;
   template <class Remove>
   void remove_or_log(Remove&& remove) const;
   void remove_unfinished() const;
+  std::string removal_path(const std::string& name) const;
+  void vacate(const std::string& temporary) const;
   std::string retire(const std::string& name) const;
   void remove_after(std::int64_t step) const;
   void publish(const std::string& temporary, const std::string& name) const;

@@ -125,8 +125,9 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   SMOE_CHECK(format == kManifestFormat, reader.place_of("format"), ": must be ", kManifestFormat,
              "; got ", printable(format));
   const std::int64_t version = reader.integer("version", 1, kMaxInt64);
-  SMOE_CHECK(version == kManifestVersion, path, ": has format version ", version,
-             "; this program reads version ", kManifestVersion);
+  if (version != kManifestVersion)
+    throw OtherVersionError(concat(path, ": has format version ", version,
+                                   "; this program reads version ", kManifestVersion));
   Manifest manifest;
   manifest.step = reader.integer("step", 0, kMaxInt64);
   manifest.world_size = reader.integer("world_size", 1, kMaxInt64);

@@ -114,3 +114,15 @@ TEST_CASE("the copy counts as workspace memory during the save only") {
   CHECK(memory_use(Category::workspace).peak_bytes >= before + large.bytes());
   CHECK(memory_use(Category::workspace).now_bytes == before);
 }
+
+TEST_CASE("the destructor does not end the program when the log cannot be written") {
+  const TemporaryFolder folder(fast_parent());
+  for (const char* faults : {"", "fsync:1:EIO"}) {
+    const FaultScope scope(faults);
+    FakeState state(10);
+    BackgroundSave background({folder.path(), 2, 0}, [](const std::string&) {
+      throw SystemError("append to log.txt: No space left on device");
+    });
+    background.start(fake_header(10), state.visitable());
+  }
+}

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <random>
 
+#include "core/system/fault.h"
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/checkpoint/fake_state.h"
@@ -276,8 +277,91 @@ TEST_CASE("a damaged checkpoint is replaced when the run reaches its step again"
   remove_file(test.path("step-00000020/manifest.json"));
   CHECK(test.resumed_step() == 10);
   test.save(20);
-  CHECK(test.names() == "step-00000010 step-00000020 ");
+  CHECK(test.names() == "step-00000010 step-00000020 step-00000020.set-aside ");
+  CHECK(test.logged("renamed to step-00000020.set-aside, never to be read or removed: "));
   CHECK(test.resumed_step() == 20);
+}
+
+TEST_CASE("a checkpoint of a later step is removed if it is intact, otherwise set aside") {
+  TestStore test(9);
+  for (const std::int64_t step : {10, 20, 30}) test.save(step);
+  remove_file(test.path("step-00000030/shard-00000.bin"));
+  FakeState state(15);
+  CHECK(test.resume(state, test.path("step-00000010")) == 10);
+  test.save(15);
+  CHECK(test.names() == "step-00000010 step-00000015 step-00000030.set-aside ");
+}
+
+TEST_CASE("an error of the system while the newest checkpoint is read is not damage") {
+  for (const char* site : {"open", "stat", "read", "list"}) {
+    for (const char* error : {"EIO", "ESTALE", "EMFILE", "EACCES"}) {
+      TestStore test;
+      test.save(10);
+      test.save(20);
+      int refused = 0;
+      for (int k = 1;; ++k) {
+        CAPTURE(concat(site, " ", k, " ", error));
+        FakeState state(999);
+        const FaultScope scope(concat(site, ":", k, ":", error));
+        std::optional<std::int64_t> step;
+        const std::string message = message_of([&] { step = test.resume(state); });
+        if (scope.calls(site) < k) break;
+        CHECK((message == "no error" ? step == 20 : !test.logged("passing over")));
+        refused += message != "no error";
+      }
+      CHECK(refused > 0);
+      CHECK(test.names() == "step-00000010 step-00000020 ");
+    }
+  }
+}
+
+TEST_CASE("a checkpoint of a later format version is not damage") {
+  TestStore test;
+  test.save(10);
+  test.save(20);
+  const std::string path = test.path("step-00000020/manifest.json");
+  std::string text = read_file(path, 1 << 20);
+  const std::string version = "\"version\": 1";
+  const std::size_t at = text.find(version);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, version.size(), "\"version\": 2");
+  text.resize(text.size() - manifest_seal({}).size());
+  overwrite(path, text + manifest_seal(digest_of(text)));
+  FakeState state(999);
+  CHECK_THROWS_WITH_AS(test.resume(state),
+                       concat(path, ": has format version 2; this program reads version 1").c_str(),
+                       SystemError);
+  CHECK(!test.logged("passing over"));
+}
+
+TEST_CASE("leftovers of any kind are removed, and what cannot be removed stops no save") {
+  TestStore test;
+  test.save(10);
+  overwrite(test.path(".tmp-a"), "a file");
+  make_folders(test.path(".tmp-step-00000020/inner"));
+  make_folders(test.path(".tmp-z"));
+  {
+    const FaultScope scope("unlink:1:EACCES,rmdir:1+:EACCES");
+    test.save(20);
+  }
+  CHECK(test.logged(concat("remove ", test.path(".tmp-a"), ": Permission denied")));
+  CHECK(kind_of(test.path("step-00000020/manifest.json")) == PathKind::file);
+  for (const std::int64_t step : {30, 40}) {
+    const FaultScope scope("rmdir:1+:EACCES");  // as where a file of the folder is open on NFS
+    test.save(step);
+  }
+  test.save(50);
+  CHECK(test.names() == "step-00000040 step-00000050 ");
+}
+
+TEST_CASE("a file with the name of a checkpoint is set aside") {
+  TestStore test;
+  test.save(10);
+  overwrite(test.path("step-00000020"), "a file");
+  CHECK(test.resumed_step() == 10);
+  test.save(20);
+  test.save(30);
+  CHECK(test.names() == "step-00000020 step-00000020.set-aside step-00000030 ");
 }
 
 TEST_CASE("state with a repeated name is not saved") {
