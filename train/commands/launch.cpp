@@ -11,10 +11,12 @@
 #include "train/config/config.h"
 #include "train/config/run_paths.h"
 #include "train/launch/launcher.h"
+#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {
 
+constexpr std::int64_t kMaxJobIdBytes = 256;
 constexpr int kDefaultPort = 29500;  // as in torchrun, for jobs on several hosts
 
 // The flags as given on the command line.
@@ -26,6 +28,7 @@ struct LaunchFlags {
   int master_port = -1;
   std::string rdzv_endpoint;
   std::string rdzv_id;
+  std::string rdzv_id_file;
   bool standalone = false;
   int max_restarts = 0;
   double grace = 30;
@@ -36,6 +39,19 @@ struct LaunchFlags {
   bool no_python = false;
   std::string command;  // for --help
 };
+
+// The command line of a process is visible to all users of its host, so a secret id comes from a
+// file or the environment.
+std::string job_id_of(const LaunchFlags& flags) {
+  if (flags.rdzv_id_file.empty()) return flags.rdzv_id;
+  SMOE_CHECK(flags.rdzv_id.empty(),
+             "--rdzv-id-file: must not be combined with --rdzv-id or SMOE_RDZV_ID");
+  std::string id = read_file(flags.rdzv_id_file, kMaxJobIdBytes);
+  while (!id.empty() && (id.back() == '\n' || id.back() == '\r')) id.pop_back();
+  SMOE_CHECK(!id.empty(), "--rdzv-id-file: ", flags.rdzv_id_file,
+             " must contain the id of the job");
+  return id;
+}
 
 void set_rendezvous(const LaunchFlags& flags, LaunchOptions& options) {
   const bool is_one_host = flags.nnodes == 1;
@@ -49,7 +65,7 @@ void set_rendezvous(const LaunchFlags& flags, LaunchOptions& options) {
              "; got ", flags.node_rank);
   options.num_nodes = flags.nnodes;
   options.node_rank = std::max(0, flags.node_rank);
-  options.job_id = flags.rdzv_id;
+  options.job_id = job_id_of(flags);
   if (options.job_id.empty()) options.job_id = is_one_host ? random_job_id() : "none";
   if (flags.standalone) return;
   if (!flags.rdzv_endpoint.empty()) {
@@ -90,6 +106,7 @@ void set_training(const std::vector<std::string>& command, LaunchOptions& option
   if (words.empty() || words.size() + 1 < command.size()) return;  // --help and the like
   const Config config = load_config(words[0], {words.begin() + 1, words.end()});
   const RunPaths run(config.run.folder());
+  if (options.node_rank == 0) check_not_written(run.path());
   if (options.log_folder.empty()) options.log_folder = run.logs_path();
   options.restart_arguments = {"checkpoint.resume=auto"};
   const CheckpointStore checkpoints({.folder = run.checkpoints_path()}, nullptr);
@@ -127,19 +144,21 @@ int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
 
 // Adds an option under its name and, hidden, under torchrun's older spelling with underscores.
 template <class T>
-void add(CLI::App& command, const std::string& names, T& target, const std::string& meaning) {
+CLI::Option* add(CLI::App& command, const std::string& names, T& target,
+                 const std::string& meaning) {
   CLI::Option* option = nullptr;
   if constexpr (std::is_same_v<T, bool>)
     option = command.add_flag(names, target, meaning);
   else
     option = command.add_option(names, target, meaning);
   std::string underscored = option->get_lnames()[0];
-  if (underscored.find('-') == std::string::npos) return;
+  if (underscored.find('-') == std::string::npos) return option;
   std::replace(underscored.begin(), underscored.end(), '-', '_');
   if constexpr (std::is_same_v<T, bool>)
     command.add_flag("--" + underscored, target)->group("");
   else
     command.add_option("--" + underscored, target)->group("");
+  return option;
 }
 
 void add_flags(CLI::App& command, LaunchFlags& flags) {
@@ -153,7 +172,10 @@ void add_flags(CLI::App& command, LaunchFlags& flags) {
       "Port of node 0; default: 29500 for several hosts, a free port for one host");
   add(command, "--rdzv-endpoint", flags.rdzv_endpoint, "Address and port of node 0 as host:port");
   add(command, "--rdzv-id", flags.rdzv_id,
-      "Id of the job, the same on all hosts; connections with another id are refused");
+      "Id of the job, the same on all hosts; connections with another id are refused. Other users\n"
+      "of a host can read its command lines: set SMOE_RDZV_ID or --rdzv-id-file for a secret id")
+      ->envname("SMOE_RDZV_ID");
+  add(command, "--rdzv-id-file", flags.rdzv_id_file, "File with the id of the job");
   add(command, "--standalone", flags.standalone,
       "One host; the address and port flags above are ignored");
   add(command, "--max-restarts", flags.max_restarts,
@@ -199,7 +221,7 @@ Command add_launch_command(CLI::App& app) {
       "  smoe launch --nproc-per-node 4 train configs/tiny.yaml train.micro_batch=2\n"
       "  smoe launch --nproc-per-node cpu --max-restarts 3 --tee 3 train configs/tiny.yaml\n"
       "  smoe launch --nnodes 2 --node-rank 0 --master-addr 10.0.0.1 --nproc-per-node 2 \\\n"
-      "    --rdzv-id $SECRET train configs/tiny.yaml     # and on the other: --node-rank 1");
+      "    --rdzv-id-file id.txt train configs/tiny.yaml   # and on the other: --node-rank 1");
   return {command, [flags, command] { return run_launch(*flags, command->remaining()); }};
 }
 

@@ -56,9 +56,12 @@ void ConsoleStream::write_pending() {
 }
 
 Console::~Console() {
-  for (const Deadline deadline = Deadline::in(1); !deadline.has_passed();) {
-    if (!output_.has_pending() && !error_.has_pending()) return;
-    loop_.wait(deadline);
+  try {
+    for (const Deadline deadline = Deadline::in(1); !deadline.has_passed();) {
+      if (!output_.has_pending() && !error_.has_pending()) return;
+      loop_.wait(deadline);
+    }
+  } catch (const std::exception&) {  // what is pending is in the logs too
   }
 }
 

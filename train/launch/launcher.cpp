@@ -21,12 +21,20 @@ constexpr double kFinishSeconds = 5;
 Launcher::Launcher(const LaunchOptions& options) : options_(options) {
   num_ranks_.assign(options.num_nodes, 0);
   num_ranks_[options.node_rank] = options.num_local_ranks;
-  if (!options.log_folder.empty()) make_folders(options.log_folder);
+  if (!options.log_folder.empty()) lock_logs();
   if (is_first() && (options.num_nodes > 1 || options.num_local_ranks > 1)) {
     server_.emplace(RendezvousServer::Options{options.host, options.port, options.job_id});
     options_.port = server_->port();
   }
   if (options.num_nodes > 1) link_.emplace(options_);
+}
+
+// The logs have one writer, also where two launches of a run begin at the same time.
+void Launcher::lock_logs() {
+  make_folders(options_.log_folder);
+  logs_ = File::open_append(concat(options_.log_folder, "/launch-", options_.node_rank, ".lock"));
+  SMOE_CHECK(logs_.try_lock() != LockResult::held, "launch: another launch writes its logs to ",
+             options_.log_folder, "; wait for it, or give the run another name");
 }
 
 int Launcher::run() {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/distributed/rendezvous_server.h"
+#include "core/system/file.h"
 #include "train/launch/attempt.h"
 #include "train/launch/restart_policy.h"
 
@@ -14,7 +15,8 @@ namespace smoe {
 class Launcher {
  public:
   /// Handles this process's signals from here on; on the first node, serves the rendezvous.
-  /// Throws: SystemError when the port is in use.
+  /// Throws: UsageError when another launcher writes logs in the same folder; SystemError when the
+  /// port is in use.
   explicit Launcher(const LaunchOptions& options);
 
   /// Returns the exit code: 0, that of the first rank that failed, or 128 + signal when a signal
@@ -23,6 +25,7 @@ class Launcher {
   int run();
 
  private:
+  void lock_logs();
   bool is_first() const { return options_.node_rank == 0; }
   bool join();
   bool wait_for_nodes(const Deadline& deadline);
@@ -40,6 +43,7 @@ class Launcher {
   void report(const JobFailure& failure, const std::string& reason);
 
   LaunchOptions options_;
+  File logs_;  // locked
   PollLoop loop_;
   Console console_{loop_};
   SignalSource signals_{loop_};  // before the server, whose thread must not receive signals

@@ -60,11 +60,15 @@ LocalRanks::LocalRanks(PollLoop& loop, Console& console, const LaunchOptions& op
 }
 
 LocalRanks::~LocalRanks() {
-  if (!group_.kill_all())
-    console_.print_line(
-        "some processes did not exit after SIGKILL; they are in uninterruptible system calls");
-  for (Rank& rank : ranks_)
-    if (rank.output) rank.output->finish();
+  const bool are_all_dead = group_.kill_all();
+  try {
+    if (!are_all_dead)
+      console_.print_line(
+          "some processes did not exit after SIGKILL; they are in uninterruptible system calls");
+    for (Rank& rank : ranks_)
+      if (rank.output) rank.output->finish();
+  } catch (const std::exception&) {  // the last lines of output are lost
+  }
 }
 
 void LocalRanks::start(int local_rank) {

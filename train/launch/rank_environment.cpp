@@ -133,7 +133,6 @@ RankEnvironment read_torchrun(const Variables& variables) {
   }
   e.node_rank = variables.number("GROUP_RANK", 0, kMaxRanks, e.rank / e.local_world_size);
   e.restart_count = variables.number("TORCHELASTIC_RESTART_COUNT", 0, kMaxRanks, 0);
-  e.threads = variables.number("SMOE_THREADS", 1, 1024, 0);
   e.job_id = variables.text("TORCHELASTIC_RUN_ID");
   return e;
 }
@@ -194,6 +193,7 @@ RankEnvironment read_rank_environment(const std::map<std::string, std::string>& 
   } else if (is_slurm_step(variables)) {
     e = read_srun(variables);
   }
+  e.threads = variables.number("SMOE_THREADS", 1, 1024, 0);
   choose_endpoint(variables, id, e);
   return e;
 }

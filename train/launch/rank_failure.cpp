@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/base/check.h"
+#include "core/system/text.h"
 
 namespace smoe {
 
@@ -35,11 +36,13 @@ JobFailure describe(const RankFailure& failure) {
   // A process cannot report SIGKILL, so its last error line is unrelated.
   const bool is_killed = failure.status.by_signal && failure.status.number == SIGKILL;
   if (is_killed) job.line += ", by a user or the out-of-memory killer";
-  if (!is_killed && !failure.error_line.empty()) job.line += ": " + failure.error_line;
+  if (!is_killed && !failure.error_line.empty())
+    job.line += ": " + printable(failure.error_line, std::string_view::npos);
   if (failure.last_lines.empty()) return job;
   job.details = concat("last lines of rank ", failure.rank,
                        failure.log_path.empty() ? "" : "; more in " + failure.log_path, ":\n");
-  for (const std::string& line : failure.last_lines) job.details += "  " + line + "\n";
+  for (const std::string& line : failure.last_lines)
+    job.details += "  " + printable(line, std::string_view::npos) + "\n";
   return job;
 }
 

@@ -4,9 +4,29 @@
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
+#include "core/system/text.h"
 #include "train/config/run_paths.h"
 
 namespace smoe {
+namespace {
+
+constexpr const char* kLockName = "/run.lock";
+
+[[noreturn]] void refuse_second_writer(const std::string& folder, const File& lock) {
+  char holder[24];
+  const std::int64_t size = lock.read_some_at(0, holder, sizeof holder);
+  throw UsageError(concat(folder, ": process ", std::string(holder, size),
+                          " writes this run; wait for it, or give the run another name"));
+}
+
+}  // namespace
+
+void check_not_written(const std::string& folder) {
+  const std::string path = folder + kLockName;
+  if (kind_of(path) != PathKind::file) return;
+  File lock = File::open_append(path);
+  if (lock.try_lock() == LockResult::held) refuse_second_writer(folder, lock);
+}
 
 RunFolder::RunFolder(const std::string& folder, const std::string& resume) : RunPaths(folder) {
   const std::string parent = parent_of(path());
@@ -25,19 +45,14 @@ RunFolder::~RunFolder() {
   if (!is_to_remove_) return;
   try {
     remove_folder(path());
-  } catch (const SystemError&) {  // an empty folder is harmless
+  } catch (const std::exception&) {  // an empty folder is harmless
   }
 }
 
 void RunFolder::claim() {
-  lock_ = File::open_append(path() + "/run.lock");
+  lock_ = File::open_append(path() + kLockName);
   const LockResult result = lock_.try_lock();
-  if (result == LockResult::held) {
-    char holder[24];
-    const std::int64_t size = lock_.read_some_at(0, holder, sizeof holder);
-    throw UsageError(concat(path(), ": process ", std::string(holder, size),
-                            " writes this run; wait for it, or give the run another name"));
-  }
+  if (result == LockResult::held) refuse_second_writer(path(), lock_);
   if (result == LockResult::unsupported)
     warnings_.push_back(concat(path(),
                                ": the file system does not support locks (flock); make sure ",
@@ -85,8 +100,8 @@ void RunFolder::write_readme() const {
   add("checkpoints/", "step-N/ has everything needed to resume after step N");
   add("run.lock", "locked by the process that writes here; not needed afterwards");
   text += "\nIn the folder in which the run was started:\n\n";
-  text += "  smoe train " + config_path() + "   # resumes, if steps are left\n";
-  text += "  smoe generate " + path() + " --prompt \"Once\"\n";
+  text += "  smoe train " + shell_word(config_path()) + "   # resumes, if steps are left\n";
+  text += "  smoe generate " + shell_word(path()) + " --prompt \"Once\"\n";
   write_file_atomically(path() + "/README.txt", text);
 }
 

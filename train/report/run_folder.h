@@ -21,6 +21,9 @@
 
 namespace smoe {
 
+/// Throws: UsageError when another process writes the run in `folder`.
+void check_not_written(const std::string& folder);
+
 /// A run's folder, locked by the process that writes it.
 class RunFolder : public RunPaths {
  public:

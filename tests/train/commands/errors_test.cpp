@@ -40,7 +40,7 @@ const Row kRows[] = {
      "@/cut.gz: truncated: its gzip data end at byte 60*"},
     {"prepare --input @/false.gz --output @/o.h5", 2,
      "@/false.gz: damaged gzip data before byte *"},
-    {"prepare --input /dev/full --output @/o.h5", 1, "open /dev/full: is no regular file"},
+    {"prepare --input /dev/full --output @/o.h5", 1, "open /dev/full: is not a regular file"},
     {"prepare --input @/text.txt --output @/set.h5", 2,
      "@/set.h5: exists already; --force replaces it"},
     {"prepare --input @/text.txt --output @/runs --force", 2,
@@ -72,7 +72,7 @@ const Row kRows[] = {
     {"train @/run.yaml run.name=x data.path=@/none.h5", 2,
      "data.path: there is no @/none.h5; make it with `smoe prepare`"},
     {"train @/run.yaml run.name=x data.path=@/runs", 1, "open @/runs: is a folder, not a file"},
-    {"train @/run.yaml run.name=x data.path=/dev/null", 1, "open /dev/null: is no regular file"},
+    {"train @/run.yaml run.name=x data.path=/dev/null", 1, "open /dev/null: is not a regular file"},
     {"train @/run.yaml run.name=x data.path=@/empty", 2,
      "@/empty: not a token set; `smoe prepare` creates one from text"},
     {"train @/run.yaml run.name=x data.path=@/huge", 2,
@@ -189,7 +189,14 @@ const Row kRows[] = {
     {"inspect @/huge", 2, "@/huge: unknown kind of file; supported are *"},
     {"inspect @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
     {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: not a safetensors file: *"},
-    {"inspect /dev/null", 1, "open /dev/null: is no regular file"},
+    {"inspect /dev/null", 1, "open /dev/null: is not a regular file"},
+
+    // ---- launch ----
+    {"launch --rdzv-id-file @/none train @/run.yaml", 1, "open @/none: No such file or directory"},
+    {"launch --rdzv-id-file @/empty train @/run.yaml", 2,
+     "--rdzv-id-file: @/empty must contain the id of the job"},
+    {"launch --rdzv-id a --rdzv-id-file @/text.txt train @/run.yaml", 2,
+     "--rdzv-id-file: must not be combined with --rdzv-id or SMOE_RDZV_ID"},
 
     // ---- report ----
     {"report", 2, "smoe report: RUN is required; see smoe report --help"},

@@ -295,7 +295,7 @@ TEST_CASE("invalid flags print one line and exit with code 2") {
       contains(refusal("--nnodes 2 --node-rank 2 train x"), "--node-rank: must be below --nnodes"));
   CHECK(contains(refusal("--nnodes 2 --node-rank 0 train x"), "--master-addr: must name the host"));
   CHECK(contains(refusal("--nnodes 2 --node-rank 0 --standalone train x"),
-                 "--standalone: is for one"));
+                 "--standalone: requires one host"));
   CHECK(contains(refusal("--rdzv-endpoint a:b train x"), "--rdzv-endpoint: must be host:port"));
   CHECK(contains(refusal("--max-restarts -1 train x"), "--max-restarts: must be 0 or more"));
   CHECK(contains(refusal("--grace -1 train x"), "--grace: must be 0 to 86400 s; got -1"));
@@ -306,4 +306,32 @@ TEST_CASE("a program that cannot be run is named") {
   LaunchedJob job("--no-python no-such-program");
   CHECK(job.wait() == 1);
   CHECK(job.last_line() == "launch: cannot run no-such-program: No such file or directory");
+}
+
+TEST_CASE("two launches do not write the same logs") {
+  const TemporaryFolder logs;
+  const std::string flags = "--log-dir " + logs.path();
+  LaunchedJob first(flags, "echo here; sleep 60");
+  REQUIRE(happens_within(20, [&] { return contents(logs / "rank-0.log") == "here\n"; }));
+  LaunchedJob second(flags, "echo there");
+  CHECK(second.wait() == 2);
+  CHECK(second.error().find("another launch writes its logs to " + logs.path()) !=
+        std::string::npos);
+  CHECK(contents(logs / "rank-0.log") == "here\n");
+}
+
+TEST_CASE("the id of a job can come from a file or the environment") {
+  const TemporaryFolder folder;
+  overwrite(folder / "id", "from-file\n");
+  const std::string script = "echo $TORCHELASTIC_RUN_ID";
+  LaunchedJob file("--rdzv-id-file " + (folder / "id"), script);
+  CHECK(file.wait() == 0);
+  CHECK(file.output() == "from-file\n");
+  ::setenv("SMOE_RDZV_ID", "from-variable", 1);
+  LaunchedJob variable("", script);
+  CHECK(variable.wait() == 0);
+  LaunchedJob both("--rdzv-id-file " + (folder / "id"), script);
+  CHECK(both.wait() == 2);
+  ::unsetenv("SMOE_RDZV_ID");
+  CHECK(variable.output() == "from-variable\n");
 }

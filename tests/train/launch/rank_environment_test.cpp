@@ -185,4 +185,7 @@ TEST_CASE("the ranks of a host divide its cores") {
   CHECK(threads_of(read_rank_environment(with(kTorchrun, {{"SMOE_THREADS", "7"}}))) == 7);
   CHECK(refusal(kTorchrun, {{"SMOE_THREADS", "0"}}) ==
         "SMOE_THREADS: must be a whole number from 1 to 1024; got '0'");
+  CHECK(threads_of(read_rank_environment({{"SMOE_THREADS", "7"}})) == 7);
+  CHECK(refusal({}, {{"SMOE_THREADS", "many"}}) ==
+        "SMOE_THREADS: must be a whole number from 1 to 1024; got 'many'");
 }

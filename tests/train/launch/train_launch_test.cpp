@@ -108,3 +108,18 @@ TEST_CASE("a signal to the launcher saves and stops all ranks, and the same comm
   CHECK(contains(again.output(), "resumed from "));
   CHECK(contains(again.output(), "step 40/40"));
 }
+
+TEST_CASE("a second launch of a run is refused before it touches the logs") {
+  const Runs runs;
+  const std::string command =
+      "--nproc-per-node 2 " + runs.train("live", "train.steps=100000 checkpoint.every=0");
+  LaunchedJob live(command);
+  REQUIRE(happens_within(60, [&] { return contains(live.output(), "2/100000"); }));
+  LaunchedJob second(command);
+  CHECK(second.wait() == 2);
+  CHECK(contains(second.error(), " writes this run; wait for it, or give the run another name\n"));
+  for (const char* log : {"/logs/rank-0.log", "/logs/rank-1.log"})
+    CHECK(!contains(contents(runs.path("live") + log), "writes this run"));
+  live.send(SIGINT);
+  CHECK(live.wait() == 130);
+}

@@ -100,3 +100,31 @@ TEST_CASE("a file system without locks or folder syncs gives a warning for each"
   CHECK(run.warnings()[0].find("does not support locks") != std::string::npos);
   CHECK(run.warnings()[1].find("cannot sync folders") != std::string::npos);
 }
+
+TEST_CASE("the lock of a run is not opened through a link") {
+  const TemporaryFolder folder;
+  make_folders(folder / "tiny");
+  overwrite(folder / "precious", "text");
+  REQUIRE(::symlink("../precious", (folder / "tiny/run.lock").c_str()) == 0);
+  CHECK(refusal(folder / "tiny", "auto").find("run.lock: is a link") != std::string::npos);
+  CHECK(read_file(folder / "precious", 100) == "text");
+}
+
+TEST_CASE("whether another process writes a run is known without touching it") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "tiny";
+  CHECK(message_of([&] { check_not_written(path); }) == "no error");
+  CHECK(kind_of(path) == PathKind::none);
+  const RunFolder run(path, "auto");
+  CHECK(message_of([&] { check_not_written(path); }) == refusal(path, "auto"));
+}
+
+TEST_CASE("the commands in README.txt can be pasted into a shell") {
+  const TemporaryFolder folder;
+  RunFolder run(folder / "my run", "auto");
+  run.write_config("a: 1\n");
+  run.write_readme();
+  const std::string text = read_file(folder / "my run/README.txt", 1 << 16);
+  CHECK(text.find("smoe generate '" + (folder / "my run") + "' --prompt") != std::string::npos);
+  CHECK(text.find("smoe train '" + (folder / "my run") + "/config.yaml'") != std::string::npos);
+}
