@@ -142,4 +142,58 @@ TEST_CASE("a Hugging Face model can be imported and exported") {
                     "without one");
 }
 
+TEST_CASE("a file size limit gives an error that names the file") {
+  const smoe::TemporaryFolder folder;
+  smoe::overwrite(folder / "text.txt", std::string(100'000, 'x'));
+  const std::string set = folder / "set.h5";
+  const Outcome outcome = run_smoe_after(
+      "ulimit -f 40;", "prepare --input " + (folder / "text.txt") + " --output " + set + " 2>&1");
+  CHECK(outcome.exit_code == 1);
+  CHECK(outcome.output.find("write " + set + ".tmp-") != std::string::npos);
+  CHECK(outcome.output.find("File too large") != std::string::npos);
+}
+
+TEST_CASE("closed standard streams are not replaced by files") {
+  const smoe::TemporaryFolder folder;
+  smoe::overwrite(folder / "text.txt", std::string(1000, 'x'));
+  const std::string prepare = "prepare --input " + (folder / "text.txt") + " --output ";
+  CHECK(run_smoe(prepare + (folder / "a.h5") + " 2>&1").exit_code == 0);
+  CHECK(run_smoe(prepare + (folder / "b.h5") + " <&- >&- 2>&-").exit_code == 0);
+  CHECK(smoe::read_file(folder / "a.h5", 1 << 20) == smoe::read_file(folder / "b.h5", 1 << 20));
+}
+
+TEST_CASE("every command ends where address space is limited") {
+  for (const int kib : {700'000, 800'000, 900'000, 1'000'000}) {
+    const Outcome version =
+        run_smoe_after("ulimit -v " + std::to_string(kib) + "; timeout 20", "--version 2>&1");
+    CAPTURE(kib);
+    CHECK(version.exit_code == 0);
+  }
+}
+
+TEST_CASE("no control character of a file reaches the terminal") {
+  const smoe::TemporaryFolder folder;
+  const std::string escape = "\x1b]0;title\x07";
+  const std::string tensor = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
+  const auto write_safetensors = [&](const std::string& name, const std::string& header) {
+    std::string bytes(8, '\0');
+    bytes[0] = static_cast<char>(header.size());
+    smoe::overwrite(folder / name, bytes + header + std::string(4, '\0'));
+  };
+  const std::string in_json = R"("\u001b]0;title\u0007")";
+  write_safetensors("meta.safetensors",
+                    "{\"__metadata__\":{" + in_json + ":\"v\"},\"a\":" + tensor + "}");
+  write_safetensors("name.safetensors", "{" + in_json + ":" + tensor + "}");
+  smoe::overwrite(folder / "set.h5",
+                  "smoe token set, version " + escape + "\n" + std::string(600, '\0'));
+  smoe::overwrite(folder / "c.yaml", "\"\xc2\x9b31m\": 1\n");
+  for (const char* name : {"meta.safetensors", "name.safetensors", "set.h5", "c.yaml", "\x1b"}) {
+    const Outcome outcome = run_smoe("inspect '" + (folder / name) + "' 2>&1");
+    CAPTURE(outcome.output);
+    CHECK(!outcome.output.empty());
+    CHECK(outcome.output.find('\x1b') == std::string::npos);
+    CHECK(outcome.output.find("\xc2\x9b") == std::string::npos);
+  }
+}
+
 }  // namespace

@@ -92,9 +92,22 @@ std::string checkpoint_line(const std::string& path) {
     const Checkpoint checkpoint(path);
     return fmt::format("step {:>8}  {:>9}", grouped(checkpoint.manifest().step),
                        format_bytes(checkpoint.bytes()));
+  } catch (const SystemError& error) {
+    return "cannot be read: " + printable(error.what(), std::string_view::npos);
   } catch (const UsageError& error) {
-    return concat("damaged: ", error.what());
+    return "damaged: " + printable(error.what(), std::string_view::npos);
   }
+}
+
+// Verifies a checkpoint if that is requested. Returns false when a run that is in progress has
+// removed it.
+bool verify_or_removed(const std::string& path, const InspectOptions& options) {
+  try {
+    if (options.is_verified) Checkpoint(path).verify();
+  } catch (const Error&) {
+    if (kind_of(path) == PathKind::folder) throw;
+  }
+  return kind_of(path) == PathKind::folder;
 }
 
 std::string last_lines_of(const std::string& path, int count) {
@@ -154,7 +167,8 @@ std::string inspect_checkpoint(const std::string& folder, const InspectOptions& 
       fmt::format("{}: checkpoint after {}, {} in {}\n", folder, counted(manifest.step, "step"),
                   format_bytes(checkpoint.bytes()),
                   counted(static_cast<std::int64_t>(manifest.shards.size()), "shard"));
-  text += labelled("written by", fmt::format("{}, on {}", manifest.build, manifest.device));
+  text += labelled("written by",
+                   fmt::format("{}, on {}", printable(manifest.build), printable(manifest.device)));
   text += labelled("config digest", manifest.config_digest.hex());
   text += labelled("data digest", manifest.data_digest.hex());
   text += labelled("numbers", numbers_of(manifest));
@@ -178,16 +192,17 @@ std::string inspect_run(const std::string& folder, const InspectOptions& options
     for (const FolderEntry& entry : list_folder(run.checkpoints_path())) {
       const std::string path = run.checkpoints_path() + "/" + entry.name;
       if (entry.kind != PathKind::folder || !entry.name.starts_with("step-")) continue;
-      text += labelled(label, fmt::format("{}  {}", entry.name, checkpoint_line(path)));
+      const std::string line = checkpoint_line(path);
+      if (!verify_or_removed(path, options)) continue;
+      text += labelled(label, fmt::format("{}  {}", printable(entry.name), line));
       label.clear();
-      if (options.is_verified) Checkpoint(path).verify();
     }
   }
   if (!label.empty()) text += labelled(label, "none yet");
   if (label.empty() && options.is_verified)
     text += labelled("verified", "all digests of the checkpoints match");
   if (kind_of(run.log_path()) == PathKind::file)
-    text.append("\n").append(last_lines_of(run.log_path(), 4));
+    text.append("\n").append(printable_lines(last_lines_of(run.log_path(), 4)));
   return text;
 }
 
@@ -198,7 +213,8 @@ std::string inspect_safetensors(const std::string& path, const InspectOptions& o
     rows.push_back({entry.name, entry.dtype, entry.shape, entry.bytes});
   std::string text =
       fmt::format("{}: safetensors, {}\n", path, format_bytes(File::open(path).size()));
-  for (const auto& [name, value] : file.metadata()) text += labelled(name, quoted(value, 76));
+  for (const auto& [name, value] : file.metadata())
+    text += labelled(printable(name), quoted(value, 76));
   if (options.is_verified)
     text += labelled("verified", "header and extents; the format has no digests");
   return concat(text, "\n", tensor_table(rows, options.is_each));

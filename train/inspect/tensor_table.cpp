@@ -7,6 +7,7 @@
 #include <map>
 
 #include "core/system/format.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {
@@ -69,7 +70,7 @@ struct Group {
       text += low == high ? std::to_string(low) : fmt::format("{{{}..{}}}", low, high);
       text += first.texts[i + 1];
     }
-    return text;
+    return printable(text, std::string_view::npos);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "core/base/check.h"
+#include "core/system/text.h"
 #include "train/config/run_paths.h"
 #include "train/report/console_line.h"
 
@@ -28,7 +29,8 @@ void RunReports::begin_after(std::int64_t step) {
   resumed_step_ = step;
 }
 
-void RunReports::say(const std::string& line) {
+void RunReports::say(const std::string& text) {
+  const std::string line = printable_lines(text);
   std::cout << line << std::endl;
   log_.write(line);
 }

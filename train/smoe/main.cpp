@@ -3,22 +3,27 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string_view>
 
 #include "core/base/check.h"
+#include "core/system/process.h"
 #include "core/system/sandbox.h"
+#include "core/system/text.h"
 #include "train/commands/command_line.h"
 
 namespace {
 
 int print_error(const char* message, int exit_code) {
-  std::fprintf(stderr, "%s\n", message);
+  std::fprintf(stderr, "%s\n", smoe::printable(message, std::string_view::npos).c_str());
   return exit_code;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  smoe::prepare_process();
   smoe::serve_sandboxed_task(argc, argv);
+  smoe::restart_without_openblas_threads(argv);
   try {
     return smoe::run_command_line(argc, argv);
   } catch (const smoe::UsageError& error) {
