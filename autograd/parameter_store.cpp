@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "core/device.h"
@@ -30,8 +31,13 @@ void on_all_cores(std::int64_t n, F&& task) {
   const std::int64_t cores = kernels::cpu::num_threads();
   const std::int64_t part = std::max(kMinPart, (n / cores + 2) / 2 * 2);
   std::vector<std::thread> threads;
-  for (std::int64_t begin = part; begin < n; begin += part)
-    threads.emplace_back([&task, begin, end = std::min(begin + part, n)] { task(begin, end); });
+  std::int64_t begin = part;
+  try {
+    for (; begin < n; begin += part)
+      threads.emplace_back([&task, begin, end = std::min(begin + part, n)] { task(begin, end); });
+  } catch (const std::system_error&) {  // no more threads can be started
+    task(begin, n);
+  }
   task(0, std::min(part, n));
   for (std::thread& thread : threads) thread.join();
 }

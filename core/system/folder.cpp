@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -169,13 +170,34 @@ std::string name_of_path(const std::string& path) {
   return path.substr(begin, last + 1 - begin);
 }
 
+namespace {
+
+constexpr int kFolderItself = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+
+// Locks the folder if nothing else holds its lock.
+bool is_locked_elsewhere(const Descriptor& folder) {
+  const auto lock = [&] { return ::flock(folder.number(), LOCK_EX | LOCK_NB); };
+  return uninterrupted("lock", lock) != 0 && errno == EWOULDBLOCK;
+}
+
+}  // namespace
+
 AtomicFolder::AtomicFolder(const std::string& path) : path_(path) {
   while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
   SMOE_CHECK(kind_of(path_) == PathKind::none, path_, ": exists; remove it or choose another name");
   temporary_path_ = parent_of(path_) + "/.tmp-" + name_of_path(path_);
   make_folders(parent_of(path_));
-  remove_folder(temporary_path_);
+  remove_left();
   make_new_folder(temporary_path_);
+  lock_ = open_path(temporary_path_, kFolderItself);
+  SMOE_CHECK(!is_locked_elsewhere(lock_), path_, ": another process is creating it");
+}
+
+void AtomicFolder::remove_left() {
+  const Descriptor left = try_open_path(temporary_path_, kFolderItself);
+  SMOE_CHECK(!left.is_open() || !is_locked_elsewhere(left), path_,
+             ": another process is creating it");
+  remove_folder(temporary_path_);
 }
 
 AtomicFolder::~AtomicFolder() {

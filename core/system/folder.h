@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/system/descriptor.h"
+
 namespace smoe {
 
 enum class PathKind : std::uint8_t { none, file, folder, other };
@@ -45,7 +47,7 @@ bool sync_folder(const std::string& path);
 class AtomicFolder {
  public:
   /// Creates the temporary folder, and removes one that a killed process left.
-  /// Throws: UsageError when `path` exists; SystemError.
+  /// Throws: UsageError when `path` exists or another process is creating it; SystemError.
   explicit AtomicFolder(const std::string& path);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
@@ -58,7 +60,10 @@ class AtomicFolder {
   void commit();
 
  private:
+  void remove_left();
+
   std::string path_, temporary_path_;
+  Descriptor lock_;  // on the temporary folder, where the file system has locks
   bool is_committed_ = false;
 };
 

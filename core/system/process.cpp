@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "core/system/io_calls.h"
+#include "core/system/nonblocking_output.h"
 
 namespace smoe {
 namespace {
@@ -30,6 +31,7 @@ void prepare_process() {
     opened[stream] = io::open_path("/dev/null", O_RDWR);
     ::fcntl(stream, F_SETFD, 0);  // inherited by child processes, as a standard stream
   }
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) restore_blocking(stream);
   ::signal(SIGXFSZ, SIG_IGN);
 }
 

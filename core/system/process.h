@@ -4,8 +4,9 @@
 namespace smoe {
 
 /// To be called first in main. Opens /dev/null in place of closed standard streams, so that no file
-/// opened later gets their descriptors and the messages meant for them. Ignores SIGXFSZ, so that a
-/// write beyond the file size limit fails with an error instead of ending the process.
+/// opened later gets their descriptors and the messages meant for them. Makes them block. Ignores
+/// SIGXFSZ, so that a write beyond the file size limit fails with an error instead of ending the
+/// process.
 void prepare_process();
 
 /// Under a limit on address space (`ulimit -v`), starts the program again with

@@ -1,5 +1,8 @@
 // Runs the program: exit codes and output streams.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -162,6 +165,32 @@ TEST_CASE("closed standard streams are not replaced by files") {
   CHECK(smoe::read_file(folder / "a.h5", 1 << 20) == smoe::read_file(folder / "b.h5", 1 << 20));
 }
 
+TEST_CASE("output to a pipe that does not block is complete") {
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  REQUIRE(::fcntl(ends[1], F_SETPIPE_SZ, 4096) == 4096);
+  REQUIRE(::fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::dup2(ends[1], STDOUT_FILENO);
+    ::execl(smoe_program().c_str(), "smoe", "train", "configs/tiny.yaml", "--print-config",
+            nullptr);
+    ::_exit(127);
+  }
+  CHECK((::fcntl(ends[1], F_GETFL) & O_NONBLOCK) != 0);  // other users of the pipe keep their mode
+  ::close(ends[1]);
+  ::usleep(300'000);  // the pipe is full by now
+  std::string text;
+  for (char c; ::read(ends[0], &c, 1) == 1;) text += c;
+  ::close(ends[0]);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(text.size() > 4096);
+  CHECK(text.ends_with("\n"));
+}
+
 TEST_CASE("every command ends where address space is limited") {
   for (const int kib : {700'000, 800'000, 900'000, 1'000'000}) {
     const Outcome version =
@@ -186,7 +215,9 @@ TEST_CASE("no control character of a file reaches the terminal") {
   write_safetensors("name.safetensors", "{" + in_json + ":" + tensor + "}");
   smoe::overwrite(folder / "set.h5",
                   "smoe token set, version " + escape + "\n" + std::string(600, '\0'));
-  smoe::overwrite(folder / "c.yaml", "\"\xc2\x9b31m\": 1\n");
+  smoe::overwrite(folder / "c.yaml",
+                  "\"\xc2\x9b"
+                  "31m\": 1\n");
   for (const char* name : {"meta.safetensors", "name.safetensors", "set.h5", "c.yaml", "\x1b"}) {
     const Outcome outcome = run_smoe("inspect '" + (folder / name) + "' 2>&1");
     CAPTURE(outcome.output);

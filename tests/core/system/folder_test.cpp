@@ -106,3 +106,13 @@ TEST_CASE("what cannot be removed does not keep the rest of a folder") {
   write_file_atomically(folder / "file", "");
   CHECK(remove_folder(folder / "file"));
 }
+
+TEST_CASE("of two processes that create the same folder, the second is refused") {
+  const TemporaryFolder folder;
+  AtomicFolder first(folder / "new");
+  write_file_atomically(first.temporary_path() + "/a", "text");
+  CHECK(message_of([&] { AtomicFolder(folder / "new"); }) ==
+        concat(folder / "new", ": another process is creating it"));
+  first.commit();
+  CHECK(kind_of(folder / "new/a") == PathKind::file);
+}
