@@ -14,8 +14,10 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "tests/support/text.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
 
@@ -97,10 +99,6 @@ std::string message_of(const SandboxedTask& task, std::string_view input = {}) {
   } catch (const UsageError& error) {
     return error.what();
   }
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

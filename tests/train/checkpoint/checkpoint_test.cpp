@@ -9,15 +9,13 @@
 #include "autograd/parameter_store.h"
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
 #include "tests/train/checkpoint/fake_state.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string read_all(const std::string& path) {
   return read_file(path, 1 << 20);

@@ -7,16 +7,14 @@
 #include <functional>
 
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
 #include "train/data/hdf5_image.h"
 #include "train/data/parse_hdf5.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // A file written by libhdf5, with the contents that `fill` adds.
 std::string library_file(const std::string& path, const std::function<void(hid_t)>& fill) {

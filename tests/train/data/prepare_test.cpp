@@ -10,18 +10,16 @@
 
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
 #include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_model.h"
 #include "train/data/text_file.h"
 #include "train/data/token_set.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string gzip(const std::string& text) {
   z_stream stream{};

@@ -6,16 +6,14 @@
 
 #include "core/random.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
 #include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_model.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 const SentencePieceTokenizer& small_tokenizer() {
   static const SentencePieceTokenizer tokenizer(test::small_model(), "small.model");

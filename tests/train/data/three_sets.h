@@ -14,8 +14,9 @@ inline std::string words(int count, const std::string& word) {
   return text;
 }
 
-inline void write_set(const std::string& path, const std::string& train,
-                      const std::string& validation, const Tokenizer& tokenizer = ByteTokenizer()) {
+inline void write_text_set(const std::string& path, const std::string& train,
+                           const std::string& validation,
+                           const Tokenizer& tokenizer = ByteTokenizer()) {
   TokenSetWriter writer(path, tokenizer);
   writer.begin_document(Split::train);
   writer.append(train);
@@ -33,9 +34,9 @@ struct ThreeSets {
                      {"few", folder / "few.h5", 1}},
                     ""};
   ThreeSets() {
-    write_set(folder / "web.h5", words(2000, "w"), "web text");
-    write_set(folder / "code.h5", words(700, "c"), "code text");
-    write_set(folder / "few.h5", words(30, "f"), "");
+    write_text_set(folder / "web.h5", words(2000, "w"), "web text");
+    write_text_set(folder / "code.h5", words(700, "c"), "code text");
+    write_text_set(folder / "few.h5", words(30, "f"), "");
   }
 };
 

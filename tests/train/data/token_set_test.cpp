@@ -9,15 +9,13 @@
 #include "core/random.h"
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
 #include "train/data/token_set_writer.h"
 
 using namespace smoe;
+using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 using Documents = std::vector<std::string>;
 

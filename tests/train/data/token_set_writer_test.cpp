@@ -13,7 +13,7 @@ using namespace smoe;
 
 namespace {
 
-const Tokenizer& small_tokenizer() {
+const Tokenizer& writer_tokenizer() {
   static const SentencePieceTokenizer tokenizer(test::small_model(), "small.model");
   return tokenizer;
 }
@@ -36,7 +36,7 @@ std::vector<std::string> many_documents() {
 }
 
 void write(const std::string& path, const std::vector<std::string>& documents, std::size_t part) {
-  TokenSetWriter writer(path, small_tokenizer());
+  TokenSetWriter writer(path, writer_tokenizer());
   for (const Split split : {Split::train, Split::validation}) {
     for (const std::string& text : documents) {
       writer.begin_document(split);
@@ -73,8 +73,8 @@ TEST_CASE("documents encoded in parts and in parallel have the same tokens as ea
     std::vector<std::int64_t> starts;
     for (const std::string& text : documents) {
       starts.push_back(static_cast<std::int64_t>(expected.size()));
-      expected.push_back(small_tokenizer().end_of_text());
-      small_tokenizer().encode(text, expected);
+      expected.push_back(writer_tokenizer().end_of_text());
+      writer_tokenizer().encode(text, expected);
     }
     CHECK(set.document_starts(split) == starts);
     CHECK(tokens == expected);

@@ -20,7 +20,7 @@ TEST_CASE("the digest covers every set's contents and name") {
   other = three.config;
   other.sources[1].weight = 4;
   CHECK(TrainingData::open(other).digest() == digest);
-  write_set(three.folder / "few.h5", words(30, "f"), "now with validation");
+  write_text_set(three.folder / "few.h5", words(30, "f"), "now with validation");
   CHECK(TrainingData::open(three.config).digest() != digest);
 }
 
@@ -39,7 +39,7 @@ TEST_CASE("sets with different tokenizers, missing and short sets are refused by
   other.sources[1].path = three.folder / "pieces.h5";
   CHECK(message(other).starts_with("data.sources.code.path: there is no "));
   const SentencePieceTokenizer pieces(test::small_model(), "small.model");
-  write_set(three.folder / "pieces.h5", test::small_text(), "", pieces);
+  write_text_set(three.folder / "pieces.h5", test::small_text(), "", pieces);
   CHECK(message(other) ==
         three.folder / "pieces.h5" + ": must be made with the tokenizer of " +
             (three.folder / "web.h5") +

@@ -122,7 +122,7 @@ void check_gradients(const ParameterStore& store, const Oracle& oracle,
   check_figure("grads dist", in_roundings(distance, num_roundings), kDistanceBound);
 }
 
-void compare(const std::string& folder) {
+void compare_bf16(const std::string& folder) {
   CAPTURE(folder);
   const Oracle oracle{folder};
   const LoadedModel loaded = imported(folder, DType::bf16);
@@ -168,5 +168,5 @@ TEST_CASE("a model in bf16 is as accurate as in transformers, and equal up to ro
   const Stream stream(oracle_device());
   const StreamGuard guard(stream);
   for (const std::string& folder : oracle_folders(OracleKind::bf16, {"tests/oracle/mixtral-bf16"}))
-    compare(folder);
+    compare_bf16(folder);
 }

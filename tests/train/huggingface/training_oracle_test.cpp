@@ -63,7 +63,7 @@ void write_batches(const OracleRun& run) {
   write_file_atomically(run.folder + "/batches.txt", text.str());
 }
 
-void compare(const OracleRun& run) {
+void compare_training(const OracleRun& run) {
   const Oracle oracle{run.folder};
   REQUIRE(oracle.tensor("token_ids", DType::i32).to_vector<std::int32_t>() == run.token_ids());
   const std::vector<double> wanted = oracle.values("losses"), losses = run.losses();
@@ -90,6 +90,6 @@ TEST_CASE("50 training steps in bf16 have the losses of PyTorch") {
        oracle_folders(OracleKind::training, {"tests/oracle/training"})) {
     const OracleRun run(folder);
     const bool has_reference = kind_of(folder + "/reference.safetensors") == PathKind::file;
-    has_reference ? compare(run) : write_batches(run);
+    has_reference ? compare_training(run) : write_batches(run);
   }
 }

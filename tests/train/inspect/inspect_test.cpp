@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/text.h"
 #include "tests/train/small_run.h"
 #include "train/huggingface/safetensors_writer.h"
 #include "train/open_run.h"
@@ -10,10 +11,6 @@ using namespace smoe;
 using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // A run of two steps, shared by the tests.
 struct TrainedRun : SmallRun {

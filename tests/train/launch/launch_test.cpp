@@ -5,16 +5,13 @@
 #include <sys/stat.h>
 
 #include "core/system/folder.h"
+#include "tests/support/text.h"
 #include "tests/train/launch/launched_job.h"
 
 using namespace smoe;
 using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // Waits until each of `count` ranks has written its line to $DIR/ready.
 bool are_ready(const LaunchedJob& job, int count) {

@@ -3,16 +3,13 @@
 #include <doctest/doctest.h>
 
 #include "core/system/socket.h"
+#include "tests/support/text.h"
 #include "tests/train/launch/launched_job.h"
 
 using namespace smoe;
 using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // The flags for the nodes of one job.
 class Nodes {

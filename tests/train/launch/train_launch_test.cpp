@@ -2,6 +2,7 @@
 // the result is bit-identical to that of an undisturbed run.
 #include <doctest/doctest.h>
 
+#include "tests/support/text.h"
 #include "tests/train/launch/launched_job.h"
 #include "tests/train/small_run.h"
 
@@ -9,10 +10,6 @@ using namespace smoe;
 using namespace smoe::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // Runs of a small model in a temporary folder.
 class Runs {

@@ -8,7 +8,7 @@ using namespace smoe;
 
 namespace {
 
-StepReport step_at(std::int64_t step) {
+StepReport history_step(std::int64_t step) {
   StepReport report;
   report.step = step;
   report.loss = static_cast<double>(step);
@@ -25,7 +25,7 @@ StepReport step_at(std::int64_t step) {
 
 RunHistory history_of(std::int64_t steps) {
   RunHistory history;
-  for (std::int64_t step = 1; step <= steps; ++step) history.add(step_at(step));
+  for (std::int64_t step = 1; step <= steps; ++step) history.add(history_step(step));
   return history;
 }
 
@@ -62,7 +62,7 @@ TEST_CASE("many steps are merged into few bins without losing any") {
 
 TEST_CASE("bins ignore numbers that are not finite") {
   RunHistory history;
-  StepReport report = step_at(1);
+  StepReport report = history_step(1);
   report.loss = std::nan("");
   report.grad_norm = INFINITY;
   report.is_skipped = true;
@@ -75,10 +75,10 @@ TEST_CASE("bins ignore numbers that are not finite") {
 TEST_CASE("training time is summed over the processes of a run") {
   RunHistory history;
   history.add(StartReport{.step = 0});
-  history.add(step_at(10));
+  history.add(history_step(10));
   history.add(StartReport{.step = 10});
   CHECK(history.trained_s() == 10);
-  StepReport report = step_at(15);
+  StepReport report = history_step(15);
   report.elapsed_s = 5;
   history.add(report);
   CHECK(history.trained_s() == 15);
@@ -87,8 +87,8 @@ TEST_CASE("training time is summed over the processes of a run") {
 
 TEST_CASE("loads of another shape, which only an edited file contains, are ignored") {
   RunHistory history;
-  history.add(step_at(1));
-  StepReport other = step_at(2);
+  history.add(history_step(1));
+  StepReport other = history_step(2);
   other.layers.resize(1);
   history.add(other);
   CHECK(history.steps().size() == 2);

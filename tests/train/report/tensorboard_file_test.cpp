@@ -131,7 +131,7 @@ std::vector<DecodedEvent> events_in(const std::string& path) {
   return events;
 }
 
-StepReport step_at(std::int64_t step) {
+StepReport logged_step(std::int64_t step) {
   StepReport report;
   report.step = step;
   report.loss = 2.5;
@@ -187,8 +187,8 @@ TEST_CASE("the event file of a run contains its reports") {
     TensorboardFile file(folder.path(), 0);
     file.write(StartReport{});
     file.write(ValidationReport{.loss = 5, .bits_per_byte = 8});
-    file.write(step_at(1));
-    file.write(step_at(300));
+    file.write(logged_step(1));
+    file.write(logged_step(300));
   }
   const auto files = list_folder(folder.path());
   REQUIRE(files.size() == 1);
@@ -213,7 +213,7 @@ TEST_CASE("a resumed run writes a file that is read later and replaces later ste
   const TemporaryFolder folder;
   overwrite(folder / "events.out.tfevents.3000000000.other-host", "");
   for (const std::int64_t step : {300, 200})
-    TensorboardFile(folder.path(), step).write(step_at(step));
+    TensorboardFile(folder.path(), step).write(logged_step(step));
   const auto files = list_folder(folder.path());
   REQUIRE(files.size() == 3);
   const std::int64_t steps[] = {300, 200};
