@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/system/standard_output.h"
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
@@ -46,6 +47,7 @@ int run_train(const TrainOptions& options) {
     std::cout << to_yaml(config);
     return 0;
   }
+  ignore_broken_pipes();
   const Stream stream(device_of(config.run.device));
   const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
   const RankEnvironment environment = read_rank_environment();
@@ -67,7 +69,10 @@ Command add_train_command(CLI::App& app) {
   train->add_flag("--print-config", options->print_config,
                   "Print the configuration with all defaults and overrides, and exit");
   train->footer(
-      "The same command resumes a stopped run from its newest checkpoint.\n"
+      "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current "
+      "step\n"
+      "and stop; a second one stops at once. The same command resumes the run from its newest\n"
+      "checkpoint.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"
