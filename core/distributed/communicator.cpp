@@ -21,6 +21,10 @@ class SingleCommunicator final : public Communicator {
     SMOE_CHECK(root == 0, "broadcast: root must be a rank; got ", root, " of 1");
     return completed_;
   }
+  CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) override {
+    for (const RootedTensor& tensor : tensors) broadcast(tensor.values, tensor.root);
+    return completed_;
+  }
   CollectiveHandle barrier() override { return completed_; }
   void set_timeout(double) override {}
   void cancel() override {}

@@ -4,6 +4,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/range.h"
 #include "core/tensor.h"
@@ -28,6 +29,12 @@ class Collective {
 };
 using CollectiveHandle = std::shared_ptr<Collective>;
 
+/// A tensor and the rank that has its values.
+struct RootedTensor {
+  Tensor values;
+  int root;
+};
+
 class Communicator {
  public:
   /// The other ranks see this one as failed unless its last operation was a barrier.
@@ -44,6 +51,9 @@ class Communicator {
   virtual CollectiveHandle all_gather(const Tensor& values) = 0;
   /// Replaces the tensor by that of `root`. Any dtype.
   virtual CollectiveHandle broadcast(const Tensor& values, int root) = 0;
+  /// Broadcasts each tensor from its root, as one operation: many small ones cost little more than
+  /// one. All must be on the same device.
+  virtual CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) = 0;
   /// Completes when all ranks have called it.
   virtual CollectiveHandle barrier() = 0;
 

@@ -108,13 +108,23 @@ class GlooCommunicator final : public Communicator {
     return queue("all_gather", [=, this] { gather_shards(values); });
   }
   CollectiveHandle broadcast(const Tensor& values, int root) override {
-    check("broadcast", values, false);
-    SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
-               " of ", world_size_);
+    return broadcast_each({{values, root}});
+  }
+  CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) override {
+    for (const auto& [values, root] : tensors) {
+      check("broadcast", values, false);
+      SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
+                 " of ", world_size_);
+    }
     return queue("broadcast", [=, this] {
-      if (values.bytes() <= kSmallBytes) return send_all(values, root);
-      scatter_shards(values, root);
-      gather_shards(values);
+      for (const auto& [values, root] : tensors) {
+        if (values.bytes() <= kSmallBytes) {
+          send_all(values, root);
+        } else {
+          scatter_shards(values, root);
+          gather_shards(values);
+        }
+      }
     });
   }
   CollectiveHandle barrier() override {

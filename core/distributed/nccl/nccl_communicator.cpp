@@ -117,12 +117,27 @@ class NcclCommunicator final : public Communicator {
   }
 
   CollectiveHandle broadcast(const Tensor& values, int root) override {
-    SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
-               " of ", world_size_);
-    if (is_on_host(values)) return control_.broadcast(values, root);
-    return run("broadcast", values, [=, this](const NcclLibrary& nccl, ncclComm_t comm) {
-      return nccl.broadcast(values.data(), values.data(), values.bytes(), ncclInt8, root, comm,
-                            stream_);
+    return broadcast_each({{values, root}});
+  }
+
+  CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) override {
+    if (!tensors.empty() && is_on_host(tensors.front().values))
+      return control_.broadcast_each(tensors);
+    bool is_empty = true;
+    for (const auto& [values, root] : tensors) {
+      SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
+                 " of ", world_size_);
+      check_device("broadcast", values);
+      is_empty = is_empty && values.numel() == 0;
+    }
+    if (is_empty) return std::make_shared<Handle>(*this, nullptr);
+    return run("broadcast", [=, this](const NcclLibrary& nccl, ncclComm_t comm) {
+      return group(nccl, tensors.size(), [&](std::size_t i) {
+        const auto& [values, root] = tensors[i];
+        if (values.numel() == 0) return ncclSuccess;
+        return nccl.broadcast(values.data(), values.data(), values.bytes(), ncclInt8, root, comm,
+                              stream_);
+      });
     });
   }
 
@@ -146,7 +161,7 @@ class NcclCommunicator final : public Communicator {
  private:
   class Handle final : public Collective {
    public:
-    Handle(NcclCommunicator& owner, std::shared_ptr<Operation> operation)
+    Handle(NcclCommunicator& owner, std::shared_ptr<DeviceOperation> operation)
         : owner_(owner), operation_(std::move(operation)) {}
     void wait() override {
       if (!operation_) return;
@@ -156,7 +171,7 @@ class NcclCommunicator final : public Communicator {
 
    private:
     NcclCommunicator& owner_;
-    std::shared_ptr<Operation> operation_;  // null: there was nothing to do
+    std::shared_ptr<DeviceOperation> operation_;  // null: there was nothing to do
   };
 
   static bool is_on_host(const Tensor& values) { return values.device().type != DeviceType::cuda; }
@@ -169,18 +184,25 @@ class NcclCommunicator final : public Communicator {
            shard_range(values.numel(), rank, world_size_).begin * size_of(values.dtype());
   }
 
-  /// One group of f(rank, first element, number of elements) for the parts that are not empty.
+  /// Calls f(0) ... f(count - 1), of which NCCL makes one operation.
   template <class F>
-  ncclResult_t for_each_shard(const NcclLibrary& nccl, const Tensor& values, F&& f) const {
+  static ncclResult_t group(const NcclLibrary& nccl, std::size_t count, F&& f) {
     ncclResult_t result = nccl.group_start();
-    for (int rank = 0; rank < world_size_ && result == ncclSuccess; ++rank) {
-      const std::int64_t numel = shard_range(values.numel(), rank, world_size_).numel();
-      if (numel == 0) continue;
-      result = f(rank, shard_data(values, rank), numel);
+    for (std::size_t i = 0; i < count && result == ncclSuccess; ++i) {
+      result = f(i);
       if (result == ncclInProgress) result = ncclSuccess;
     }
     const ncclResult_t ended = nccl.group_end();
     return result == ncclSuccess ? ended : result;
+  }
+
+  /// A group of f(rank, first element, number of elements) for the shards that are not empty.
+  template <class F>
+  ncclResult_t for_each_shard(const NcclLibrary& nccl, const Tensor& values, F&& f) const {
+    return group(nccl, world_size_, [&](std::size_t rank) {
+      const std::int64_t numel = shard_range(values.numel(), rank, world_size_).numel();
+      return numel == 0 ? ncclSuccess : f(rank, shard_data(values, rank), numel);
+    });
   }
 
   ncclUniqueId shared_id(RendezvousStore& store, const Deadline& deadline) const {
@@ -202,13 +224,20 @@ class NcclCommunicator final : public Communicator {
     return id;
   }
 
+  void check_device(const char* name, const Tensor& values) const {
+    SMOE_CHECK(values.device() == (Device{DeviceType::cuda, device_}), name,
+               ": tensors must be on GPU ", device_, "; got one on ", to_string(values.device()));
+  }
+
   CollectiveHandle run(const char* name, const Tensor& values, const NcclConnection::Call& call) {
-    if (values.numel() == 0) return std::make_shared<Handle>(*this, nullptr);
-    SMOE_CHECK(values.device().index == device_, name, ": must be on GPU ", device_, "; got ",
-               to_string(values.device()));
+    check_device(name, values);
+    return values.numel() == 0 ? std::make_shared<Handle>(*this, nullptr) : run(name, call);
+  }
+
+  CollectiveHandle run(const char* name, const NcclConnection::Call& call) {
     watchdog_->check(name);
     if (fault_point("nccl").error != 0) throw SystemError(concat(name, ": failed on purpose"));
-    const auto operation = std::make_shared<Operation>(name, events_);
+    const auto operation = std::make_shared<DeviceOperation>(name, events_);
     CUDA_CHECK(cudaEventRecord(operation->ready, compute_stream()));
     CUDA_CHECK(cudaStreamWaitEvent(stream_, operation->ready));
     connection_->enqueue(name, call, Deadline::in(watchdog_->timeout_s()));

@@ -42,7 +42,7 @@ struct NcclConnection::Handle {
       if (is_aborting) throw CommunicationError(concat(name, ": the communicator was aborted"));
       if (deadline.has_passed())
         throw CommunicationError(
-            concat(name, ": other ranks did not answer within ", deadline.total_s(), " s"));
+            concat(name, ": other ranks did not respond within ", deadline.total_s(), " s"));
       if (const std::string why = failure ? failure() : ""; !why.empty())
         throw CommunicationError(concat(name, ": ", why));
       std::this_thread::yield();

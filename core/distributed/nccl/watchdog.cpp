@@ -48,7 +48,7 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-void Watchdog::follow(std::shared_ptr<Operation> operation) {
+void Watchdog::follow(std::shared_ptr<DeviceOperation> operation) {
   const std::lock_guard lock(mutex_);
   operations_.push_back(std::move(operation));
 }
@@ -112,11 +112,11 @@ std::string Watchdog::find_failure() {
 }
 
 std::string Watchdog::find_overdue() {
-  while (const std::shared_ptr<Operation> first = front()) {
+  while (const std::shared_ptr<DeviceOperation> first = front()) {
     if (!has_passed(first->done)) {
       if (!deadline_ && has_passed(first->ready)) deadline_ = Deadline::in(timeout_s_);
       if (!deadline_ || !deadline_->has_passed()) return "";
-      return concat(first->name, ": ", late_ranks(), " did not answer within ",
+      return concat(first->name, ": ", late_ranks(), " did not respond within ",
                     deadline_->total_s(), " s");
     }
     deadline_.reset();
@@ -126,7 +126,7 @@ std::string Watchdog::find_overdue() {
   return "";
 }
 
-std::shared_ptr<Operation> Watchdog::front() const {
+std::shared_ptr<DeviceOperation> Watchdog::front() const {
   const std::lock_guard lock(mutex_);
   return operations_.empty() ? nullptr : operations_.front();
 }

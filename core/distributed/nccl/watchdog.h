@@ -11,8 +11,8 @@
 #include <string>
 #include <thread>
 
+#include "core/distributed/nccl/device_operation.h"
 #include "core/distributed/nccl/nccl_connection.h"
-#include "core/distributed/nccl/operation.h"
 #include "core/distributed/nccl_communicator.h"
 
 namespace smoe {
@@ -28,7 +28,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   /// Follows an operation from now on. They end in the order in which they come.
-  void follow(std::shared_ptr<Operation> operation);
+  void follow(std::shared_ptr<DeviceOperation> operation);
   /// How long an operation may take from the moment when its input is ready and those before it are
   /// done.
   void set_timeout(double seconds) { timeout_s_ = seconds; }
@@ -46,7 +46,7 @@ class Watchdog {
   void end_connection();
   std::string find_failure();
   std::string find_overdue();
-  std::shared_ptr<Operation> front() const;
+  std::shared_ptr<DeviceOperation> front() const;
   std::string late_ranks();
 
   NcclConnection& connection_;
@@ -59,7 +59,7 @@ class Watchdog {
 
   mutable std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<Operation>> operations_;
+  std::deque<std::shared_ptr<DeviceOperation>> operations_;
   std::atomic<bool> has_failed_{false};
   bool is_closing_ = false, has_noticed_ = false;
   std::string failure_;

@@ -161,7 +161,7 @@ TEST_CASE("a rank that does not take part is named, and the GPU that waited for 
       const auto start = Deadline::Clock::now();
       gpus.all_reduce(values)->wait();
       CHECK_THROWS_WITH_AS(current_stream().synchronize(),
-                           "waiting for the device: all_reduce: rank 1 did not answer within 1 s",
+                           "waiting for the device: all_reduce: rank 1 did not respond within 1 s",
                            CommunicationError);
       CHECK(seconds_since(start) < 2.5);
       CHECK_THROWS_AS(gpus.all_reduce(values), CommunicationError);

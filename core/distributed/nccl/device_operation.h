@@ -1,4 +1,4 @@
-// Operation: the two events around one collective operation on the device.
+// DeviceOperation: the two events around one collective operation on the device.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -43,18 +43,18 @@ class EventPool {
 
 /// `ready` is recorded on the stream that computes the operation's input, `done` on the one that
 /// the operation runs on. Both return to their pool with the last reference.
-struct Operation {
-  Operation(const char* operation_name, std::shared_ptr<EventPool> event_pool)
+struct DeviceOperation {
+  DeviceOperation(const char* operation_name, std::shared_ptr<EventPool> event_pool)
       : name(operation_name),
         pool(std::move(event_pool)),
         ready(pool->take()),
         done(pool->take()) {}
-  ~Operation() {
+  ~DeviceOperation() {
     pool->put_back(ready);
     pool->put_back(done);
   }
-  Operation(const Operation&) = delete;
-  Operation& operator=(const Operation&) = delete;
+  DeviceOperation(const DeviceOperation&) = delete;
+  DeviceOperation& operator=(const DeviceOperation&) = delete;
 
   const char* name;
   std::shared_ptr<EventPool> pool;
