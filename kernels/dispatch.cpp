@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/digest.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
@@ -64,8 +65,10 @@ SMOE_KERNEL_WITH_WORKSPACE(cached_attention, CachedAttentionArgs)
 SMOE_KERNEL_WITH_WORKSPACE(attention_backward, AttentionBackwardArgs)
 SMOE_KERNEL(cross_entropy, CrossEntropyArgs)
 SMOE_KERNEL(sum_losses, SumLossesArgs)
+SMOE_KERNEL(digest, DigestArgs)
 SMOE_KERNEL(adamw, AdamwArgs)
 SMOE_KERNEL_WITH_WORKSPACE(sum_of_squares, SumOfSquaresArgs)
+SMOE_KERNEL(sequential_sum, SequentialSumArgs)
 SMOE_KERNEL(clip_coefficient, ClipCoefficientArgs)
 SMOE_KERNEL(update_selection_bias, SelectionBiasArgs)
 

@@ -8,16 +8,28 @@
 namespace smoe {
 
 Tensor sum_of_squares(const Tensor& values) {
-  const Tensor squares = Tensor::empty({1}, DType::f64, Category::workspace);
+  const Tensor result = Tensor::empty({1}, DType::f64, Category::workspace);
+  sum_of_squares(values, result);
+  return result;
+}
+
+void sum_of_squares(const Tensor& values, const Tensor& result) {
   kernels::SumOfSquaresArgs args{.x = values.data(),
                                  .dtype = values.dtype(),
                                  .numel = values.numel(),
-                                 .result = squares.data_as<double>()};
+                                 .result = result.data_as<double>()};
   const Tensor workspace = Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)},
                                          DType::u8, Category::workspace);
   args.workspace = workspace.data();
   kernels::sum_of_squares(launch(), args);
-  return squares;
+}
+
+Tensor sequential_sum(const Tensor& terms) {
+  const Tensor result = Tensor::empty({1}, DType::f64, Category::workspace);
+  kernels::sequential_sum(
+      launch(),
+      {.x = terms.data_as<double>(), .numel = terms.numel(), .result = result.data_as<double>()});
+  return result;
 }
 
 GradientClip clip_to(const Tensor& squares, double max_norm) {

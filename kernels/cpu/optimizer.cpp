@@ -124,6 +124,12 @@ void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {
   *args.result = total;
 }
 
+void sequential_sum(const Launch&, const SequentialSumArgs& args) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < args.numel; ++i) sum += args.x[i];
+  *args.result = sum;
+}
+
 void clip_coefficient(const Launch&, const ClipCoefficientArgs& args) {
   const double norm = std::sqrt(*args.sum_of_squares);
   *args.norm = norm;

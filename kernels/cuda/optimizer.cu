@@ -126,6 +126,23 @@ __global__ void __launch_bounds__(kSumThreads)
   if (threadIdx.x == 0) *result = sum;
 }
 
+// One thread adds; the block only brings the terms closer.
+constexpr int kSequentialThreads = 128;
+__global__ void __launch_bounds__(kSequentialThreads)
+    sequential_sum_kernel(SequentialSumArgs args) {
+  __shared__ double terms[kSequentialThreads];
+  double sum = 0;
+  for (std::int64_t begin = 0; begin < args.numel; begin += kSequentialThreads) {
+    const std::int64_t left = args.numel - begin;
+    if (threadIdx.x < left) terms[threadIdx.x] = args.x[begin + threadIdx.x];
+    __syncthreads();
+    if (threadIdx.x == 0)
+      for (int i = 0; i < kSequentialThreads && i < left; ++i) sum += terms[i];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) *args.result = sum;
+}
+
 __global__ void clip_coefficient_kernel(ClipCoefficientArgs args) {
   const double norm = sqrt(*args.sum_of_squares);
   *args.norm = norm;
@@ -201,6 +218,11 @@ void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
   sum_of_squares_reduce_kernel<<<1, kSumThreads, 0, stream_of(launch)>>>(sums, num_blocks,
                                                                          args.result);
   check_launch("sum_of_squares");
+}
+
+void sequential_sum(const Launch& launch, const SequentialSumArgs& args) {
+  sequential_sum_kernel<<<1, kSequentialThreads, 0, stream_of(launch)>>>(args);
+  check_launch("sequential_sum");
 }
 
 void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args) {

@@ -36,6 +36,15 @@ inline Tensor run_sum_of_squares(const Tensor& x) {
   return sum;
 }
 
+/// The sum of `terms`, f64, one after the other: f64 [1].
+inline Tensor run_sequential_sum(const Tensor& terms) {
+  const Tensor result = Tensor::empty({1}, DType::f64);
+  kernels::sequential_sum(
+      launch(),
+      {.x = terms.data_as<double>(), .numel = terms.numel(), .result = result.data_as<double>()});
+  return result;
+}
+
 struct ClippedNorm {
   Tensor norm, coefficient;  // f64 [1]
 };

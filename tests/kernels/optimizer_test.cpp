@@ -142,6 +142,12 @@ TEST_CASE("the clip coefficient is the smaller of one and max_norm over norm") {
     }
 }
 
+TEST_CASE("a sequential sum adds from left to right") {
+  CHECK(run_sequential_sum(tensor_of({1, 0x1p53, 1, -0x1p53}, {4}, DType::f64)).item() == 0);
+  CHECK(run_sequential_sum(tensor_of({0x1p53, -0x1p53, 1, 1}, {4}, DType::f64)).item() == 2);
+  CHECK(run_sequential_sum(Tensor::empty({0}, DType::f64)).item() == 0);
+}
+
 TEST_CASE("the selection bias rises for experts below the mean load and falls above it") {
   const Tensor load = Tensor::from<std::int64_t>({10, 20, 30, 20}, {4});
   const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, DType::f32);

@@ -82,6 +82,15 @@ TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
   CHECK(std::isnan(coefficient.item()));
 }
 
+TEST_CASE("a sequential sum on the GPU has the bits of the CPU's") {
+  for (const std::int64_t n : {0, 1, 127, 128, 129, 5000}) {
+    CAPTURE(n);
+    const double wanted = run_sequential_sum(random_normal("x", {n}, DType::f64)).item();
+    const StreamGuard guard(gpu_stream());
+    CHECK(run_sequential_sum(random_normal("x", {n}, DType::f64)).item() == wanted);
+  }
+}
+
 TEST_CASE("the selection bias on the GPU agrees with the CPU's") {
   for (const std::int64_t experts : {1, 5, 8, 300})
     check_on_gpu(concat("E ", experts), [&] {
