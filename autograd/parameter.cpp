@@ -1,5 +1,6 @@
 #include "autograd/parameter.h"
 
+#include "autograd/parameter_store.h"
 #include "core/base/check.h"
 
 namespace smoe {
@@ -15,6 +16,7 @@ Parameter::Parameter(std::string name, const Shape& shape, Init init, Options op
 
 const Tensor& Parameter::value() const {
   SMOE_CHECK(value_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
+  if (store_->are_values_pending()) store_->await_value(*this);
   return value_;
 }
 

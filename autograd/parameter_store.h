@@ -67,6 +67,15 @@ class ParameterStore {
   /// ... or was discarded.
   void use_dropped(Parameter& parameter) { --parameter.pending_uses_; }
 
+  /// `await(parameter)` makes work queued on the current stream afterwards see that parameter's
+  /// value; Parameter::value() calls it while values are pending, on their way from other ranks.
+  void set_await_value(std::function<void(const Parameter&)> await) {
+    await_value_ = std::move(await);
+  }
+  void set_values_pending(bool are_pending) { are_values_pending_ = are_pending; }
+  bool are_values_pending() const { return are_values_pending_; }
+  void await_value(const Parameter& parameter) const { await_value_(parameter); }
+
   /// Copies the master weights to the compute weights, rounded; no-op if they share storage.
   void refresh_compute();
   /// Visits the master weights, part by part under the parts' names. Call refresh_compute() after
@@ -93,6 +102,8 @@ class ParameterStore {
   Tensor master_, compute_, gradient_;
   GradientHooks hooks_;
   bool is_last_backward_ = false;  // of a GradientStep
+  std::function<void(const Parameter&)> await_value_;
+  bool are_values_pending_ = false;
 };
 
 }  // namespace smoe

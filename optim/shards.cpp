@@ -60,18 +60,25 @@ void Shards::visit(StateVisitor& visitor, std::string_view prefix, const Paramet
   });
 }
 
+std::vector<Shards::Owned> Shards::owners_of(const Range& wanted) const {
+  std::vector<Owned> owners;
+  for (const Range& bucket : buckets_) {
+    if (overlap(bucket, wanted).numel() == 0) continue;
+    for (int rank = 0; rank < communicator_->world_size(); ++rank) {
+      const Range common = overlap(part_in(bucket, rank, communicator_->world_size()), wanted);
+      if (common.numel() > 0) owners.push_back({common, rank});
+    }
+  }
+  return owners;
+}
+
 /// Broadcasts each rank's own elements of `whole`, whose first element is element `offset` of the
 /// flat buffers.
 void Shards::gather(const Tensor& whole, std::int64_t offset) const {
-  const Range wanted{offset, offset + whole.numel()};
-  std::vector<CollectiveHandle> work;
-  for (const Range& bucket : buckets_)
-    for (int rank = 0; rank < communicator_->world_size(); ++rank) {
-      const Range common = overlap(part_in(bucket, rank, communicator_->world_size()), wanted);
-      if (common.numel() > 0)
-        work.push_back(communicator_->broadcast(elements(whole, common, offset), rank));
-    }
-  for (const CollectiveHandle& one : work) one->wait();
+  std::vector<RootedTensor> own_elements;
+  for (const Owned& owned : owners_of({offset, offset + whole.numel()}))
+    own_elements.push_back({elements(whole, owned.range, offset), owned.rank});
+  communicator_->broadcast_each(own_elements)->wait();
 }
 
 }  // namespace smoe

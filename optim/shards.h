@@ -24,6 +24,14 @@ class Shards {
   /// Their number. Optimizer state holds them in this order without gaps.
   std::int64_t num_own() const { return num_own_; }
 
+  /// A range of the buffers and the rank that owns it.
+  struct Owned {
+    Range range;
+    int rank;
+  };
+  /// `wanted`, elements of the buffers, by owner in ascending order. Only if sharded.
+  std::vector<Owned> owners_of(const Range& wanted) const;
+
   /// Visits `state`, [num_own], part by part as `prefix` + name. Each part is gathered from all
   /// ranks, and the visitor's changes are written back. A collective operation if sharded.
   void visit(StateVisitor& visitor, std::string_view prefix, const ParameterStore& store,

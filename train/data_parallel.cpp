@@ -2,12 +2,22 @@
 
 #include <algorithm>
 
+#include "core/device.h"
 #include "optim/clip.h"
 
 namespace smoe {
 namespace {
 
 constexpr std::int64_t kMiB = std::int64_t{1} << 20;
+
+// On GPUs a collective kernel waits for a running kernel to leave it SMs; few large buckets wait
+// less often.
+constexpr std::int64_t kGpuBucketMib = 256, kCpuBucketMib = 32;
+
+std::int64_t bucket_mib(const ParallelConfig& config, Device device) {
+  if (config.bucket_mb > 0) return config.bucket_mb;
+  return device.type == DeviceType::cuda ? kGpuBucketMib : kCpuBucketMib;
+}
 
 /// Buckets of at most `mib` MiB, each a whole number of cache lines per rank except for the last.
 std::vector<Range> make_buckets(std::int64_t numel, std::int64_t mib, DType dtype, int world_size) {
@@ -35,8 +45,8 @@ DataParallel::DataParallel(ParameterStore& store, Communicator& communicator,
     : store_(store),
       communicator_(communicator),
       is_sharded_(config.zero && communicator.world_size() > 1),
-      buckets_(make_buckets(store.gradient().numel(), config.bucket_mb, store.gradient().dtype(),
-                            communicator.world_size())),
+      buckets_(make_buckets(store.gradient().numel(), bucket_mib(config, store.gradient().device()),
+                            store.gradient().dtype(), communicator.world_size())),
       shards_(buckets_, communicator),
       optimizer_shards_(is_sharded_ ? shards_ : Shards(store.gradient().numel())),
       num_parameters_(buckets_.size()) {
@@ -49,6 +59,7 @@ DataParallel::DataParallel(ParameterStore& store, Communicator& communicator,
       {.begin = [this] { begin_step(); },
        .complete = [this](const Parameter& parameter) { gradient_complete(parameter); },
        .finish = [this] { finish_step(); }});
+  store.set_await_value([this](const Parameter& parameter) { await_value(parameter); });
 }
 
 std::pair<std::size_t, std::size_t> DataParallel::buckets_of(const Parameter& parameter) const {
@@ -81,29 +92,69 @@ void DataParallel::reduce_next() {
 void DataParallel::finish_step() {
   while (reductions_.size() < buckets_.size()) reduce_next();
   wait_for(reductions_);
+  await_values();  // those that no op has read
 }
 
 Tensor DataParallel::sum_of_squares() const {
   if (world_size() == 1) return smoe::sum_of_squares(store_.gradient());
   // One term per part of a bucket, so that the order of summation does not depend on sharding.
-  std::vector<double> squares(buckets_.size() * world_size());
-  std::vector<Tensor> own;
-  for (const Range& part : shards_.own())
-    own.push_back(smoe::sum_of_squares(elements(store_.gradient(), part)));
-  for (std::size_t i = 0; i < own.size(); ++i) squares[i * world_size() + rank()] = own[i].item();
-  sum(squares);
-  double total = 0;
-  for (const double one : squares) total += one;
-  return Tensor::from<double>({total}, {1}, Category::workspace);
+  const auto num_terms = static_cast<std::int64_t>(buckets_.size()) * world_size();
+  const Tensor terms = Tensor::zeros({num_terms}, DType::f64, Category::workspace);
+  std::int64_t term = rank();
+  for (const Range& part : shards_.own()) {
+    smoe::sum_of_squares(elements(store_.gradient(), part), terms.view(term, {1}));
+    term += world_size();
+  }
+  sum(terms);
+  return sequential_sum(terms);
 }
 
-void DataParallel::gather_parameters() {
+void DataParallel::start_weight_gather() {
   if (!is_sharded_) return;
-  std::vector<CollectiveHandle> work;
+  const Tensor &compute = store_.compute(), &master = store_.master();
+  // Small, and read by the first ops; their place among the compute weights is not read.
+  std::vector<RootedTensor> full_precision;
+  if (!compute.shares_storage(master))
+    for (const Parameter* parameter : store_.parameters()) {
+      if (!parameter->full_precision()) continue;
+      const std::int64_t begin = store_.offset_of(*parameter);
+      for (const auto& [range, rank] : shards_.owners_of({begin, begin + parameter->numel()}))
+        full_precision.push_back({elements(master, range), rank});
+    }
+  gathers_.resize(buckets_.size() + 1);
+  if (!full_precision.empty()) gathers_.back() = communicator_.broadcast_each(full_precision);
+  for (std::size_t b = buckets_.size(); b-- > 0;)
+    gathers_[b] = communicator_.all_gather(elements(compute, buckets_[b]));
+  num_gathers_ = static_cast<std::int64_t>(buckets_.size()) + !full_precision.empty();
+  store_.set_values_pending(true);
+}
+
+void DataParallel::await_value(const Parameter& parameter) {
+  if (parameter.full_precision() && gathers_.back()) return await(gathers_.back());
+  if (parameter.full_precision() && !store_.compute().shares_storage(store_.master())) return;
+  const auto [first, last] = buckets_of(parameter);
+  for (std::size_t b = first; b <= last; ++b)
+    if (gathers_[b]) await(gathers_[b]);
+}
+
+void DataParallel::await(CollectiveHandle& gather) {
+  gather->wait();
+  gather.reset();
+  if (--num_gathers_ == 0) store_.set_values_pending(false);
+}
+
+void DataParallel::await_values() {
+  for (CollectiveHandle& gather : gathers_)
+    if (gather) await(gather);
+}
+
+void DataParallel::gather_masters() {
+  await_values();
+  if (!is_sharded_ || store_.compute().shares_storage(store_.master())) return;
+  std::vector<CollectiveHandle> gathers;
   for (const Range& bucket : buckets_)
-    work.push_back(communicator_.all_gather(elements(store_.master(), bucket)));
-  wait_for(work);
-  store_.refresh_compute();
+    gathers.push_back(communicator_.all_gather(elements(store_.master(), bucket)));
+  wait_for(gathers);
 }
 
 void DataParallel::sum(const Tensor& values) const {
@@ -112,6 +163,8 @@ void DataParallel::sum(const Tensor& values) const {
 
 void DataParallel::sum(std::vector<double>& values) const {
   if (world_size() == 1) return;
+  const Stream host_stream;
+  const StreamGuard host(host_stream);
   const auto numel = static_cast<std::int64_t>(values.size());
   const Tensor tensor = Tensor::from(values, {numel}, Category::workspace);
   sum(tensor);

@@ -6,8 +6,10 @@
 // complete and all buckets before it have been started, so that all ranks use the same order.
 //   zero off   all_reduce of each bucket; every rank updates all weights
 //   zero on    reduce_scatter of each bucket; each rank updates its part of each bucket and keeps
-//              optimizer state only for that part; then all_gather of the weights
-// Both accumulate in rank order, so they train bit-identical weights.
+//              optimizer state only for that part; then all_gather of the weights, in their order
+//              of use in the next forward pass, where the first op that reads a weight waits for it
+// Both accumulate in the communicator's order of ranks; where that does not depend on the operation
+// they train bit-identical weights.
 #pragma once
 #include <utility>
 #include <vector>
@@ -37,8 +39,14 @@ class DataParallel {
 
   /// f64 [1]: sum of squares of the reduced gradient, bit-identical on all ranks.
   Tensor sum_of_squares() const;
-  /// Call after the optimizer's update: gathers the weights that other ranks updated.
-  void gather_parameters();
+  /// Call after the optimizer's update: starts to gather the weights that other ranks updated, in
+  /// the dtype that ops read. Parameter::value() waits for what it needs of them.
+  void start_weight_gather();
+  /// Waits for all of them at once.
+  void await_values();
+  /// Makes the master weights whole, of which each rank has updated only its own elements if
+  /// is_sharded(). A collective operation then.
+  void gather_masters();
 
   /// Replaces each element by its sum over the ranks.
   void sum(const Tensor& values) const;
@@ -50,6 +58,8 @@ class DataParallel {
   void finish_step();
   std::pair<std::size_t, std::size_t> buckets_of(const Parameter& parameter) const;
   void reduce_next();
+  void await_value(const Parameter& parameter);
+  void await(CollectiveHandle& gather);
 
   ParameterStore& store_;
   Communicator& communicator_;
@@ -59,6 +69,10 @@ class DataParallel {
   Shards optimizer_shards_;                           // the same, or everything
   std::vector<int> num_parameters_, num_incomplete_;  // per bucket
   std::vector<CollectiveHandle> reductions_;          // of the buckets started in this step
+  // Weights that are being gathered; null: none. Per bucket those of the compute dtype, then those
+  // that ops read in full precision.
+  std::vector<CollectiveHandle> gathers_;
+  std::int64_t num_gathers_ = 0;  // that are not null
 };
 
 }  // namespace smoe

@@ -50,7 +50,7 @@ void build_model(RunComponents& run, Ranks& ranks) {
                                         });
 }
 
-void describe(const RunComponents& run, const Ranks& ranks) {
+void describe(const RunComponents& run, Ranks& ranks) {
   const Config& config = run.config;
   const ModelConfig& m = config.model;
   const ModelSize size = model_size(m);
@@ -73,6 +73,7 @@ void describe(const RunComponents& run, const Ranks& ranks) {
   run.say(fmt::format("kernels experts by {}, attention by {}",
                       kernels::expert_engine(launch(), experts),
                       kernels::attention_engine(launch(), attention, precision)));
+  if (ranks.are_several()) run.say(fmt::format("ranks   {}", ranks.communicator().description()));
   run.say(fmt::format("folder  {}", config.run.folder()));
   if (!run.folder) return;
   for (const std::string& warning : run.folder->warnings()) run.say("warning " + warning);
@@ -125,8 +126,7 @@ std::unique_ptr<Run> open_run(const Config& config, Ranks& ranks) {
   open_data(config, run);
   // Before the ranks meet, so that the others learn of a failure.
   if (ranks.is_first()) claim_folder(run);
-  run.crash_trace = std::make_unique<CrashTrace>(run.folder ? run.folder->log_path() : "");
-  if (ranks.are_several()) ranks.join(run_facts(run.config, *run.training));
+  if (ranks.are_several()) ranks.join(run_facts(run.config, *run.training), device_identity());
   build_model(run, ranks);
   if (ranks.is_first()) check_same_config(run);
   describe(run, ranks);

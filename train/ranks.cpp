@@ -1,10 +1,16 @@
 #include "train/ranks.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "core/base/check.h"
+#include "core/device.h"
 #include "core/distributed/gloo_communicator.h"
+#include "core/distributed/nccl_communicator.h"
 
 namespace smoe {
 namespace {
@@ -77,14 +83,15 @@ Ranks& Ranks::single() {
 }
 
 Ranks::~Ranks() {
-  several_.reset();  // before the store, which other ranks may still access
+  gpus_.reset();
+  control_.reset();  // before the store, which other ranks may still access
 }
 
 double Ranks::start_timeout_s() const {
   return timeout_s_ > 0 ? timeout_s_ : kStartSeconds;
 }
 
-void Ranks::join(const std::vector<Fact>& facts) {
+void Ranks::join(const std::vector<Fact>& facts, const std::string& own_device) {
   if (!are_several()) return;
   const Deadline deadline = Deadline::in(start_timeout_s());
   try {
@@ -92,7 +99,8 @@ void Ranks::join(const std::vector<Fact>& facts) {
     store_->set(concat("here/", rank()), "", deadline);
     const std::string facts_of_first = store_->get("facts", deadline);
     check_not_refused(deadline);
-    const std::string difference = find_difference(decode(facts_of_first), facts, rank());
+    std::string difference = find_difference(decode(facts_of_first), facts, rank());
+    if (difference.empty()) difference = claim_device(own_device, deadline);
     if (!difference.empty() && store_->add("refusals", 1, deadline) == 1)
       store_->set("refusal", difference, deadline);
     if (store_->add("compared", 1, deadline) == world_size())
@@ -104,7 +112,38 @@ void Ranks::join(const std::vector<Fact>& facts) {
         concat("ranks: ", missing_ranks(), " did not join within ", deadline.total_s(), " s"));
   }
   check_not_refused(deadline);
-  several_ = gloo_communicator(rank(), world_size(), *store_, start_timeout_s());
+  connect();
+}
+
+/// Why this rank may not use `device`: another rank does. Empty if it may.
+std::string Ranks::claim_device(const std::string& device, const Deadline& deadline) {
+  if (device.empty()) return "";
+  const std::string owner = concat("device/", device);
+  if (store_->add(concat(owner, "/claims"), 1, deadline) == 1) {
+    store_->set(owner, std::to_string(rank()), deadline);
+    return "";
+  }
+  return concat("device: each rank needs a GPU of its own; ranks ", store_->get(owner, deadline),
+                " and ", rank(), " both use ", device);
+}
+
+void Ranks::connect() {
+  control_ = gloo_communicator(rank(), world_size(), *store_, start_timeout_s());
+  if (current_stream().device().type != DeviceType::cuda) return;
+  // On one host NCCL needs no other network interface to connect, and there may be none.
+  if (environment_.local_world_size == world_size()) ::setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+  const auto end_process = [this](const std::string& why) {
+    std::fprintf(stderr, "rank %d, step %ld: %s; the GPU does not respond\n", rank(), step_.load(),
+                 why.c_str());
+    ::_exit(1);
+  };
+  gpus_ = nccl_communicator(*store_, *control_,
+                            {.timeout_s = start_timeout_s(), .on_stuck = end_process});
+}
+
+Communicator& Ranks::communicator() {
+  if (gpus_) return *gpus_;
+  return control_ ? *control_ : single_communicator();
 }
 
 void Ranks::check_not_refused(const Deadline& deadline) {
@@ -123,31 +162,30 @@ std::string Ranks::missing_ranks() {
 std::string Ranks::broadcast(const std::string& text) {
   if (!are_several()) return text;
   auto size = static_cast<std::int64_t>(text.size());
+  const Stream host_stream;
+  const StreamGuard host(host_stream);
   const Tensor length = Tensor::from<std::int64_t>({size}, {1}, Category::workspace);
-  several_->broadcast(length, 0)->wait();
+  control_->broadcast(length, 0)->wait();
   size = length.to_vector<std::int64_t>()[0];
   std::vector<std::uint8_t> bytes(text.begin(), text.end());
   bytes.resize(size);
   const Tensor contents = Tensor::from(bytes, {size}, Category::workspace);
-  several_->broadcast(contents, 0)->wait();
+  control_->broadcast(contents, 0)->wait();
   bytes = contents.to_vector<std::uint8_t>();
   return {bytes.begin(), bytes.end()};
 }
 
-StepRequests Ranks::agree(const StepRequests& own) {
+int Ranks::agree_on_signal(int own) {
   if (!are_several()) return own;
-  std::vector<std::int64_t> values(world_size() + 1);  // each rank's signal, and whether to save
-  values[rank()] = own.signal;
-  if (is_first()) values.back() = own.saves ? 1 : 0;
-  const Tensor all = Tensor::from(values, {world_size() + 1}, Category::workspace);
-  several_->all_reduce(all)->wait();
-  values = all.to_vector<std::int64_t>();
-  StepRequests agreed{.saves = values.back() != 0};
-  values.pop_back();
-  const auto signal =
-      std::find_if(values.begin(), values.end(), [](std::int64_t value) { return value != 0; });
-  if (signal != values.end()) agreed.signal = static_cast<int>(*signal);
-  return agreed;
+  std::vector<std::int64_t> signals(world_size());
+  signals[rank()] = own;
+  const Stream host_stream;
+  const StreamGuard host(host_stream);
+  const Tensor all = Tensor::from(signals, {world_size()}, Category::workspace);
+  control_->all_reduce(all)->wait();
+  for (const std::int64_t signal : all.to_vector<std::int64_t>())
+    if (signal != 0) return static_cast<int>(signal);
+  return 0;
 }
 
 void Ranks::record_step_time(double seconds) {
@@ -157,11 +195,22 @@ void Ranks::record_step_time(double seconds) {
   if (timeout_s_ > 0 || num_steps_ < kTimedSteps) return;
   std::vector<double> times = step_times_;
   std::nth_element(times.begin(), times.begin() + kTimedSteps / 2, times.end());
-  several_->set_timeout(std::max(kLeastStepSeconds, kMedianSteps * times[kTimedSteps / 2]));
+  communicator().set_timeout(std::max(kLeastStepSeconds, kMedianSteps * times[kTimedSteps / 2]));
 }
 
 void Ranks::expect_long_wait() {
-  if (several_) several_->set_timeout(start_timeout_s());
+  communicator().set_timeout(start_timeout_s());
+}
+
+/// Whether another rank was lost just now. The memory of its GPU that was mapped here is gone, too,
+/// so CUDA reports errors whose cause is not on this rank.
+bool Ranks::lost_another_rank() {
+  if (!gpus_) return false;
+  for (const Deadline deadline = Deadline::in(kFailureSeconds / 2); !deadline.has_passed();) {
+    if (!control_->failure().empty()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
 }
 
 std::string Ranks::report_failure(const std::string& message, bool is_communication) {
@@ -169,6 +218,7 @@ std::string Ranks::report_failure(const std::string& message, bool is_communicat
   const std::string place =
       concat("rank ", rank(), step_ > 0 ? concat(", step ", step_) : "", ": ");
   std::string own = place + message;
+  if (!is_communication) is_communication = lost_another_rank();
   try {
     const Deadline deadline = Deadline::in(kFailureSeconds);
     if (store_->add("failures", 1, deadline) == 1) {
@@ -177,7 +227,7 @@ std::string Ranks::report_failure(const std::string& message, bool is_communicat
     } else if (is_communication) {
       own = concat(place, "stopping, because of ", store_->get("failure", deadline));
     }
-    if (!several_) {  // the others may be waiting in join()
+    if (!control_) {  // the others may be waiting in join()
       if (store_->add("refusals", 1, deadline) == 1) store_->set("refusal", own, deadline);
       store_->set("facts", "", deadline);
       store_->set("all compared", "", deadline);
@@ -188,7 +238,7 @@ std::string Ranks::report_failure(const std::string& message, bool is_communicat
   } catch (const Error&) {
     // Without a store, each rank prints its own error.
   }
-  if (several_) several_->cancel();
+  communicator().cancel();
   return own;
 }
 

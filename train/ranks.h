@@ -12,8 +12,10 @@
 //   failures       number of failed ranks; the first one sets
 //   failed_rank    its number, which the launcher reads, and
 //   failure        its message
-// The communicator adds its own keys (core/distributed/gloo_communicator.h).
+//   device/ID      rank that uses the GPU of this identity; device/ID/claims counts its users
+// The communicators add their own keys (core/distributed/{gloo,nccl}_communicator.h).
 #pragma once
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,12 +32,6 @@ namespace smoe {
 struct Fact {
   std::string key;
   std::string value;
-};
-
-/// What a rank requests of all ranks between two steps.
-struct StepRequests {
-  int signal = 0;      ///< to stop because of; 0: none
-  bool saves = false;  ///< to save a checkpoint
 };
 
 class Ranks {
@@ -58,18 +54,21 @@ class Ranks {
   bool are_several() const { return world_size() > 1; }
 
   /// Compares the facts, which all ranks list in the same order, with those of rank 0, and connects
-  /// the communicator. All ranks must call it, once.
+  /// the communicator. `own_device` identifies a device that no two ranks may share; empty: none.
+  /// All ranks must call it, once.
   /// Throws: UsageError, the same on all ranks, which names the first key that differs on any rank,
-  /// both values and their ranks; SystemError naming the ranks that did not join in time.
-  void join(const std::vector<Fact>& facts);
-  /// The communicator of the job after join(), that of a single rank before.
-  Communicator& communicator() { return several_ ? *several_ : single_communicator(); }
+  /// both values and their ranks, or the ranks that share a device; SystemError naming the ranks
+  /// that did not join in time.
+  void join(const std::vector<Fact>& facts, const std::string& own_device = "");
+  /// The communicator of the job after join(): NCCL if the current device was a GPU then, which
+  /// also takes tensors on the host; else Gloo. Before, that of a single rank.
+  Communicator& communicator();
 
   /// Returns the text of rank 0. All ranks must call it.
   std::string broadcast(const std::string& text);
-  /// Returns the signal of the lowest rank that received one, 0 if none did, and whether rank 0
-  /// requests a save. All ranks must call it.
-  StepRequests agree(const StepRequests& own);
+  /// Returns the signal of the lowest rank that received one, 0 if none did. All ranks must call
+  /// it.
+  int agree_on_signal(int own);
 
   /// Sets the current step, for messages.
   void begin_step(std::int64_t step) { step_ = step; }
@@ -89,16 +88,20 @@ class Ranks {
  private:
   double start_timeout_s() const;
   std::string missing_ranks();
+  std::string claim_device(const std::string& device, const Deadline& deadline);
+  void connect();
+  bool lost_another_rank();
   void check_not_refused(const Deadline& deadline);
 
   RankEnvironment environment_;
   double timeout_s_ = 0;
   std::optional<RendezvousServer> server_;
   std::optional<RendezvousStore> store_;
-  std::unique_ptr<Communicator> several_;
-  std::vector<double> step_times_;  // ring buffer of the last steps
+  std::unique_ptr<Communicator> control_;  // Gloo
+  std::unique_ptr<Communicator> gpus_;     // NCCL, if ranks have GPUs; uses control_
+  std::vector<double> step_times_;         // ring buffer of the last steps
   std::size_t num_steps_ = 0;
-  std::int64_t step_ = 0;  // in progress; 0: none yet
+  std::atomic<std::int64_t> step_ = 0;  // in progress; 0: none yet
 };
 
 }  // namespace smoe

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/device.h"
 #include "core/host_chunks.h"
 #include "core/system/digest.h"
+#include "kernels/digest.h"
 
 namespace smoe {
 namespace {
@@ -14,6 +17,7 @@ namespace {
 class DigestVisitor final : public StateVisitor {
  public:
   void tensor(std::string_view name, Tensor& value) override {
+    if (value.device().type == DeviceType::cuda) return add_on_gpu(name, value);
     Hasher hasher;
     for_each_host_chunk(value, [&](std::int64_t, const void* data, std::int64_t bytes) {
       hasher.update(data, bytes);
@@ -28,16 +32,33 @@ class DigestVisitor final : public StateVisitor {
   }
 
   const std::vector<std::string>& names() const { return names_; }
-  const std::vector<std::int64_t>& values() const { return values_; }
+  /// Waits for the device.
+  const std::vector<std::int64_t>& values() {
+    for (const auto& [index, digest] : on_gpu_)
+      values_[index] = digest.to_vector<std::int64_t>()[0];
+    on_gpu_.clear();
+    return values_;
+  }
 
  private:
+  // Copying large tensors to the host takes longer than many training steps.
+  void add_on_gpu(std::string_view name, const Tensor& value) {
+    const Tensor digest = Tensor::zeros({1}, DType::i64, Category::workspace);
+    kernels::digest(launch(), {.x = value.data(),
+                               .bytes = value.bytes(),
+                               .result = static_cast<std::uint64_t*>(digest.data())});
+    on_gpu_.emplace_back(values_.size(), digest);
+    names_.emplace_back(name);
+    values_.push_back(0);
+  }
   void add(std::string_view name, Digest digest) {
     names_.emplace_back(name);
     values_.push_back(static_cast<std::int64_t>(digest.low ^ digest.high));
   }
 
   std::vector<std::string> names_;
-  std::vector<std::int64_t> values_;  // 64 bits of the digest of each
+  std::vector<std::int64_t> values_;                    // 64 bits of the digest of each
+  std::vector<std::pair<std::size_t, Tensor>> on_gpu_;  // index in values_, digest in progress
 };
 
 /// The values of all ranks: [world_size][values per rank].
@@ -45,6 +66,8 @@ std::vector<std::int64_t> gather(Communicator& communicator, const std::vector<s
   std::vector<std::int64_t> all(own.size() * communicator.world_size());
   std::copy(own.begin(), own.end(), all.begin() + own.size() * communicator.rank());
   const auto numel = static_cast<std::int64_t>(all.size());
+  const Stream host_stream;
+  const StreamGuard host(host_stream);
   const Tensor tensor = Tensor::from(all, {numel}, Category::workspace);
   communicator.all_reduce(tensor)->wait();
   return tensor.to_vector<std::int64_t>();

@@ -2,17 +2,13 @@
 // stops when a signal asks for it. Each rank of a job has a Run; only rank 0 writes to the folder
 // and the console. open_run (open_run.h) makes a Run.
 #pragma once
-#include <limits>
 #include <memory>
-#include <optional>
 #include <vector>
 
-#include "core/system/crash_trace.h"
 #include "train/checkpoint_saver.h"
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
-#include "train/signals.h"
 #include "train/step_timer.h"
 #include "train/trainer.h"
 
@@ -25,7 +21,6 @@ struct RunComponents {
   std::vector<ValidationSet> validation{};
   std::unique_ptr<RunFolder> folder{};    ///< on rank 0 only
   std::unique_ptr<RunReports> reports{};  ///< on rank 0 only
-  std::unique_ptr<CrashTrace> crash_trace{};
   std::unique_ptr<Trainer> trainer{};
   std::unique_ptr<CheckpointSaver> checkpoints{};
 
@@ -56,9 +51,7 @@ class Run {
   void train_step();
   void handle_nonfinite();
   void roll_back();
-  int validate();
-  void find_best();
-  void keep_if_best(const ValidationReport& validation);
+  void validate();
   void save();
   bool is_due(std::int64_t every) const;
   bool is_last_step() const { return trainer_.steps_done() == config_.train.steps; }
@@ -69,10 +62,8 @@ class Run {
   CheckpointSaver& checkpoints_;
   Ranks& ranks_;
   StepTimer timer_;
-  std::optional<StopSignals> signals_;  // while training
-  std::int64_t validated_step_ = -1;    // -1: none
+  std::int64_t validated_step_ = -1;  // -1: none
   std::int64_t rollbacks_ = 0;
-  double best_loss_ = std::numeric_limits<double>::infinity();  // of validations
 };
 
 }  // namespace smoe

@@ -1,5 +1,8 @@
 #include "train/run_facts.h"
 
+#include "core/device.h"
+#include "core/distributed/nccl_communicator.h"
+#include "core/gpu.h"
 #include "core/system/digest.h"
 #include "core/system/file.h"
 #include "core/version.h"
@@ -27,7 +30,18 @@ std::vector<Fact> run_facts(const Config& config, const TrainingData& training) 
   std::vector<Fact> facts = {{"the program", SMOE_VERSION " " + program_digest()}};
   for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.slot)});
   facts.push_back({"the training data", training.digest().hex()});
+  const bool has_gpu = current_stream().device().type == DeviceType::cuda;
+  facts.push_back({"the device", has_gpu ? "cuda" : "cpu"});
+  if (has_gpu) {
+    facts.push_back({"the CUDA version of the driver", gpu::driver_version()});
+    facts.push_back({"NCCL", nccl_unavailable_reason().empty() ? nccl_version() : "none"});
+  }
   return facts;
+}
+
+std::string device_identity() {
+  const Device device = current_stream().device();
+  return device.type == DeviceType::cuda ? gpu::identity(device.index) : "";
 }
 
 }  // namespace smoe

@@ -12,4 +12,7 @@ namespace smoe {
 /// Throws: SystemError when the program cannot be read.
 std::vector<Fact> run_facts(const Config& config, const TrainingData& training);
 
+/// What tells this rank's GPU from all others; empty on a CPU.
+std::string device_identity();
+
 }  // namespace smoe

@@ -77,7 +77,7 @@ StepLosses TrainStep::read_losses(const StepGradient& gradient) const {
 
 void TrainStep::update(const StepGradient& gradient, std::int64_t update, double lr) {
   optimizer_.step(lr, update, gradient.clip.coefficient);
-  parallel_.gather_parameters();
+  parallel_.start_weight_gather();
   const std::vector<Tensor> biases = model_.transformer.selection_biases();
   const std::int64_t num_experts = config_.model.num_experts;
   for (std::size_t i = 0; i < biases.size(); ++i)

@@ -59,6 +59,7 @@ class TrainStep {
   TrainableModel& model() { return model_; }
   const TrainableModel& model() const { return model_; }
   AdamW& optimizer() { return optimizer_; }
+  DataParallel& parallel() { return parallel_; }
   const DataParallel& parallel() const { return parallel_; }
   /// Routing of the last step, over all ranks.
   RouterStats& router_stats() { return stats_; }

@@ -5,6 +5,7 @@
 
 #include "optim/lr_schedule.h"
 #include "train/data/batch.h"
+#include "train/evaluate.h"
 
 namespace smoe {
 namespace {
@@ -92,8 +93,7 @@ void Trainer::add_details(StepReport& report) {
   reset_peak_memory();
 }
 
-ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets,
-                                  const OnEvaluated& on_evaluated) {
+ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
   const TrainConfig& train = config_.train;
   const EvaluateOptions options{.seq_len = train.seq_len,
                                 .micro_batch = train.micro_batch,
@@ -102,7 +102,7 @@ ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets,
   ValidationReport report{.step = step_, .steps = train.steps};
   Evaluation total;
   for (const auto& [name, set] : sets) {
-    const Evaluation source = evaluate(model(), set, options, on_evaluated);
+    const Evaluation source = evaluate(model(), set, options);
     total += source;
     if (!name.empty())
       report.sources.push_back({name, source.tokens, source.loss(), source.bits_per_byte()});
@@ -129,11 +129,20 @@ void Trainer::visit_state(StateVisitor& visitor) {
 
 void Trainer::visit_replicated(StateVisitor& visitor) {
   visit_counters(visitor);
-  visit_model(visitor);
-  if (!is_sharded()) train_step_.optimizer().visit_state(visitor);
+  if (!is_sharded()) {
+    visit_model(visitor);
+    train_step_.optimizer().visit_state(visitor);
+    return;
+  }
+  // Each rank has its own elements of the master weights; what all have is the weights ops read.
+  train_step_.parallel().await_values();
+  TrainableModel& trained = train_step_.model();
+  trained.store.visit_buffer(visitor, "", trained.store.compute());
+  trained.transformer.visit_state(visitor);
 }
 
 void Trainer::visit_model(StateVisitor& visitor) {
+  train_step_.parallel().gather_masters();
   train_step_.model().visit_state(visitor);
 }
 

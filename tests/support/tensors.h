@@ -3,6 +3,7 @@
 #include <string_view>
 #include <vector>
 
+#include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "core/random.h"
 #include "core/tensor.h"

@@ -218,7 +218,8 @@ TEST_CASE("a rank that hangs is named after the timeout") {
   const auto start = Deadline::Clock::now();
   CHECK(ranks.wait(0, 20) == 1);
   CHECK(Deadline::Clock::now() - start < std::chrono::seconds(5));
-  CHECK(ranks.output(0).find("rank 1 did not answer within 2 s") != std::string::npos);
+  CAPTURE(ranks.output(0));
+  CHECK(ranks.output(0).find("rank 1 did not respond within 2 s") != std::string::npos);
   ranks.send(1, SIGCONT);
   CHECK(ranks.wait(1, 20) == 1);
   CHECK(ranks.output(1).find("stopping, because of rank 0, step ") != std::string::npos);
@@ -298,4 +299,34 @@ TEST_CASE("a rank that never joins is named") {
   });
   CHECK(ranks.wait_all(20) == std::vector<int>{1, 0});
   CHECK(ranks.output(0).find("rank 1 did not join within 1 s") != std::string::npos);
+}
+
+TEST_CASE("ranks that share a device are refused by name; different devices are not") {
+  for (const bool is_shared : {true, false}) {
+    const RendezvousServer server({.job_id = "test"});
+    std::vector<std::string> errors(2);
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < 2; ++rank)
+      threads.emplace_back([&, rank] {
+        Ranks ranks({.rank = rank,
+                     .world_size = 2,
+                     .local_rank = rank,
+                     .local_world_size = 2,
+                     .endpoint = concat("127.0.0.1:", server.port()),
+                     .job_id = "test"},
+                    20);
+        try {
+          ranks.join({}, is_shared ? "GPU-0" : concat("GPU-", rank));
+          ranks.leave();
+        } catch (const UsageError& error) {
+          errors[rank] = error.what();
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& error : errors) {
+      CAPTURE(error);
+      CHECK(error.starts_with("device: each rank needs a GPU of its own; ranks ") == is_shared);
+      CHECK(error.ends_with(" both use GPU-0") == is_shared);
+    }
+  }
 }

@@ -1,10 +1,12 @@
 // `smoe train CONFIG [key.path=value ...]`: runs one training run in this process.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <iostream>
 #include <memory>
 
 #include "core/device.h"
-#include "core/system/standard_output.h"
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
@@ -19,23 +21,35 @@ struct TrainOptions {
   bool print_config = false;
 };
 
+/// Reports `error` to the other ranks and ends this one. On a GPU it leaves the process
+/// immediately: exit() would wait for kernels that wait for lost ranks.
+template <class E>
+[[noreturn]] void end_rank(Ranks& ranks, const std::exception& error, bool is_communication,
+                           int exit_code) {
+  const std::string message = ranks.report_failure(error.what(), is_communication);
+  if (current_stream().device().type != DeviceType::cuda) throw E(message);
+  std::cout.flush();
+  std::fprintf(stderr, "%s\n", message.c_str());
+  ::_exit(exit_code);
+}
+
 /// Trains as one of several ranks and reports a failure to the others.
 int train_on_ranks(Ranks& ranks, const Config& config) {
   try {
     return open_run(config, ranks)->train();
   } catch (const CommunicationError& error) {
-    throw SystemError(ranks.report_failure(error.what(), true));
+    end_rank<SystemError>(ranks, error, true, 1);
   } catch (const UsageError& error) {
-    throw UsageError(ranks.report_failure(error.what(), false));
+    end_rank<UsageError>(ranks, error, false, 2);
   } catch (const std::exception& error) {
-    throw SystemError(ranks.report_failure(error.what(), false));
+    end_rank<SystemError>(ranks, error, false, 1);
   }
 }
 
 /// The device that run.device names; errors name the key.
-Device device_of(const std::string& name) {
+Device device_of(const std::string& name, const RankEnvironment& place) {
   try {
-    return select_device(name);
+    return select_device(name, place.local_rank, place.local_world_size);
   } catch (const UsageError& error) {
     throw UsageError(concat("run.", error.what()));
   }
@@ -47,15 +61,11 @@ int run_train(const TrainOptions& options) {
     std::cout << to_yaml(config);
     return 0;
   }
-  ignore_broken_pipes();
-  const Stream stream(device_of(config.run.device));
-  const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
   const RankEnvironment environment = read_rank_environment();
+  const Stream stream(device_of(config.run.device, environment));
+  const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
   const int threads = static_cast<int>(config.run.threads);
   kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(environment));
-  SMOE_CHECK(environment.world_size == 1 || stream.device().type == DeviceType::cpu,
-             "run.device: must be cpu for several ranks; got ", to_string(stream.device()), " for ",
-             environment.world_size, " ranks");
   Ranks ranks(environment, config.parallel.timeout_s);
   return ranks.are_several() ? train_on_ranks(ranks, config) : open_run(config)->train();
 }
@@ -69,10 +79,7 @@ Command add_train_command(CLI::App& app) {
   train->add_flag("--print-config", options->print_config,
                   "Print the configuration with all defaults and overrides, and exit");
   train->footer(
-      "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current "
-      "step\n"
-      "and stop; a second one stops at once. The same command resumes the run from its newest\n"
-      "checkpoint.\n"
+      "The same command resumes a stopped run from its newest checkpoint.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"

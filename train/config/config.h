@@ -62,17 +62,15 @@ struct TrainConfig {
 /// How several ranks train one model. Nothing here changes the result but its rounding.
 struct ParallelConfig {
   bool zero = false;  ///< ZeRO stage 1
-  std::int64_t bucket_mb = 32;
+  std::int64_t bucket_mb = 0;  ///< 0: 256 on GPUs, 32 on CPUs
   std::int64_t check_every = 100;
   std::int64_t timeout_s = 0;  ///< 0: see Ranks
 };
 
 struct CheckpointConfig {
   std::int64_t every = 0;
-  double every_minutes = 10;
   std::int64_t keep = 2;
   std::int64_t keep_every = 0;
-  bool keep_best = false;
   bool async = false;
   std::string resume = "auto";
 };

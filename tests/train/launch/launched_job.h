@@ -92,6 +92,26 @@ class LaunchedJob {
   std::string file(const std::string& name) const { return contents(folder_ / name); }
   pid_t pid() const { return pid_; }
 
+  /// The process of a rank that runs now; 0 when it does not.
+  pid_t pid_of_rank(int rank) const {
+    const auto read = [](const std::string& path) {
+      std::string text(std::size_t{1} << 16, '\0');
+      try {
+        text.resize(File::open(path).read_some_at(0, text.data(), 1 << 16));
+      } catch (const SystemError&) {  // it has ended
+        return std::string();
+      }
+      return text;
+    };
+    const std::string launcher = std::to_string(pid_);
+    const std::string children = read("/proc/" + launcher + "/task/" + launcher + "/children");
+    const std::string variable = std::string(1, '\0') + "RANK=" + std::to_string(rank) + '\0';
+    for (const pid_t pid : numbers_in(children))
+      if (read("/proc/" + std::to_string(pid) + "/environ").find(variable) != std::string::npos)
+        return pid;
+    return 0;
+  }
+
   void send(int signal) const { ::kill(pid_, signal); }
 
   /// Returns the exit code, or minus the signal that killed the launcher itself.
