@@ -121,7 +121,7 @@ TEST_CASE("the printed config parses to the same config") {
                                "-",
                                "{a: [b",
                                "\xe2\x80\xa8",
-                               "\xc2\x85",
+                               "\xc2\xa0",
                                "%x",
                                "*a",
                                "&b",
