@@ -51,10 +51,10 @@ struct ExpertGemmConfig {
   ExpertGemmForm form;
   GemmTile tile;
   int stages;
-  std::int64_t workspace_bytes;
-  std::int64_t max_tiles;  ///< upper bound over all routings
+  std::int64_t workspace_bytes = 0;
+  std::int64_t max_tiles = 0;  ///< upper bound over all routings
   /// Columns per partial of a row's gate gradient; 0 except for down_backward.
-  int partial_cols;
+  int partial_cols = 0;
   const char* reason;  ///< why not a faster form; empty for sm90
 
   /// Partials per row of the gate gradients of F units.
