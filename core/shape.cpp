@@ -6,6 +6,11 @@
 #include "core/base/check.h"
 
 namespace smoe {
+namespace {
+
+constexpr std::int64_t kMaxElementBytes = 8;  // of any dtype
+
+}  // namespace
 
 Shape::Shape(std::initializer_list<std::int64_t> sizes)
     : Shape(sizes.begin(), static_cast<int>(sizes.size())) {}
@@ -15,6 +20,12 @@ Shape::Shape(const std::int64_t* sizes, int rank) : rank_(rank) {
   std::copy_n(sizes, rank, sizes_.begin());
   for (int i = 0; i < rank; ++i)
     SMOE_CHECK(sizes[i] >= 0, "shape: sizes must not be negative; got ", to_string());
+  // The one place where products of sizes are checked: numel(), the elements of rows and the bytes
+  // of a tensor cannot overflow. Zeros count as 1, since they may be replaced (with_rows).
+  std::int64_t bytes = kMaxElementBytes;
+  for (int i = 0; i < rank; ++i)
+    SMOE_CHECK(!__builtin_mul_overflow(bytes, std::max<std::int64_t>(sizes[i], 1), &bytes),
+               "shape: a tensor must have less than 2^63 bytes; got ", to_string());
 }
 
 std::int64_t Shape::operator[](int i) const {
@@ -38,9 +49,9 @@ std::int64_t Shape::row_numel() const {
 
 Shape Shape::with_rows(std::int64_t rows) const {
   SMOE_CHECK(rank_ > 0, "shape: a rank-0 shape has no rows");
-  Shape shape = *this;
-  shape.sizes_[0] = rows;
-  return shape;
+  auto sizes = sizes_;
+  sizes[0] = rows;
+  return Shape(sizes.data(), rank_);
 }
 
 std::string Shape::to_string() const {

@@ -13,7 +13,7 @@ class Shape {
   static constexpr int kMaxRank = 4;
 
   Shape() = default;
-  /// Throws: UsageError for more than four sizes or a negative one.
+  /// Throws: UsageError for more than four sizes, a negative one, or 2^63 bytes in any dtype.
   Shape(std::initializer_list<std::int64_t> sizes);
   Shape(const std::int64_t* sizes, int rank);
 

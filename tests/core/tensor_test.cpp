@@ -21,6 +21,17 @@ TEST_CASE("views share storage and keep it alive") {
   CHECK(part.reshape({4}).view(1, {2}).to_vector<float>() == std::vector<float>{3, 4});
 }
 
+TEST_CASE("a shape whose bytes would overflow is refused") {
+  const std::int64_t large = (std::int64_t{1} << 55) + 1;
+  CHECK(Shape{1, large, 1}.numel() == large);
+  CHECK_THROWS_WITH_AS((Shape{1, large, 64}),
+                       "shape: a tensor must have less than 2^63 bytes; got [1, "
+                       "36028797018963969, 64]",
+                       UsageError);
+  CHECK_THROWS_AS((Shape{0, large, 64}), UsageError);
+  CHECK_THROWS_AS((Shape{2, 64}).with_rows(std::int64_t{1} << 57), UsageError);
+}
+
 TEST_CASE("invalid shapes, ranges and dtypes are refused with the values") {
   const Tensor x = Tensor::zeros({3, 2}, DType::f32);
   CHECK_THROWS_WITH_AS(x.reshape({5}), "tensor: cannot reshape [3, 2] to [5]", UsageError);

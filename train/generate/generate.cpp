@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "autograd/tape.h"
 #include "train/generate/stop_texts.h"
@@ -17,6 +18,9 @@ double seconds_between(Clock::time_point begin, Clock::time_point end) {
 
 constexpr std::int64_t kPrefillTokens =
     512;  // prompt tokens per forward pass: bounds the activations
+
+// Positions and the kernels' sizes are 32-bit integers.
+constexpr std::int64_t kMaxContext = std::numeric_limits<std::int32_t>::max();
 
 // The window of past tokens that the model attends to.
 class Context {
@@ -61,7 +65,8 @@ std::vector<double> logits_of_vocabulary(const Tensor& logits, std::int32_t voca
 void check_options(const GenerateOptions& options, std::int32_t vocab_size) {
   SMOE_CHECK(options.max_tokens >= 0, "generate: max_tokens must be 0 or more; got ",
              options.max_tokens);
-  SMOE_CHECK(options.context > 0, "generate: context must be positive; got ", options.context);
+  SMOE_CHECK(options.context > 0 && options.context <= kMaxContext,
+             "generate: context must be 1 to ", kMaxContext, " tokens; got ", options.context);
   check_sampling(options.sampling);
   for (const std::int32_t token : options.stop_tokens)
     SMOE_CHECK(token >= 0 && token < vocab_size, "generate: stop_token must be from 0 to ",
@@ -84,6 +89,9 @@ std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_
 GenerateSummary generate(Transformer& model, const Tokenizer& tokenizer, std::string_view prompt,
                          const GenerateOptions& options,
                          const std::function<void(const std::string&)>& on_text) {
+  const std::int64_t vocab_size = model.config().vocab_size;
+  SMOE_CHECK(tokenizer.vocab_size() <= vocab_size, "generate: the tokenizer must have at most the ",
+             vocab_size, " tokens of the model; got ", tokenizer.vocab_size());
   check_options(options, tokenizer.vocab_size());
   using Ending = GenerateSummary::Ending;
   const NoGradScope no_grad;

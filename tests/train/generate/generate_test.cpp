@@ -120,6 +120,13 @@ TEST_CASE("options out of range and a prompt that does not fit are refused") {
   options = options_of(1, 0, -1);
   CHECK_THROWS_WITH_AS(random.text("", options), "generate: max_tokens must be 0 or more; got -1",
                        UsageError);
+  for (const std::int64_t context : {std::int64_t{0}, std::int64_t{1} << 31,
+                                     (std::int64_t{1} << 55) + 1, std::int64_t{1} << 57}) {
+    options = options_of(1, 0);
+    options.context = context;
+    CHECK(message_of([&] { random.text("", options); }) ==
+          concat("generate: context must be 1 to 2147483647 tokens; got ", context));
+  }
 }
 
 TEST_CASE("a longer text begins with the shorter one while both fit the context") {
