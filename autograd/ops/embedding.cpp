@@ -2,6 +2,7 @@
 #include "kernels/embedding.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/check_ids.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
@@ -14,6 +15,7 @@ Variable embedding(const Tensor& token_ids, Parameter& weight) {
              name_of(token_ids.dtype()));
   SMOE_CHECK(weight.shape().rank() == 2, "embedding: weight must be [V, D]; got ", weight.name(),
              " ", weight.shape());
+  check_ids("embedding", token_ids, 0, weight.shape()[0]);
   const Tensor& table = weight.value();                                            // [V, D]
   Tensor output = Tensor::empty({token_ids.dim(0), table.dim(1)}, table.dtype());  // [T, D]
   kernels::embedding(launch(), {.table = matrix_of(table),

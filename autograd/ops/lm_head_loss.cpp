@@ -2,8 +2,10 @@
 // chunk's logits are overwritten with their gradient, from which dx and the weight gradient follow
 // at once, so that the logits of all tokens never exist.
 #include <algorithm>
+#include <limits>
 
 #include "autograd/ops.h"
+#include "autograd/ops/check_ids.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
@@ -23,6 +25,7 @@ void check_loss(const Variable& x, const Parameter& weight, const Tensor& target
              "lm_head_loss: x and weight must have one floating dtype and targets be i32; got x ",
              name_of(x.dtype()), ", ", weight.name(), " ", name_of(weight.value().dtype()),
              ", targets ", name_of(targets.dtype()));
+  check_ids("lm_head_loss", targets, std::numeric_limits<std::int32_t>::min(), weight.shape()[0]);
   SMOE_CHECK(chunk > 0, "lm_head_loss: chunk must be positive; got ", chunk);
 }
 

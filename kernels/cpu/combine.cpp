@@ -1,5 +1,6 @@
 #include "kernels/combine.h"
 
+#include "kernels/checked_index.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -11,13 +12,14 @@ constexpr std::int64_t kBlockTokens = 32;
 // The index of the routed row of each (token, slot) pair.
 struct PairIndex {
   const std::int32_t* grouped_rows;  // null for scattered rows
+  std::int64_t num_rows;
   std::int64_t operator()(std::int64_t pair) const {
-    return grouped_rows ? grouped_rows[pair] : pair;
+    return grouped_rows ? checked_index(grouped_rows[pair], num_rows) : pair;
   }
 };
 
 PairIndex pair_index(const RoutingView& routing, RowLayout layout) {
-  return {layout == RowLayout::grouped ? routing.grouped_rows : nullptr};
+  return {layout == RowLayout::grouped ? routing.grouped_rows : nullptr, routing.num_rows()};
 }
 
 template <class T>

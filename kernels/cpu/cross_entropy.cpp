@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/checked_index.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -56,6 +57,7 @@ void cross_entropy(const Launch&, const CrossEntropyArgs& args) {
           if (args.write_gradient) std::fill_n(row, n, T(Acc(0)));
           continue;
         }
+        checked_index(target, n);
         const Acc maximum = maximum_of<T, Acc>(row, n);
         const Acc log_sum = std::log(sum_of_exponentials(row, n, maximum));
         losses[t] = log_sum + (maximum - Acc(row[target]));

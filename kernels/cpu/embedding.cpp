@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/checked_index.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels::cpu {
@@ -19,7 +20,8 @@ void embedding(const Launch&, const EmbeddingArgs& args) {
     using T = decltype(type);
     parallel_blocks(args.output.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t)
-        std::copy_n(args.table.row<T>(args.token_ids[t]), args.table.cols, args.output.row<T>(t));
+        std::copy_n(args.table.row<T>(checked_index(args.token_ids[t], args.table.rows)),
+                    args.table.cols, args.output.row<T>(t));
     });
   });
 }
@@ -36,7 +38,7 @@ void embedding_backward(const Launch&, const EmbeddingBackwardArgs& args) {
       }
       for (std::int64_t t = 0; t < args.doutput.rows; ++t) {
         const T* source = args.doutput.row<T>(t);
-        Acc* row = args.dtable.row<Acc>(args.token_ids[t]);
+        Acc* row = args.dtable.row<Acc>(checked_index(args.token_ids[t], args.dtable.rows));
         for (std::int64_t j = begin; j < end; ++j) row[j] += Acc(source[j]);
       }
     });

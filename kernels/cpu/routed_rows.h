@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/ceil_div.h"
+#include "kernels/checked_index.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/grouped_gemm.h"
@@ -62,14 +63,18 @@ class RowIndex {
   RowIndex(const kernels::RoutingView& routing, kernels::RowLayout layout, std::int64_t num_rows)
       : ids_(layout == kernels::RowLayout::grouped ? nullptr : routing.sorted_scattered_ids),
         pairs_per_row_(num_rows == routing.num_rows() ? 1
-                                                      : static_cast<std::int32_t>(routing.top_k)) {}
+                                                      : static_cast<std::int32_t>(routing.top_k)),
+        num_rows_(num_rows) {}
 
   bool is_identity() const { return !ids_; }
-  std::int64_t operator()(std::int64_t p) const { return ids_ ? ids_[p] / pairs_per_row_ : p; }
+  std::int64_t operator()(std::int64_t p) const {
+    return ids_ ? checked_index(ids_[p] / pairs_per_row_, num_rows_) : p;
+  }
 
  private:
   const std::int32_t* ids_;
   std::int32_t pairs_per_row_;
+  std::int64_t num_rows_;
 };
 
 /// Columns [col_begin, col_end) of routed rows as a panel: in place if the rows are grouped and

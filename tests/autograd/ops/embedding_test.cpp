@@ -81,3 +81,14 @@ TEST_CASE("embedding names what does not fit") {
   CHECK_THROWS_WITH_AS(embedding(Tensor::zeros({2}, DType::i32), vector),
                        "embedding: weight must be [V, D]; got v [4]", UsageError);
 }
+
+TEST_CASE("ids outside the vocabulary are refused before they index the weight") {
+  Parameter weight("w", {4, 2}, Init::normal(1));
+  ParameterStore store({&weight}, {DType::f32, DType::f32, 1});
+  const auto embed = [&](std::int32_t id) {
+    embedding(Tensor::from(std::vector<std::int32_t>{3, id}, {2}), weight);
+  };
+  embed(0);
+  CHECK_THROWS_WITH_AS(embed(4), "embedding: ids must be 0 to 3; got 4 at 1", UsageError);
+  CHECK_THROWS_WITH_AS(embed(-1), "embedding: ids must be 0 to 3; got -1 at 1", UsageError);
+}
