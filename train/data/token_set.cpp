@@ -12,6 +12,11 @@ namespace {
 // Limit of the metadata that is read into memory; TokenSetWriter writes 16 KiB.
 constexpr std::int64_t kMaxMetadataBytes = 1 << 20;
 
+// What is read and compared at once: small, as random windows are read, but not so small that the
+// digests need much memory (1/1024 of the data).
+constexpr std::int64_t kPageBytes = 16 << 10;
+constexpr std::int64_t kPagesPerBlock = kTokenSetBlockBytes / kPageBytes;
+
 std::string read_front(const File& file, std::int64_t bytes) {
   std::string front(static_cast<std::size_t>(bytes), '\0');
   front.resize(static_cast<std::size_t>(file.read_some_at(0, front.data(), bytes)));
@@ -88,7 +93,7 @@ void TokenSet::read_digests() {
              ": damaged: its table of digests does not match its own digest");
   digests_.reserve(static_cast<std::size_t>(num_blocks));
   for (std::size_t i = 0; i < words.size(); i += 2) digests_.push_back({words[i], words[i + 1]});
-  is_checked_.assign(digests_.size(), false);
+  page_digests_.resize(digests_.size());
 }
 
 std::unique_ptr<Tokenizer> TokenSet::tokenizer() const {
@@ -112,8 +117,14 @@ void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,
   const int width = tokens.element_bytes;
   narrow_.resize(static_cast<std::size_t>(count * width));
   read_bytes(tokens.offset + begin * width, narrow_.data(), count * width);
-  for (std::int64_t i = 0; i < count; ++i)
-    target[i] = static_cast<std::int32_t>(load_token(narrow_.data(), i, width));
+  std::uint32_t largest = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint32_t id = load_token(narrow_.data(), i, width);
+    largest = std::max(largest, id);
+    target[i] = static_cast<std::int32_t>(id);
+  }
+  SMOE_CHECK(largest < vocab_size(), path(), ": /", tokens.name, ": token ids must be below ",
+             vocab_size(), "; got ", largest, " at token ", begin, " or later");
 }
 
 std::vector<std::int64_t> TokenSet::document_starts(Split split) const {
@@ -125,11 +136,29 @@ std::vector<std::int64_t> TokenSet::document_starts(Split split) const {
 
 void TokenSet::read_bytes(std::int64_t offset, void* target, std::int64_t bytes) const {
   if (bytes == 0) return;
-  const std::int64_t begin = offset - header_.metadata_bytes;
-  for (std::int64_t block = begin / kTokenSetBlockBytes;
-       block <= (begin + bytes - 1) / kTokenSetBlockBytes; ++block)
-    if (!is_checked_[static_cast<std::size_t>(block)]) check_block(block);
-  file_.read_at(offset, target, bytes);
+  const std::int64_t begin = offset - header_.metadata_bytes, end = begin + bytes;
+  for (std::int64_t page = begin / kPageBytes; page * kPageBytes < end; ++page) {
+    const std::int64_t first = std::max(begin, page * kPageBytes);
+    read_page(page, first, std::min(end, (page + 1) * kPageBytes),
+              static_cast<char*>(target) + (first - begin));
+  }
+}
+
+// Copies the bytes [begin, end) of the data, which are in this page.
+void TokenSet::read_page(std::int64_t page, std::int64_t begin, std::int64_t end,
+                         char* target) const {
+  const std::int64_t block = page / kPagesPerBlock;
+  const auto& digests = page_digests_[static_cast<std::size_t>(block)];
+  if (digests.empty()) check_block(block);
+  const std::int64_t data_bytes = digests_table_.offset - header_.metadata_bytes;
+  const std::int64_t at = page * kPageBytes, size = std::min(kPageBytes, data_bytes - at);
+  page_.resize(static_cast<std::size_t>(size));
+  file_.read_at(header_.metadata_bytes + at, page_.data(), size);
+  SMOE_CHECK(digest_of(page_) == digests[static_cast<std::size_t>(page % kPagesPerBlock)], path(),
+             ": changed while it was open: bytes ", header_.metadata_bytes + at, " to ",
+             header_.metadata_bytes + at + size - 1,
+             " are not those that were verified; restore the file");
+  std::memcpy(target, page_.data() + (begin - at), static_cast<std::size_t>(end - begin));
 }
 
 void TokenSet::check_block(std::int64_t block) const {
@@ -150,7 +179,9 @@ void TokenSet::check_block(std::int64_t block) const {
                  vocab_size(), "; got ", id, " at byte ", first + i * width);
     }
   }
-  is_checked_[static_cast<std::size_t>(block)] = true;
+  std::vector<Digest>& pages = page_digests_[static_cast<std::size_t>(block)];
+  for (std::size_t at = 0; at < bytes.size(); at += kPageBytes)
+    pages.push_back(digest_of(std::string_view(bytes).substr(at, kPageBytes)));
 }
 
 }  // namespace smoe

@@ -1,6 +1,7 @@
 // Reads a token set (format: token_set_format.h). Every byte is verified against its digest before
 // use: header, metadata and the table of digests on opening, the data block by block on first
-// access, where token ids are checked against the vocabulary too.
+// access. What is read again is compared page by page with what was verified, so a file that
+// changes while it is open is never trained on. Token ids are checked against the vocabulary.
 #pragma once
 #include <memory>
 #include <string>
@@ -34,8 +35,8 @@ class TokenSet {
   std::unique_ptr<Tokenizer> tokenizer() const;
 
   /// Copies tokens [begin, begin + count) of a split to `target`, each in [0, vocab_size).
-  /// Throws: UsageError when the range exceeds the split or a block, on first access, is damaged;
-  /// SystemError.
+  /// Throws: UsageError when the range exceeds the split, or the bytes are damaged or have changed
+  /// since they were verified; SystemError.
   void read(Split split, std::int64_t begin, std::int64_t count, std::int32_t* target) const;
   /// Position of each document's first token in its split.
   std::vector<std::int64_t> document_starts(Split split) const;
@@ -47,6 +48,7 @@ class TokenSet {
   void read_digests();
   void read_bytes(std::int64_t offset, void* target, std::int64_t bytes) const;
   void check_block(std::int64_t block) const;
+  void read_page(std::int64_t page, std::int64_t begin, std::int64_t end, char* target) const;
 
   File file_;
   TokenSetHeader header_;
@@ -54,9 +56,12 @@ class TokenSet {
   Hdf5Dataset documents_[kNumSplits];
   Hdf5Dataset tokenizer_;
   Hdf5Dataset digests_table_;
-  std::vector<Digest> digests_;           // one per block
-  mutable std::vector<bool> is_checked_;  // one per block
-  mutable std::string narrow_;            // tokens of the last read, as stored
+  std::vector<Digest> digests_;  // one per block
+  // Of the pages of each block that was verified, empty for the others: a window is read with its
+  // pages, not with whole blocks.
+  mutable std::vector<std::vector<Digest>> page_digests_;
+  mutable std::string narrow_;  // tokens of the last read, as stored
+  mutable std::string page_;    // the last page read
 };
 
 }  // namespace smoe

@@ -289,3 +289,24 @@ TEST_CASE("ids outside the vocabulary are refused even if all digests match") {
   CHECK(contains(message_of([&] { read_all(folder / "a.h5"); }),
                  "/train/tokens: token ids must be below 257; got 257"));
 }
+
+TEST_CASE("a set that changes in place while it is read is refused") {
+  const TemporaryFolder folder;
+  RandomStream random(5, 0);
+  const std::string path = folder / "a.h5";
+  const TokenSetHeader header = write_set(path, {random_text(random, 1'700'000)}, {"validation"});
+  const TokenSet set = TokenSet::open(path);
+  std::vector<std::int32_t> tokens(1000), again(1000);
+  set.read(Split::train, 30'000, 1000, tokens.data());
+  set.read(Split::train, 30'000, 1000, again.data());
+  CHECK(tokens == again);
+  // Zeros are ids of the vocabulary: only the digests differ.
+  std::string bytes = read_file(path, 1 << 24);
+  std::fill_n(bytes.begin() + header.metadata_bytes + 2 * 30'500, 2000, '\0');
+  overwrite(path, bytes);
+  const std::string message =
+      message_of([&] { set.read(Split::train, 30'000, 1000, tokens.data()); });
+  CHECK(contains(message, path + ": changed while it was open: bytes "));
+  set.read(Split::train, 200'000, 1000, tokens.data());  // other pages are intact
+  CHECK(contains(message_of([&] { read_all(path); }), path + ": damaged: "));
+}
