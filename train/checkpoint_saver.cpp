@@ -1,8 +1,17 @@
 #include "train/checkpoint_saver.h"
 
+#include <algorithm>
+
 #include "core/device.h"
 
 namespace smoe {
+namespace {
+
+bool rolls_back(const Config& config) {
+  return config.train.on_nonfinite == NonfinitePolicy::rollback;
+}
+
+}  // namespace
 
 CheckpointSaver::CheckpointSaver(const Config& config, Digest data, Ranks& ranks, Trainer& trainer,
                                  const CheckpointStore::Log& log)
@@ -13,9 +22,12 @@ CheckpointSaver::CheckpointSaver(const Config& config, Digest data, Ranks& ranks
               .data = data},
       store_({.folder = RunPaths(config.run.folder()).checkpoints_path(),
               .keep = config.checkpoint.keep,
-              .keep_every = config.checkpoint.keep_every},
+              .keep_every = config.checkpoint.keep_every,
+              .keep_newest_of_every = rolls_back(config) ? config.checkpoint.every : 0},
              log),
-      is_async_(config.checkpoint.async) {
+      is_async_(config.checkpoint.async),
+      every_(config.checkpoint.every),
+      every_minutes_(config.checkpoint.every_minutes) {
   if (is_async_ && ranks_.is_first()) background_.emplace(store_.options(), log);
 }
 
@@ -42,6 +54,7 @@ void CheckpointSaver::save() {
     ranks_.communicator().barrier()->wait();
   }
   saved_step_ = trainer_.steps_done();
+  last_end_ = Clock::now();
 }
 
 // Rank 0 copies and saves the whole state; visiting sharded state gathers it from all ranks.
@@ -54,7 +67,9 @@ void CheckpointSaver::start() {
 }
 
 void CheckpointSaver::poll() {
-  if (background_) background_->poll();
+  if (!background_ || !background_->is_saving()) return;
+  background_->poll();
+  if (!background_->is_saving()) last_end_ = Clock::now();
 }
 
 void CheckpointSaver::wait() {
@@ -64,13 +79,21 @@ void CheckpointSaver::wait() {
 }
 
 std::optional<std::int64_t> CheckpointSaver::load(const std::string& selection) {
-  std::string selected = selection;
-  if (ranks_.are_several() && selection == "auto") {
-    ranks_.expect_long_wait();
-    std::optional<Checkpoint> newest;
-    if (ranks_.is_first()) newest = store_.newest_intact();
-    selected = ranks_.broadcast(newest ? newest->path() : "none");
-  }
+  return selection == "auto" && ranks_.are_several() ? load_newest(1) : load_selected(selection);
+}
+
+std::optional<std::int64_t> CheckpointSaver::load_for_rollback() {
+  return load_newest(std::max<std::int64_t>(every_, 1));
+}
+
+std::optional<std::int64_t> CheckpointSaver::load_newest(std::int64_t every) {
+  ranks_.expect_long_wait();
+  std::optional<Checkpoint> newest;
+  if (ranks_.is_first()) newest = store_.newest_intact(every);
+  return load_selected(ranks_.broadcast(newest ? newest->path() : "none"));
+}
+
+std::optional<std::int64_t> CheckpointSaver::load_selected(const std::string& selected) {
   std::optional<std::int64_t> step;
   if (ranks_.is_first()) {
     step = store_.resume(selected, header(), visit_state());
@@ -83,6 +106,17 @@ std::optional<std::int64_t> CheckpointSaver::load(const std::string& selection) 
   trainer_.state_loaded();
   saved_step_ = *step;
   return step;
+}
+
+void CheckpointSaver::keep(std::int64_t step) {
+  store_.keep(step);
+  if (background_) background_->keep(step);
+}
+
+bool CheckpointSaver::is_due() const {
+  const bool is_saving = background_ && background_->is_saving();
+  return every_minutes_.count() > 0 && !is_saving && !is_saved() &&
+         Clock::now() - last_end_ >= every_minutes_;
 }
 
 }  // namespace smoe

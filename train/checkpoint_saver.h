@@ -2,6 +2,7 @@
 // checkpoint.async, in a background thread; written by rank 0 or, when the state is sharded, by all
 // ranks.
 #pragma once
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -33,13 +34,29 @@ class CheckpointSaver {
   /// load the same. All ranks must call it. Throws: as CheckpointStore::resume.
   std::optional<std::int64_t> load(const std::string& selection);
 
+  /// Loads the checkpoint to which train.on_nonfinite rolls back and returns its step; no value
+  /// when there is none: the newest at a multiple of checkpoint.every, so that the result of a run
+  /// does not depend on when it was saved besides. All ranks must call it. Throws: as load.
+  std::optional<std::int64_t> load_for_rollback();
+
+  /// Also keeps the checkpoint of `step`, from the next save on, instead of the last one given.
+  void keep(std::int64_t step);
+
+  /// Whether checkpoint.every_minutes have passed since the last save ended, or since the start,
+  /// and the current step is not saved. The clock of rank 0 counts.
+  bool is_due() const;
+
   /// Whether the state of the current step is saved, or about to be.
   bool is_saved() const { return saved_step_ == trainer_.steps_done(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   CheckpointHeader header() const;
   ShardWriters writers();
   void start();
+  std::optional<std::int64_t> load_newest(std::int64_t every);
+  std::optional<std::int64_t> load_selected(const std::string& selected);
   VisitState visit_state() {
     return [this](StateVisitor& visitor) { trainer_.visit_state(visitor); };
   }
@@ -51,6 +68,9 @@ class CheckpointSaver {
   bool is_async_;
   std::optional<BackgroundSave> background_;  // on rank 0, if is_async_
   std::int64_t saved_step_ = -1;              // -1: none
+  std::int64_t every_;                        // steps; 0: none
+  std::chrono::duration<double, std::ratio<60>> every_minutes_;
+  Clock::time_point last_end_ = Clock::now();  // of a save, or the start
 };
 
 }  // namespace smoe

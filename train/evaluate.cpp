@@ -42,13 +42,16 @@ Evaluation evaluate(Transformer& model, const TokenSet& set, const EvaluateOptio
   const std::size_t first = options.parallel ? options.parallel->rank() : 0;
   const std::size_t stride = options.parallel ? options.parallel->world_size() : 1;
   std::vector<double> nats(batches.size());  // per batch, so that the order of summation is fixed
-  for (std::size_t i = first; i < batches.size(); i += stride) {
-    const Batch batch = read_batch(set, Split::validation, batches[i].positions, batches[i].length);
-    const ModelLosses losses =
-        model.losses(batch.token_ids, batch.targets, 1, 0,
-                     {.batch = batch.num_sequences, .seq_len = batch.seq_len});
-    nats[i] = losses.cross_entropy.data().item();
-    result.tokens += batch.num_tokens();
+  for (std::size_t round = 0; round < batches.size(); round += stride) {
+    if (const std::size_t i = round + first; i < batches.size()) {
+      const auto& [positions, length] = batches[i];
+      const Batch batch = read_batch(set, Split::validation, positions, length);
+      const ModelLosses losses =
+          model.losses(batch.token_ids, batch.targets, 1, 0,
+                       {.batch = batch.num_sequences, .seq_len = batch.seq_len});
+      nats[i] = losses.cross_entropy.data().item();
+      result.tokens += batch.num_tokens();
+    }
     if (on_evaluated) on_evaluated(result.tokens, total);
   }
   if (options.parallel) options.parallel->sum(nats);

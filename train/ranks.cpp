@@ -175,17 +175,22 @@ std::string Ranks::broadcast(const std::string& text) {
   return {bytes.begin(), bytes.end()};
 }
 
-int Ranks::agree_on_signal(int own) {
+StepRequests Ranks::agree(const StepRequests& own) {
   if (!are_several()) return own;
-  std::vector<std::int64_t> signals(world_size());
-  signals[rank()] = own;
+  std::vector<std::int64_t> values(world_size() + 1);  // each rank's signal, and whether to save
+  values[rank()] = own.signal;
+  if (is_first()) values.back() = own.saves ? 1 : 0;
   const Stream host_stream;
   const StreamGuard host(host_stream);
-  const Tensor all = Tensor::from(signals, {world_size()}, Category::workspace);
+  const Tensor all = Tensor::from(values, {world_size() + 1}, Category::workspace);
   control_->all_reduce(all)->wait();
-  for (const std::int64_t signal : all.to_vector<std::int64_t>())
-    if (signal != 0) return static_cast<int>(signal);
-  return 0;
+  values = all.to_vector<std::int64_t>();
+  StepRequests agreed{.saves = values.back() != 0};
+  values.pop_back();
+  const auto signal =
+      std::find_if(values.begin(), values.end(), [](std::int64_t value) { return value != 0; });
+  if (signal != values.end()) agreed.signal = static_cast<int>(*signal);
+  return agreed;
 }
 
 void Ranks::record_step_time(double seconds) {

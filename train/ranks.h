@@ -34,6 +34,12 @@ struct Fact {
   std::string value;
 };
 
+/// What a rank requests of all ranks between two steps.
+struct StepRequests {
+  int signal = 0;      ///< to stop because of; 0: none
+  bool saves = false;  ///< to save a checkpoint
+};
+
 class Ranks {
  public:
   /// A single rank, without a job.
@@ -66,9 +72,9 @@ class Ranks {
 
   /// Returns the text of rank 0. All ranks must call it.
   std::string broadcast(const std::string& text);
-  /// Returns the signal of the lowest rank that received one, 0 if none did. All ranks must call
-  /// it.
-  int agree_on_signal(int own);
+  /// Returns the signal of the lowest rank that received one, 0 if none did, and whether rank 0
+  /// requests a save. All ranks must call it.
+  StepRequests agree(const StepRequests& own);
 
   /// Sets the current step, for messages.
   void begin_step(std::int64_t step) { step_ = step; }

@@ -7,7 +7,6 @@
 #include "core/version.h"
 #include "kernels/threads.h"
 #include "train/replicas.h"
-#include "train/signals.h"
 
 namespace smoe {
 
@@ -20,7 +19,9 @@ Run::Run(RunComponents components, Ranks& ranks)
       timer_(config_, ranks.world_size()) {}
 
 int Run::train() {
+  signals_.emplace(ranks_.is_first() ? "saving after this step" : nullptr);
   const int exit_code = train_all_steps();
+  signals_.reset();
   ranks_.leave();
   return exit_code;
 }
@@ -30,20 +31,26 @@ int Run::train_all_steps() {
     components_.say(fmt::format("nothing to do: all {} steps are done", config_.train.steps));
     return 0;
   }
-  const StopSignals signals;
+  find_best();
   report_start();
-  if (trainer_.steps_done() == 0 && config_.train.eval_every > 0) validate();
+  if (trainer_.steps_done() == 0 && config_.train.eval_every > 0)
+    if (const int signal = validate()) return stop(signal);
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
     checkpoints_.poll();
     if (is_due(config_.parallel.check_every))
       check_replicas(ranks_.communicator(),
                      [this](StateVisitor& v) { trainer_.visit_replicated(v); });
-    if (is_due(config_.train.eval_every)) validate();
+    if (is_due(config_.train.eval_every))
+      if (const int signal = validate()) return stop(signal);
     if (is_due(config_.checkpoint.every)) save();
-    if (const int signal = ranks_.agree_on_signal(signals.received())) return stop(signal);
+    const StepRequests requests =
+        ranks_.agree({.signal = signals_->received(), .saves = checkpoints_.is_due()});
+    if (requests.signal != 0) return stop(requests.signal);
+    if (requests.saves) save();
   }
-  if (!components_.validation.empty()) validate();
+  if (!components_.validation.empty())
+    if (const int signal = validate()) return stop(signal);
   save();
   checkpoints_.wait();
   finish();
@@ -109,21 +116,53 @@ void Run::roll_back() {
   SMOE_CHECK(in_a_row <= config_.train.max_nonfinite, "step ", failed, ": rolled back ",
              in_a_row - 1, " times, the limit set by train.max_nonfinite");
   checkpoints_.wait();
-  const auto step = checkpoints_.load("auto");
+  const auto step = checkpoints_.load_for_rollback();
   SMOE_CHECK(step, "step ", failed, ": there is no checkpoint yet to roll back to");
   trainer_.skip_data(failed - *step);
   if (validated_step_ > *step) validated_step_ = -1;
   if (components_.reports) components_.reports->begin_after(trainer_.steps_done());
+  find_best();
   components_.say(fmt::format("rolled back from step {} to step {}; the data in between is skipped",
                               failed, *step));
 }
 
-void Run::validate() {
-  if (validated_step_ == trainer_.steps_done()) return;
+// Returns the signal that ended the validation between two batches, without a report; otherwise 0.
+int Run::validate() {
+  if (validated_step_ == trainer_.steps_done()) return 0;
   ranks_.expect_long_wait();
-  const ValidationReport validation = trainer_.validate(components_.validation);
-  validated_step_ = validation.step;
-  report(validation);
+  const auto check_signals = [this](std::int64_t, std::int64_t) {
+    const int signal = ranks_.agree({.signal = signals_->received()}).signal;
+    if (signal != 0) throw Stopped{signal};
+  };
+  try {
+    const ValidationReport validation = trainer_.validate(components_.validation, check_signals);
+    validated_step_ = validation.step;
+    report(validation);
+    keep_if_best(validation);
+    return 0;
+  } catch (const Stopped& stopped) {
+    return stopped.signal;
+  }
+}
+
+// Of the validations that rank 0 finds in the metrics.
+void Run::find_best() {
+  if (!config_.checkpoint.keep_best) return;
+  const ValidationReport* best = nullptr;
+  if (components_.reports && components_.reports->history().best_validation())
+    best = &*components_.reports->history().best_validation();
+  const std::string loss = ranks_.broadcast(
+      fmt::format("{}", best ? best->loss : std::numeric_limits<double>::infinity()));
+  best_loss_ = std::stod(loss);
+  checkpoints_.keep(best ? best->step : -1);
+}
+
+void Run::keep_if_best(const ValidationReport& validation) {
+  if (!config_.checkpoint.keep_best || !(validation.loss < best_loss_)) return;
+  best_loss_ = validation.loss;
+  if (validation.step == 0) return;  // before training there is nothing to keep
+  checkpoints_.keep(validation.step);
+  save();
 }
 
 void Run::save() {

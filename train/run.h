@@ -2,13 +2,16 @@
 // stops when a signal asks for it. Each rank of a job has a Run; only rank 0 writes to the folder
 // and the console. open_run (open_run.h) makes a Run.
 #pragma once
+#include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "train/checkpoint_saver.h"
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
+#include "train/signals.h"
 #include "train/step_timer.h"
 #include "train/trainer.h"
 
@@ -51,7 +54,9 @@ class Run {
   void train_step();
   void handle_nonfinite();
   void roll_back();
-  void validate();
+  int validate();
+  void find_best();
+  void keep_if_best(const ValidationReport& validation);
   void save();
   bool is_due(std::int64_t every) const;
   bool is_last_step() const { return trainer_.steps_done() == config_.train.steps; }
@@ -62,8 +67,10 @@ class Run {
   CheckpointSaver& checkpoints_;
   Ranks& ranks_;
   StepTimer timer_;
-  std::int64_t validated_step_ = -1;  // -1: none
+  std::optional<StopSignals> signals_;  // while training
+  std::int64_t validated_step_ = -1;    // -1: none
   std::int64_t rollbacks_ = 0;
+  double best_loss_ = std::numeric_limits<double>::infinity();  // of validations
 };
 
 }  // namespace smoe

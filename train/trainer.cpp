@@ -5,7 +5,6 @@
 
 #include "optim/lr_schedule.h"
 #include "train/data/batch.h"
-#include "train/evaluate.h"
 
 namespace smoe {
 namespace {
@@ -93,7 +92,8 @@ void Trainer::add_details(StepReport& report) {
   reset_peak_memory();
 }
 
-ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
+ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets,
+                                  const OnEvaluated& on_evaluated) {
   const TrainConfig& train = config_.train;
   const EvaluateOptions options{.seq_len = train.seq_len,
                                 .micro_batch = train.micro_batch,
@@ -102,7 +102,7 @@ ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets) {
   ValidationReport report{.step = step_, .steps = train.steps};
   Evaluation total;
   for (const auto& [name, set] : sets) {
-    const Evaluation source = evaluate(model(), set, options);
+    const Evaluation source = evaluate(model(), set, options, on_evaluated);
     total += source;
     if (!name.empty())
       report.sources.push_back({name, source.tokens, source.loss(), source.bits_per_byte()});

@@ -6,6 +6,7 @@
 #include "train/data/batch_sampler.h"
 #include "train/data/training_data.h"
 #include "train/data/validation_sets.h"
+#include "train/evaluate.h"
 #include "train/report/report.h"
 #include "train/train_step.h"
 
@@ -29,8 +30,9 @@ class Trainer {
   void add_details(StepReport& report);
 
   /// Mean loss over the validation splits of `sets`, or over the part of each that
-  /// train.eval_batches selects; also per set if there are several.
-  ValidationReport validate(const std::vector<ValidationSet>& sets);
+  /// train.eval_batches selects; also per set if there are several. `on_evaluated` as for evaluate.
+  ValidationReport validate(const std::vector<ValidationSet>& sets,
+                            const OnEvaluated& on_evaluated = nullptr);
 
   std::int64_t steps_done() const { return step_; }
   /// Number of consecutive skipped steps up to now.

@@ -29,6 +29,11 @@ class BackgroundSave {
   void poll();
   /// Returns when no save is in progress. Throws: as poll.
   void wait();
+  /// Whether a save was started whose end poll or wait has not seen yet.
+  bool is_saving() const { return thread_.joinable(); }
+
+  /// As CheckpointStore::keep.
+  void keep(std::int64_t step) { store_.keep(step); }
 
  private:
   void run(const CheckpointHeader& header) noexcept;

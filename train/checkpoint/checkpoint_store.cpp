@@ -68,9 +68,12 @@ std::string checkpoint_name(std::int64_t step) {
 
 CheckpointStore::CheckpointStore(Options options, Log log)
     : options_(std::move(options)), log_(std::move(log)) {
-  SMOE_CHECK(options_.keep >= 2, "checkpoint store: keep must be at least 2; got ", options_.keep);
+  SMOE_CHECK(options_.keep >= 1, "checkpoint store: keep must be at least 1; got ", options_.keep);
   SMOE_CHECK(options_.keep_every >= 0, "checkpoint store: keep_every must not be negative; got ",
              options_.keep_every);
+  SMOE_CHECK(options_.keep_newest_of_every >= 0,
+             "checkpoint store: keep_newest_of_every must not be negative; got ",
+             options_.keep_newest_of_every);
 }
 
 /// Newest first; at equal steps, the replaced one last.
@@ -215,18 +218,27 @@ void CheckpointStore::remove_after(std::int64_t step) const {
 
 void CheckpointStore::prune() const {
   remove_or_log([&] {
-    std::int64_t kept = 0;
+    std::int64_t num_recent = 0;
+    bool has_newest_of_every = options_.keep_newest_of_every == 0;
     for (const Entry& entry : entries()) {
-      const bool is_milestone = options_.keep_every > 0 && entry.step % options_.keep_every == 0;
-      const bool is_recent = !entry.is_replaced && kept++ < options_.keep;
-      if (entry.is_replaced || (!is_recent && !is_milestone))
-        remove_or_log([&] { remove_folder(retire(entry.name)); });
+      const auto is_multiple_of = [&](std::int64_t every) {
+        return every > 0 && entry.step % every == 0;
+      };
+      bool stays = false;
+      if (!entry.is_replaced) {
+        stays = num_recent++ < options_.keep || is_multiple_of(options_.keep_every) ||
+                entry.step == kept_step_;
+        if (!has_newest_of_every && is_multiple_of(options_.keep_newest_of_every))
+          stays = has_newest_of_every = true;
+      }
+      if (!stays) remove_or_log([&] { remove_folder(retire(entry.name)); });
     }
   });
 }
 
-std::optional<Checkpoint> CheckpointStore::newest_intact() const {
-  const std::vector<Entry> candidates = entries();
+std::optional<Checkpoint> CheckpointStore::newest_intact(std::int64_t every) const {
+  std::vector<Entry> candidates = entries();
+  std::erase_if(candidates, [&](const Entry& entry) { return entry.step % every != 0; });
   for (const Entry& entry : candidates) {
     try {
       Checkpoint checkpoint(options_.folder + "/" + entry.name);

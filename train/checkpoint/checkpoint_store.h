@@ -1,6 +1,7 @@
 // The checkpoints of one run: a folder of folders named by step, step-00000120. A checkpoint gets
 // such a name once it is complete and durable; unfinished folders are named .tmp-something.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -13,14 +14,15 @@ namespace smoe {
 class CheckpointStore {
  public:
   struct Options {
-    std::string folder;           ///< created by the first save
-    std::int64_t keep = 2;        ///< number of newest checkpoints to keep, at least 2
-    std::int64_t keep_every = 0;  ///< also keep those at multiples of this step; 0: none
+    std::string folder;                     ///< created by the first save
+    std::int64_t keep = 2;                  ///< number of newest checkpoints to keep, at least 1
+    std::int64_t keep_every = 0;            ///< also keep those at multiples of this step; 0: none
+    std::int64_t keep_newest_of_every = 0;  ///< also keep the newest of those; 0: none
   };
   /// Receives one human-readable line per event: saved, removed, damaged.
   using Log = std::function<void(const std::string& line)>;
 
-  /// Throws: UsageError unless keep >= 2 and keep_every >= 0.
+  /// Throws: UsageError unless keep >= 1 and the others >= 0.
   CheckpointStore(Options options, Log log);
   const Options& options() const { return options_; }
 
@@ -50,10 +52,15 @@ class CheckpointStore {
   std::optional<std::int64_t> resume(const std::string& resume, const CheckpointHeader& expected,
                                      const VisitState& visit);
 
-  /// The intact checkpoint with the highest step; no value when there are no checkpoints. Damaged
-  /// ones are logged and skipped. Throws: UsageError when all are damaged; SystemError when a newer
-  /// one cannot be read, or has the format of another version of this program.
-  std::optional<Checkpoint> newest_intact() const;
+  /// From the next save on, also keeps the checkpoint of `step` instead of the last one given. May
+  /// be called during a save.
+  void keep(std::int64_t step) { kept_step_ = step; }
+
+  /// The intact checkpoint with the highest step among multiples of `every`; no value when there
+  /// are none. Damaged ones are logged and skipped. Throws: UsageError when all are damaged;
+  /// SystemError when a newer one cannot be read, or has the format of another version of this
+  /// program.
+  std::optional<Checkpoint> newest_intact(std::int64_t every = 1) const;
 
   /// The highest step in the name of a checkpoint, intact or not; -1 when there are none.
   std::int64_t newest_step() const;
@@ -74,6 +81,7 @@ class CheckpointStore {
 
   Options options_;
   Log log_;
+  std::atomic<std::int64_t> kept_step_{-1};  // -1: none
 };
 
 /// "step-00000120".

@@ -1,13 +1,17 @@
 #include "train/commands/command_line.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/system/standard_output.h"
 #include "core/version.h"
 #include "train/commands/commands.h"
+#include "train/commands/with_progress.h"
 
 namespace smoe {
 namespace {
@@ -33,6 +37,10 @@ std::string with_flag_name(const CLI::App& command, const std::string& message) 
 int run_named(const Command& command) {
   try {
     return command.run();
+  } catch (const Unfinished& unfinished) {
+    std::cerr << "smoe " << command.parser->get_name() << ": stopped by "
+              << signal_name(unfinished.signal) << unfinished.consequence << "\n";
+    return exit_code_of_signal(unfinished.signal);
   } catch (const UsageError& error) {
     throw UsageError(with_flag_name(*command.parser, error.what()));
   }
@@ -65,7 +73,8 @@ int run_command_line(int argc, const char* const* argv) {
                                   [](const Command& command) { return command.parser->parsed(); });
   SMOE_CHECK(named != commands.end(), "smoe: a command is required; see smoe --help");
   const int exit_code = run_named(*named);
-  if (!std::cout.flush()) throw SystemError("standard output: could not be written");
+  if (!std::cout.flush() && !is_reader_gone(STDOUT_FILENO))
+    throw SystemError("standard output: could not be written");
   return exit_code;
 }
 

@@ -61,7 +61,7 @@ Evaluation run_evaluation(LoadedModel& loaded, const TokenSet& set,
   const auto bytes_of = [&](std::int64_t tokens) {
     return static_cast<std::int64_t>(static_cast<double>(tokens) * bytes_per_token);
   };
-  return with_progress([&](const auto& show) {
+  return with_progress("", [&](const auto& show) {
     return evaluate(loaded.model(), set, options, [&](std::int64_t done, std::int64_t total) {
       show("evaluating", bytes_of(done), bytes_of(total));
     });

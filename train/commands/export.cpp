@@ -32,7 +32,8 @@ void print_summary(const ExportSummary& summary, const std::string& output) {
 int run_export(const ExportOptions& options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const ExportSummary summary =
-      with_progress([&](const auto& show) { return export_mixtral(options, show); });
+      with_progress("; " + options.output + " was not written",
+                    [&](const auto& show) { return export_mixtral(options, show); });
   print_summary(summary, options.output);
   return 0;
 }

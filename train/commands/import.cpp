@@ -39,7 +39,8 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
 int run_import(const ImportOptions& options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const ImportSummary summary =
-      with_progress([&](const auto& show) { return import_mixtral(options, show); });
+      with_progress("; " + options.output + " was not written",
+                    [&](const auto& show) { return import_mixtral(options, show); });
   print_summary(summary, options.output);
   return 0;
 }

@@ -109,8 +109,9 @@ void set_training(const std::vector<std::string>& command, LaunchOptions& option
   if (options.node_rank == 0) check_not_written(run.path());
   if (options.log_folder.empty()) options.log_folder = run.logs_path();
   options.restart_arguments = {"checkpoint.resume=auto"};
-  const CheckpointStore checkpoints({.folder = run.checkpoints_path()}, nullptr);
-  options.saved_step = [checkpoints] { return checkpoints.newest_step(); };
+  options.saved_step = [folder = run.checkpoints_path()] {
+    return CheckpointStore({.folder = folder}, nullptr).newest_step();
+  };
 }
 
 int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
@@ -179,7 +180,9 @@ void add_flags(CLI::App& command, LaunchFlags& flags) {
   add(command, "--standalone", flags.standalone,
       "One host; the address and port flags above are ignored");
   add(command, "--max-restarts", flags.max_restarts,
-      "Number of restarts of all ranks after a failure, from the newest checkpoint");
+      "Number of restarts of all ranks after a failure, from the newest checkpoint; before the "
+      "first "
+      "checkpoint, one of them");
   add(command, "--grace", flags.grace, "Seconds from a signal until ranks are killed");
   add(command, "--log-dir", flags.log_dir,
       "Folder for rank-N.log of each rank; default: logs/ in the run's folder");
@@ -213,9 +216,10 @@ Command add_launch_command(CLI::App& app) {
       "0;\n"
       "each rank has a log. When one rank fails, all exit within seconds, and the last line names "
       "the\n"
-      "first failure. Ctrl-C, SIGTERM and SIGUSR1 save and stop all ranks at the same step; a "
-      "second\n"
-      "signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
+      "first failure. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop all ranks at the same "
+      "step; "
+      "a\n"
+      "second signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
       "\n"
       "Examples:\n"
       "  smoe launch --nproc-per-node 4 train configs/tiny.yaml train.micro_batch=2\n"

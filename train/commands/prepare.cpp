@@ -5,11 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <csignal>
 #include <iostream>
 #include <memory>
 #include <numeric>
-#include <optional>
 
 #include "core/base/check.h"
 #include "core/system/cores.h"
@@ -19,15 +17,9 @@
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/commands/with_progress.h"
-#include "train/signals.h"
 
 namespace smoe {
 namespace {
-
-// Thrown to end the command on a signal.
-struct Stopped {
-  int signal;
-};
 
 std::int64_t sum(const std::int64_t (&counts)[kNumSplits]) {
   return std::accumulate(counts, counts + kNumSplits, std::int64_t{0});
@@ -57,34 +49,13 @@ void print_summary(const PrepareSummary& summary, const std::string& path) {
   std::cout << fmt::format("  {:<12}{}\n", "digest", header.content_digest().hex());
 }
 
-// Ends the command on a received signal, in the part of `total` bytes.
-void stop(std::optional<StopSignals>& signals, std::int64_t total) {
-  const int signal = signals->received();
-  if (total > 0) throw Stopped{signal};
-  // Training a tokenizer cannot be interrupted. Nothing is written yet, so the signal takes its
-  // default action.
-  signals.reset();
-  std::raise(signal);
-}
-
 int run_prepare(const PrepareOptions& options) {
   SMOE_CHECK(options.is_forced || kind_of(options.output) != PathKind::file, options.output,
              ": exists already; --force replaces it");
   kernels::cpu::set_num_threads(num_usable_cores());
-  std::optional<StopSignals> signals(std::in_place);
-  PrepareSummary summary;
-  try {
-    summary = with_progress([&](const auto& show) {
-      return prepare(options, [&](const char* part, std::int64_t done, std::int64_t total) {
-        show(part, done, total);
-        if (signals && signals->received() != 0) stop(signals, total);
-      });
-    });
-  } catch (const Stopped& stopped) {
-    std::cerr << "smoe prepare: stopped by " << signal_name(stopped.signal) << "; "
-              << options.output << " was not written\n";
-    return exit_code_of_signal(stopped.signal);
-  }
+  const PrepareSummary summary =
+      with_progress("; " + options.output + " was not written",
+                    [&](const auto& show) { return prepare(options, show); });
   print_summary(summary, options.output);
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/system/standard_output.h"
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
@@ -61,6 +62,7 @@ int run_train(const TrainOptions& options) {
     std::cout << to_yaml(config);
     return 0;
   }
+  ignore_broken_pipes();
   const RankEnvironment environment = read_rank_environment();
   const Stream stream(device_of(config.run.device, environment));
   const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
@@ -79,7 +81,10 @@ Command add_train_command(CLI::App& app) {
   train->add_flag("--print-config", options->print_config,
                   "Print the configuration with all defaults and overrides, and exit");
   train->footer(
-      "The same command resumes a stopped run from its newest checkpoint.\n"
+      "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current "
+      "step\n"
+      "and stop; a second one stops at once. The same command resumes the run from its newest\n"
+      "checkpoint.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"

@@ -69,8 +69,10 @@ struct ParallelConfig {
 
 struct CheckpointConfig {
   std::int64_t every = 0;
+  double every_minutes = 10;
   std::int64_t keep = 2;
   std::int64_t keep_every = 0;
+  bool keep_best = false;
   bool async = false;
   std::string resume = "auto";
 };

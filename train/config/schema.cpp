@@ -173,9 +173,11 @@ std::vector<Field> fields_of(Config& config) {
       {"parallel.check_every", &parallel.check_every, kSizeOrZero, "steps between comparisons of the ranks' state; 0: never", kMayChange},
       {"parallel.timeout_s", &parallel.timeout_s, kSizeOrZero, "seconds to wait for another rank; 0: derived from the step time", kMayChange},
 
-      {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps between checkpoints; 0: only after the last step", kMayChange},
-      {"checkpoint.keep", &checkpoint.keep, at_least(2), "newest checkpoints to keep", kMayChange},
+      {"checkpoint.every", &checkpoint.every, kSizeOrZero, "steps between checkpoints; 0: only by time and after the last step", kMayChange},
+      {"checkpoint.every_minutes", &checkpoint.every_minutes, at_least(0), "minutes from the end of a save to the next one, at any step; 0: none", kMayChange},
+      {"checkpoint.keep", &checkpoint.keep, at_least(1), "newest checkpoints to keep", kMayChange},
       {"checkpoint.keep_every", &checkpoint.keep_every, kSizeOrZero, "also keep every checkpoint at a multiple of this step; 0: none", kMayChange},
+      {"checkpoint.keep_best", &checkpoint.keep_best, kAnything, "also save and keep the checkpoint with the lowest validation loss", kMayChange},
       {"checkpoint.async", &checkpoint.async, kAnything, "save in the background while training continues", kMayChange},
       {"checkpoint.resume", &checkpoint.resume, kNotEmpty, "auto: newest checkpoint; none: start from step 0; or a checkpoint's folder", kMayChange},
 
@@ -237,8 +239,12 @@ std::vector<Relation> relations_of(const Config& c) {
        m.router.selection_bias_rate == 0 || m.router.score == RouterScore::sigmoid,
        "0 unless model.router.score is sigmoid"},
       global_batch_relation(t, 1),
-      {"train.on_nonfinite", t.on_nonfinite != NonfinitePolicy::rollback || c.checkpoint.every > 0,
-       "skip or stop without checkpoint.every"},
+      {"train.on_nonfinite",
+       t.on_nonfinite != NonfinitePolicy::rollback || c.checkpoint.every > 0 ||
+           c.checkpoint.every_minutes > 0,
+       "skip or stop without checkpoint.every and checkpoint.every_minutes"},
+      {"checkpoint.keep_best", !c.checkpoint.keep_best || t.eval_every > 0,
+       "false without train.eval_every"},
       {"schedule.warmup_steps", c.schedule.warmup_steps <= t.steps,
        concat("at most train.steps=", t.steps)},
       {"schedule.decay_fraction",

@@ -22,7 +22,7 @@ constexpr double kKillSeconds = 5;
 
 // The signal after which a rank saved its work and exited, from its exit code; 0 if there is none.
 int signal_of_graceful_exit(const ExitStatus& status) {
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU})
     if (!status.by_signal && status.number == 128 + signal) return signal;
   return 0;
 }
@@ -113,7 +113,7 @@ void Attempt::on_message(const NodeLink::Received& received) {
 
 void Attempt::forward_signal(int signal) {
   stop_signal_ = signal;
-  // A closed terminal must not lose work: ranks save on SIGTERM but not on SIGHUP.
+  // A rank that was started with SIGHUP ignored would not stop.
   forwarded_signal_ = signal == SIGHUP ? SIGTERM : signal;
   if (ranks_) ranks_->send(forwarded_signal_);
   kill_at_ = earlier(Deadline::in(options_.grace_s), kill_at_);

@@ -21,12 +21,18 @@ RestartPolicy::Decision RestartPolicy::after_failure(int exit_code) {
     return {false,
             concat("not restarted: that was restart ", num_restarts_, " of ", max_restarts_)};
   const std::int64_t step = saved_step_ ? saved_step_() : -1;
-  if (saved_step_ && step <= step_at_start_)
+  const bool is_from_scratch = saved_step_ && step < 0;
+  const bool is_first_try = is_from_scratch && !has_restarted_from_scratch_;
+  if (saved_step_ && step <= step_at_start_ && !is_first_try)
     return {false, "not restarted: no new checkpoint was saved since the last start"};
+  has_restarted_from_scratch_ |= is_from_scratch;
   ++num_restarts_;
-  return {true, concat("restarting all ranks",
-                       saved_step_ ? concat(" from the checkpoint of step ", step) : "",
-                       ", restart ", num_restarts_, " of ", max_restarts_)};
+  std::string from;
+  if (saved_step_)
+    from = is_from_scratch ? " from the beginning, since there is no checkpoint yet"
+                           : concat(" from the checkpoint of step ", step);
+  return {true,
+          concat("restarting all ranks", from, ", restart ", num_restarts_, " of ", max_restarts_)};
 }
 
 }  // namespace smoe

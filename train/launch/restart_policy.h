@@ -20,7 +20,8 @@ class RestartPolicy {
     std::string reason;  ///< for the user; empty when restarts are disabled
   };
   /// Decides after the ranks exited with `exit_code`, which is not 0. A restart cannot fix an
-  /// invalid configuration or a failure that occurs before every first checkpoint.
+  /// invalid configuration or a failure that recurs before every next checkpoint; before the first
+  /// checkpoint, one restart shows whether it recurs.
   Decision after_failure(int exit_code);
 
  private:
@@ -28,6 +29,7 @@ class RestartPolicy {
   std::function<std::int64_t()> saved_step_;
   int num_restarts_ = 0;
   std::int64_t step_at_start_ = -1;
+  bool has_restarted_from_scratch_ = false;
 };
 
 }  // namespace smoe

@@ -7,7 +7,7 @@
 
 namespace smoe {
 
-/// The constructor blocks SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGUSR1 and queues them for take(),
+/// The constructor blocks SIGCHLD and the signals of StopSignals and queues them for take(),
 /// and makes a write to a closed pipe an error instead of SIGPIPE. Signals that this process
 /// inherited as ignored, as under nohup, stay ignored. To be created before any thread, which would
 /// receive signals.

@@ -101,6 +101,8 @@ void RunHistory::take(const ValidationReport& report) {
   validations_.add(report.step, {.loss = spread_of(report.loss),
                                  .bits_per_byte = spread_of(report.bits_per_byte)});
   last_validation_ = report;
+  if (std::isfinite(report.loss) && (!best_validation_ || report.loss < best_validation_->loss))
+    best_validation_ = report;
 }
 
 }  // namespace smoe

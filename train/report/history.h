@@ -98,6 +98,8 @@ class RunHistory {
   const std::optional<StartReport>& last_start() const { return last_start_; }
   const std::optional<StepReport>& last_step() const { return last_step_; }
   const std::optional<ValidationReport>& last_validation() const { return last_validation_; }
+  /// The one with the lowest loss, the first of equal ones.
+  const std::optional<ValidationReport>& best_validation() const { return best_validation_; }
   /// The last few steps after which a process resumed the run.
   const std::vector<std::int64_t>& restarts() const { return restarts_; }
 
@@ -116,7 +118,7 @@ class RunHistory {
   Binned<ValidationBin> validations_{250};
   std::optional<StartReport> last_start_;
   std::optional<StepReport> last_step_;
-  std::optional<ValidationReport> last_validation_;
+  std::optional<ValidationReport> last_validation_, best_validation_;
   std::vector<std::int64_t> restarts_;
   double earlier_s_ = 0;  // trained by earlier processes
   std::int64_t peak_bytes_ = 0;

@@ -16,6 +16,7 @@ class ReportFile {
   /// Replaces all reports by those in the metrics file at `metrics_path`.
   void restart(const std::string& metrics_path);
   void add(const Report& report);
+  const RunHistory& history() const { return history_; }
   /// Writes the page if there are new reports and enough time has passed: a few seconds, and so
   /// much that writing takes less than 1/250 of the time. Throws: SystemError.
   void write_if_due();

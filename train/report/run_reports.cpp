@@ -1,13 +1,24 @@
 #include "train/report/run_reports.h"
 
+#include <unistd.h>
+
 #include <iostream>
 
 #include "core/base/check.h"
+#include "core/system/standard_output.h"
 #include "core/system/text.h"
 #include "train/config/run_paths.h"
 #include "train/report/console_line.h"
 
 namespace smoe {
+namespace {
+
+// The line is lost if the reader is gone; other failures stay in the state of std::cout.
+void print_line(const std::string& line) {
+  if (!(std::cout << line << std::endl) && is_reader_gone(STDOUT_FILENO)) std::cout.clear();
+}
+
+}  // namespace
 
 RunReports::RunReports(const RunPaths& paths, const Config& config)
     : paths_(paths),
@@ -31,7 +42,7 @@ void RunReports::begin_after(std::int64_t step) {
 
 void RunReports::say(const std::string& text) {
   const std::string line = printable_lines(text);
-  std::cout << line << std::endl;
+  print_line(line);
   log_.write(line);
 }
 
@@ -46,7 +57,7 @@ void RunReports::add(const Report& report) {
   std::visit(
       [this](const auto& r) {
         if constexpr (!std::is_same_v<std::decay_t<decltype(r)>, StartReport>) {
-          std::cout << console_line(r, console_style(), console_width()) << std::endl;
+          print_line(console_line(r, console_style(), console_width()));
           log_.write(console_line(r));
         }
       },

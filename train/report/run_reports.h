@@ -24,10 +24,12 @@ class RunReports {
   /// add. Throws: UsageError when metrics.jsonl has lines that this program did not write;
   /// SystemError.
   void begin_after(std::int64_t step);
-  /// Writes a line to console and log.
+  /// Writes a line to console and log; only to the log once the reader of standard output is gone.
   void say(const std::string& line);
   /// Writes a report to all outputs. Throws: SystemError.
   void add(const Report& report);
+  /// What is in the metrics so far.
+  const RunHistory& history() const { return page_.history(); }
   /// Makes the metrics durable; see MetricsFile::sync.
   void sync() { metrics_->sync(); }
   /// Updates the page.

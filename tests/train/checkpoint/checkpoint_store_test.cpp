@@ -184,7 +184,7 @@ TEST_CASE("the newest checkpoints and those at multiples of keep_every are kept"
   TestStore test(2, 30);
   for (std::int64_t step = 10; step <= 100; step += 10) test.save(step);
   CHECK(test.names() == "step-00000030 step-00000060 step-00000090 step-00000100 ");
-  CHECK_THROWS_AS(CheckpointStore({"x", 1, 0}, {}), UsageError);
+  CHECK_THROWS_AS(CheckpointStore({"x", 0, 0}, {}), UsageError);
   CHECK_THROWS_AS(CheckpointStore({"x", 2, -1}, {}), UsageError);
 }
 

@@ -63,7 +63,8 @@ const Broken kBrokenRules[] = {
     {{"parallel.check_every=-1"}, "from 0 to 10^9; got -1"},
     {{"parallel.timeout_s=-1"}, "from 0 to 10^9; got -1"},
     {{"checkpoint.every=-1"}, "from 0 to 10^9; got -1"},
-    {{"checkpoint.keep=1"}, "at least 2; got 1"},
+    {{"checkpoint.every_minutes=-0.5"}, "at least 0; got -0.5"},
+    {{"checkpoint.keep=0"}, "at least 1; got 0"},
     {{"checkpoint.keep_every=-1"}, "from 0 to 10^9; got -1"},
     {{"checkpoint.resume="}, "non-empty text; got \"\""},
     {{"log.every=0"}, "from 1 to 10^9; got 0"},
@@ -84,7 +85,9 @@ const Broken kBrokenRelations[] = {
      "0 unless model.router.score is sigmoid; got 0.001"},
     {{"train.global_batch=8"}, "a multiple of train.micro_batch=3, nearest 6 or 9; got 8"},
     {{"train.global_batch=2"}, "a multiple of train.micro_batch=3, nearest 3; got 2"},
-    {{"train.on_nonfinite=rollback"}, "skip or stop without checkpoint.every; got rollback"},
+    {{"checkpoint.every_minutes=0", "train.on_nonfinite=rollback"},
+     "skip or stop without checkpoint.every and checkpoint.every_minutes; got rollback"},
+    {{"checkpoint.keep_best=true"}, "false without train.eval_every; got true"},
     {{"schedule.warmup_steps=11"}, "at most train.steps=10; got 11"},
     {{"schedule.warmup_steps=5", "schedule.kind=wsd", "schedule.decay_fraction=0.6"},
      "at most 0.5, the share of steps after the warm-up; got 0.6"},
@@ -134,13 +137,14 @@ TEST_CASE("every relation between keys has a violating example") {
 
 TEST_CASE("values at the limits of a rule are valid") {
   CHECK(error_with({"optim.beta1=0", "schedule.min_ratio=1", "model.router.jitter=0",
-                    "checkpoint.keep=2", "schedule.warmup_steps=10", "model.top_k=4",
+                    "checkpoint.keep=1", "schedule.warmup_steps=10", "model.top_k=4",
                     "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0"}) ==
         "no error");
   CHECK(error_with({"schedule.warmup_steps=5", "schedule.kind=wsd",
                     "schedule.decay_fraction=0.5"}) == "no error");
   CHECK(error_with({"train.on_nonfinite=rollback", "checkpoint.every=5",
                     "checkpoint.keep_every=10"}) == "no error");
+  CHECK(error_with({"train.on_nonfinite=rollback", "checkpoint.every_minutes=0.5"}) == "no error");
   CHECK(error_with({"model.router.score=sigmoid", "model.router.selection_bias_rate=0.1"}) ==
         "no error");
 }

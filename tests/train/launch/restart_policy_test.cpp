@@ -12,6 +12,21 @@ TEST_CASE("the reason is empty when restarts are disabled") {
   CHECK(decision.reason == "");
 }
 
+TEST_CASE("before the first checkpoint there is one restart") {
+  std::int64_t step = -1;
+  RestartPolicy policy(3, [&] { return step; });
+  policy.before_start();
+  auto decision = policy.after_failure(137);
+  CHECK(decision.restarts);
+  CHECK(
+      decision.reason ==
+      "restarting all ranks from the beginning, since there is no checkpoint yet, restart 1 of 3");
+  policy.before_start();
+  decision = policy.after_failure(137);
+  CHECK_FALSE(decision.restarts);
+  CHECK(decision.reason == "not restarted: no new checkpoint was saved since the last start");
+}
+
 TEST_CASE("a restart requires a newer checkpoint") {
   std::int64_t step = -1;
   RestartPolicy policy(3, [&] { return step; });

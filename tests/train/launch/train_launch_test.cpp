@@ -61,12 +61,25 @@ TEST_CASE("a job whose rank is killed restarts and its result is bit-identical")
   CHECK(runs.tensors("killed", "00000060") == runs.tensors("plain", "00000060"));
 }
 
-TEST_CASE("a job is not restarted without a new checkpoint") {
+TEST_CASE("a job is restarted once before its first checkpoint, and not without a new one") {
   const Runs runs;
   LaunchedJob job("--nproc-per-node 2 --max-restarts 3 " +
                   runs.train("barren", "train.steps=100000 checkpoint.every=0"));
-  REQUIRE(happens_within(60, [&] { return contains(job.output(), "2/100000"); }));
-  ::kill(job.pid_of_rank(0), SIGKILL);
+  const auto kill_at_second_step = [&](int start) {
+    REQUIRE(happens_within(60, [&] {
+      const std::string output = job.output();
+      int starts = 0;
+      for (std::size_t at = 0; (at = output.find(" 2/100000", at)) != std::string::npos; ++at)
+        ++starts;
+      return starts == start;
+    }));
+    ::kill(job.pid_of_rank(0), SIGKILL);
+  };
+  kill_at_second_step(1);
+  REQUIRE(happens_within(60, [&] {
+    return contains(job.error(), "restarting all ranks from the beginning, since there is no ");
+  }));
+  kill_at_second_step(2);
   CHECK(job.wait() == 137);
   CHECK(contains(job.error(), "not restarted: no new checkpoint was saved since the last start\n"));
   CHECK(contains(job.last_line(), "rank 0 (local rank 0, pid "));
