@@ -126,6 +126,7 @@ std::unique_ptr<Run> open_run(const Config& config, Ranks& ranks) {
   open_data(config, run);
   // Before the ranks meet, so that the others learn of a failure.
   if (ranks.is_first()) claim_folder(run);
+  run.crash_trace = std::make_unique<CrashTrace>(run.folder ? run.folder->log_path() : "");
   if (ranks.are_several()) ranks.join(run_facts(run.config, *run.training), device_identity());
   build_model(run, ranks);
   if (ranks.is_first()) check_same_config(run);

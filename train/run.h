@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/system/crash_trace.h"
 #include "train/checkpoint_saver.h"
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
@@ -24,6 +25,7 @@ struct RunComponents {
   std::vector<ValidationSet> validation{};
   std::unique_ptr<RunFolder> folder{};    ///< on rank 0 only
   std::unique_ptr<RunReports> reports{};  ///< on rank 0 only
+  std::unique_ptr<CrashTrace> crash_trace{};
   std::unique_ptr<Trainer> trainer{};
   std::unique_ptr<CheckpointSaver> checkpoints{};
 

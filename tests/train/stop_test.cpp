@@ -149,3 +149,24 @@ TEST_CASE("a signal stops eval, which says so") {
   CHECK(eval.output().find("SIGTERM: stopping; again to end at once\n") != std::string::npos);
   CHECK(eval.output().find("smoe eval: stopped by SIGTERM\n") != std::string::npos);
 }
+
+TEST_CASE("a fatal signal ends a run within seconds, with a stack trace in its log") {
+  Setting setting;
+  setting.config.train.steps = 1'000'000;
+  setting.save();
+  for (const int signal : {SIGSEGV, SIGABRT}) {
+    setting.config.run.name = concat("crash", signal);
+    setting.save();
+    SmoeProcess process({"train", setting.path()}, setting.folder / "output");
+    REQUIRE(setting.logs_within(60, "\nstep "));
+    process.send(signal);
+    const int status = process.wait();
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == signal));
+    const std::string log = setting.log();
+    const std::size_t trace = log.find(concat(
+        "fatal signal SIG", signal == SIGSEGV ? "SEGV" : "ABRT", "; stack of its thread:\n"));
+    REQUIRE(trace != std::string::npos);
+    CHECK(log.find("smoe(", trace) != std::string::npos);
+    CHECK(process.output().find("; stack of its thread:\n") != std::string::npos);
+  }
+}
