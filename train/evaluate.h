@@ -31,8 +31,8 @@ struct Evaluation {
 };
 
 /// Called after each round of one batch per rank, equally often on all ranks, with the number of
-/// tokens predicted so far and in total. An exception, which all ranks must throw in the same round,
-/// ends the evaluation.
+/// tokens predicted so far and in total. An exception, which all ranks must throw in the same
+/// round, ends the evaluation.
 using OnEvaluated = std::function<void(std::int64_t done, std::int64_t total)>;
 
 /// Records no ops. Throws: UsageError if the split has fewer than two tokens; what TokenSet::read

@@ -93,7 +93,7 @@ void Trainer::add_details(StepReport& report) {
 }
 
 ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets,
-                                  const OnEvaluated& on_evaluated) {
+                                   const OnEvaluated& on_evaluated) {
   const TrainConfig& train = config_.train;
   const EvaluateOptions options{.seq_len = train.seq_len,
                                 .micro_batch = train.micro_batch,
