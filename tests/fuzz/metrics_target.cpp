@@ -38,12 +38,15 @@ std::string sample_lines() {
 void read(const std::string& path, const Config& config, const std::string& input) {
   put_file(path, input);
   RunHistory history;
-  read_metrics(path, [&](const Report& report) {
-    history.add(report);
-    const std::string line = metrics_line(report);
-    require(metrics_line(parse_metrics_line(line)) == line,
-            "parses to another line after printing: ", line);
-  });
+  read_metrics(
+      path,
+      [&](const Report& report) {
+        history.add(report);
+        const std::string line = metrics_line(report);
+        require(metrics_line(parse_metrics_line(line)) == line,
+                "parses to another line after printing: ", line);
+      },
+      [](const std::string&) {});
   if (input.size() % 32 != 0) return;  // rendering a page takes longest
   const std::string page = report_page(history, config);
   require(page.size() <= kMaxPageBytes, "a page of ", page.size(), " bytes");

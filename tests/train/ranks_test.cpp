@@ -63,12 +63,16 @@ void wait_until(const RunPaths& paths, std::int64_t step) {
 /// The losses of all steps.
 std::vector<double> losses(const RunPaths& paths) {
   std::vector<double> result;
-  read_metrics(paths.metrics_path(), [&](const Report& report) {
-    if (const auto* step = std::get_if<StepReport>(&report)) {
-      CHECK(step->step == static_cast<std::int64_t>(result.size()) + 1);
-      result.push_back(step->loss);
-    }
-  });
+  const auto fail = [](const std::string& line) { FAIL(line); };
+  read_metrics(
+      paths.metrics_path(),
+      [&](const Report& report) {
+        if (const auto* step = std::get_if<StepReport>(&report)) {
+          CHECK(step->step == static_cast<std::int64_t>(result.size()) + 1);
+          result.push_back(step->loss);
+        }
+      },
+      fail);
   return result;
 }
 

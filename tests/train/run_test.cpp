@@ -97,7 +97,9 @@ TEST_CASE("the README of a run lists all files, and its page follows from metric
   };
   const auto page = [&] {
     RunHistory history;
-    read_metrics(paths.metrics_path(), [&](const Report& report) { history.add(report); });
+    read_metrics(
+        paths.metrics_path(), [&](const Report& report) { history.add(report); },
+        [](const std::string& line) { FAIL(line); });
     return report_page(history, load_config(paths.config_path()));
   };
   CHECK(open_run(setting.config)->train() == 0);

@@ -25,7 +25,9 @@ int run_report(const ReportFlags& options) {
                ": must be the folder of a run; got one without ", name_of_path(part));
   const Config config = load_config(paths.config_path());
   RunHistory history;
-  read_metrics(paths.metrics_path(), [&](const Report& report) { history.add(report); });
+  read_metrics(
+      paths.metrics_path(), [&](const Report& report) { history.add(report); },
+      [](const std::string& line) { std::cerr << "warning: " << line << std::endl; });
   const std::string output = options.output.empty() ? paths.report_path() : options.output;
   write_file_atomically(output, report_page(history, config));
   std::cout << output << "\n";

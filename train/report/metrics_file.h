@@ -20,18 +20,19 @@
 
 namespace smoe {
 
-/// Calls `take` with every report in the file at `path`, in order. Ignores a last line without a
-/// newline, which is still being written.
-/// Throws: UsageError `path:line: rule` for a line in another format; SystemError.
-void read_metrics(const std::string& path, const std::function<void(const Report&)>& take);
+/// Calls `take` with every report in the file at `path`, in order. Passes over damaged lines, and
+/// then calls `warn` once, with `path:line: rule` of the first. Ignores a last line without a
+/// newline, which is still being written. Throws: SystemError.
+void read_metrics(const std::string& path, const std::function<void(const Report&)>& take,
+                  const std::function<void(const std::string&)>& warn);
 
 /// Writes metrics.jsonl. When a run resumes after step s, lines of later steps are removed first,
 /// so that each step occurs once.
 class MetricsFile {
  public:
-  /// Opens or creates `path` for a run that has done `resumed_step` steps. Truncates the file
-  /// before the first line of a later step or in another format, or completely when no step is
-  /// done. Throws: SystemError.
+  /// Opens or creates `path` for a run that has done `resumed_step` steps. Truncates the file after
+  /// the last line up to that step, or completely when no step is done; damaged lines before it
+  /// stay. Throws: SystemError.
   MetricsFile(const std::string& path, std::int64_t resumed_step);
 
   void write(const Report& report) { lines_.write(metrics_line(report)); }

@@ -17,9 +17,11 @@ constexpr int kPausePerWriteTime = 250;
 ReportFile::ReportFile(std::string path, const Config& config)
     : path_(std::move(path)), config_(config) {}
 
-void ReportFile::restart(const std::string& metrics_path) {
+void ReportFile::restart(const std::string& metrics_path,
+                         const std::function<void(const std::string&)>& warn) {
   history_ = {};
-  read_metrics(metrics_path, [this](const Report& report) { history_.add(report); });
+  read_metrics(
+      metrics_path, [this](const Report& report) { history_.add(report); }, warn);
 }
 
 void ReportFile::add(const Report& report) {

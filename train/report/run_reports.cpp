@@ -35,7 +35,7 @@ RunReports::~RunReports() {
 
 void RunReports::begin_after(std::int64_t step) {
   metrics_.emplace(paths_.metrics_path(), step);
-  page_.restart(paths_.metrics_path());
+  page_.restart(paths_.metrics_path(), [this](const auto& line) { say("warning: " + line); });
   events_.reset();
   resumed_step_ = step;
 }

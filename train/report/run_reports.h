@@ -21,8 +21,7 @@ class RunReports {
   RunReports& operator=(const RunReports&) = delete;
 
   /// Resumes after `step`: records of later steps are discarded. Must be called before the first
-  /// add. Throws: UsageError when metrics.jsonl has lines that this program did not write;
-  /// SystemError.
+  /// add. Prints a warning when metrics.jsonl has damaged lines. Throws: SystemError.
   void begin_after(std::int64_t step);
   /// Writes a line to console and log; only to the log once the reader of standard output is gone.
   void say(const std::string& line);

@@ -203,8 +203,6 @@ const Row kRows[] = {
     {"report @/none", 2, "@/none: must be the folder of a run; got one without metrics.jsonl"},
     {"report @/text.txt", 2,
      "@/text.txt: must be the folder of a run; got one without metrics.jsonl"},
-    {"report @/runs/damaged", 2,
-     "@/runs/damaged/metrics.jsonl:2: must be a line of metrics written by this program"},
     {"report @/runs/r --output @/runs", 1, "rename * @/runs: Is a directory"},
 };
 

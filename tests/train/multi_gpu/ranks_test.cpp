@@ -57,12 +57,15 @@ struct Setting : SmallRun {
 /// Losses and gradient norms of all steps.
 std::vector<std::pair<double, double>> curve(const RunPaths& paths) {
   std::vector<std::pair<double, double>> result;
-  read_metrics(paths.metrics_path(), [&](const Report& report) {
-    if (const auto* step = std::get_if<StepReport>(&report)) {
-      CHECK(step->step == static_cast<std::int64_t>(result.size()) + 1);
-      result.emplace_back(step->loss, step->grad_norm);
-    }
-  });
+  read_metrics(
+      paths.metrics_path(),
+      [&](const Report& report) {
+        if (const auto* step = std::get_if<StepReport>(&report)) {
+          CHECK(step->step == static_cast<std::int64_t>(result.size()) + 1);
+          result.emplace_back(step->loss, step->grad_norm);
+        }
+      },
+      [](const std::string& line) { FAIL(line); });
   CHECK(result.size() == kSteps);
   return result;
 }

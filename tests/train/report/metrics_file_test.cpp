@@ -110,12 +110,20 @@ TEST_CASE("a line of another kind, type or shape is refused") {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl", good = metrics_line(step_report(1)) + "\n";
   overwrite(path, good + good + "{}\n" + good);
-  CHECK(message_of([&] { read_metrics(path, [](const Report&) {}); }) ==
-        path + ":3: must be a line of metrics written by this program");
-  overwrite(path, good + good + "{\"kind\":");
   int lines = 0;
-  read_metrics(path, [&](const Report&) { ++lines; });
-  CHECK(lines == 2);
+  std::string warning;
+  const auto count = [&](const Report&) { ++lines; };
+  const auto keep = [&](const std::string& line) { warning += line; };
+  read_metrics(path, count, keep);
+  CHECK(lines == 3);
+  CHECK(warning == path +
+                       ":3: must be a line of metrics written by this program; passed over, "
+                       "with 0 more damaged lines");
+  overwrite(path, good + good + "{\"kind\":");
+  warning.clear();
+  read_metrics(path, count, keep);
+  CHECK(lines == 5);
+  CHECK(warning.empty());
 }
 
 TEST_CASE("the line of a validation") {
@@ -147,10 +155,10 @@ TEST_CASE("a resumed run removes the lines that it will write again") {
   CHECK(read_file(path, 100).empty());
 }
 
-TEST_CASE("a file is truncated before the first invalid line") {
+TEST_CASE("a damaged line costs no other line") {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
-  const std::string good = metrics_line(step_report(1)) + "\n";
+  const auto line = [](std::int64_t step) { return metrics_line(step_report(step)) + "\n"; };
   const std::string bad[] = {"\n",
                              "{\n",
                              "[]\n",
@@ -158,15 +166,25 @@ TEST_CASE("a file is truncated before the first invalid line") {
                              "{\"step\":2.5}\n",
                              "{\"kind\":\"step\",\"step\":2.5,\"loss\":[]}\n",
                              "{\"step\":2}\n",
-                             "{\"step\":2,",
-                             std::string(5000, '\0'),
+                             std::string(5000, '\0') + "\n",
                              std::string(200'000, '[') + "\n",
-                             std::string(5 << 20, 'x')};
-  for (const std::string& tail : bad) {
-    write_file_atomically(path, good + tail + good);
-    MetricsFile(path, 50).write(step_report(2));
-    CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2});
+                             std::string(5 << 20, 'x') + "\n",
+                             line(90)};  // a damaged digit
+  for (const std::string& damaged : bad) {
+    // In the middle it stays with the lines around it; at the end it is removed.
+    overwrite(path, line(1) + damaged + line(2) + damaged + line(60));
+    { MetricsFile(path, 50); }
+    CHECK(read_file(path, 1 << 24) == line(1) + damaged + line(2));
+    std::vector<std::int64_t> steps;
+    read_metrics(
+        path, [&](const Report& report) { steps.push_back(step_of(report)); },
+        [](const std::string&) {});
+    CHECK(steps.front() == 1);
+    CHECK(steps.back() == 2);
   }
+  overwrite(path, line(1) + "{\"step\":2,");  // cut by a kill
+  MetricsFile(path, 50).write(step_report(2));
+  CHECK(steps_in(path) == std::vector<std::int64_t>{1, 2});
 }
 
 TEST_CASE("a file longer than one block is truncated at the right line") {
