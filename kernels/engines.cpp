@@ -1,6 +1,7 @@
 #include "kernels/engines.h"
 
 #include "core/base/check.h"
+#include "kernels/cpu/blas.h"
 
 namespace smoe::kernels {
 
@@ -39,6 +40,10 @@ std::string expert_engine(const Launch& launch, const ExpertLayer& layer) {
       choose_expert_gemm(layer, cuda::device_limits(launch), launch.policy);
   const std::string name = cuda::engine_name(config.form);
   return *config.reason == '\0' ? name : concat(name, " because ", config.reason);
+}
+
+std::string cpu_gemm_engine() {
+  return "OpenBLAS " + cpu::blas_core();
 }
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {

@@ -32,6 +32,10 @@ cuda::ExpertGemmConfig choose_expert_gemm(const ExpertLayer& layer,
 /// because there are more than 240 experts".
 std::string expert_engine(const Launch& launch, const ExpertLayer& layer);
 
+/// What GEMMs run on on this CPU: OpenBLAS and the core whose kernels it chose when the program
+/// started, "OpenBLAS SkylakeX".
+std::string cpu_gemm_engine();
+
 /// What attention over a packed projection runs on: "cuDNN 9.19, deterministic".
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/device.h"
+#include "train/processor.h"
 
 namespace smoe {
 namespace {
@@ -13,13 +14,15 @@ bool rolls_back(const Config& config) {
 
 }  // namespace
 
-CheckpointSaver::CheckpointSaver(const Config& config, Digest data, Ranks& ranks, Trainer& trainer,
-                                 const CheckpointStore::Log& log)
+CheckpointSaver::CheckpointSaver(const Config& config, const TrainingData& training, Ranks& ranks,
+                                 Trainer& trainer, const CheckpointStore::Log& log)
     : ranks_(ranks),
       trainer_(trainer),
       header_{.device = current_stream().device().type == DeviceType::cpu ? "cpu" : "cuda",
               .config = Digest::from_hex(config_digest(config)),
-              .data = data},
+              .data = training.digest(),
+              .tokenizer = training.token_space().tokenizer,
+              .processor = processor_of(current_stream().device())},
       store_({.folder = RunPaths(config.run.folder()).checkpoints_path(),
               .keep = config.checkpoint.keep,
               .keep_every = config.checkpoint.keep_every,

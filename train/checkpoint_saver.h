@@ -17,9 +17,9 @@ namespace smoe {
 class CheckpointSaver {
  public:
   /// For the checkpoints of the run that `config` describes. `ranks` and `trainer` must outlive the
-  /// saver. `data` is the digest of the training data; `log` receives the log lines of rank 0.
-  CheckpointSaver(const Config& config, Digest data, Ranks& ranks, Trainer& trainer,
-                  const CheckpointStore::Log& log);
+  /// saver. `log` receives the log lines of rank 0.
+  CheckpointSaver(const Config& config, const TrainingData& training, Ranks& ranks,
+                  Trainer& trainer, const CheckpointStore::Log& log);
 
   /// Saves the state, unless that of this step is saved; in the background it only starts to. All
   /// ranks must call it. Throws: as CheckpointStore::save or BackgroundSave::start.

@@ -17,6 +17,18 @@ Checkpoint newest_checkpoint(const RunPaths& run) {
   return std::move(*newest);
 }
 
+// The tokenizer that the checkpoint records; in checkpoints of earlier versions, the only one.
+std::unique_ptr<Tokenizer> tokenizer_of(const RunPaths& run, const Manifest& manifest,
+                                        std::int64_t vocab_size) {
+  const std::string path = run.tokenizer_path(manifest.tokenizer_digest);
+  if (path.empty()) return nullptr;
+  auto tokenizer = load_tokenizer(path);
+  SMOE_CHECK(tokenizer->vocab_size() <= vocab_size, path, ": must have at most the ", vocab_size,
+             " tokens of the model; got ", tokenizer->vocab_size(),
+             "; restore the tokenizer that it was trained with");
+  return tokenizer;
+}
+
 }  // namespace
 
 StoredModel open_model(const std::string& path) {
@@ -24,16 +36,25 @@ StoredModel open_model(const std::string& path) {
   const RunPaths run(is_run ? path : parent_of(parent_of(path)));
   SMOE_CHECK(kind_of(run.config_path()) == PathKind::file, path,
              ": must be the folder of a run, or of a checkpoint in one");
-  const bool has_tokenizer = kind_of(run.tokenizer_path()) != PathKind::none;
-  return {load_config(run.config_path()),
-          has_tokenizer ? load_tokenizer(run.tokenizer_path()) : nullptr,
-          is_run ? newest_checkpoint(run) : Checkpoint(path)};
+  Config config = load_config(run.config_path());
+  Checkpoint checkpoint = is_run ? newest_checkpoint(run) : Checkpoint(path);
+  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)));
+  const std::int64_t vocab_size = config.model.vocab_size;
+  auto tokenizer = tokenizer_of(run, checkpoint.manifest(), vocab_size);
+  TokenSpace space{
+      .vocab_size = vocab_size, .tokenizer = checkpoint.manifest().tokenizer_digest, .owner = path};
+  if (tokenizer) space.tokenizer = tokenizer->digest();
+  return {std::move(config), std::move(tokenizer), std::move(space), std::move(checkpoint)};
 }
 
 LoadedModel load_model(const std::string& path, bool trains) {
-  StoredModel stored = open_model(path);
+  return load_model(open_model(path), trains);
+}
+
+LoadedModel load_model(StoredModel stored, bool trains) {
   LoadedModel loaded{.config = std::move(stored.config),
                      .tokenizer = std::move(stored.tokenizer),
+                     .token_space = std::move(stored.token_space),
                      .trainable = nullptr,
                      .step = stored.checkpoint.manifest().step};
   loaded.trainable = std::make_unique<TrainableModel>(loaded.config, trains);

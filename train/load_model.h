@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "train/checkpoint/checkpoint.h"
+#include "train/data/open_token_set.h"
 #include "train/data/tokenizer.h"
 #include "train/trainable_model.h"
 
@@ -12,16 +13,19 @@ namespace smoe {
 struct StoredModel {
   Config config;
   std::unique_ptr<Tokenizer> tokenizer;  ///< null if the run has none, as some imported ones
+  TokenSpace token_space;                ///< what its token sets must match
   Checkpoint checkpoint;
 };
 
 /// Opens the model at `path`: a run's folder, for its newest intact checkpoint, or the folder of
-/// one of its checkpoints. Throws: UsageError if there is none or it is damaged; SystemError.
+/// one of its checkpoints. Throws: UsageError if there is none, it is damaged, or config.yaml
+/// or the tokenizer is not the one that it was trained with; SystemError.
 StoredModel open_model(const std::string& path);
 
 struct LoadedModel {
   Config config;
   std::unique_ptr<Tokenizer> tokenizer;  ///< null if the run has none, as some imported ones
+  TokenSpace token_space;                ///< what its token sets must match
   std::unique_ptr<TrainableModel> trainable;
   std::int64_t step = 0;  ///< optimizer steps that it was trained for
 
@@ -31,5 +35,7 @@ struct LoadedModel {
 
 /// As open_model, with the weights on the current device; `trains` as in ParameterStore::Options.
 LoadedModel load_model(const std::string& path, bool trains = false);
+/// The same for a model that is open.
+LoadedModel load_model(StoredModel stored, bool trains = false);
 
 }  // namespace smoe

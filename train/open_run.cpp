@@ -28,7 +28,7 @@ void open_data(const Config& config, RunComponents& run) {
   // The vocabulary size is part of what a checkpoint must match.
   std::int64_t& vocab_size = run.config.model.vocab_size;
   if (vocab_size == 0) vocab_size = run.training->vocab_size();
-  run.validation = open_validation_sets(config.data);
+  run.validation = open_validation_sets(config.data, run.training->token_space());
   SMOE_CHECK(config.train.eval_every == 0 || !run.validation.empty(), "train.eval_every: ",
              config.data.validation.empty() ? run.training->summary() : config.data.validation,
              " has no validation text; set it to 0");
@@ -44,7 +44,7 @@ void build_model(RunComponents& run, Ranks& ranks) {
   run.trainer = std::make_unique<Trainer>(run.config, *run.training, ranks.communicator());
   run.trainer->set_observer(fault_observer());
   run.checkpoints =
-      std::make_unique<CheckpointSaver>(run.config, run.training->digest(), ranks, *run.trainer,
+      std::make_unique<CheckpointSaver>(run.config, *run.training, ranks, *run.trainer,
                                         [reports = run.reports.get()](const std::string& line) {
                                           if (reports) reports->say(line);
                                         });
@@ -95,7 +95,8 @@ void check_same_config(const RunComponents& run) {
 // for instance to extend the context, but each change is printed.
 void initialize_from(const std::string& path, RunComponents& run) {
   const StoredModel from = open_model(path);
-  SMOE_CHECK(!from.tokenizer || from.tokenizer->digest() == run.training->tokenizer()->digest(),
+  const std::optional<Digest>& tokenizer = from.token_space.tokenizer;
+  SMOE_CHECK(!tokenizer || tokenizer == run.training->token_space().tokenizer,
              "train.init_from: ", run.training->summary(), " must be made with the tokenizer of ",
              path, "; it was made with another one");
   from.checkpoint.load_part([&](StateVisitor& v) { run.trainer->visit_model(v); });
@@ -127,7 +128,8 @@ std::unique_ptr<Run> open_run(const Config& config, Ranks& ranks) {
   // Before the ranks meet, so that the others learn of a failure.
   if (ranks.is_first()) claim_folder(run);
   run.crash_trace = std::make_unique<CrashTrace>(run.folder ? run.folder->log_path() : "");
-  if (ranks.are_several()) ranks.join(run_facts(run.config, *run.training), device_identity());
+  if (ranks.are_several())
+    ranks.join(run_facts(run.config, *run.training, run.validation), device_identity());
   build_model(run, ranks);
   if (ranks.is_first()) check_same_config(run);
   describe(run, ranks);

@@ -4,13 +4,15 @@
 
 #include "train/config/config.h"
 #include "train/data/training_data.h"
+#include "train/data/validation_sets.h"
 #include "train/ranks.h"
 
 namespace smoe {
 
 /// The program, each key of the configuration with its value, and the digest of the data.
 /// Throws: SystemError when the program cannot be read.
-std::vector<Fact> run_facts(const Config& config, const TrainingData& training);
+std::vector<Fact> run_facts(const Config& config, const TrainingData& training,
+                            const std::vector<ValidationSet>& validation);
 
 /// What tells this rank's GPU from all others; empty on a CPU.
 std::string device_identity();

@@ -71,6 +71,15 @@ int cpu_quota(const std::string& root, const std::string& path) {
   return quota;
 }
 
+std::string cpu_model() {
+  std::istringstream lines(read_kernel_file("/proc/cpuinfo"));
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t value = line.find(": ");
+    if (line.starts_with("model name") && value != std::string::npos) return line.substr(value + 2);
+  }
+  return "unknown";
+}
+
 int num_usable_cores() {
   cpu_set_t mask;
   CPU_ZERO(&mask);

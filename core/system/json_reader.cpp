@@ -99,6 +99,10 @@ ObjectReader::ObjectReader(const Json& object, std::string place)
   SMOE_CHECK(object.is_object(), place_, ": must be an object; got ", shown(object));
 }
 
+bool ObjectReader::has(const char* key) const {
+  return object_.contains(key);
+}
+
 const Json& ObjectReader::field(const char* key) {
   const auto found = object_.find(key);
   SMOE_CHECK(found != object_.end(), place_, ": has no \"", key, "\"");

@@ -30,6 +30,8 @@ class ObjectReader {
   /// Throws: UsageError unless `object` is a JSON object.
   ObjectReader(const nlohmann::json& object, std::string place);
 
+  /// Whether the object has the field, for fields that later versions of a format added.
+  bool has(const char* key) const;
   const nlohmann::json& field(const char* key);
   const std::string& string(const char* key);
   const nlohmann::json& array(const char* key);

@@ -73,6 +73,10 @@ blasint leading(std::int64_t stride) {
 
 }  // namespace
 
+std::string blas_core() {
+  return openblas_get_corename();
+}
+
 void blas_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const BlasOperand<float>& a,
                const BlasOperand<float>& b, float beta, float* c, std::int64_t c_stride) {
   if (is_degenerate(m, n, k, beta, c, c_stride)) return;

@@ -2,8 +2,13 @@
 // by their number, so its bits would depend on it.
 #pragma once
 #include <cstdint>
+#include <string>
 
 namespace smoe::kernels::cpu {
+
+/// The name of the CPU core whose kernels OpenBLAS uses, chosen when the program starts:
+/// "Haswell".
+std::string blas_core();
 
 template <class T>
 struct BlasOperand {

@@ -49,7 +49,8 @@ Curve train_as(const Config& config, Communicator& ranks, std::int64_t steps) {
     trainer.add_details(curve.steps.back());
   }
   curve.state = state_of(trainer);
-  curve.validation_loss = trainer.validate(open_validation_sets(config.data)).loss;
+  curve.validation_loss =
+      trainer.validate(open_validation_sets(config.data, data.token_space())).loss;
   return curve;
 }
 

@@ -2,12 +2,14 @@
 
 #include <chrono>
 #include <csignal>
+#include <map>
 #include <sstream>
 #include <thread>
 
 #include "core/system/folder.h"
 #include "tests/train/small_run.h"
 #include "train/config/run_paths.h"
+#include "train/inspect/inspect.h"
 #include "train/load_model.h"
 #include "train/open_run.h"
 #include "train/report/report_page.h"
@@ -183,6 +185,34 @@ TEST_CASE("data or configuration that differ from the checkpoint's are refused")
   writer.append(std::string(5000, 'x'));
   writer.finish();
   CHECK_THROWS_AS(open_run(other), UsageError);
+}
+
+TEST_CASE("a model is used only with its own configuration and tokenizer") {
+  const Setting setting;
+  CHECK(open_run(setting.config)->train() == 0);
+  const RunPaths paths(setting.config.run.folder());
+  const Manifest manifest = Checkpoint(paths.checkpoints_path() + "/step-00000060").manifest();
+  CHECK(manifest.tokenizer_digest == ByteTokenizer().digest());
+  CHECK(manifest.processor.find("OpenBLAS ") != std::string::npos);
+  const std::string written = text_of(paths.config_path());
+  const auto message_with = [&](const std::string& from, const std::string& to) {
+    std::string changed = written;
+    changed.replace(changed.find(from), from.size(), to);
+    overwrite(paths.config_path(), changed);
+    return message_of([&] { load_model(paths.path()); });
+  };
+  const std::string refusal = paths.config_path() + ": is not the configuration of ";
+  for (const auto& [from, to] : std::map<std::string, std::string>{
+           {"top_k: 2", "top_k: 3"}, {"rope_theta: 10000", "rope_theta: 90000"}}) {
+    CHECK(message_with(from, to).starts_with(refusal));
+    CHECK(message_of([&] { inspect(paths.path(), {.is_verified = true}); }).starts_with(refusal));
+  }
+  overwrite(paths.config_path(), written);
+  CHECK(load_model(paths.path()).step == 60);
+  overwrite(paths.tokenizer_path(), "another");
+  CHECK(message_of([&] {
+          load_model(paths.path());
+        }).ends_with("is not the tokenizer that the model was trained with; restore that one"));
 }
 
 TEST_CASE("losses that are not finite end a run according to its policy") {

@@ -114,7 +114,8 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
 TEST_CASE("validation counts every token once and gives bits per byte") {
   Setting setting;
   Trainer trainer(setting.config, setting.data);
-  const ValidationReport report = trainer.validate(open_validation_sets(setting.config.data));
+  const ValidationReport report =
+      trainer.validate(open_validation_sets(setting.config.data, setting.data.token_space()));
   CHECK(report.tokens == setting.data.num_tokens(Split::validation) - 1);
   // A fresh model spreads its bets evenly over 257 tokens: 8 bits a byte.
   CHECK(report.bits_per_byte == doctest::Approx(8.0).epsilon(0.02));

@@ -198,6 +198,8 @@ Manifest manifest_of(const CheckpointHeader& header) {
   manifest.device = header.device;
   manifest.config_digest = header.config;
   manifest.data_digest = header.data;
+  manifest.tokenizer_digest = header.tokenizer;
+  manifest.processor = header.processor;
   manifest.shards.push_back({shard_name(0), 0, {}});
   return manifest;
 }
@@ -278,6 +280,12 @@ std::int64_t Checkpoint::bytes() const {
   std::int64_t total = 0;
   for (const ManifestShard& shard : manifest_.shards) total += shard.bytes;
   return total;
+}
+
+void Checkpoint::check_config(const std::string& path, const Digest& config) const {
+  SMOE_CHECK(config == manifest_.config_digest, path, ": is not the configuration of ", path_,
+             ": config digest must be ", manifest_.config_digest.hex(), "; got ", config.hex(),
+             "; restore the file");
 }
 
 void Checkpoint::verify() const {

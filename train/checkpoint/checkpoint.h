@@ -2,6 +2,7 @@
 // enumerates it for a visitor, both to save and to load, so that both use the same names.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/state.h"
@@ -19,6 +20,8 @@ struct CheckpointHeader {
   std::string device = "cpu";  ///< device type; resuming is bit-identical on the same type only
   Digest config{};             ///< of the settings that a resumed run must share
   Digest data{};               ///< of the token set
+  std::optional<Digest> tokenizer{};  ///< none: the model has no tokenizer
+  std::string processor{};            ///< as in the manifest
 };
 
 /// The processes that write one checkpoint together; each writes a shard file with its share of the
@@ -53,6 +56,10 @@ class Checkpoint {
   /// Reads every tensor and compares its digest. Throws: UsageError naming file and tensor;
   /// SystemError.
   void verify() const;
+
+  /// Throws: UsageError naming `path` unless the configuration in that file, whose digest is
+  /// `config`, is the one that was trained with.
+  void check_config(const std::string& path, const Digest& config) const;
 
   /// Loads the state in place. State and checkpoint must have the same names, dtypes and shapes;
   /// otherwise nothing is changed.

@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
+#include "core/system/text.h"
 #include "train/checkpoint/parse_manifest.h"
 
 namespace smoe {
@@ -258,6 +259,15 @@ std::optional<Checkpoint> CheckpointStore::newest_intact(std::int64_t every) con
   return std::nullopt;
 }
 
+/// BLAS and the C library choose kernels by the CPU, so on another one the last bits may differ.
+void CheckpointStore::report_processor(const Manifest& manifest,
+                                       const CheckpointHeader& expected) const {
+  if (manifest.processor.empty() || manifest.processor == expected.processor) return;
+  log_(concat("warning: resumed on another ", expected.device == "cpu" ? "CPU" : "GPU",
+              ", so results may differ in their last bits: saved on ",
+              printable(manifest.processor), "; this is ", expected.processor));
+}
+
 std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
                                                     const CheckpointHeader& expected,
                                                     const VisitState& visit) {
@@ -270,6 +280,7 @@ std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
   if (!is_auto) chosen->verify();
   chosen->load(visit);
   log_(concat("resumed from ", chosen->path()));
+  report_processor(chosen->manifest(), expected);
   return chosen->manifest().step;
 }
 

@@ -78,6 +78,7 @@ class CheckpointStore {
   void remove_after(std::int64_t step) const;
   void publish(const std::string& temporary, const std::string& name) const;
   void prune() const;
+  void report_processor(const Manifest& manifest, const CheckpointHeader& expected) const;
 
   Options options_;
   Log log_;

@@ -77,8 +77,11 @@ std::string manifest_text(const Manifest& manifest) {
   add("world_size", std::to_string(manifest.world_size));
   add("build", json_string(manifest.build));
   add("device", json_string(manifest.device));
+  if (!manifest.processor.empty()) add("processor", json_string(manifest.processor));
   add("config_digest", json_string(manifest.config_digest.hex()));
   add("data_digest", json_string(manifest.data_digest.hex()));
+  if (manifest.tokenizer_digest)
+    add("tokenizer_digest", json_string(manifest.tokenizer_digest->hex()));
   add("integers", block('{', manifest.integers, '}', [](const auto& item) {
         return concat(json_string(item.first), ": ", item.second);
       }));

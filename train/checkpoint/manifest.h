@@ -3,6 +3,7 @@
 // manifest.json is one JSON object, format version 1:
 //   "format": "smoe-checkpoint", "version": 1, "step", "world_size", "build", "device",
 //   "config_digest", "data_digest": 32 hexadecimal digits each,
+//   "processor", "tokenizer_digest": optional, absent in checkpoints of earlier versions,
 //   "integers": {name: integer}, "reals": {name: "decimal that reads back to the same bits"},
 //   "shards": [{"file": "shard-00000.bin", "bytes", "tensors":
 //               [{"name", "dtype", "shape", "offset", "bytes", "digest"}, ...]}, ...],
@@ -12,6 +13,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,8 +44,12 @@ struct Manifest {
   std::int64_t world_size = 1;
   std::string build;   ///< program version and compiler
   std::string device;  ///< type of the device that the run trained on: "cpu"
+  /// What chose the kernels of the step, besides the program: "AMD EPYC 9654, OpenBLAS SkylakeX".
+  /// Empty: not recorded.
+  std::string processor{};
   Digest config_digest;
   Digest data_digest;
+  std::optional<Digest> tokenizer_digest{};  ///< none: no tokenizer, or not recorded
   std::map<std::string, std::int64_t> integers;
   std::map<std::string, double> reals;
   std::vector<ManifestShard> shards;

@@ -133,8 +133,11 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   manifest.world_size = reader.integer("world_size", 1, kMaxInt64);
   manifest.build = reader.string("build");
   manifest.device = reader.string("device");
+  if (reader.has("processor")) manifest.processor = reader.string("processor");
   manifest.config_digest = read_digest(reader, "config_digest");
   manifest.data_digest = read_digest(reader, "data_digest");
+  if (reader.has("tokenizer_digest"))
+    manifest.tokenizer_digest = read_digest(reader, "tokenizer_digest");
   read_digest(reader, "manifest_digest");
   for (const auto& [name, value] : reader.object("integers").items())
     manifest.integers[name] = checked_integer(value, path + ": integers",

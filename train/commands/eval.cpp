@@ -15,7 +15,7 @@
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/commands/with_progress.h"
-#include "train/data/training_data.h"
+#include "train/data/open_token_set.h"
 #include "train/data/validation_sets.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
@@ -36,21 +36,17 @@ std::vector<ValidationSet> open_sets(const EvalFlags& options, const LoadedModel
   std::vector<ValidationSet> sets;
   if (options.data.empty()) {
     try {
-      sets = open_validation_sets(loaded.config.data);
+      sets = open_validation_sets(loaded.config.data, loaded.token_space);
     } catch (const UsageError& error) {
       throw UsageError(
           concat(options.path, ": ", error.what(), "; or name a token set with --data"));
     }
   } else {
-    sets.push_back({"", open_token_set("--data", options.data)});
+    sets.push_back({"", open_token_set("--data", options.data, loaded.token_space)});
   }
   SMOE_CHECK(!sets.empty() && sets.front().set.num_tokens(Split::validation) > 1,
              options.data.empty() ? options.path : options.data,
              ": has no validation text; name a token set that has some with --data");
-  for (const auto& [name, set] : sets)
-    SMOE_CHECK(!loaded.tokenizer || set.tokenizer()->digest() == loaded.tokenizer->digest(),
-               set.path(),
-               ": must be made with the model's tokenizer; prepare the text again with it");
   return sets;
 }
 

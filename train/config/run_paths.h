@@ -1,6 +1,9 @@
 // Paths in a run's folder; train/report/run_folder.h documents the files.
 #pragma once
+#include <optional>
 #include <string>
+
+#include "core/system/digest.h"
 
 namespace smoe {
 
@@ -11,8 +14,11 @@ class RunPaths {
 
   const std::string& path() const { return path_; }
   std::string config_path() const { return path_ + "/config.yaml"; }
-  /// The tokenizer's file, whose name depends on its kind.
-  std::string tokenizer_path() const;
+  /// The tokenizer's file, whose name depends on its kind; of both kinds, when an earlier start
+  /// left one, that with this digest. Empty: there is none.
+  /// Throws: UsageError when no file has the digest, or several exist and none is given;
+  /// SystemError.
+  std::string tokenizer_path(const std::optional<Digest>& wanted = {}) const;
   std::string metrics_path() const { return path_ + "/metrics.jsonl"; }
   std::string report_path() const { return path_ + "/report.html"; }
   std::string log_path() const { return path_ + "/log.txt"; }

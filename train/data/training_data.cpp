@@ -10,12 +10,6 @@
 
 namespace smoe {
 
-TokenSet open_token_set(const std::string& key, const std::string& path) {
-  SMOE_CHECK(kind_of(path) != PathKind::none, key, ": there is no ", path,
-             "; make it with `smoe prepare`");
-  return TokenSet::open(path);
-}
-
 std::string path_key_of(const DataSource& source) {
   return concat("data.sources.", source.name, ".path");
 }
@@ -32,20 +26,17 @@ std::string missing_set(const DataConfig& config) {
 
 TrainingData::TrainingData(std::vector<BlendedSet> sets) : sets_(std::move(sets)) {
   SMOE_CHECK(!sets_.empty(), "training data: must have at least one token set");
-  const TokenSet& first = sets_.front().set;
-  const Digest tokenizer = first.tokenizer()->digest();
-  for (const auto& [name, set, weight] : sets_)
-    SMOE_CHECK(set.tokenizer()->digest() == tokenizer, set.path(),
-               ": must be made with the tokenizer of ", first.path(), ": ",
-               first.tokenizer()->summary(), "; got ", set.tokenizer()->summary(),
-               "; prepare both with the same tokenizer");
+  const TokenSpace space = token_space();
+  for (const BlendedSet& blended : sets_) check_token_set(blended.set, space);
 }
 
 TrainingData TrainingData::open(const DataConfig& config) {
   std::vector<BlendedSet> sets;
-  if (config.sources.empty()) sets.push_back({"", open_token_set("data.path", config.path), 1});
+  if (config.sources.empty())
+    sets.push_back({"", open_first_token_set("data.path", config.path), 1});
   for (const DataSource& source : config.sources)
-    sets.push_back({source.name, open_token_set(path_key_of(source), source.path), source.weight});
+    sets.push_back(
+        {source.name, open_first_token_set(path_key_of(source), source.path), source.weight});
   return TrainingData(std::move(sets));
 }
 

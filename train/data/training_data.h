@@ -5,13 +5,9 @@
 #include <vector>
 
 #include "train/config/config.h"
-#include "train/data/token_set.h"
+#include "train/data/open_token_set.h"
 
 namespace smoe {
-
-/// Opens the set at `path`, the value of the configuration's `key`. Throws: UsageError naming `key`
-/// when nothing is at `path`; what TokenSet::open throws.
-TokenSet open_token_set(const std::string& key, const std::string& path);
 
 /// The configuration key of a source's path: "data.sources.NAME.path".
 std::string path_key_of(const DataSource& source);
@@ -42,6 +38,8 @@ class TrainingData {
   /// Over all sets.
   std::int64_t num_tokens(Split split) const;
   std::unique_ptr<Tokenizer> tokenizer() const { return sets_.front().set.tokenizer(); }
+  /// The token ids that a model of these sets reads.
+  TokenSpace token_space() const { return token_space_of(sets_.front().set); }
   /// Digest of the sets' contents and names.
   Digest digest() const;
   /// The path of a single set, or "2 sets: web 70%, code 30%".

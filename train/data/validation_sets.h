@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "train/config/config.h"
-#include "train/data/token_set.h"
+#include "train/data/open_token_set.h"
 
 namespace smoe {
 
@@ -14,8 +14,9 @@ struct ValidationSet {
   TokenSet set;
 };
 
-/// Opens data.validation, or else the training sets; skips those without validation text.
-/// Throws: UsageError when one does not exist; what TokenSet::open throws.
-std::vector<ValidationSet> open_validation_sets(const DataConfig& config);
+/// Opens data.validation, or else the training sets, for a model that reads `space`; skips those
+/// without validation text.
+/// Throws: what open_token_set throws.
+std::vector<ValidationSet> open_validation_sets(const DataConfig& config, const TokenSpace& space);
 
 }  // namespace smoe

@@ -114,7 +114,9 @@ ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress&
   const Config config = run_config(summary.config, output.path());
   const std::string checkpoint = run.checkpoints_path() + "/" + checkpoint_name(0);
   make_new_folder(run.checkpoints_path());
-  write_checkpoint(checkpoint, {.config = Digest::from_hex(config_digest(config))},
+  CheckpointHeader header{.config = Digest::from_hex(config_digest(config))};
+  if (tokenizer) header.tokenizer = tokenizer->digest();
+  write_checkpoint(checkpoint, header,
                    [&](StateVisitor& v) { WeightReader(model, files, progress).visit(v); });
   Checkpoint(checkpoint).verify();
   if (tokenizer)

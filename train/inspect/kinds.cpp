@@ -99,11 +99,18 @@ std::string checkpoint_line(const std::string& path) {
   }
 }
 
+void verify(const RunPaths& run, const Config& config, const Checkpoint& checkpoint) {
+  checkpoint.verify();
+  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)));
+  run.tokenizer_path(checkpoint.manifest().tokenizer_digest);
+}
+
 // Verifies a checkpoint if that is requested. Returns false when a run that is in progress has
 // removed it.
-bool verify_or_removed(const std::string& path, const InspectOptions& options) {
+bool verify_or_removed(const RunPaths& run, const Config& config, const std::string& path,
+                       const InspectOptions& options) {
   try {
-    if (options.is_verified) Checkpoint(path).verify();
+    if (options.is_verified) verify(run, config, Checkpoint(path));
   } catch (const Error&) {
     if (kind_of(path) == PathKind::folder) throw;
   }
@@ -169,6 +176,9 @@ std::string inspect_checkpoint(const std::string& folder, const InspectOptions& 
                   counted(static_cast<std::int64_t>(manifest.shards.size()), "shard"));
   text += labelled("written by",
                    fmt::format("{}, on {}", printable(manifest.build), printable(manifest.device)));
+  if (!manifest.processor.empty()) text += labelled("processor", printable(manifest.processor));
+  if (manifest.tokenizer_digest)
+    text += labelled("tokenizer digest", manifest.tokenizer_digest->hex());
   text += labelled("config digest", manifest.config_digest.hex());
   text += labelled("data digest", manifest.data_digest.hex());
   text += labelled("numbers", numbers_of(manifest));
@@ -184,23 +194,22 @@ std::string inspect_run(const std::string& folder, const InspectOptions& options
   const Config config = load_config(run.config_path());
   std::string text = fmt::format("{}: the folder of run {}\n", folder, config.run.name);
   text += config_lines(config);
-  const bool has_tokenizer = kind_of(run.tokenizer_path()) == PathKind::file;
-  text += labelled("tokenizer",
-                   has_tokenizer ? load_tokenizer(run.tokenizer_path())->summary() : "none");
+  const std::string tokenizer = run.tokenizer_path();
+  text += labelled("tokenizer", tokenizer.empty() ? "none" : load_tokenizer(tokenizer)->summary());
   std::string label = "checkpoints";
   if (kind_of(run.checkpoints_path()) == PathKind::folder) {
     for (const FolderEntry& entry : list_folder(run.checkpoints_path())) {
       const std::string path = run.checkpoints_path() + "/" + entry.name;
       if (entry.kind != PathKind::folder || !entry.name.starts_with("step-")) continue;
       const std::string line = checkpoint_line(path);
-      if (!verify_or_removed(path, options)) continue;
+      if (!verify_or_removed(run, config, path, options)) continue;
       text += labelled(label, fmt::format("{}  {}", printable(entry.name), line));
       label.clear();
     }
   }
   if (!label.empty()) text += labelled(label, "none yet");
   if (label.empty() && options.is_verified)
-    text += labelled("verified", "all digests of the checkpoints match");
+    text += labelled("verified", "all digests of checkpoints, configuration and tokenizer match");
   if (kind_of(run.log_path()) == PathKind::file)
     text.append("\n").append(printable_lines(last_lines_of(run.log_path(), 4)));
   return text;

@@ -107,6 +107,9 @@ void RunFolder::write_readme() const {
 
 void RunFolder::write_tokenizer(const Tokenizer& tokenizer) const {
   write_file_atomically(path() + "/" + tokenizer.file_name(), tokenizer.file_bytes());
+  // An earlier start, of which no checkpoint exists, may have left a tokenizer of another kind.
+  for (const std::string name : {"tokenizer.json", "tokenizer.model"})
+    if (name != tokenizer.file_name()) remove_file(path() + "/" + name);
 }
 
 }  // namespace smoe

@@ -43,7 +43,8 @@ class RunFolder : public RunPaths {
   /// Stores the effective configuration, which begins the run. To be called when nothing can refuse
   /// the start any more, so that a refused start changes nothing.
   void write_config(std::string_view yaml);
-  /// Stores the tokenizer's file, so that the trained model can be used without its token set.
+  /// Stores the tokenizer's file, so that the trained model can be used without its token set, and
+  /// removes that of another kind.
   void write_tokenizer(const Tokenizer& tokenizer) const;
   /// Stores a README.txt that describes each file and its use.
   void write_readme() const;

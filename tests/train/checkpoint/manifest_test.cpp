@@ -62,6 +62,19 @@ TEST_CASE("a manifest survives a round trip") {
   CHECK(read.shards[0].tensors[2].digest == Digest{9, 10});
 }
 
+TEST_CASE("processor and tokenizer are optional, as earlier versions do not record them") {
+  CHECK(manifest_text(sample()).find("processor") == std::string::npos);
+  Manifest manifest = sample();
+  manifest.processor = "A CPU, OpenBLAS \"Haswell\"";
+  manifest.tokenizer_digest = Digest{11, 12};
+  const Manifest read = parse_manifest(manifest_text(manifest), "m");
+  CHECK(read.processor == manifest.processor);
+  CHECK(read.tokenizer_digest == manifest.tokenizer_digest);
+  CHECK(manifest_text(read) == manifest_text(manifest));
+  CHECK(error_of(with("\"integers\"", "\"tokenizer_digest\": \"x\",\n\"integers\"")) ==
+        "m: tokenizer_digest: must be 32 hexadecimal digits; got x");
+}
+
 TEST_CASE("each violation of the format is reported in one line") {
   struct Case {
     const char* from;

@@ -43,19 +43,37 @@ TEST_CASE("sets with different tokenizers, missing and short sets are refused by
   CHECK(message(other) ==
         three.folder / "pieces.h5" + ": must be made with the tokenizer of " +
             (three.folder / "web.h5") +
-            ": bytes, vocabulary 257; got SentencePiece, vocabulary 400; prepare both with "
-            "the same tokenizer");
+            "; got SentencePiece, vocabulary 400; prepare its text again with the same tokenizer");
+}
+
+TEST_CASE("a set is opened for a model only if its ids are the model's") {
+  const ThreeSets three;
+  const std::string web = three.folder / "web.h5", wide = three.folder / "wide.h5";
+  write_set(wide, test::small_text(), test::small_text(),
+            SentencePieceTokenizer(test::small_model(), "small.model"));
+  const TokenSpace space = TrainingData::open(three.config).token_space();
+  DataConfig config = three.config;
+  config.validation = wide;
+  CHECK(message_of([&] { open_validation_sets(config, space); }) ==
+        wide + ": must be made with the tokenizer of " + web +
+            "; got SentencePiece, vocabulary 400; prepare its text again with the same tokenizer");
+  // A model without a tokenizer has only the size of its vocabulary.
+  CHECK(open_token_set("--data", web, {.vocab_size = 257, .owner = "runs/r"}).vocab_size() == 257);
+  CHECK(message_of([&] {
+          open_token_set("--data", wide, {.vocab_size = 257, .owner = "runs/r"});
+        }) == wide + ": its vocabulary of 400 tokens must fit that of runs/r, which has 257");
 }
 
 TEST_CASE("a run is validated on its training sets with validation text, or on data.validation") {
   const ThreeSets three;
-  const std::vector<ValidationSet> sets = open_validation_sets(three.config);
+  const TokenSpace space = TrainingData::open(three.config).token_space();
+  const std::vector<ValidationSet> sets = open_validation_sets(three.config, space);
   REQUIRE(sets.size() == 2);
   CHECK(sets[0].name == "web");
   CHECK(sets[1].name == "code");
   DataConfig other = three.config;
   other.validation = three.folder / "code.h5";
-  REQUIRE(open_validation_sets(other).size() == 1);
-  CHECK(open_validation_sets(other)[0].name.empty());
-  CHECK(open_validation_sets({three.folder / "few.h5", {}, ""}).empty());
+  REQUIRE(open_validation_sets(other, space).size() == 1);
+  CHECK(open_validation_sets(other, space)[0].name.empty());
+  CHECK(open_validation_sets({three.folder / "few.h5", {}, ""}, space).empty());
 }

@@ -65,11 +65,9 @@ inline void check_figure(const std::string& name, double value, double bound) {
 inline LoadedModel imported(const std::string& folder, DType precision) {
   const TemporaryFolder runs;
   import_mixtral({folder, runs / "run"}, [](const char*, std::int64_t, std::int64_t) {});
-  const std::string path = RunPaths(runs / "run").config_path();
-  Config config = load_config(path);
-  config.train.precision = precision;
-  write_file_atomically(path, to_yaml(config));
-  return load_model(runs / "run", true);
+  StoredModel stored = open_model(runs / "run");
+  stored.config.train.precision = precision;
+  return load_model(std::move(stored), true);
 }
 
 /// A reference's batch: ids [B*S], and each token's successor in its sequence, -1 after the last.

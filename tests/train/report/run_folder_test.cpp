@@ -52,6 +52,27 @@ TEST_CASE("an existing run is resumed, never overwritten") {
   }
 }
 
+TEST_CASE("a tokenizer that an earlier start left is removed or refused, never used") {
+  const TemporaryFolder folder;
+  RunFolder run(folder / "tiny", "auto");
+  const ByteTokenizer tokenizer;
+  const std::string own = run.path() + "/tokenizer.json", stale = run.path() + "/tokenizer.model";
+  CHECK(run.tokenizer_path().empty());
+  overwrite(stale, "of an earlier start");
+  run.write_tokenizer(tokenizer);
+  CHECK(kind_of(stale) == PathKind::none);
+  CHECK(run.tokenizer_path() == own);
+  CHECK(run.tokenizer_path(tokenizer.digest()) == own);
+  // In folders written by earlier versions both may exist.
+  overwrite(stale, "of an earlier start");
+  CHECK(run.tokenizer_path(tokenizer.digest()) == own);
+  CHECK(message_of([&] { run.tokenizer_path(); }).find("has a tokenizer.model and a") !=
+        std::string::npos);
+  remove_file(own);
+  CHECK(message_of([&] { run.tokenizer_path(tokenizer.digest()); }) ==
+        stale + ": is not the tokenizer that the model was trained with; restore that one");
+}
+
 TEST_CASE("a created folder in which no run began is removed, an existing one is not") {
   const TemporaryFolder folder;
   { const RunFolder run(folder / "runs/tiny", "auto"); }
