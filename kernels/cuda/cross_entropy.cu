@@ -3,6 +3,7 @@
 // second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
+#include "kernels/cuda/device/checked_index.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -80,8 +81,8 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyArg
       store<N>(row + j, {});
     return;
   }
-  const float at_target =
-      to_f32(row[target]);  // every thread reads it before the barrier in reduce_row
+  const float at_target = to_f32(
+      row[checked_index(target, n)]);  // every thread reads it before the barrier in reduce_row
   const Exponentials all = reduce_row<N>(row, n);
   const float log_sum = logf(all.sum);
   if (threadIdx.x == 0) losses[t] = log_sum + (all.maximum - at_target);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 
+#include "kernels/cuda/device/checked_index.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -22,7 +23,7 @@ __global__ void __launch_bounds__(kThreads)
   if (at >= num_chunks * args.output.rows) return;
   const std::int64_t t = at / num_chunks, j = at % num_chunks * N;
   float x[N];
-  load(row_of<T>(args.table, args.token_ids[t]) + j, x);
+  load(row_of<T>(args.table, checked_index(args.token_ids[t], args.table.rows)) + j, x);
   store(row_of<T>(args.output, t) + j, x);
 }
 
