@@ -1,4 +1,4 @@
-// How the program stops: by signals at any time, and not because nobody reads its output.
+// How the program stops: by signals at any time, and not because no process reads its output.
 #include <doctest/doctest.h>
 
 #include <chrono>

@@ -33,8 +33,10 @@ std::string state_at(const Config& config, std::int64_t step) {
 // The step with the lowest validation loss in the metrics.
 std::int64_t best_step(const Config& config) {
   RunHistory history;
-  read_metrics(RunPaths(config.run.folder()).metrics_path(),
-               [&](const Report& report) { history.add(report); });
+  read_metrics(
+      RunPaths(config.run.folder()).metrics_path(),
+      [&](const Report& report) { history.add(report); },
+      [](const std::string& line) { FAIL(line); });
   REQUIRE(history.best_validation());
   return history.best_validation()->step;
 }
