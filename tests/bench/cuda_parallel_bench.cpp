@@ -79,7 +79,7 @@ double timed_steps(Trainer& trainer, Communicator& ranks) {
 
 void measure(Ranks& ranks, const Config& config, int pairs) {
   const TrainingData data = TrainingData::open(config.data);
-  if (ranks.are_several()) ranks.join(run_facts(config, data), device_identity());
+  if (ranks.are_several()) ranks.join(run_facts(config, data, {}), device_identity());
   Mutable communicator(ranks.communicator());
   Trainer trainer(config, data, communicator);
   timed_steps(trainer, communicator);

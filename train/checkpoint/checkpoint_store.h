@@ -14,7 +14,7 @@ namespace smoe {
 class CheckpointStore {
  public:
   struct Options {
-    std::string folder;                     ///< created by the first save
+    std::string folder = {};                ///< created by the first save
     std::int64_t keep = 2;                  ///< number of newest checkpoints to keep, at least 1
     std::int64_t keep_every = 0;            ///< also keep those at multiples of this step; 0: none
     std::int64_t keep_newest_of_every = 0;  ///< also keep the newest of those; 0: none

@@ -49,8 +49,8 @@ TEST_CASE("sets with different tokenizers, missing and short sets are refused by
 TEST_CASE("a set is opened for a model only if its ids are the model's") {
   const ThreeSets three;
   const std::string web = three.folder / "web.h5", wide = three.folder / "wide.h5";
-  write_set(wide, test::small_text(), test::small_text(),
-            SentencePieceTokenizer(test::small_model(), "small.model"));
+  write_text_set(wide, test::small_text(), test::small_text(),
+                 SentencePieceTokenizer(test::small_model(), "small.model"));
   const TokenSpace space = TrainingData::open(three.config).token_space();
   DataConfig config = three.config;
   config.validation = wide;
