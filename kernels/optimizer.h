@@ -50,8 +50,8 @@ struct SumOfSquaresArgs {
 void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args);
 std::int64_t sum_of_squares_workspace_bytes(const Launch& launch, const SumOfSquaresArgs& args);
 
-/// result[0] = x[0] + x[1] + ..., added in this order: a sum of terms whose order must not depend on
-/// the device or on which rank computed them. For a few thousand terms.
+/// result[0] = x[0] + x[1] + ..., added in this order: a sum of terms whose order must not depend
+/// on the device or on which rank computed them. For a few thousand terms.
 struct SequentialSumArgs {
   const double* x;  ///< [numel]
   std::int64_t numel;

@@ -48,8 +48,8 @@ struct StepReport {
   std::int64_t peak_bytes = 0;  ///< peak memory of tensors since the last report
   std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
   double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 at balance
-  std::int64_t dead_experts = 0;    ///< experts without a token in this step, over all layers
-  bool is_skipped = false;          ///< loss or norm was not finite, so the update was not applied
+  std::int64_t dead_experts = 0;  ///< experts without a token in this step, over all layers
+  bool is_skipped = false;        ///< loss or norm was not finite, so the update was not applied
   std::vector<LayerReport> layers{};  ///< those with experts, in model order
 };
 

@@ -211,7 +211,8 @@ TEST_CASE("a communicator can be destroyed while its operations wait") {
 TEST_CASE("invalid operations are refused before anything is sent") {
   on_ranks(2, [](Communicator& ranks, RendezvousStore&) {
     CHECK_THROWS_WITH_AS(ranks.all_reduce(Tensor::zeros({4}, DType::u8)),
-                         doctest::Contains("all_reduce: dtype must be f32, f64, bf16 or i64"), UsageError);
+                         doctest::Contains("all_reduce: dtype must be f32, f64, bf16 or i64"),
+                         UsageError);
     CHECK_THROWS_AS(ranks.broadcast(Tensor::zeros({4}, DType::f32), 2), UsageError);
     ranks.barrier()->wait();
   });

@@ -19,7 +19,7 @@ namespace {
 
 using Documents = std::vector<std::string>;
 
-std::string random_text(RandomStream& random, std::int64_t bytes) {
+std::string random_document(RandomStream& random, std::int64_t bytes) {
   std::string text(static_cast<std::size_t>(bytes), ' ');
   for (char& c : text) c = static_cast<char>(random.next_u32());
   return text;
@@ -118,8 +118,8 @@ int silent_damage(const std::string& path, std::int64_t begin, std::int64_t end,
 TEST_CASE("a set returns its documents, token by token") {
   const TemporaryFolder folder;
   RandomStream random(1, 2);
-  const Documents train = {"first", "", random_text(random, 70'001), "z"};
-  const Documents validation = {random_text(random, 3001)};
+  const Documents train = {"first", "", random_document(random, 70'001), "z"};
+  const Documents validation = {random_document(random, 3001)};
   const ByteTokenizer tokenizer;
   const TokenSetHeader header = write_set(folder / "a.h5", train, validation);
   const TokenSet set = TokenSet::open(folder / "a.h5");
@@ -165,7 +165,7 @@ TEST_CASE("data ends within, at and after a block boundary") {
   // Data of just under, exactly and just over one and two blocks.
   for (const std::int64_t text : {(1 << 19) - 50, (1 << 19) - 47, (1 << 19), (1 << 20) + 3}) {
     RandomStream random(3, static_cast<std::uint64_t>(text));
-    const Documents train = {random_text(random, text)};
+    const Documents train = {random_document(random, text)};
     write_set(folder / "a.h5", train, {"v"});
     CHECK(read_all(folder / "a.h5").tokens[0] == tokens_of(train, ByteTokenizer()));
   }
@@ -174,7 +174,7 @@ TEST_CASE("data ends within, at and after a block boundary") {
 TEST_CASE("the file depends only on the text, the digest on every part of the contents") {
   const TemporaryFolder folder;
   RandomStream random(5, 0);
-  const Documents train = {random_text(random, 5000), "ab"};
+  const Documents train = {random_document(random, 5000), "ab"};
   const Digest digest = write_set(folder / "a", train, {"v"}).content_digest();
   write_set(folder / "b", train, {"v"}, ByteTokenizer(), 17);
   CHECK(read_file(folder / "a", 1 << 20) == read_file(folder / "b", 1 << 20));
@@ -196,8 +196,8 @@ TEST_CASE("any flipped bit is detected, without silent changes or crashes") {
   const TemporaryFolder folder;
   RandomStream random(7, 0);
   const TokenSetHeader header =
-      write_set(folder / "a.h5", {random_text(random, 20'000), random_text(random, 100)},
-                {random_text(random, 2000)});
+      write_set(folder / "a.h5", {random_document(random, 20'000), random_document(random, 100)},
+                {random_document(random, 2000)});
   const std::int64_t digests = header.file_bytes - 16;
   CHECK(silent_damage(folder / "a.h5", 0, 512, 400) == 0);
   CHECK(silent_damage(folder / "a.h5", 512, header.metadata_bytes, 400) == 0);
@@ -208,7 +208,7 @@ TEST_CASE("any flipped bit is detected, without silent changes or crashes") {
 TEST_CASE("zeroed pages are detected") {
   const TemporaryFolder folder(fast_parent());
   RandomStream random(9, 0);
-  write_set(folder / "a.h5", {random_text(random, 30'000)}, {random_text(random, 2000)});
+  write_set(folder / "a.h5", {random_document(random, 30'000)}, {random_document(random, 2000)});
   const std::string whole = read_file(folder / "a.h5", 1 << 20);
   const Content content = read_all(folder / "a.h5");
   for (std::size_t position = 0; position < whole.size(); position += 256) {
@@ -227,7 +227,7 @@ TEST_CASE("damage to one block leaves the others readable and names the bytes") 
   const TemporaryFolder folder;
   RandomStream random(8, 0);
   const TokenSetHeader header =
-      write_set(folder / "a.h5", {random_text(random, 1'700'000)}, {"validation"});
+      write_set(folder / "a.h5", {random_document(random, 1'700'000)}, {"validation"});
   CHECK(silent_damage(folder / "a.h5", header.metadata_bytes, header.file_bytes, 20) == 0);
   File file = File::create(folder / "b.h5");
   std::string bytes = read_file(folder / "a.h5", 1 << 24);
@@ -294,7 +294,8 @@ TEST_CASE("a set that changes in place while it is read is refused") {
   const TemporaryFolder folder;
   RandomStream random(5, 0);
   const std::string path = folder / "a.h5";
-  const TokenSetHeader header = write_set(path, {random_text(random, 1'700'000)}, {"validation"});
+  const TokenSetHeader header =
+      write_set(path, {random_document(random, 1'700'000)}, {"validation"});
   const TokenSet set = TokenSet::open(path);
   std::vector<std::int32_t> tokens(1000), again(1000);
   set.read(Split::train, 30'000, 1000, tokens.data());

@@ -16,8 +16,8 @@ std::string nccl_version() {
 
 std::unique_ptr<Communicator> nccl_communicator(RendezvousStore&, Communicator& control,
                                                 const NcclOptions&) {
-  throw UsageError(concat("communicator: ", control.world_size(), " ranks on GPUs need NCCL: ",
-                          nccl_unavailable_reason()));
+  throw UsageError(concat("communicator: ", control.world_size(),
+                          " ranks on GPUs need NCCL: ", nccl_unavailable_reason()));
 }
 
 }  // namespace smoe
