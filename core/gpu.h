@@ -16,7 +16,7 @@ int num_visible();
 
 /// The driver's name of the device: "NVIDIA H200".
 std::string name(int device);
-/// What tells a GPU from all others, also those of other hosts, and where it is:
+/// Identifies a GPU among those of all hosts, and where it is:
 /// "GPU-5e0f... at 0000:1b:00.0".
 std::string identity(int device);
 /// The newest CUDA version that the driver supports, "13.0".

@@ -48,7 +48,7 @@ std::string cpu_gemm_engine() {
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
   return launch.device.type == DeviceType::cuda ? cuda::attention_engine(launch, shape, dtype)
-                                                : "own kernels";
+                                                : "blocked CPU kernels";
 }
 
 }  // namespace smoe::kernels

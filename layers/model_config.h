@@ -1,4 +1,5 @@
-// The architecture of a model: the `model` section of a config, as plain data.
+// The architecture of a model: the `model` section of a config, as plain data. What each field
+// means is said once, in train/config/schema.cpp.
 #pragma once
 #include <cstdint>
 
@@ -8,14 +9,14 @@ namespace smoe {
 
 struct RouterConfig {
   RouterScore score = RouterScore::softmax_topk_renorm;
-  double balance_loss = 0.01;      ///< coefficient; the loss is 1.0 at perfect balance
-  double z_loss = 0.0;             ///< coefficient of mean(logsumexp(logits)^2)
-  double jitter = 0.0;             ///< router input times uniform [1-j, 1+j] in training
-  double selection_bias_rate = 0;  ///< sigmoid only: step size of the selection bias
+  double balance_loss = 0.01;
+  double z_loss = 0.0;
+  double jitter = 0.0;
+  double selection_bias_rate = 0;
 };
 
 struct ModelConfig {
-  std::int64_t vocab_size = 0;  ///< 0: taken from the dataset
+  std::int64_t vocab_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t d_model = 0;
   std::int64_t num_heads = 0;
@@ -24,12 +25,12 @@ struct ModelConfig {
   std::int64_t d_expert = 0;
   std::int64_t num_experts = 0;
   std::int64_t top_k = 0;
-  std::int64_t num_shared_experts = 0;  ///< of width d_expert, applied to every token
+  std::int64_t num_shared_experts = 0;
   Activation activation = Activation::swiglu;
   bool tie_embeddings = false;
   double rope_theta = 10000.0;
   double norm_epsilon = 1e-5;
-  double init_std = 0.02;  ///< of embeddings; see layers/init.h for projections
+  double init_std = 0.02;
   RouterConfig router;
 };
 

@@ -9,10 +9,10 @@ namespace {
 
 void check_config(const OptimConfig& config) {
   const auto is_beta = [](double beta) { return beta >= 0 && beta < 1; };
-  SMOE_CHECK(is_beta(config.beta1), "optim.beta1: must be in [0, 1); got ", config.beta1);
-  SMOE_CHECK(is_beta(config.beta2), "optim.beta2: must be in [0, 1); got ", config.beta2);
-  SMOE_CHECK(config.epsilon > 0, "optim.epsilon: must be positive; got ", config.epsilon);
-  SMOE_CHECK(config.weight_decay >= 0, "optim.weight_decay: must not be negative; got ",
+  SMOE_CHECK(is_beta(config.beta1), "adamw: beta1 must be in [0, 1); got ", config.beta1);
+  SMOE_CHECK(is_beta(config.beta2), "adamw: beta2 must be in [0, 1); got ", config.beta2);
+  SMOE_CHECK(config.epsilon > 0, "adamw: epsilon must be positive; got ", config.epsilon);
+  SMOE_CHECK(config.weight_decay >= 0, "adamw: weight_decay must not be negative; got ",
              config.weight_decay);
 }
 

@@ -34,7 +34,7 @@ Tensor sequential_sum(const Tensor& terms) {
 
 GradientClip clip_to(const Tensor& squares, double max_norm) {
   SMOE_CHECK(max_norm >= 0 && std::isfinite(max_norm),
-             "optim.clip_norm: must be finite and not negative; got ", max_norm);
+             "clip: max_norm must be finite and not negative; got ", max_norm);
   const GradientClip clip{Tensor::empty({1}, DType::f64, Category::workspace),
                           Tensor::empty({1}, DType::f64, Category::workspace)};
   kernels::clip_coefficient(launch(), {.sum_of_squares = squares.data_as<double>(),

@@ -12,12 +12,12 @@ namespace {
 void check_schedule(const ScheduleConfig& config, std::int64_t step, std::int64_t total_steps) {
   SMOE_CHECK(step >= 1 && step <= total_steps, "schedule: step must be 1 to ", total_steps,
              "; got ", step);
-  SMOE_CHECK(config.warmup_steps >= 0, "schedule.warmup_steps: must not be negative; got ",
+  SMOE_CHECK(config.warmup_steps >= 0, "schedule: warmup_steps must not be negative; got ",
              config.warmup_steps);
   SMOE_CHECK(config.min_ratio >= 0 && config.min_ratio <= 1,
-             "schedule.min_ratio: must be in [0, 1]; got ", config.min_ratio);
+             "schedule: min_ratio must be in [0, 1]; got ", config.min_ratio);
   SMOE_CHECK(config.decay_fraction >= 0 && config.decay_fraction <= 1,
-             "schedule.decay_fraction: must be in [0, 1]; got ", config.decay_fraction);
+             "schedule: decay_fraction must be in [0, 1]; got ", config.decay_fraction);
 }
 
 /// Step after which the learning rate decays.

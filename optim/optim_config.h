@@ -1,25 +1,26 @@
-// The `optim` and `schedule` sections of a config, as plain data.
+// The `optim` and `schedule` sections of a config, as plain data. What each field means is said
+// once, in train/config/schema.cpp.
 #pragma once
 #include <cstdint>
 
 namespace smoe {
 
 struct OptimConfig {
-  double lr = 3e-4;  ///< peak learning rate; the schedule scales it
+  double lr = 3e-4;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;  ///< decoupled; not applied to norm weights
-  double clip_norm = 1.0;     ///< global gradient norm; 0: no clipping
+  double weight_decay = 0.1;
+  double clip_norm = 1.0;
 };
 
 enum class ScheduleKind : std::uint8_t { cosine, wsd, linear, constant };
 
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::cosine;
-  std::int64_t warmup_steps = 0;  ///< linear from 0 to 1
-  double min_ratio = 0.1;         ///< learning rate of the last step over the peak
-  double decay_fraction = 0.2;    ///< wsd: fraction of all steps in the final decay
+  std::int64_t warmup_steps = 0;
+  double min_ratio = 0.1;
+  double decay_fraction = 0.2;
 };
 
 }  // namespace smoe

@@ -62,7 +62,7 @@ fetch_cudnn_frontend() {
   if ! python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
     --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 -d "$folder.new" \
     nvidia-cudnn-frontend==1.32.0; then
-    echo "download failed; attention will use smoe's own kernels"
+    echo "download failed; attention will use the slower SIMT kernels"
     return 0
   fi
   echo "$sha256  $folder.new/$wheel" | sha256sum --quiet -c -

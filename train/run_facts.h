@@ -14,7 +14,7 @@ namespace smoe {
 std::vector<Fact> run_facts(const Config& config, const TrainingData& training,
                             const std::vector<ValidationSet>& validation);
 
-/// What tells this rank's GPU from all others; empty on a CPU.
+/// Identifies this rank's GPU among those of all hosts; empty on a CPU.
 std::string device_identity();
 
 }  // namespace smoe

@@ -77,14 +77,14 @@ std::int64_t attention_backward_workspace_bytes(const Launch& launch,
 }
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
-  if (!launch.policy.cudnn || dtype != DType::bf16) return "own kernels";
+  if (!launch.policy.cudnn || dtype != DType::bf16) return "SIMT flash attention";
   const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
                                   launch.policy.deterministic};
   const std::string version = cudnn_version(launch);
-  if (version.empty()) return "own kernels: cuDNN is missing";
+  if (version.empty()) return "SIMT flash attention: cuDNN is missing";
   const char* kind = launch.policy.deterministic ? "deterministic" : "not deterministic";
   return cudnn_supports(launch, sizes) ? concat("cuDNN ", version, ", ", kind)
-                                       : concat("own kernels: cuDNN ", version,
+                                       : concat("SIMT flash attention: cuDNN ", version,
                                                 " has none that are ", kind, " for this shape");
 }
 

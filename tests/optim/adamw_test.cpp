@@ -166,16 +166,16 @@ TEST_CASE("errors of AdamW and clipping") {
     }
     return std::string();
   };
-  CHECK(message([](auto& c) { c.beta1 = 1; }) == "optim.beta1: must be in [0, 1); got 1");
-  CHECK(message([](auto& c) { c.beta2 = -1; }) == "optim.beta2: must be in [0, 1); got -1");
-  CHECK(message([](auto& c) { c.epsilon = 0; }) == "optim.epsilon: must be positive; got 0");
+  CHECK(message([](auto& c) { c.beta1 = 1; }) == "adamw: beta1 must be in [0, 1); got 1");
+  CHECK(message([](auto& c) { c.beta2 = -1; }) == "adamw: beta2 must be in [0, 1); got -1");
+  CHECK(message([](auto& c) { c.epsilon = 0; }) == "adamw: epsilon must be positive; got 0");
   CHECK(message([](auto& c) { c.weight_decay = -1; }) ==
-        "optim.weight_decay: must not be negative; got -1");
+        "adamw: weight_decay must not be negative; got -1");
   AdamW optimizer(model.store, kConfig);
   CHECK_THROWS_WITH_AS(optimizer.step(0.1, 0, {}), "adamw: step_number counts from 1; got 0",
                        UsageError);
   CHECK_THROWS_WITH_AS(optimizer.step(0.1, 1, Tensor::zeros({2}, DType::f64)),
                        "adamw: gradient_scale must be f64 [1]; got f64 [2]", UsageError);
   CHECK_THROWS_WITH_AS(clip(model.store, -1),
-                       "optim.clip_norm: must be finite and not negative; got -1", UsageError);
+                       "clip: max_norm must be finite and not negative; got -1", UsageError);
 }

@@ -22,7 +22,7 @@ struct Row {
 
 }  // namespace
 
-TEST_CASE("schedules take their exact values at every border") {
+TEST_CASE("schedules have exact values at every boundary") {
   const std::vector<Row> rows = {
       // Warm-up is the same for all.
       {{kCosine, 10, 0.1, 0.2}, 1, 100, 0.1},
@@ -82,16 +82,16 @@ TEST_CASE("schedules rise, then fall, and never leave [0, 1]") {
     }
 }
 
-TEST_CASE("a schedule names the number that is out of range") {
+TEST_CASE("a value out of range is named") {
   const ScheduleConfig config;
   CHECK_THROWS_WITH_AS(lr_scale(config, 0, 10), "schedule: step must be 1 to 10; got 0",
                        UsageError);
   CHECK_THROWS_WITH_AS(lr_scale(config, 11, 10), "schedule: step must be 1 to 10; got 11",
                        UsageError);
   CHECK_THROWS_WITH_AS(lr_scale({kWsd, -1, 0.1, 0.2}, 1, 10),
-                       "schedule.warmup_steps: must not be negative; got -1", UsageError);
+                       "schedule: warmup_steps must not be negative; got -1", UsageError);
   CHECK_THROWS_WITH_AS(lr_scale({kWsd, 0, 1.5, 0.2}, 1, 10),
-                       "schedule.min_ratio: must be in [0, 1]; got 1.5", UsageError);
+                       "schedule: min_ratio must be in [0, 1]; got 1.5", UsageError);
   CHECK_THROWS_WITH_AS(lr_scale({kWsd, 0, 0.1, -0.2}, 1, 10),
-                       "schedule.decay_fraction: must be in [0, 1]; got -0.2", UsageError);
+                       "schedule: decay_fraction must be in [0, 1]; got -0.2", UsageError);
 }

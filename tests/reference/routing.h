@@ -118,7 +118,7 @@ inline std::vector<double> backward(Score score, int num_tokens, int num_experts
     const std::vector<double> x = row_of(logits, t, num_experts);
     const std::vector<double> s = scores(score, x), p = softmax(x);
     // ds_i/dlogit_e.
-    const auto slope = [&](int i, int e) {
+    const auto derivative = [&](int i, int e) {
       if (score == Score::sigmoid) return i == e ? s[i] * (1 - s[i]) : 0.0;
       return s[i] * ((i == e) - s[e]);
     };
@@ -143,7 +143,7 @@ inline std::vector<double> backward(Score score, int num_tokens, int num_experts
     }
     for (int e = 0; e < num_experts; ++e) {
       double sum = dz * 2 * log_sum_exp(x) * p[e] / num_tokens;
-      for (int i = 0; i < num_experts; ++i) sum += ds[i] * slope(i, e);
+      for (int i = 0; i < num_experts; ++i) sum += ds[i] * derivative(i, e);
       dlogits.push_back(sum);
     }
   }

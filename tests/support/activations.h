@@ -11,10 +11,10 @@ namespace smoe::test {
 inline const std::vector<std::pair<kernels::Activation, reference::Act>>& activations() {
   using enum kernels::Activation;
   static const std::vector<std::pair<kernels::Activation, reference::Act>> all = {
-      {swiglu, {reference::silu, reference::silu_slope, true}},
-      {geglu, {reference::gelu, reference::gelu_slope, true}},
-      {relu2, {reference::relu2, reference::relu2_slope, false}},
-      {gelu, {reference::gelu, reference::gelu_slope, false}},
+      {swiglu, {reference::silu, reference::silu_derivative, true}},
+      {geglu, {reference::gelu, reference::gelu_derivative, true}},
+      {relu2, {reference::relu2, reference::relu2_derivative, false}},
+      {gelu, {reference::gelu, reference::gelu_derivative, false}},
   };
   return all;
 }

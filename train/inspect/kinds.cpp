@@ -160,7 +160,7 @@ std::string inspect_token_set(const std::string& path, const InspectOptions& opt
   if (options.is_verified) read_all(set);
   return text + labelled("verified", options.is_verified
                                          ? "all digests match"
-                                         : "header and metadata; --verify reads the tokens too");
+                                         : "header and metadata; the tokens were not read");
 }
 
 std::string inspect_checkpoint(const std::string& folder, const InspectOptions& options) {
@@ -183,9 +183,9 @@ std::string inspect_checkpoint(const std::string& folder, const InspectOptions& 
   text += labelled("data digest", manifest.data_digest.hex());
   text += labelled("numbers", numbers_of(manifest));
   if (options.is_verified) checkpoint.verify();
-  text += labelled("verified", options.is_verified
-                                   ? "all digests match"
-                                   : "manifest and sizes; --verify reads the tensors too");
+  text +=
+      labelled("verified", options.is_verified ? "all digests match"
+                                               : "manifest and sizes; the tensors were not read");
   return concat(text, "\n", tensor_table(rows, options.is_each));
 }
 

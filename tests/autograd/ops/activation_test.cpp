@@ -66,7 +66,7 @@ TEST_CASE("activation writes dh over an h with a single reference") {
   }
 }
 
-TEST_CASE("activation names what does not fit") {
+TEST_CASE("activation rejects invalid arguments") {
   CHECK_THROWS_WITH_AS(activation(Tensor::zeros({3, 5}, DType::f32), Activation::swiglu),
                        "activation: h must be [N, 2 F] or [N, 2, F]; got [3, 5]", UsageError);
   CHECK_THROWS_WITH_AS(activation(Tensor::zeros({3, 2, 4}, DType::f32), Activation::gelu),

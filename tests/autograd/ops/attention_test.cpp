@@ -53,7 +53,7 @@ TEST_CASE("causal_attention's gradients agree with central differences") {
                     {random_qkv(shape, DType::f64)});
 }
 
-TEST_CASE("causal_attention holds blocks of scores, and writes dqkv over qkv") {
+TEST_CASE("causal_attention stores blocks of scores only, and writes dqkv over qkv") {
   constexpr std::int64_t kSeqLen = 1024, kWidth = 16;
   const AttentionShape shape{1, kSeqLen, 2, 1, kWidth};
   const int threads_before = kernels::cpu::num_threads();
@@ -66,11 +66,11 @@ TEST_CASE("causal_attention holds blocks of scores, and writes dqkv over qkv") {
   const MemoryUse activations = memory_use(Category::activations);
   const MemoryUse workspace = memory_use(Category::workspace);
   // rotary's output is qkv's only other holder, as in a model.
-  Variable turned = rotary(qkv, shape, 1e4);
+  Variable rotated = rotary(qkv, shape, 1e4);
   qkv = Variable();
   reset_peak_memory();
-  Variable y = causal_attention(turned, shape);
-  turned = Variable();
+  Variable y = causal_attention(rotated, shape);
+  rotated = Variable();
   // A block of scores, its outputs, a maximum and a denominator a query: nothing grows with S.
   CHECK(memory_use(Category::workspace).peak_bytes - workspace.now_bytes ==
         2 * 4 * (64 * 256 + 64 * kWidth + 2 * 64));
@@ -92,19 +92,19 @@ TEST_CASE("causal_attention holds blocks of scores, and writes dqkv over qkv") {
   kernels::cpu::set_num_threads(threads_before);
 }
 
-TEST_CASE("causal_attention leaves alone a qkv that somebody else holds") {
+TEST_CASE("causal_attention does not overwrite a qkv with other references") {
   const AttentionShape shape{1, 5, 1, 1, 2};
   Tape tape;
   const TapeScope scope(tape);
   const Variable qkv = tape.watch(random_qkv(shape, DType::f32));
-  const Variable turned = rotary(qkv, shape, 1e4);
-  const std::vector<double> before = values_of(turned.data());
-  const Variable y = causal_attention(turned, shape);
+  const Variable rotated = rotary(qkv, shape, 1e4);
+  const std::vector<double> before = values_of(rotated.data());
+  const Variable y = causal_attention(rotated, shape);
   tape.backward(dot(y, random_normal("dy", y.shape(), DType::f32)));
-  CHECK(values_of(turned.data()) == before);
+  CHECK(values_of(rotated.data()) == before);
 }
 
-TEST_CASE("causal_attention names what does not fit") {
+TEST_CASE("causal_attention rejects invalid arguments") {
   CHECK_THROWS_WITH_AS(
       causal_attention(Tensor::zeros({6, 47}, DType::f32), {2, 3, 4, 2, 6}),
       "causal_attention: qkv must be a floating [B*S, (H + 2 Hkv) C] = [6, 48]; got [6, 47] f32",

@@ -31,7 +31,7 @@ TEST_CASE("add's and jitter's gradients agree with central differences") {
   }
 }
 
-TEST_CASE("accumulate adds to a part of a tensor and leaves the rest alone") {
+TEST_CASE("accumulate adds to a part of a tensor and leaves the rest unchanged") {
   const Tensor sums = tensor_of({1, 2, 3, 4}, {4}, DType::f32);
   accumulate(tensor_of({10, 20}, {2}, DType::f32), sums.view(1, {2}));
   CHECK(values_of(sums) == std::vector<double>{1, 12, 23, 4});
@@ -39,7 +39,7 @@ TEST_CASE("accumulate adds to a part of a tensor and leaves the rest alone") {
   CHECK_THROWS_AS(accumulate(scalar(1, DType::f32), sums), UsageError);
 }
 
-TEST_CASE("jitter multiplies by what its stream says, and leaves alone at epsilon zero") {
+TEST_CASE("jitter multiplies by its random stream and is the identity at epsilon zero") {
   const Tensor x = random_normal("x", {1000}, DType::f32);
   const auto before = values_of(x);
   const auto once = values_of(jitter(x, 0.1, 1, 2, 3).data());
@@ -51,14 +51,14 @@ TEST_CASE("jitter multiplies by what its stream says, and leaves alone at epsilo
                        UsageError);
 }
 
-TEST_CASE("add names what does not fit") {
+TEST_CASE("add rejects invalid arguments") {
   CHECK_THROWS_WITH_AS(add(Tensor::zeros({2}, DType::f32), Tensor::zeros({2}, DType::bf16)),
                        "add: a and b must have one shape and dtype; got [2] f32 and [2] bf16",
                        UsageError);
   CHECK_THROWS_AS(add(Tensor::zeros({2}, DType::f32), Tensor::zeros({3}, DType::f32)), UsageError);
 }
 
-TEST_CASE("weighted_sum adds terms up, and gives each its weight") {
+TEST_CASE("the gradient of each term of weighted_sum is its weight") {
   for (int n = 1; n <= 20; ++n) {
     std::vector<Tensor> inputs;
     std::vector<double> weights;
@@ -74,7 +74,7 @@ TEST_CASE("weighted_sum adds terms up, and gives each its weight") {
   CHECK(weighted_sum(terms, std::vector<double>{1, -0.5}).data().item() == 0.5);
 }
 
-TEST_CASE("weighted_sum hands a unit gradient to a term of weight one alone") {
+TEST_CASE("only a term of weight one gets the unit gradient from weighted_sum") {
   Tape tape;
   const TapeScope scope(tape);
   std::vector<bool> is_unit;
@@ -92,7 +92,7 @@ TEST_CASE("weighted_sum hands a unit gradient to a term of weight one alone") {
   CHECK(is_unit == std::vector<bool>{false, false, true});
 }
 
-TEST_CASE("weighted_sum names what does not fit") {
+TEST_CASE("weighted_sum rejects invalid arguments") {
   const Variable one[] = {scalar(1)};
   CHECK_THROWS_WITH_AS(weighted_sum(one, std::vector<double>{1, 2}),
                        "weighted_sum: must have at least one scalar and one weight per scalar; got "

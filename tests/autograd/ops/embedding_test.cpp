@@ -70,7 +70,7 @@ TEST_CASE("embedding's gradients agree with central differences, also of a weigh
   }
 }
 
-TEST_CASE("embedding names what does not fit") {
+TEST_CASE("embedding rejects invalid arguments") {
   Parameter weight("w", {4, 2}, Init::constant(1));
   ParameterStore store({&weight}, {});
   CHECK_THROWS_WITH_AS(embedding(Tensor::zeros({2, 2}, DType::i32), weight),

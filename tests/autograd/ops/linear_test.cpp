@@ -76,7 +76,7 @@ TEST_CASE("linear adds to the gradient of earlier micro-batches and uses") {
       {random_normal("x", {5, 3}, DType::f64), random_normal("x2", {2, 3}, DType::f64)}, &store);
 }
 
-TEST_CASE("linear names what does not fit") {
+TEST_CASE("linear rejects invalid arguments") {
   Parameter weight("mlp.w", {4, 3}, Init::constant(1));
   ParameterStore store({&weight}, {DType::f32, DType::bf16, 1});
   CHECK_THROWS_WITH_AS(linear(Tensor::zeros({2, 5}, DType::bf16), weight),

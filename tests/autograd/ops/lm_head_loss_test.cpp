@@ -89,13 +89,13 @@ Reference reference_of(const Sizes& sizes, DType dtype, const Tensor& weight) {
 
 }  // namespace
 
-TEST_CASE("lm_head_loss agrees with whole logits, for any chunk") {
+TEST_CASE("lm_head_loss agrees with unchunked logits for any chunk size") {
   const PoisonGuard poison;
   for (const Sizes& sizes : kSizes)
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
       const Run run(sizes, dtype);
       const Reference wanted = reference_of(sizes, dtype, run.weight.value());
-      // In bf16 a logit on the border of two roundings may take the other one: the sums then err
+      // In bf16 a logit halfway between two values may round either way: the sums then err
       // by up to 2^-8 of the largest element, as this length says.
       const Closeness closeness =
           dtype == DType::bf16
@@ -164,7 +164,7 @@ TEST_CASE("lm_head_loss refuses to be a weighted term of the total loss") {
   CHECK_NOTHROW(tape.backward(total(1)));
 }
 
-TEST_CASE("lm_head_loss holds a chunk of logits, never all") {
+TEST_CASE("lm_head_loss never stores more than one chunk of logits") {
   const Sizes sizes{1000, 8, 64, 100};
   Parameter weight("head", {sizes.vocabulary, sizes.width}, Init::normal(1));
   ParameterStore store({&weight}, {DType::f32, DType::f32, 1});
@@ -201,7 +201,7 @@ TEST_CASE("lm_head_loss's bits do not depend on the number of threads") {
     });
 }
 
-TEST_CASE("lm_head_loss names what does not fit") {
+TEST_CASE("lm_head_loss rejects invalid arguments") {
   Parameter weight("head", {4, 3}, Init::constant(1));
   ParameterStore store({&weight}, {});
   const Tensor x = Tensor::zeros({2, 3}, DType::f32), targets = Tensor::zeros({2}, DType::i32);

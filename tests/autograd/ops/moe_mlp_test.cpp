@@ -95,7 +95,7 @@ TEST_CASE("moe_mlp's gradients agree with central differences") {
     }
 }
 
-TEST_CASE("moe_mlp keeps x, gates and h alone, and no h where nothing is recorded") {
+TEST_CASE("moe_mlp saves only x, gates and h, and stores no h without a tape") {
   const MoeCase test{40, 2, 4, 24, 16};
   const std::int64_t rows = 80, h = rows * 2 * 16 * 4, a = rows * 16 * 4, y = rows * 24 * 4,
                      out_bytes = 40 * 24 * 4;
@@ -117,7 +117,7 @@ TEST_CASE("moe_mlp keeps x, gates and h alone, and no h where nothing is recorde
   }
 }
 
-TEST_CASE("moe_mlp's backward needs one array of rows beside h, and dx may lie over dout") {
+TEST_CASE("moe_mlp's backward needs one buffer of rows besides h, and dx may reuse dout") {
   for (const auto& [d, f] : {std::pair{24, 16}, {16, 24}})
     for (const bool dout_is_shared : {false, true}) {
       Setup s({40, 2, 4, d, f}, Activation::swiglu, DType::f32);
@@ -161,7 +161,7 @@ TEST_CASE("moe_mlp equals parallel_linear, activation, parallel_linear") {
   check_close("composed", out.data(), values_of(fused), {.sum_length = 32});
 }
 
-TEST_CASE("moe_mlp names what does not fit") {
+TEST_CASE("moe_mlp rejects invalid arguments") {
   Setup s({4, 2, 3, 5, 6}, Activation::swiglu, DType::f32);
   CHECK_THROWS_WITH_AS(s.forward(Tensor::zeros({3, 5}, DType::f32), s.gates),
                        "moe_mlp: x must be [T=4, D]; got [3, 5]", UsageError);

@@ -66,7 +66,7 @@ TEST_CASE("rms_norm's forward and backward agree with plain loops in every dtype
     }
 }
 
-TEST_CASE("add_rms_norm is the norm of a sum, whose gradient joins both outputs'") {
+TEST_CASE("add_rms_norm normalizes a sum, and the gradients of its two outputs add up") {
   const PoisonGuard poison;
   for (const auto& [num_tokens, width] : kSizes)
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
@@ -142,7 +142,7 @@ TEST_CASE("gradients of several micro-batches add up") {
       &weight.store);
 }
 
-TEST_CASE("the norms keep a number a row, and write the gradient over the one they get") {
+TEST_CASE("the norms save one number per row and write dx over dy") {
   constexpr std::int64_t kTokens = 100, kWidth = 32, kBytes = kTokens * kWidth * 4;
   Weight weight(kWidth, DType::f32);
   Tape tape;
@@ -161,7 +161,7 @@ TEST_CASE("the norms keep a number a row, and write the gradient over the one th
   CHECK(memory_use(Category::activations).peak_bytes - at_backward == kBytes + 8);
 }
 
-TEST_CASE("the norms name what does not fit") {
+TEST_CASE("the norms reject invalid arguments") {
   Weight weight(4, DType::bf16);
   CHECK_THROWS_WITH_AS(rms_norm(Tensor::zeros({2, 5}, DType::bf16), weight.parameter, 1e-5),
                        "rms_norm: x must be [T, D] and weight [D], D > 0; got x [2, 5], "

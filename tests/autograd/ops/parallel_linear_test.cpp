@@ -131,7 +131,7 @@ TEST_CASE("parallel_linear's gradients agree with central differences") {
     }
 }
 
-TEST_CASE("parallel_linear's backward needs no more memory than it says") {
+TEST_CASE("parallel_linear's backward allocates no more than documented") {
   const MoeCase test{40, 2, 4, 24, 16};
   const std::int64_t rows = 80, x_row = 24 * 4, y_row = 16 * 4;
   for (const Mode& mode : kModes)
@@ -186,7 +186,7 @@ TEST_CASE("parallel_linear's bits do not depend on the number of threads") {
       });
 }
 
-TEST_CASE("parallel_linear names what does not fit") {
+TEST_CASE("parallel_linear rejects invalid arguments") {
   const RoutingPlan plan = plan_of({0, 1, 1, 0}, 2, 2);
   Parameter w("w", {2, 5, 3}, Init::constant(1));
   ParameterStore store({&w}, {});

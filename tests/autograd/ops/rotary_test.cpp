@@ -27,7 +27,7 @@ Shape packed_of(const AttentionShape& shape) {
 
 }  // namespace
 
-TEST_CASE("rotary agrees with complex multiplication, and its backward with the opposite one") {
+TEST_CASE("rotary agrees with complex multiplication, its backward with the inverse rotation") {
   const PoisonGuard poison;
   for (const AttentionShape& shape : kShapes)
     for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
@@ -58,7 +58,7 @@ TEST_CASE("rotary's gradients agree with central differences") {
                     {random_normal("x", packed_of(shape), DType::f64)});
 }
 
-TEST_CASE("rotary works in place, forward and backward, where it holds the sole reference") {
+TEST_CASE("rotary works in place, forward and backward, with the sole reference") {
   const AttentionShape shape{2, 8, 2, 1, 4};
   Tape tape;
   const TapeScope scope(tape);
@@ -77,7 +77,7 @@ TEST_CASE("rotary works in place, forward and backward, where it holds the sole 
   CHECK(memory_use(Category::activations).peak_bytes - at_backward == y.data().bytes() + 8);
 }
 
-TEST_CASE("rotary names what does not fit") {
+TEST_CASE("rotary rejects invalid arguments") {
   const AttentionShape shape{2, 3, 4, 2, 6};
   CHECK_THROWS_WITH_AS(rotary(Tensor::zeros({6, 47}, DType::f32), shape, kTheta),
                        "rotary: qkv must be a floating [B*S, (H + 2 Hkv) C] = [6, 48]; got "

@@ -57,7 +57,7 @@ TEST_CASE("route's gradients agree with central differences in every mode") {
     }
 }
 
-TEST_CASE("a selection bias moves the choice while gradients follow the scores") {
+TEST_CASE("a selection bias changes the choice, and gradients flow through the scores only") {
   const Tensor logits = separated_logits({9, 6, 2});
   const Tensor bias = tensor_of({0.9, 0, 0, 0.4, 0, -0.7}, {6}, DType::f32);
   const auto choice = [&](const Tensor& b) {
@@ -88,7 +88,7 @@ TEST_CASE("a given plan has the gates and losses of the same choice by score") {
     }
 }
 
-TEST_CASE("a given plan is kept whatever the logits are, with its gates and gradients") {
+TEST_CASE("a given plan overrides the logits' choice, with its gates and gradients") {
   const Tensor logits = separated_logits({3, 4, 2});
   const Tensor ids = Tensor::from<std::int32_t>({0, 1, 2, 0, 1, 3}, {3, 2});
   const RoutingPlan plan = plan_routing(ids, 4);
@@ -124,7 +124,7 @@ TEST_CASE("outputs without a gradient contribute nothing") {
           {logits});
 }
 
-TEST_CASE("a plan from given ids is the plain counting sort's") {
+TEST_CASE("a plan of given ids equals a plain counting sort") {
   for (const Spread spread :
        {Spread::uniform, Spread::ends_empty, Spread::middle_empty, Spread::one_expert})
     for (const auto& [num_tokens, num_experts, top_k] : kSizes) {
@@ -151,7 +151,7 @@ TEST_CASE("expert loads accumulate over micro-batches") {
                   UsageError);
 }
 
-TEST_CASE("route keeps logits, gates and plan, and no workspace") {
+TEST_CASE("route saves logits, gates and plan, and no workspace") {
   const std::int64_t t = 100, e = 8, k = 2, n = t * k;
   Tape tape;
   const TapeScope scope(tape);
