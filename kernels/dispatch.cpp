@@ -1,5 +1,7 @@
 // Backend dispatch: one line per kernel of kernels/*.h, which calls kernels/cpu or kernels/cuda by
 // the launch's device.
+#include <type_traits>
+
 #include "core/base/check.h"
 #include "kernels/activation.h"
 #include "kernels/attention.h"
@@ -16,75 +18,79 @@
 #include "kernels/rotary.h"
 #include "kernels/routing.h"
 
+// Declares a function of both backends and defines the one that chooses between them. In a dry run
+// kernels do nothing, and workspace sizes are the CPU's.
+#define SMOE_DISPATCH(Result, function, Args)                                             \
+  namespace cpu {                                                                         \
+  Result function(const Launch& launch, const Args& args);                                \
+  }                                                                                       \
+  namespace cuda {                                                                        \
+  Result function(const Launch& launch, const Args& args);                                \
+  }                                                                                       \
+  Result function(const Launch& launch, const Args& args) {                               \
+    if (std::is_void_v<Result> && launch.device.type == DeviceType::dry) return Result(); \
+    if (launch.device.type != DeviceType::cuda) return cpu::function(launch, args);       \
+    if constexpr (kHasCuda) return cuda::function(launch, args);                          \
+    throw UsageError(#function ": this build of smoe has no CUDA backend");               \
+  }
+
 #ifdef SMOE_HAS_CUDA
-#define SMOE_ON_CUDA(Result, function, Args)               \
-  namespace cuda {                                         \
-  Result function(const Launch& launch, const Args& args); \
-  }
+constexpr bool kHasCuda = true;
 #else
-#define SMOE_ON_CUDA(Result, function, Args)                                        \
-  namespace cuda {                                                                  \
-  Result function(const Launch&, const Args&) {                                     \
-    throw ::smoe::UsageError(#function ": this build of smoe has no CUDA backend"); \
-  }                                                                                 \
-  }
+constexpr bool kHasCuda = false;
 #endif
-
-// `dry_result` is the result of a dry run: kernels do nothing, workspace sizes are the CPU's.
-#define SMOE_FUNCTION(Result, function, Args, dry_result)                        \
-  namespace cpu {                                                                \
-  Result function(const Launch& launch, const Args& args);                       \
-  }                                                                              \
-  SMOE_ON_CUDA(Result, function, Args)                                           \
-  Result function(const Launch& launch, const Args& args) {                      \
-    if (launch.device.type == DeviceType::dry) return dry_result;                \
-    return launch.device.type == DeviceType::cpu ? cpu::function(launch, args)   \
-                                                 : cuda::function(launch, args); \
-  }
-
-#define SMOE_KERNEL(kernel, Args) SMOE_FUNCTION(void, kernel, Args, )
-#define SMOE_KERNEL_WITH_WORKSPACE(kernel, Args)              \
-  SMOE_KERNEL(kernel, Args)                                   \
-  SMOE_FUNCTION(std::int64_t, kernel##_workspace_bytes, Args, \
-                cpu::kernel##_workspace_bytes(launch, args))
 
 namespace smoe::kernels {
 
-SMOE_KERNEL(add, AddArgs)
-SMOE_KERNEL(scale, ScaleArgs)
-SMOE_KERNEL(fill, FillArgs)
-SMOE_KERNEL(jitter, JitterArgs)
-SMOE_KERNEL_WITH_WORKSPACE(gemm, GemmArgs)
-SMOE_KERNEL(embedding, EmbeddingArgs)
-SMOE_KERNEL_WITH_WORKSPACE(embedding_backward, EmbeddingBackwardArgs)
-SMOE_KERNEL(rms_norm, RmsNormArgs)
-SMOE_KERNEL_WITH_WORKSPACE(rms_norm_backward, RmsNormBackwardArgs)
-SMOE_KERNEL_WITH_WORKSPACE(rotary, RotaryArgs)
-SMOE_KERNEL_WITH_WORKSPACE(attention, AttentionArgs)
-SMOE_KERNEL_WITH_WORKSPACE(cached_attention, CachedAttentionArgs)
-SMOE_KERNEL_WITH_WORKSPACE(attention_backward, AttentionBackwardArgs)
-SMOE_KERNEL(cross_entropy, CrossEntropyArgs)
-SMOE_KERNEL(sum_losses, SumLossesArgs)
-SMOE_KERNEL(digest, DigestArgs)
-SMOE_KERNEL(adamw, AdamwArgs)
-SMOE_KERNEL_WITH_WORKSPACE(sum_of_squares, SumOfSquaresArgs)
-SMOE_KERNEL(sequential_sum, SequentialSumArgs)
-SMOE_KERNEL(clip_coefficient, ClipCoefficientArgs)
-SMOE_KERNEL(update_selection_bias, SelectionBiasArgs)
+SMOE_DISPATCH(void, add, AddArgs)
+SMOE_DISPATCH(void, scale, ScaleArgs)
+SMOE_DISPATCH(void, fill, FillArgs)
+SMOE_DISPATCH(void, jitter, JitterArgs)
+SMOE_DISPATCH(void, gemm, GemmArgs)
+SMOE_DISPATCH(std::int64_t, gemm_workspace_bytes, GemmArgs)
+SMOE_DISPATCH(void, embedding, EmbeddingArgs)
+SMOE_DISPATCH(void, embedding_backward, EmbeddingBackwardArgs)
+SMOE_DISPATCH(std::int64_t, embedding_backward_workspace_bytes, EmbeddingBackwardArgs)
+SMOE_DISPATCH(void, rms_norm, RmsNormArgs)
+SMOE_DISPATCH(void, rms_norm_backward, RmsNormBackwardArgs)
+SMOE_DISPATCH(std::int64_t, rms_norm_backward_workspace_bytes, RmsNormBackwardArgs)
+SMOE_DISPATCH(void, rotary, RotaryArgs)
+SMOE_DISPATCH(std::int64_t, rotary_workspace_bytes, RotaryArgs)
+SMOE_DISPATCH(void, attention, AttentionArgs)
+SMOE_DISPATCH(std::int64_t, attention_workspace_bytes, AttentionArgs)
+SMOE_DISPATCH(void, cached_attention, CachedAttentionArgs)
+SMOE_DISPATCH(std::int64_t, cached_attention_workspace_bytes, CachedAttentionArgs)
+SMOE_DISPATCH(void, attention_backward, AttentionBackwardArgs)
+SMOE_DISPATCH(std::int64_t, attention_backward_workspace_bytes, AttentionBackwardArgs)
+SMOE_DISPATCH(void, cross_entropy, CrossEntropyArgs)
+SMOE_DISPATCH(void, sum_losses, SumLossesArgs)
+SMOE_DISPATCH(void, digest, DigestArgs)
+SMOE_DISPATCH(void, adamw, AdamwArgs)
+SMOE_DISPATCH(void, sum_of_squares, SumOfSquaresArgs)
+SMOE_DISPATCH(std::int64_t, sum_of_squares_workspace_bytes, SumOfSquaresArgs)
+SMOE_DISPATCH(void, sequential_sum, SequentialSumArgs)
+SMOE_DISPATCH(void, clip_coefficient, ClipCoefficientArgs)
+SMOE_DISPATCH(void, update_selection_bias, SelectionBiasArgs)
 
-SMOE_KERNEL_WITH_WORKSPACE(router_forward, RouterForwardArgs)
-SMOE_KERNEL(router_losses, RouterLossesArgs)
-SMOE_KERNEL(router_backward, RouterBackwardArgs)
-SMOE_KERNEL(add_expert_load, AddExpertLoadArgs)
-SMOE_KERNEL_WITH_WORKSPACE(group_by_expert, GroupByExpertArgs)
-SMOE_KERNEL_WITH_WORKSPACE(grouped_gemm, GroupedGemmArgs)
-SMOE_KERNEL_WITH_WORKSPACE(expert_gradient, ExpertGradientArgs)
-SMOE_KERNEL(group, GroupArgs)
-SMOE_KERNEL_WITH_WORKSPACE(expert_up, ExpertUpArgs)
-SMOE_KERNEL_WITH_WORKSPACE(expert_down_backward, ExpertDownBackwardArgs)
-SMOE_KERNEL(activation_forward, ActivationArgs)
-SMOE_KERNEL(activation_backward, ActivationBackwardArgs)
-SMOE_KERNEL(combine, CombineArgs)
-SMOE_KERNEL(combine_gates_backward, CombineGatesBackwardArgs)
+SMOE_DISPATCH(void, router_forward, RouterForwardArgs)
+SMOE_DISPATCH(std::int64_t, router_forward_workspace_bytes, RouterForwardArgs)
+SMOE_DISPATCH(void, router_losses, RouterLossesArgs)
+SMOE_DISPATCH(void, router_backward, RouterBackwardArgs)
+SMOE_DISPATCH(void, add_expert_load, AddExpertLoadArgs)
+SMOE_DISPATCH(void, group_by_expert, GroupByExpertArgs)
+SMOE_DISPATCH(std::int64_t, group_by_expert_workspace_bytes, GroupByExpertArgs)
+SMOE_DISPATCH(void, grouped_gemm, GroupedGemmArgs)
+SMOE_DISPATCH(std::int64_t, grouped_gemm_workspace_bytes, GroupedGemmArgs)
+SMOE_DISPATCH(void, expert_gradient, ExpertGradientArgs)
+SMOE_DISPATCH(std::int64_t, expert_gradient_workspace_bytes, ExpertGradientArgs)
+SMOE_DISPATCH(void, group, GroupArgs)
+SMOE_DISPATCH(void, expert_up, ExpertUpArgs)
+SMOE_DISPATCH(std::int64_t, expert_up_workspace_bytes, ExpertUpArgs)
+SMOE_DISPATCH(void, expert_down_backward, ExpertDownBackwardArgs)
+SMOE_DISPATCH(std::int64_t, expert_down_backward_workspace_bytes, ExpertDownBackwardArgs)
+SMOE_DISPATCH(void, activation_forward, ActivationArgs)
+SMOE_DISPATCH(void, activation_backward, ActivationBackwardArgs)
+SMOE_DISPATCH(void, combine, CombineArgs)
+SMOE_DISPATCH(void, combine_gates_backward, CombineGatesBackwardArgs)
 
 }  // namespace smoe::kernels
