@@ -9,7 +9,6 @@
 namespace smoe {
 namespace {
 
-constexpr double kPollSeconds = 0.2;  // polling interval for messages of other hosts
 constexpr double kIdleSeconds = 3600;
 
 // After a failure, time for the other ranks to detect it themselves and to report it,

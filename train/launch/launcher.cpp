@@ -13,7 +13,6 @@
 namespace smoe {
 namespace {
 
-constexpr double kWaitSeconds = 0.2;
 constexpr double kFinishSeconds = 5;
 
 }  // namespace
@@ -47,7 +46,7 @@ int Launcher::run() {
 template <class Done>
 bool Launcher::wait_until(const Deadline& deadline, Done&& done) {
   while (!done() && !deadline.has_passed()) {
-    loop_.wait(Deadline::in(kWaitSeconds));
+    loop_.wait(Deadline::in(kPollSeconds));
     for (const int signal : signals_.take())
       if (signal != SIGCHLD) signal_ = signal;
     if (signal_ != 0) return false;

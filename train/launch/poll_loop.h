@@ -7,6 +7,9 @@
 
 namespace smoe {
 
+/// Interval at which messages of other hosts, which are no descriptors to watch, are asked for.
+constexpr double kPollSeconds = 0.2;
+
 class PollLoop {
  public:
   using Callback = std::function<void()>;
