@@ -6,6 +6,7 @@
 
 #include "core/device.h"
 #include "core/random.h"
+#include "tests/kernels/elementwise_cases.h"
 #include "tests/support/compare.h"
 
 using namespace smoe;
@@ -27,17 +28,16 @@ TEST_CASE("add rounds once, also in place") {
   const PoisonGuard poison;
   for (const DType dtype : kDtypes)
     for (const std::int64_t n : kSizes) {
-      const Tensor a = random_normal("a", {n}, dtype), b = random_normal("b", {n}, dtype);
-      std::vector<double> wanted = values_of(a);
-      const std::vector<double> other = values_of(b);
+      const ElementwiseCase c(n, dtype);
+      std::vector<double> wanted = values_of(c.x);
+      const std::vector<double> other = values_of(c.y);
       for (std::int64_t i = 0; i < n; ++i)
         wanted[i] = dtype == DType::f64 ? wanted[i] + other[i] : float(wanted[i]) + float(other[i]);
-      const Tensor sum = Tensor::empty_like(a);
-      kernels::add(launch(), {a.data(), b.data(), sum.data(), dtype, n});
+      const Tensor sum = c.add();
       CHECK(values_of(sum) == rounded(wanted, dtype));
-      kernels::add(launch(), {a.data(), b.data(), b.data(), dtype, n});
-      check_same_bits("add over b", b, sum);
-      kernels::add(launch(), {a.data(), a.data(), a.data(), dtype, n});
+      check_same_bits("add over y", c.add_in_place(), sum);
+      kernels::add(launch(), {c.x.data(), c.x.data(), c.x.data(), dtype, n});
+      CHECK(values_of(c.x) == values_of(ElementwiseCase(n, dtype).scale(dtype, 2)));
     }
 }
 
@@ -46,14 +46,12 @@ TEST_CASE("scale converts between all pairs of dtypes and rounds once") {
   for (const DType from : kDtypes)
     for (const DType to : kDtypes)
       for (const double factor : {1.0, -0.3}) {
-        const Tensor source = random_normal("source", {1000}, from);
-        const Tensor target = Tensor::empty({1000}, to);
-        kernels::scale(launch(), {source.data(), from, target.data(), to, 1000, factor});
-        std::vector<double> wanted = values_of(source);
+        const ElementwiseCase c(1000, from);
+        std::vector<double> wanted = values_of(c.x);
         const bool in_double = from == DType::f64 || to == DType::f64;
         for (double& value : wanted)
           value = in_double ? factor * value : float(factor) * float(value);
-        CHECK(values_of(target) == rounded(wanted, to));
+        CHECK(values_of(c.scale(to, factor)) == rounded(wanted, to));
       }
 }
 
@@ -63,13 +61,13 @@ TEST_CASE("scale works in place") {
   CHECK(values_of(x) == std::vector<double>{0.5, -1, 1.5});
 }
 
-TEST_CASE("fill sets every element") {
-  const PoisonGuard poison;
+TEST_CASE("fill sets every element of its range and no other") {
   for (const DType dtype : kDtypes)
     for (const std::int64_t n : kSizes) {
-      const Tensor x = Tensor::empty({n}, dtype);
-      kernels::fill(launch(), {x.data(), dtype, n, -1.5});
-      CHECK(values_of(x) == std::vector<double>(n, -1.5));
+      CHECK(values_of(ElementwiseCase(n, dtype).fill(-1.5)) == std::vector<double>(n, -1.5));
+      if (n == 0) continue;
+      const ElementwiseCase c(n, dtype, 1);
+      CHECK(values_of(c.fill(-1.5))[0] == values_of(c.x)[0]);
     }
 }
 
@@ -77,15 +75,14 @@ TEST_CASE("jitter multiplies by the words of its stream") {
   const PoisonGuard poison;
   constexpr double kEpsilon = 0.25;
   for (const std::int64_t n : kSizes) {
-    const Tensor x = random_normal("x", {n}, DType::f64), y = Tensor::empty_like(x);
-    kernels::jitter(launch(), {x.data(), y.data(), DType::f64, n, kEpsilon, 5, 6, 7});
+    const ElementwiseCase c(n, DType::f64);
     RandomStream stream(5, 6, 7);
-    std::vector<double> wanted = values_of(x);
+    std::vector<double> wanted = values_of(c.x);
     for (double& value : wanted)
       value *= 1 - kEpsilon + 2 * kEpsilon * (stream.next_u32() * 0x1p-32);
+    const Tensor y = c.jitter(kEpsilon);
     CHECK(values_of(y) == wanted);
-    kernels::jitter(launch(), {x.data(), x.data(), DType::f64, n, kEpsilon, 5, 6, 7});
-    check_same_bits("jitter in place", x, y);
+    check_same_bits("jitter in place", c.jitter_in_place(kEpsilon), y);
   }
 }
 
@@ -107,14 +104,9 @@ TEST_CASE("jitter's factors are uniform in their interval") {
 }
 
 TEST_CASE("elementwise bits do not depend on the number of threads") {
-  constexpr std::int64_t kCount = 100001;
   for (const DType dtype : kDtypes)
     check_thread_independence("elementwise", [&] {
-      const Tensor x = random_normal("x", {kCount}, dtype), y = random_normal("y", {kCount}, dtype);
-      const Tensor sum = Tensor::empty_like(x), half = Tensor::empty_like(x);
-      kernels::add(launch(), {x.data(), y.data(), sum.data(), dtype, kCount});
-      kernels::scale(launch(), {x.data(), dtype, half.data(), dtype, kCount, 0.3});
-      kernels::jitter(launch(), {x.data(), x.data(), dtype, kCount, 0.1, 1, 2, 3});
-      return std::vector{sum, half, x};
+      const ElementwiseCase c(100001, dtype);
+      return std::vector{c.add(), c.scale(dtype, 0.3), c.jitter(0.1)};
     });
 }

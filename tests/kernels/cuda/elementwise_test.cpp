@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/kernels/elementwise_cases.h"
 #include "tests/support/cuda.h"
 
 using namespace smoe;
@@ -19,22 +20,14 @@ TEST_CASE("elementwise kernels on the GPU agree with the CPU's") {
     for (const DType dtype : kDtypes)
       for (const std::int64_t skip : {0, 1}) {  // with and without 16-byte alignment
         if (skip > n) continue;
-        const std::int64_t count = n - skip;
         check_on_gpu(concat("n ", n, " skip ", skip, " ", name_of(dtype)), [&] {
-          const auto part = [&](const Tensor& x) { return x.rows(skip, n).data(); };
-          const Tensor x = random_normal("x", {n}, dtype), y = random_normal("y", {n}, dtype);
-          const Tensor sum = x.clone(Category::activations);
-          const Tensor filled = x.clone(Category::activations);
-          const Tensor jittered = x.clone(Category::activations);
-          kernels::add(launch(), {part(x), part(y), part(sum), dtype, count});
-          kernels::fill(launch(), {part(filled), dtype, count, 0.3});
-          kernels::jitter(launch(), {part(x), part(jittered), dtype, count, 0.1, 1, 2, 3});
-          std::vector<Result> results{{"sum", sum}, {"fill", filled}, {"jitter", jittered}};
-          for (const DType target : kDtypes) {
-            const Tensor scaled = random_normal("x", {n}, target);
-            kernels::scale(launch(), {part(x), dtype, part(scaled), target, count, 1.7});
-            results.push_back({concat("scale to ", name_of(target)), scaled});
-          }
+          const ElementwiseCase c(n, dtype, skip);
+          std::vector<Result> results{
+              {"add", c.add()}, {"fill", c.fill(0.3)}, {"jitter", c.jitter(0.1)}};
+          for (const DType to : kDtypes)
+            results.push_back({concat("scale to ", name_of(to)), c.scale(to, 1.7)});
+          results.push_back({"add in place", c.add_in_place()});
+          results.push_back({"jitter in place", c.jitter_in_place(0.1)});
           return results;
         });
       }

@@ -1,0 +1,55 @@
+// Cases of kernels/elementwise.h on the current stream.
+#pragma once
+#include "kernels/elementwise.h"
+#include "tests/support/tensors.h"
+
+namespace smoe::test {
+
+/// The operations on the elements [skip, n) of two tensors of n elements: with skip = 1, pointers
+/// are not aligned to 16 bytes. Elements before `skip` keep the values of x.
+struct ElementwiseCase {
+  ElementwiseCase(std::int64_t n, DType dtype, std::int64_t skip = 0)
+      : n(n), skip(skip), x(random_normal("x", {n}, dtype)), y(random_normal("y", {n}, dtype)) {}
+
+  Tensor add() const {
+    const Tensor sum = x.clone(Category::activations);
+    kernels::add(launch(), {part(x), part(y), part(sum), x.dtype(), count()});
+    return sum;
+  }
+  /// Writes over y.
+  Tensor add_in_place() const {
+    kernels::add(launch(), {part(x), part(y), part(y), x.dtype(), count()});
+    return y;
+  }
+  Tensor scale(DType to, double factor) const {
+    const Tensor scaled = random_normal("x", {n}, to);
+    kernels::scale(launch(), {part(x), x.dtype(), part(scaled), to, count(), factor});
+    return scaled;
+  }
+  Tensor fill(double value) const {
+    const Tensor filled = x.clone(Category::activations);
+    kernels::fill(launch(), {part(filled), x.dtype(), count(), value});
+    return filled;
+  }
+  /// Of the random stream (5, 6, 7).
+  Tensor jitter(double epsilon) const {
+    const Tensor jittered = x.clone(Category::activations);
+    kernels::jitter(launch(), {part(x), part(jittered), x.dtype(), count(), epsilon, 5, 6, 7});
+    return jittered;
+  }
+  /// Writes over x.
+  Tensor jitter_in_place(double epsilon) const {
+    kernels::jitter(launch(), {part(x), part(x), x.dtype(), count(), epsilon, 5, 6, 7});
+    return x;
+  }
+
+  std::int64_t count() const { return n - skip; }
+  std::byte* part(const Tensor& tensor) const {
+    return static_cast<std::byte*>(tensor.rows(skip, n).data());
+  }
+
+  std::int64_t n, skip;
+  Tensor x, y;
+};
+
+}  // namespace smoe::test
