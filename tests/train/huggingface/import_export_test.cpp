@@ -2,10 +2,9 @@
 
 #include <map>
 
-#include "core/state.h"
 #include "core/system/folder.h"
+#include "tests/support/named_tensors.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/support/tensors.h"
 #include "tests/train/small_run.h"
 #include "train/huggingface/export.h"
 #include "train/huggingface/import.h"
@@ -38,16 +37,8 @@ Config trained_run(const TemporaryFolder& folder) {
 
 /// The weights of a run by name.
 std::map<std::string, std::vector<double>> weights_of(const std::string& run) {
-  struct Collect : StateVisitor {
-    std::map<std::string, std::vector<double>> values;
-    void tensor(std::string_view name, Tensor& value) override {
-      values[std::string(name)] = values_of(value);
-    }
-    void integer(std::string_view, std::int64_t&) override {}
-    void real(std::string_view, double&) override {}
-  } collect;
-  load_model(run).store().visit_state(collect);
-  return collect.values;
+  const LoadedModel model = load_model(run);
+  return tensors_of([&](StateVisitor& v) { model.store().visit_state(v); });
 }
 
 /// The tensors of a model folder, as f32 and mutable.

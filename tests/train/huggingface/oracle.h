@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "core/device.h"
-#include "core/state.h"
 #include "core/system/folder.h"
 #include "tests/support/compare.h"
+#include "tests/support/named_tensors.h"
 #include "tests/support/temporary_folder.h"
 #include "train/config/run_paths.h"
 #include "train/huggingface/import.h"
@@ -89,16 +89,7 @@ struct OracleBatch {
 };
 
 inline std::map<std::string, std::vector<double>> gradients_of(const ParameterStore& store) {
-  struct Collect : StateVisitor {
-    std::map<std::string, std::vector<double>> values;
-    void tensor(std::string_view name, Tensor& value) override {
-      values[std::string(name)] = values_of(value);
-    }
-    void integer(std::string_view, std::int64_t&) override {}
-    void real(std::string_view, double&) override {}
-  } collect;
-  store.visit_buffer(collect, "", store.gradient());
-  return collect.values;
+  return tensors_of([&](StateVisitor& v) { store.visit_buffer(v, "", store.gradient()); });
 }
 
 /// max|a - b| / max|b|.
