@@ -16,7 +16,7 @@ Run::Run(RunComponents components, Ranks& ranks)
       trainer_(*components_.trainer),
       checkpoints_(*components_.checkpoints),
       ranks_(ranks),
-      timer_(config_, ranks.world_size()) {}
+      step_reporter_(config_, trainer_, ranks.world_size()) {}
 
 int Run::train() {
   signals_.emplace(ranks_.is_first() ? "saving after this step" : nullptr);
@@ -34,7 +34,7 @@ int Run::train_all_steps() {
   find_best();
   report_start();
   if (trainer_.steps_done() == 0 && config_.train.eval_every > 0)
-    if (const int signal = validate()) return stop(signal);
+    if (const int signal = run_validation()) return stop(signal);
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
     checkpoints_.poll();
@@ -42,7 +42,7 @@ int Run::train_all_steps() {
       check_replicas(ranks_.communicator(),
                      [this](StateVisitor& v) { trainer_.visit_replicated(v); });
     if (is_due(config_.train.eval_every))
-      if (const int signal = validate()) return stop(signal);
+      if (const int signal = run_validation()) return stop(signal);
     if (is_due(config_.checkpoint.every)) save();
     const StepRequests requests =
         ranks_.agree({.signal = signals_->received(), .saves = checkpoints_.is_due()});
@@ -50,7 +50,7 @@ int Run::train_all_steps() {
     if (requests.saves) save();
   }
   if (!components_.validation.empty())
-    if (const int signal = validate()) return stop(signal);
+    if (const int signal = run_validation()) return stop(signal);
   save();
   checkpoints_.wait();
   finish();
@@ -84,10 +84,9 @@ void Run::train_step() {
   ranks_.begin_step(trainer_.steps_done() + 1);
   StepReport step = trainer_.step();
   ranks_.record_step_time(step.step_s);
-  timer_.add(step.step_s);
+  step_reporter_.add_time(step.step_s);
   if (is_due(config_.log.every) || is_last_step() || step.is_skipped) {
-    timer_.report_to(step);
-    trainer_.add_details(step);
+    step_reporter_.complete(step);
     report(step);
   }
   if (step.is_skipped) handle_nonfinite();
@@ -127,7 +126,7 @@ void Run::roll_back() {
 }
 
 // Returns the signal that ended the validation between two batches, without a report; otherwise 0.
-int Run::validate() {
+int Run::run_validation() {
   if (validated_step_ == trainer_.steps_done()) return 0;
   ranks_.expect_long_wait();
   const auto check_signals = [this](std::int64_t, std::int64_t) {
@@ -135,7 +134,8 @@ int Run::validate() {
     if (signal != 0) throw Stopped{signal};
   };
   try {
-    const ValidationReport validation = trainer_.validate(components_.validation, check_signals);
+    const ValidationReport validation =
+        validate(config_, trainer_, components_.validation, check_signals);
     validated_step_ = validation.step;
     report(validation);
     keep_if_best(validation);

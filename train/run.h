@@ -13,8 +13,8 @@
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
 #include "train/signals.h"
-#include "train/step_timer.h"
-#include "train/trainer.h"
+#include "train/step_reporter.h"
+#include "train/validate.h"
 
 namespace smoe {
 
@@ -56,7 +56,7 @@ class Run {
   void train_step();
   void handle_nonfinite();
   void roll_back();
-  int validate();
+  int run_validation();
   void find_best();
   void keep_if_best(const ValidationReport& validation);
   void save();
@@ -68,7 +68,7 @@ class Run {
   Trainer& trainer_;
   CheckpointSaver& checkpoints_;
   Ranks& ranks_;
-  StepTimer timer_;
+  StepReporter step_reporter_;
   std::optional<StopSignals> signals_;  // while training
   std::int64_t validated_step_ = -1;    // -1: none
   std::int64_t rollbacks_ = 0;

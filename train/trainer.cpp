@@ -67,53 +67,6 @@ StepReport Trainer::step() {
           .is_skipped = !is_finite};
 }
 
-std::vector<LayerReport> Trainer::layer_reports() {
-  const RouterStats& stats = train_step_.router_stats();
-  const auto num_micro_batches = static_cast<double>(train_step_.num_micro_batches());
-  std::vector<LayerReport> layers;
-  for (std::int64_t i = 0; i < config_.model.num_layers; ++i) {
-    LayerReport layer{.expert_rows = stats.expert_load().rows(i, i + 1).to_vector<std::int64_t>()};
-    layer.load = expert_load(layer.expert_rows);
-    layer.balance_loss = stats.losses().view(2 * i, {1}).item() / num_micro_batches;
-    layer.z_loss = stats.losses().view(2 * i + 1, {1}).item() / num_micro_batches;
-    layers.push_back(std::move(layer));
-  }
-  return layers;
-}
-
-void Trainer::add_details(StepReport& report) {
-  report.layers = layer_reports();
-  for (const LayerReport& layer : report.layers) {
-    report.imbalance = std::max(report.imbalance, layer.load.imbalance);
-    report.dead_experts += layer.load.dead;
-  }
-  report.peak_bytes = memory_use().peak_bytes;
-  report.memory_bytes = memory_at_peak();
-  reset_peak_memory();
-}
-
-ValidationReport Trainer::validate(const std::vector<ValidationSet>& sets,
-                                   const OnEvaluated& on_evaluated) {
-  const TrainConfig& train = config_.train;
-  const EvaluateOptions options{.seq_len = train.seq_len,
-                                .micro_batch = train.micro_batch,
-                                .max_batches = train.eval_batches,
-                                .parallel = &train_step_.parallel()};
-  ValidationReport report{.step = step_, .steps = train.steps};
-  Evaluation total;
-  for (const auto& [name, set] : sets) {
-    const Evaluation source = evaluate(model(), set, options, on_evaluated);
-    total += source;
-    if (!name.empty())
-      report.sources.push_back({name, source.tokens, source.loss(), source.bits_per_byte()});
-  }
-  report.tokens = total.tokens;
-  report.loss = total.loss();
-  report.bits_per_byte = total.bits_per_byte();
-  report.seconds = total.seconds;
-  return report;
-}
-
 void Trainer::visit_counters(StateVisitor& visitor) {
   visitor.integer("step", step_);
   visitor.integer("updates", updates_);

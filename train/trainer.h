@@ -5,8 +5,6 @@
 #include "core/state.h"
 #include "train/data/batch_sampler.h"
 #include "train/data/training_data.h"
-#include "train/data/validation_sets.h"
-#include "train/evaluate.h"
 #include "train/report/report.h"
 #include "train/train_step.h"
 
@@ -24,15 +22,6 @@ class Trainer {
   /// selection biases unchanged and is reported as skipped; it still counts as a step, so that the
   /// next one reads the next data.
   StepReport step();
-
-  /// Adds the details of the last step that only a logged report needs: each layer's routing, and
-  /// the memory since the last call. Waits for the device.
-  void add_details(StepReport& report);
-
-  /// Mean loss over the validation splits of `sets`, or over the part of each that
-  /// train.eval_batches selects; also per set if there are several. `on_evaluated` as for evaluate.
-  ValidationReport validate(const std::vector<ValidationSet>& sets,
-                            const OnEvaluated& on_evaluated = nullptr);
 
   std::int64_t steps_done() const { return step_; }
   /// Number of consecutive skipped steps up to now.
@@ -55,13 +44,14 @@ class Trainer {
 
   Transformer& model() { return train_step_.model().transformer; }
   const ParameterStore& store() const { return train_step_.model().store; }
-  /// Routing of the last step.
+  const DataParallel& parallel() const { return train_step_.parallel(); }
+  /// Routing of the last step, over all ranks.
   const RouterStats& router_stats() { return train_step_.router_stats(); }
+  std::int64_t num_micro_batches() const { return train_step_.num_micro_batches(); }
 
  private:
   StepGradient compute_gradient();
   void visit_counters(StateVisitor& visitor);
-  std::vector<LayerReport> layer_reports();
 
   Config config_;
   BatchSampler sampler_;

@@ -10,7 +10,8 @@
 #include "tests/support/state_bytes.h"
 #include "tests/train/small_run.h"
 #include "train/replicas.h"
-#include "train/trainer.h"
+#include "train/step_reporter.h"
+#include "train/validate.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -43,14 +44,16 @@ struct Curve {
 Curve train_as(const Config& config, Communicator& ranks, std::int64_t steps) {
   const TrainingData data = TrainingData::open(config.data);
   Trainer trainer(config, data, ranks);
+  StepReporter reporter(config, trainer, ranks.world_size());
   Curve curve;
   for (std::int64_t i = 0; i < steps; ++i) {
     curve.steps.push_back(trainer.step());
-    trainer.add_details(curve.steps.back());
+    reporter.add_time(curve.steps.back().step_s);
+    reporter.complete(curve.steps.back());
   }
   curve.state = state_of(trainer);
   curve.validation_loss =
-      trainer.validate(open_validation_sets(config.data, data.token_space())).loss;
+      validate(config, trainer, open_validation_sets(config.data, data.token_space())).loss;
   return curve;
 }
 

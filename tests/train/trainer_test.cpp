@@ -9,6 +9,7 @@
 #include "kernels/threads.h"
 #include "tests/support/state_bytes.h"
 #include "tests/train/small_run.h"
+#include "train/validate.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -115,9 +116,10 @@ TEST_CASE("validation counts every token once and gives bits per byte") {
   Setting setting;
   Trainer trainer(setting.config, setting.data);
   const ValidationReport report =
-      trainer.validate(open_validation_sets(setting.config.data, setting.data.token_space()));
+      validate(setting.config, trainer,
+               open_validation_sets(setting.config.data, setting.data.token_space()));
   CHECK(report.tokens == setting.data.num_tokens(Split::validation) - 1);
-  // A fresh model spreads its bets evenly over 257 tokens: 8 bits a byte.
+  // A fresh model is close to the uniform distribution over 257 tokens: 8 bits per byte.
   CHECK(report.bits_per_byte == doctest::Approx(8.0).epsilon(0.02));
   CHECK(report.loss == doctest::Approx(std::log(257)).epsilon(0.02));
 }
