@@ -144,8 +144,10 @@ Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& target
 
 // ---- not differentiable ------------------------------------------------------------------------
 
-/// sum += x, same shape and dtype (ops/elementwise.cpp).
-void accumulate(const Variable& x, const Tensor& sum);
+/// values[i] = weights[i] * scalars[i], f64, of one-element variables of one dtype, so that they
+/// can be read at once (ops/elementwise.cpp).
+void gather_scalars(std::span<const Variable> scalars, std::span<const double> weights,
+                    const Tensor& values);
 
 /// Row S-1 of each sequence: x [B*S, D] -> [B, D], a view of x if those rows are contiguous
 /// (ops/elementwise.cpp).
@@ -161,7 +163,8 @@ Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Te
 /// (ops/routing.cpp). Throws: UsageError for another shape or dtype, or for 2^31 rows or more.
 RoutingPlan plan_routing(const Tensor& expert_ids, std::int64_t num_experts);
 
-/// load[e] += number of rows that the plan sends to expert e; load i64 [E] (ops/routing.cpp).
-void add_expert_load(const RoutingPlan& plan, const Tensor& load);
+/// totals[l] += [rows of each expert, balance loss, z loss] of layers[l]; totals f64 [layers, E +
+/// 2] (ops/routing.cpp). Throws: UsageError for another shape.
+void add_routing(std::span<const Routing> layers, const Tensor& totals);
 
 }  // namespace smoe

@@ -1,6 +1,7 @@
 // Elementwise kernels over flat arrays.
 #pragma once
 #include <cstdint>
+#include <span>
 
 #include "core/base/dtype.h"
 #include "core/base/launch.h"
@@ -28,6 +29,25 @@ struct ScaleArgs {
   double scale = 1;
 };
 void scale(const Launch& launch, const ScaleArgs& args);
+
+/// sum = weights[0] scalars[0] + weights[1] scalars[1] + ..., each product and each partial sum
+/// rounded to `dtype`, in this order.
+struct WeightedSumArgs {
+  std::span<const void* const> scalars;  ///< [1] each; the pointers in host memory, at least one
+  std::span<const double> weights;       ///< as many
+  DType dtype;                           ///< of the scalars and the sum: f32 or f64
+  void* sum;                             ///< [1]
+};
+void weighted_sum(const Launch& launch, const WeightedSumArgs& args);
+
+/// values[i] = weights[i] * scalars[i], in double.
+struct GatherScalarsArgs {
+  std::span<const void* const> scalars;  ///< [1] each; the pointers in host memory
+  std::span<const double> weights;       ///< as many
+  DType dtype;                           ///< of the scalars: f32 or f64
+  double* values;                        ///< [number of scalars]
+};
+void gather_scalars(const Launch& launch, const GatherScalarsArgs& args);
 
 /// Sets every element to `value`.
 struct FillArgs {

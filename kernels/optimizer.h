@@ -37,14 +37,21 @@ struct AdamwArgs {
 };
 void adamw(const Launch& launch, const AdamwArgs& args);
 
-/// result[0] = sum of x^2 in double, over blocks of a fixed size that are added in order. It is
-/// finite for every finite f32 x, so a result that is not finite means that x holds an infinity or
-/// a NaN.
+/// Elements [offset, offset + numel) of a flat buffer. In host memory.
+struct ElementRange {
+  std::int64_t offset;
+  std::int64_t numel;
+};
+
+/// results[i * stride] = sum of x^2 over ranges[i] in double, over blocks of a fixed size from the
+/// start of the range, added in order. It is finite for every finite f32 x, so a result that is not
+/// finite means that the range holds an infinity or a NaN.
 struct SumOfSquaresArgs {
   const void* x;
   DType dtype;  ///< f32 or f64
-  std::int64_t numel;
-  double* result;
+  std::span<const ElementRange> ranges;
+  double* results;
+  std::int64_t stride = 1;    ///< of the results
   void* workspace = nullptr;  ///< sum_of_squares_workspace_bytes()
 };
 void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args);
@@ -60,21 +67,26 @@ struct SequentialSumArgs {
 void sequential_sum(const Launch& launch, const SequentialSumArgs& args);
 
 /// norm = sqrt(sum_of_squares); coefficient = min(1, max_norm / norm), 1 if max_norm is 0 (no
-/// clipping), NaN if the norm is not finite.
+/// clipping), NaN if the norm or any of `losses` is not finite: the device's decision whether the
+/// update applies, as the gradient_scale of adamw and update_selection_bias.
 struct ClipCoefficientArgs {
   const double* sum_of_squares;  ///< [1]
   double max_norm;
+  const double* losses = nullptr;  ///< [num_losses]
+  std::int64_t num_losses = 0;
   double* norm;         ///< [1]
   double* coefficient;  ///< [1]
 };
 void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args);
 
-/// bias[e] += rate * sign(mean of load - load[e]) (arXiv:2408.15664, Algorithm 1).
+/// bias[e] += rate * sign(mean of load - load[e]) (arXiv:2408.15664, Algorithm 1). If the gradient
+/// scale is not finite, nothing is written.
 struct SelectionBiasArgs {
-  float* bias;               ///< [E]
-  const std::int64_t* load;  ///< [E], rows of each expert over one optimizer step
+  float* bias;         ///< [E]
+  const double* load;  ///< [E], rows of each expert over one optimizer step: whole numbers
   std::int64_t num_experts;
   double rate;
+  const double* gradient_scale = nullptr;  ///< [1] on the device; null: finite
 };
 void update_selection_bias(const Launch& launch, const SelectionBiasArgs& args);
 

@@ -6,6 +6,8 @@
 // or the softmax of z over only the chosen experts. The latter is q (or sigmoid) divided by its sum
 // over the chosen experts, without the underflow of that sum.
 #pragma once
+#include <span>
+
 #include "core/base/launch.h"
 #include "core/base/matrix.h"
 #include "kernels/model_types.h"
@@ -75,12 +77,21 @@ struct RouterBackwardArgs {
 };
 void router_backward(const Launch& launch, const RouterBackwardArgs& args);
 
-/// load[e] += number of rows of expert e. Accumulates over the micro-batches of a step.
-struct AddExpertLoadArgs {
+/// What one layer's routing adds to the totals of a step.
+struct LayerRouting {
   const std::int32_t* expert_offsets;  ///< [E + 1]
-  std::int64_t num_experts;            ///< E
-  std::int64_t* load;                  ///< [E]
+  const void* balance_loss;            ///< [1]
+  const void* z_loss;                  ///< [1]
 };
-void add_expert_load(const Launch& launch, const AddExpertLoadArgs& args);
+
+/// totals[l] += [rows of each expert, balance loss, z loss] of layer l, for all layers at once.
+/// Accumulates over the micro-batches of a step, in double: counts are exact.
+struct AddRoutingArgs {
+  std::span<const LayerRouting> layers;  ///< in host memory
+  DType loss_dtype;                      ///< f32 or f64
+  std::int64_t num_experts;              ///< E
+  double* totals;                        ///< [layers, E + 2]
+};
+void add_routing(const Launch& launch, const AddRoutingArgs& args);
 
 }  // namespace smoe::kernels

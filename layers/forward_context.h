@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "layers/model_types.h"
@@ -21,8 +22,8 @@ struct ForwardContext {
   std::int64_t micro_batch = 0;
   Recompute recompute = Recompute::none;
 
-  /// Called with each layer's routing, once per forward pass.
-  std::function<void(std::size_t layer, const Routing&)> on_routing = nullptr;
+  /// Called with the routing of all layers, once per forward pass.
+  std::function<void(std::span<const Routing> layers)> on_routing = nullptr;
   /// Plans of all layers that replace the routers' choices, or null.
   const std::vector<RoutingPlan>* forced_routing = nullptr;
 

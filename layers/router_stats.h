@@ -7,20 +7,22 @@ namespace smoe {
 
 class RouterStats {
  public:
-  /// Zeros; `loss_dtype` is the accumulation dtype of the model.
-  RouterStats(const ModelConfig& config, DType loss_dtype);
+  /// Accumulates in `totals`, f64 [num_layers, E + 2], zero at first: per layer the rows of each
+  /// expert, then the sums of the balance and z losses.
+  explicit RouterStats(Tensor totals) : totals_(std::move(totals)) {}
+  /// In memory of its own.
+  explicit RouterStats(const ModelConfig& config);
 
-  /// Adds one micro-batch's routing of a layer; a ForwardContext::on_routing.
-  void add(std::size_t layer, const Routing& routing);
-  void clear();
+  /// Adds one micro-batch's routing of all layers; a ForwardContext::on_routing.
+  void add(std::span<const Routing> layers) { add_routing(layers, totals_); }
+  void clear() { totals_.fill_zero(); }
 
-  /// Rows per expert: i64 [num_layers, E].
-  const Tensor& expert_load() const { return expert_load_; }
-  /// Sums of the balance and z losses: [num_layers, 2].
-  const Tensor& losses() const { return losses_; }
+  const Tensor& totals() const { return totals_; }
+  /// Rows per expert of one layer: f64 [E], whole numbers.
+  Tensor expert_load(std::int64_t layer) const;
 
  private:
-  Tensor expert_load_, losses_;
+  Tensor totals_;
 };
 
 }  // namespace smoe

@@ -10,8 +10,11 @@
 namespace smoe {
 namespace {
 
-Variable mean(const std::vector<Variable>& scalars) {
-  return weighted_sum(scalars, std::vector<double>(scalars.size(), 1.0 / scalars.size()));
+// The mean of one of the losses over layers.
+Variable mean(const std::vector<Routing>& layers, Variable Routing::*loss) {
+  std::vector<Variable> losses;
+  for (const Routing& layer : layers) losses.push_back(layer.*loss);
+  return weighted_sum(losses, std::vector<double>(losses.size(), 1.0 / losses.size()));
 }
 
 }  // namespace
@@ -84,20 +87,20 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
              "transformer: forced_routing must have one plan for each of ", layers_.size(),
              " layers; got ", forced ? forced->size() : 0);
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
-  std::vector<Variable> balance_losses, z_losses;
+  std::vector<Routing> routings;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     LayerContext layer_context = context;
     std::optional<CachedLayer> cached;
     if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());
     if (forced) layer_context.plan = &(*forced)[i];
     const DecoderLayer::Output output = layers_[i]->forward(residual, delta, layer_context);
-    if (context.on_routing) context.on_routing(i, output.routing);
     residual = output.residual;
     delta = output.delta;
-    balance_losses.push_back(output.routing.balance_loss);
-    z_losses.push_back(output.routing.z_loss);
+    routings.push_back(output.routing);
   }
-  return {norm_.forward(residual, delta).normed, mean(balance_losses), mean(z_losses)};
+  if (context.on_routing) context.on_routing(routings);
+  return {norm_.forward(residual, delta).normed, mean(routings, &Routing::balance_loss),
+          mean(routings, &Routing::z_loss)};
 }
 
 ModelLosses Transformer::losses(const Tensor& token_ids, const Tensor& targets, double loss_scale,

@@ -1,5 +1,8 @@
 // Gradient clipping by the global norm, without a device synchronization.
 #pragma once
+#include <span>
+
+#include "core/range.h"
 #include "core/tensor.h"
 
 namespace smoe {
@@ -14,13 +17,19 @@ struct GradientClip {
 /// f64 [1] on the device: the sum of squares of all elements, f32 or f64, accumulated in double in
 /// a fixed order.
 Tensor sum_of_squares(const Tensor& values);
-/// The same into `result`, f64 [1].
-void sum_of_squares(const Tensor& values, const Tensor& result);
+/// The same of each range of `values` at once: that of ranges[i] goes to element i * stride of
+/// `results`, f64.
+void sum_of_squares(const Tensor& values, std::span<const Range> ranges, const Tensor& results,
+                    std::int64_t stride);
 /// f64 [1] on the device: the sum of f64 `terms`, added one after the other.
 Tensor sequential_sum(const Tensor& terms);
 
 /// The norm sqrt(squares), squares f64 [1], and the coefficient that clips a gradient of that norm
 /// to `max_norm`; 0 disables clipping. Throws: UsageError for a negative or non-finite max_norm.
 GradientClip clip_to(const Tensor& squares, double max_norm);
+/// The same into `result`. The coefficient is also NaN if one of `losses`, f64, is not finite, so
+/// that such a step changes no weight.
+void clip_to(const Tensor& squares, double max_norm, const Tensor& losses,
+             const GradientClip& result);
 
 }  // namespace smoe

@@ -100,11 +100,8 @@ Tensor DataParallel::sum_of_squares() const {
   // One term per part of a bucket, so that the order of summation does not depend on sharding.
   const auto num_terms = static_cast<std::int64_t>(buckets_.size()) * world_size();
   const Tensor terms = Tensor::zeros({num_terms}, DType::f64, Category::workspace);
-  std::int64_t term = rank();
-  for (const Range& part : shards_.own()) {
-    smoe::sum_of_squares(elements(store_.gradient(), part), terms.view(term, {1}));
-    term += world_size();
-  }
+  smoe::sum_of_squares(store_.gradient(), shards_.own(), terms.view(rank(), {num_terms - rank()}),
+                       world_size());
   sum(terms);
   return sequential_sum(terms);
 }

@@ -22,16 +22,12 @@ void StepReporter::complete(StepReport& report) {
 }
 
 std::vector<LayerReport> StepReporter::layer_reports() const {
-  const RouterStats& stats = trainer_.router_stats();
-  const auto num_micro_batches = static_cast<double>(trainer_.num_micro_batches());
   std::vector<LayerReport> layers;
-  for (std::int64_t i = 0; i < stats.expert_load().dim(0); ++i) {
-    LayerReport layer{.expert_rows = stats.expert_load().rows(i, i + 1).to_vector<std::int64_t>()};
-    layer.load = expert_load(layer.expert_rows);
-    layer.balance_loss = stats.losses().view(2 * i, {1}).item() / num_micro_batches;
-    layer.z_loss = stats.losses().view(2 * i + 1, {1}).item() / num_micro_batches;
-    layers.push_back(std::move(layer));
-  }
+  for (const LayerTotals& totals : trainer_.result().layers)
+    layers.push_back({.expert_rows = totals.expert_rows,
+                      .load = expert_load(totals.expert_rows),
+                      .balance_loss = totals.balance_loss,
+                      .z_loss = totals.z_loss});
   return layers;
 }
 

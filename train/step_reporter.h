@@ -14,7 +14,7 @@ class StepReporter {
   /// Adds the wall time of one step.
   void add_time(double step_s) { timer_.add(step_s); }
   /// Completes the report of the last step: times are means over the steps since the last call,
-  /// memory is the peak since then. Waits for the device.
+  /// memory is the peak since then.
   void complete(StepReport& report);
 
  private:

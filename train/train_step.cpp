@@ -1,5 +1,7 @@
 #include "train/train_step.h"
 
+#include <cmath>
+
 #include "autograd/gradient_step.h"
 #include "optim/selection_bias.h"
 
@@ -11,6 +13,11 @@ const Config& checked(const Config& config, int world_size) {
   return config;
 }
 
+/// Elements of a layer's routing totals.
+std::int64_t layer_width(const ModelConfig& model) {
+  return model.num_experts + 2;
+}
+
 }  // namespace
 
 TrainStep::TrainStep(const Config& config, Communicator& communicator)
@@ -18,74 +25,82 @@ TrainStep::TrainStep(const Config& config, Communicator& communicator)
       model_(config),
       parallel_(model_.store, communicator, config.parallel),
       optimizer_(model_.store, config.optim, parallel_.optimizer_shards()),
-      stats_(config.model, model_.store.master().dtype()) {}
+      results_(Tensor::zeros(
+          {3 * num_micro_batches() + config.model.num_layers * layer_width(config.model) + 2},
+          DType::f64, Category::workspace)),
+      losses_(results_.view(0, {num_micro_batches(), 3})),
+      stats_(results_.view(losses_.numel(), {config.model.num_layers, layer_width(config.model)})),
+      reader_(current_stream().device()) {}
 
 StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& batch_of) {
   const TrainConfig& train = config_.train;
   const std::int64_t count = num_micro_batches(), stride = parallel_.world_size();
   const double loss_scale = 1.0 / (train.global_batch * train.seq_len);
   if (observer_) observer_("weight", model_.store.master());
-  std::vector<ModelLosses> own_losses;  // read later, so that nothing waits in between
-  stats_.clear();
+  results_.fill_zero();
   const TapeScope scope(tape_);
   GradientStep gradients(model_.store, count / stride);
   for (std::int64_t j = parallel_.rank(); j < count; j += stride) {
     const Batch batch = batch_of(j);
-    const ForwardContext context{.batch = batch.num_sequences,
-                                 .seq_len = batch.seq_len,
-                                 .is_training = true,
-                                 .seed = static_cast<std::uint64_t>(config_.run.seed),
-                                 .step = step,
-                                 .micro_batch = j,
-                                 .recompute = train.recompute,
-                                 .on_routing = [this](std::size_t layer, const Routing& routing) {
-                                   stats_.add(layer, routing);
-                                 }};
+    const ForwardContext context{
+        .batch = batch.num_sequences,
+        .seq_len = batch.seq_len,
+        .is_training = true,
+        .seed = static_cast<std::uint64_t>(config_.run.seed),
+        .step = step,
+        .micro_batch = j,
+        .recompute = train.recompute,
+        .on_routing = [this](std::span<const Routing> layers) { stats_.add(layers); }};
     const ModelLosses losses =
         model_.transformer.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / count, context);
     gradients.backward(tape_, losses.total);
-    own_losses.push_back(losses);
+    if (observer_) observer_("loss", losses.cross_entropy.data());
+    const std::vector<Variable> terms{losses.cross_entropy, losses.balance, losses.z};
+    gather_scalars(terms, std::vector{1.0, 1.0 / count, 1.0 / count}, losses_.rows(j, j + 1));
   }
   gradients.finish();
-  parallel_.sum(stats_.expert_load());
-  parallel_.sum(stats_.losses());
-  return {std::move(own_losses), clip_to(parallel_.sum_of_squares(), config_.optim.clip_norm)};
-}
-
-// Each loss has a fixed place in the array, so that the order of summation does not depend on the
-// number of ranks.
-StepLosses TrainStep::read_losses(const StepGradient& gradient) const {
-  const std::int64_t count = num_micro_batches();
-  std::vector<double> values(3 * count);
-  for (std::size_t i = 0; i < gradient.losses.size(); ++i) {
-    const ModelLosses& losses = gradient.losses[i];
-    double* const place = &values[3 * (parallel_.rank() + i * parallel_.world_size())];
-    if (observer_) observer_("loss", losses.cross_entropy.data());
-    place[0] = losses.cross_entropy.data().item();
-    place[1] = losses.balance.data().item() / count;
-    place[2] = losses.z.data().item() / count;
-  }
-  parallel_.sum(values);
-  StepLosses sums;
-  for (std::size_t i = 0; i < values.size(); i += 3) {
-    sums.cross_entropy += values[i];
-    sums.balance += values[i + 1];
-    sums.z += values[i + 2];
-  }
-  return sums;
+  const std::int64_t num_sums = results_.numel() - 2;
+  parallel_.sum(results_.view(0, {num_sums}));
+  const GradientClip clip{.norm = results_.view(num_sums, {1}),
+                          .coefficient = results_.view(num_sums + 1, {1})};
+  clip_to(parallel_.sum_of_squares(), config_.optim.clip_norm, losses_, clip);
+  return {clip, Event(current_stream())};
 }
 
 void TrainStep::update(const StepGradient& gradient, std::int64_t update, double lr) {
-  optimizer_.step(lr, update, gradient.clip.coefficient);
+  const Tensor& coefficient = gradient.clip.coefficient;
+  optimizer_.step(lr, update, coefficient);
   parallel_.start_weight_gather();
   const std::vector<Tensor> biases = model_.transformer.selection_biases();
-  const std::int64_t num_experts = config_.model.num_experts;
   for (std::size_t i = 0; i < biases.size(); ++i)
     if (biases[i].defined())
-      update_selection_bias(
-          biases[i],
-          stats_.expert_load().view(static_cast<std::int64_t>(i) * num_experts, {num_experts}),
-          config_.model.router.selection_bias_rate);
+      update_selection_bias(biases[i], stats_.expert_load(static_cast<std::int64_t>(i)),
+                            config_.model.router.selection_bias_rate, coefficient);
+}
+
+// Copies on a stream of its own, which waits for the results but not for the update behind them.
+StepResult TrainStep::read(const StepGradient& gradient) const {
+  reader_.wait(gradient.ready);
+  const StreamGuard guard(reader_);
+  const std::vector<double> values = results_.to_vector<double>();
+  StepResult result;
+  auto next = values.begin();
+  for (std::int64_t j = 0; j < num_micro_batches(); ++j) {
+    result.losses.cross_entropy += *next++;
+    result.losses.balance += *next++;
+    result.losses.z += *next++;
+  }
+  for (std::int64_t i = 0; i < config_.model.num_layers; ++i) {
+    LayerTotals layer;
+    for (std::int64_t e = 0; e < config_.model.num_experts; ++e)
+      layer.expert_rows.push_back(static_cast<std::int64_t>(*next++));
+    layer.balance_loss = *next++ / static_cast<double>(num_micro_batches());
+    layer.z_loss = *next++ / static_cast<double>(num_micro_batches());
+    result.layers.push_back(std::move(layer));
+  }
+  result.grad_norm = *next++;
+  result.is_applied = std::isfinite(*next);
+  return result;
 }
 
 void TrainStep::set_observer(ValueObserver observer) {

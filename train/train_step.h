@@ -2,13 +2,14 @@
 // the ranks, clipping, update. Trainer feeds it batches of training data; `plan` runs it on a dry
 // device, so that the memory it reports is that of training by construction.
 //
-// A step is two calls, and neither waits for the device. Between them the caller reads the results
-// and decides whether to update.
+// A step is three calls: compute_gradient and update only queue work, the device itself decides
+// whether the update applies, and read waits for the results, once per step, while the update runs.
 #pragma once
 #include <functional>
 #include <vector>
 
 #include "autograd/tape.h"
+#include "core/device.h"
 #include "core/distributed/communicator.h"
 #include "layers/router_stats.h"
 #include "optim/adamw.h"
@@ -24,10 +25,25 @@ struct StepLosses {
   double cross_entropy = 0, balance = 0, z = 0;
 };
 
+/// Totals of one layer's routing over the micro-batches and ranks of a step.
+struct LayerTotals {
+  std::vector<std::int64_t> expert_rows;  ///< [E]
+  double balance_loss = 0, z_loss = 0;    ///< means over the micro-batches
+};
+
+/// What the host learns of a step.
+struct StepResult {
+  StepLosses losses;
+  std::vector<LayerTotals> layers;
+  double grad_norm = 0;     ///< before clipping
+  bool is_applied = false;  ///< whether losses and norm are finite, so that weights were updated
+};
+
 /// What compute_gradient leaves on the device.
 struct StepGradient {
-  std::vector<ModelLosses> losses;  ///< of this rank's micro-batches
-  GradientClip clip;                ///< of the gradient reduced over all ranks
+  GradientClip clip;  ///< of the gradient reduced over all ranks; the coefficient is NaN if the
+                      ///< norm or a loss is not finite
+  Event ready;        ///< when it and the losses are there
 };
 
 class TrainStep {
@@ -43,11 +59,12 @@ class TrainStep {
   /// Runs forward and backward of this rank's micro-batches: micro-batch j is of rank j mod R.
   /// `step`, counted from 0, keys the random numbers.
   StepGradient compute_gradient(std::int64_t step, const BatchSource& batch_of);
-  /// Reads the losses of all ranks' micro-batches; waits for the device. A collective operation.
-  StepLosses read_losses(const StepGradient& gradient) const;
-  /// Updates weights, moments and selection biases. `update` counts updates from 1; `lr` is the
-  /// scheduled learning rate.
+  /// Updates weights, moments and selection biases, unless the gradient's coefficient is NaN.
+  /// `update` counts updates from 1; `lr` is the scheduled learning rate.
   void update(const StepGradient& gradient, std::int64_t update, double lr);
+  /// The results of all ranks' micro-batches. Waits for the gradient, but not for the update; to be
+  /// called before the next compute_gradient.
+  StepResult read(const StepGradient& gradient) const;
 
   /// Calls `observer` with the master weights before each step (site "weight"), the cross-entropy
   /// of each micro-batch ("loss"), and what a Tape's observer sees.
@@ -62,14 +79,19 @@ class TrainStep {
   DataParallel& parallel() { return parallel_; }
   const DataParallel& parallel() const { return parallel_; }
   /// Routing of the last step, over all ranks.
-  RouterStats& router_stats() { return stats_; }
+  const RouterStats& router_stats() const { return stats_; }
 
  private:
   Config config_;
   TrainableModel model_;
   DataParallel parallel_;
   AdamW optimizer_;
-  RouterStats stats_;
+  // f64: of each micro-batch cross-entropy, balance and z loss; the layers' routing totals; the
+  // norm of the gradient and its coefficient. One tensor, which is reduced and read at once.
+  Tensor results_;
+  Tensor losses_;      // the first part: [micro-batches, 3]
+  RouterStats stats_;  // in the second
+  Stream reader_;
   Tape tape_;
   ValueObserver observer_;
 };

@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
 #include <chrono>
-#include <cmath>
 
 #include "optim/lr_schedule.h"
 #include "train/data/batch.h"
@@ -43,13 +42,12 @@ StepGradient Trainer::compute_gradient() {
 StepReport Trainer::step() {
   const Clock::time_point start = Clock::now();
   const StepGradient gradient = compute_gradient();
-  const StepLosses losses = train_step_.read_losses(gradient);
-  const double grad_norm = gradient.clip.norm.item();
   const double lr = config_.optim.lr * lr_scale(config_.schedule, step_ + 1, config_.train.steps);
-  const bool is_finite =
-      std::isfinite(losses.cross_entropy + losses.balance + losses.z) && std::isfinite(grad_norm);
-  if (is_finite) train_step_.update(gradient, ++updates_, lr);
-  nonfinite_in_a_row_ = is_finite ? 0 : nonfinite_in_a_row_ + 1;
+  train_step_.update(gradient, updates_ + 1, lr);
+  result_ = train_step_.read(gradient);
+  const StepLosses& losses = result_.losses;
+  updates_ += result_.is_applied;
+  nonfinite_in_a_row_ = result_.is_applied ? 0 : nonfinite_in_a_row_ + 1;
   ++step_;
 
   const std::int64_t tokens = config_.train.global_batch * config_.train.seq_len;
@@ -61,10 +59,10 @@ StepReport Trainer::step() {
           .balance_loss = losses.balance,
           .z_loss = losses.z,
           .lr = lr,
-          .grad_norm = grad_norm,
+          .grad_norm = result_.grad_norm,
           .tokens_per_s = tokens / seconds,
           .step_s = seconds,
-          .is_skipped = !is_finite};
+          .is_skipped = !result_.is_applied};
 }
 
 void Trainer::visit_counters(StateVisitor& visitor) {
@@ -101,7 +99,6 @@ void Trainer::visit_model(StateVisitor& visitor) {
 
 void Trainer::state_loaded() {
   train_step_.model().store.refresh_compute();
-  train_step_.router_stats().clear();
 }
 
 }  // namespace smoe

@@ -46,7 +46,9 @@ class Trainer {
   const ParameterStore& store() const { return train_step_.model().store; }
   const DataParallel& parallel() const { return train_step_.parallel(); }
   /// Routing of the last step, over all ranks.
-  const RouterStats& router_stats() { return train_step_.router_stats(); }
+  const RouterStats& router_stats() const { return train_step_.router_stats(); }
+  /// Losses, routing and norm of the last step, over all ranks.
+  const StepResult& result() const { return result_; }
   std::int64_t num_micro_batches() const { return train_step_.num_micro_batches(); }
 
  private:
@@ -56,6 +58,7 @@ class Trainer {
   Config config_;
   BatchSampler sampler_;
   TrainStep train_step_;
+  StepResult result_;         // of the last step
   std::int64_t step_ = 0;     // steps done
   std::int64_t updates_ = 0;  // steps that were not skipped
   std::int64_t nonfinite_in_a_row_ = 0;

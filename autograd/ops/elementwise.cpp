@@ -19,13 +19,6 @@ Variable add(const Variable& a, const Variable& b) {
   });
 }
 
-void accumulate(const Variable& x, const Tensor& sum) {
-  SMOE_CHECK(x.shape() == sum.shape() && x.dtype() == sum.dtype(),
-             "accumulate: x and sum must have one shape and dtype; got ", x.shape(), " ",
-             name_of(x.dtype()), " and ", sum.shape(), " ", name_of(sum.dtype()));
-  kernels::add(launch(), {sum.data(), x.data().data(), sum.data(), sum.dtype(), sum.numel()});
-}
-
 Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint64_t a,
                 std::uint64_t b) {
   SMOE_CHECK(epsilon >= 0 && epsilon < 1, "jitter: epsilon must be in [0, 1); got ", epsilon);
@@ -56,6 +49,12 @@ Tensor scaled(const Tensor& x, double factor) {
   return y;
 }
 
+std::vector<const void*> addresses_of(std::span<const Variable> scalars) {
+  std::vector<const void*> addresses;
+  for (const Variable& scalar : scalars) addresses.push_back(scalar.data().data());
+  return addresses;
+}
+
 }  // namespace
 
 Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights) {
@@ -71,18 +70,33 @@ Variable weighted_sum(std::span<const Variable> scalars, std::span<const double>
                name_of(scalars[0].dtype()));
     inputs.push_back(&scalar);
   }
-  Tensor sum = scaled(scalars[0].data(), weights[0]);
-  for (std::size_t i = 1; i < scalars.size(); ++i) {
-    const Tensor term = scaled(scalars[i].data(), weights[i]);
-    kernels::add(launch(), {sum.data(), term.data(), sum.data(), sum.dtype(), 1});
-  }
+  Tensor sum = Tensor::empty_like(scalars[0].data());
+  const std::vector<const void*> addresses = addresses_of(scalars);
+  kernels::weighted_sum(launch(), {addresses, weights, sum.dtype(), sum.data()});
   std::vector<double> factors(weights.begin(), weights.end());
   return record_outputs(
       "weighted_sum", {std::move(sum)}, std::span<const Variable* const>(inputs), {},
       [factors = std::move(factors)](std::vector<Tensor> dys, InputGradients& out) {
-        for (int i = 0; i < static_cast<int>(factors.size()); ++i)
-          if (out.wants(i)) out.give(i, factors[i] == 1 ? dys[0] : scaled(dys[0], factors[i]));
+        Tensor dy = dys[0];  // times `factor`; equal factors share it
+        double factor = 1;
+        for (int i = 0; i < static_cast<int>(factors.size()); ++i) {
+          if (!out.wants(i)) continue;
+          if (factors[i] != factor) dy = factors[i] == 1 ? dys[0] : scaled(dys[0], factors[i]);
+          factor = factors[i];
+          out.give(i, dy);
+        }
       })[0];
+}
+
+void gather_scalars(std::span<const Variable> scalars, std::span<const double> weights,
+                    const Tensor& values) {
+  SMOE_CHECK(!scalars.empty() && scalars.size() == weights.size() &&
+                 values.numel() == static_cast<std::int64_t>(scalars.size()),
+             "gather_scalars: must have one weight and one value per scalar; got ", scalars.size(),
+             " scalars, ", weights.size(), " weights and values ", values.shape());
+  const std::vector<const void*> addresses = addresses_of(scalars);
+  kernels::gather_scalars(launch(),
+                          {addresses, weights, scalars[0].dtype(), values.data_as<double>()});
 }
 
 Tensor last_rows(const Tensor& x, std::int64_t num_sequences) {

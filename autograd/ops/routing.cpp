@@ -141,12 +141,20 @@ Routing route(const Variable& logits, RouterScore score, const ExpertChoice& cho
   return record_routing(logits, plan, routed, score);
 }
 
-void add_expert_load(const RoutingPlan& plan, const Tensor& load) {
-  SMOE_CHECK(load.shape() == Shape{plan.num_experts},
-             "add_expert_load: load must be [E=", plan.num_experts, "]; got ", load.shape());
-  kernels::add_expert_load(launch(), {.expert_offsets = plan.expert_offsets.data_as<std::int32_t>(),
-                                      .num_experts = plan.num_experts,
-                                      .load = load.data_as<std::int64_t>()});
+void add_routing(std::span<const Routing> layers, const Tensor& totals) {
+  if (layers.empty()) return;
+  const std::int64_t num_experts = layers[0].plan.num_experts;
+  const Shape expected{static_cast<std::int64_t>(layers.size()), num_experts + 2};
+  SMOE_CHECK(totals.shape() == expected, "add_routing: totals must be [layers, E + 2], ", expected,
+             "; got ", totals.shape());
+  std::vector<kernels::LayerRouting> table;
+  for (const Routing& layer : layers)
+    table.push_back({layer.plan.expert_offsets.data_as<std::int32_t>(),
+                     layer.balance_loss.data().data(), layer.z_loss.data().data()});
+  kernels::add_routing(launch(), {.layers = table,
+                                  .loss_dtype = layers[0].balance_loss.dtype(),
+                                  .num_experts = num_experts,
+                                  .totals = totals.data_as<double>()});
 }
 
 }  // namespace smoe

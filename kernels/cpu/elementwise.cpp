@@ -43,6 +43,26 @@ void scale(const Launch&, const ScaleArgs& args) {
   });
 }
 
+void weighted_sum(const Launch&, const WeightedSumArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    const auto term = [&](std::size_t i) {
+      return T(T(args.weights[i]) * *static_cast<const T*>(args.scalars[i]));
+    };
+    T sum = term(0);
+    for (std::size_t i = 1; i < args.scalars.size(); ++i) sum = T(sum + term(i));
+    *static_cast<T*>(args.sum) = sum;
+  });
+}
+
+void gather_scalars(const Launch&, const GatherScalarsArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    for (std::size_t i = 0; i < args.scalars.size(); ++i)
+      args.values[i] = args.weights[i] * double(*static_cast<const T*>(args.scalars[i]));
+  });
+}
+
 void fill(const Launch&, const FillArgs& args) {
   dispatch_floating(args.dtype, [&](auto type) {
     using T = decltype(type);

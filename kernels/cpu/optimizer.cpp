@@ -107,21 +107,26 @@ void adamw(const Launch&, const AdamwArgs& args) {
 }
 
 std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {
-  return ceil_div(args.numel, kBlock) * std::int64_t{sizeof(double)};
+  std::int64_t largest = 0;
+  for (const ElementRange& range : args.ranges) largest = std::max(largest, range.numel);
+  return ceil_div(largest, kBlock) * std::int64_t{sizeof(double)};
 }
 
 void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {
   double* const sums = static_cast<double*>(args.workspace);
   dispatch_master("sum_of_squares", args.dtype, [&](auto type) {
     using T = decltype(type);
-    const T* x = static_cast<const T*>(args.x);
-    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
-      sums[begin / kBlock] = block_sum_of_squares(x, begin, end);
-    });
+    for (std::size_t i = 0; i < args.ranges.size(); ++i) {
+      const T* x = static_cast<const T*>(args.x) + args.ranges[i].offset;
+      const std::int64_t numel = args.ranges[i].numel;
+      parallel_blocks(numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+        sums[begin / kBlock] = block_sum_of_squares(x, begin, end);
+      });
+      double total = 0;
+      for (std::int64_t block = 0; block * kBlock < numel; ++block) total += sums[block];
+      args.results[static_cast<std::int64_t>(i) * args.stride] = total;
+    }
   });
-  double total = 0;
-  for (std::int64_t block = 0; block * kBlock < args.numel; ++block) total += sums[block];
-  *args.result = total;
 }
 
 void sequential_sum(const Launch&, const SequentialSumArgs& args) {
@@ -133,18 +138,23 @@ void sequential_sum(const Launch&, const SequentialSumArgs& args) {
 void clip_coefficient(const Launch&, const ClipCoefficientArgs& args) {
   const double norm = std::sqrt(*args.sum_of_squares);
   *args.norm = norm;
-  if (!std::isfinite(norm))
+  const bool is_finite =
+      std::isfinite(norm) && std::all_of(args.losses, args.losses + args.num_losses,
+                                         [](double loss) { return std::isfinite(loss); });
+  if (!is_finite)
     *args.coefficient = std::numeric_limits<double>::quiet_NaN();
   else
     *args.coefficient = args.max_norm > 0 && norm > args.max_norm ? args.max_norm / norm : 1.0;
 }
 
 void update_selection_bias(const Launch&, const SelectionBiasArgs& args) {
+  if (args.gradient_scale && !std::isfinite(*args.gradient_scale)) return;
+  const auto load = [&](std::int64_t e) { return static_cast<std::int64_t>(args.load[e]); };
   std::int64_t total = 0;
-  for (std::int64_t e = 0; e < args.num_experts; ++e) total += args.load[e];
+  for (std::int64_t e = 0; e < args.num_experts; ++e) total += load(e);
   for (std::int64_t e = 0; e < args.num_experts; ++e) {
     // Compared with the mean in integers: the bias of a perfectly balanced expert does not change.
-    const std::int64_t above_mean = args.load[e] * args.num_experts - total;
+    const std::int64_t above_mean = load(e) * args.num_experts - total;
     const int sign = (above_mean < 0) - (above_mean > 0);
     args.bias[e] += static_cast<float>(args.rate * sign);
   }

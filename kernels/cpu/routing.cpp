@@ -279,9 +279,18 @@ void router_backward(const Launch&, const RouterBackwardArgs& args) {
   });
 }
 
-void add_expert_load(const Launch&, const AddExpertLoadArgs& args) {
-  for (std::int64_t e = 0; e < args.num_experts; ++e)
-    args.load[e] += args.expert_offsets[e + 1] - args.expert_offsets[e];
+void add_routing(const Launch&, const AddRoutingArgs& args) {
+  dispatch_logits(args.loss_dtype, [&](auto type) {
+    using T = decltype(type);
+    double* totals = args.totals;
+    for (const LayerRouting& layer : args.layers) {
+      for (std::int64_t e = 0; e < args.num_experts; ++e)
+        totals[e] += layer.expert_offsets[e + 1] - layer.expert_offsets[e];
+      totals[args.num_experts] += *static_cast<const T*>(layer.balance_loss);
+      totals[args.num_experts + 1] += *static_cast<const T*>(layer.z_loss);
+      totals += args.num_experts + 2;
+    }
+  });
 }
 
 }  // namespace smoe::kernels::cpu

@@ -99,7 +99,66 @@ struct Jitter {
   }
 };
 
+// Scalars by address, passed as kernel arguments, kMaxScalars at a time.
+constexpr int kMaxScalars = 128;
+struct Scalars {
+  const float* scalar[kMaxScalars];
+  double weight[kMaxScalars];
+  int count = 0;
+};
+
+__global__ void __launch_bounds__(kMaxScalars)
+    weighted_sum_kernel(__grid_constant__ const Scalars scalars, float* sum, bool is_first) {
+  __shared__ float terms[kMaxScalars];
+  const int i = threadIdx.x;
+  if (i < scalars.count)
+    terms[i] = __fmul_rn(static_cast<float>(scalars.weight[i]), *scalars.scalar[i]);
+  __syncthreads();
+  if (i > 0) return;
+  float total = is_first ? terms[0] : __fadd_rn(*sum, terms[0]);
+  for (int j = 1; j < scalars.count; ++j) total = __fadd_rn(total, terms[j]);
+  *sum = total;
+}
+
+__global__ void __launch_bounds__(kMaxScalars)
+    gather_scalars_kernel(__grid_constant__ const Scalars scalars, double* values) {
+  const int i = threadIdx.x;
+  if (i < scalars.count) values[i] = scalars.weight[i] * double(*scalars.scalar[i]);
+}
+
+// Calls f(table, index of its first scalar) for every kMaxScalars of them.
+template <class F>
+void for_each_table(const char* op, DType dtype, std::span<const void* const> scalars,
+                    std::span<const double> weights, const F& f) {
+  SMOE_CHECK(dtype == DType::f32, op, ": dtype must be f32 on a GPU; got ", name_of(dtype));
+  for (std::size_t done = 0; done < scalars.size(); done += kMaxScalars) {
+    Scalars table{};
+    for (std::size_t i = done; i < std::min(scalars.size(), done + kMaxScalars); ++i) {
+      table.scalar[table.count] = static_cast<const float*>(scalars[i]);
+      table.weight[table.count++] = weights[i];
+    }
+    f(table, done);
+    check_launch(op);
+  }
+}
+
 }  // namespace
+
+void weighted_sum(const Launch& launch, const WeightedSumArgs& args) {
+  for_each_table("weighted_sum", args.dtype, args.scalars, args.weights,
+                 [&](const Scalars& table, std::size_t first) {
+                   weighted_sum_kernel<<<1, kMaxScalars, 0, stream_of(launch)>>>(
+                       table, static_cast<float*>(args.sum), first == 0);
+                 });
+}
+
+void gather_scalars(const Launch& launch, const GatherScalarsArgs& args) {
+  for_each_table("gather_scalars", args.dtype, args.scalars, args.weights,
+                 [&](const Scalars& table, std::size_t first) {
+                   gather_scalars_kernel<<<1, kMaxScalars, 0, stream_of(launch)>>>(
+                       table, args.values + first);
+                 });
+}
 
 void add(const Launch& launch, const AddArgs& args) {
   dispatch_storage("add", args.dtype, [&](auto type) {

@@ -96,11 +96,23 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr std::int64_t kSumBlock = 1 << 14;  // elements per partial sum of squares
 
+struct SquaresRanges {
+  int count = 0;
+  std::int64_t first_block[kMaxRanges + 1];
+  std::int64_t offset[kMaxRanges];
+  std::int64_t numel[kMaxRanges];
+};
+
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    sum_of_squares_kernel(const float* x, std::int64_t numel, double* sums) {
+    sum_of_squares_kernel(__grid_constant__ const SquaresRanges ranges, const float* x,
+                          double* sums) {
   __shared__ double scratch[kThreads / kWarp];
-  const std::int64_t begin = blockIdx.x * kSumBlock, end = min(begin + kSumBlock, numel);
+  int r = 0;
+  while (r + 1 < ranges.count && ranges.first_block[r + 1] <= blockIdx.x) ++r;
+  x += ranges.offset[r];
+  const std::int64_t begin = (blockIdx.x - ranges.first_block[r]) * kSumBlock;
+  const std::int64_t end = min(begin + kSumBlock, ranges.numel[r]);
   double sum = 0;
 #pragma unroll 2
   for (std::int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
@@ -116,14 +128,18 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
+// One thread block per range.
 constexpr int kSumThreads = 1024;
 __global__ void __launch_bounds__(kSumThreads)
-    sum_of_squares_reduce_kernel(const double* sums, std::int64_t count, double* result) {
+    sum_of_squares_reduce_kernel(__grid_constant__ const SquaresRanges ranges, const double* sums,
+                                 double* results, std::int64_t stride) {
   __shared__ double scratch[kSumThreads / kWarp];
   double sum = 0;
-  for (std::int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += sums[i];
+  for (std::int64_t i = ranges.first_block[blockIdx.x] + threadIdx.x;
+       i < ranges.first_block[blockIdx.x + 1]; i += kSumThreads)
+    sum += sums[i];
   sum = reduce_block<kSumThreads>(sum, Sum{}, scratch);
-  if (threadIdx.x == 0) *result = sum;
+  if (threadIdx.x == 0) results[blockIdx.x * stride] = sum;
 }
 
 // One thread adds; the block only brings the terms closer.
@@ -143,10 +159,15 @@ __global__ void __launch_bounds__(kSequentialThreads)
   if (threadIdx.x == 0) *args.result = sum;
 }
 
-__global__ void clip_coefficient_kernel(ClipCoefficientArgs args) {
+__global__ void __launch_bounds__(kThreads) clip_coefficient_kernel(ClipCoefficientArgs args) {
   const double norm = sqrt(*args.sum_of_squares);
+  bool is_finite = isfinite(norm);
+  for (std::int64_t i = threadIdx.x; i < args.num_losses; i += kThreads)
+    is_finite = is_finite && isfinite(args.losses[i]);
+  is_finite = __syncthreads_and(is_finite);
+  if (threadIdx.x > 0) return;
   *args.norm = norm;
-  if (!isfinite(norm))
+  if (!is_finite)
     *args.coefficient = nan("");
   else
     *args.coefficient = args.max_norm > 0 && norm > args.max_norm ? args.max_norm / norm : 1.0;
@@ -154,12 +175,14 @@ __global__ void clip_coefficient_kernel(ClipCoefficientArgs args) {
 
 __global__ void __launch_bounds__(kThreads) update_selection_bias_kernel(SelectionBiasArgs args) {
   __shared__ std::int64_t scratch[kThreads / kWarp];
+  if (args.gradient_scale && !isfinite(*args.gradient_scale)) return;
+  const auto load = [&](std::int64_t e) { return static_cast<std::int64_t>(args.load[e]); };
   std::int64_t total = 0;
-  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) total += args.load[e];
+  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) total += load(e);
   total = reduce_block<kThreads>(total, Sum{}, scratch);
   for (std::int64_t e = threadIdx.x; e < args.num_experts; e += kThreads) {
     // Compared with the mean in integers: the bias of a perfectly balanced expert does not change.
-    const std::int64_t above_mean = args.load[e] * args.num_experts - total;
+    const std::int64_t above_mean = load(e) * args.num_experts - total;
     const int sign = (above_mean < 0) - (above_mean > 0);
     args.bias[e] += static_cast<float>(args.rate * sign);
   }
@@ -201,23 +224,39 @@ void adamw(const Launch& launch, const AdamwArgs& args) {
 }
 
 std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {
-  return ceil_div(args.numel, kSumBlock) * std::int64_t{sizeof(double)};
+  std::int64_t num_blocks = 0;
+  for (const ElementRange& range : args.ranges) num_blocks += ceil_div(range.numel, kSumBlock);
+  return num_blocks * std::int64_t{sizeof(double)};
 }
 
 void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
   check_master("sum_of_squares", args.dtype);
-  double* const sums = static_cast<double*>(args.workspace);
-  const std::int64_t num_blocks = ceil_div(args.numel, kSumBlock);
-  if (num_blocks > 0)
-    dispatch_width(is_aligned(args.x), [&](auto width) {
-      sum_of_squares_kernel<width>
-          <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
-              static_cast<const float*>(args.x), args.numel, sums);
-      check_launch("sum_of_squares");
-    });
-  sum_of_squares_reduce_kernel<<<1, kSumThreads, 0, stream_of(launch)>>>(sums, num_blocks,
-                                                                         args.result);
-  check_launch("sum_of_squares");
+  bool fits = is_aligned(args.x);
+  for (const ElementRange& range : args.ranges) fits = fits && range.offset % kWidth == 0;
+  auto* sums = static_cast<double*>(args.workspace);
+  for (std::size_t done = 0; done < args.ranges.size(); done += kMaxRanges) {
+    SquaresRanges ranges;
+    std::int64_t num_blocks = 0;
+    for (const ElementRange& range :
+         args.ranges.subspan(done, std::min<std::size_t>(kMaxRanges, args.ranges.size() - done))) {
+      ranges.first_block[ranges.count] = num_blocks;
+      ranges.offset[ranges.count] = range.offset;
+      ranges.numel[ranges.count] = range.numel;
+      num_blocks += ceil_div(range.numel, kSumBlock);
+      ranges.first_block[++ranges.count] = num_blocks;
+    }
+    if (num_blocks > 0)
+      dispatch_width(fits, [&](auto width) {
+        sum_of_squares_kernel<width>
+            <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+                ranges, static_cast<const float*>(args.x), sums);
+        check_launch("sum_of_squares");
+      });
+    sum_of_squares_reduce_kernel<<<ranges.count, kSumThreads, 0, stream_of(launch)>>>(
+        ranges, sums, args.results + static_cast<std::int64_t>(done) * args.stride, args.stride);
+    check_launch("sum_of_squares");
+    sums += num_blocks;
+  }
 }
 
 void sequential_sum(const Launch& launch, const SequentialSumArgs& args) {
@@ -226,7 +265,7 @@ void sequential_sum(const Launch& launch, const SequentialSumArgs& args) {
 }
 
 void clip_coefficient(const Launch& launch, const ClipCoefficientArgs& args) {
-  clip_coefficient_kernel<<<1, 1, 0, stream_of(launch)>>>(args);
+  clip_coefficient_kernel<<<1, kThreads, 0, stream_of(launch)>>>(args);
   check_launch("clip_coefficient");
 }
 

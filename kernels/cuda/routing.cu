@@ -354,9 +354,22 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
   }
 }
 
-__global__ void __launch_bounds__(256) add_expert_load_kernel(AddExpertLoadArgs args) {
-  for (std::int64_t e = threadIdx.x; e < args.num_experts; e += blockDim.x)
-    args.load[e] += args.expert_offsets[e + 1] - args.expert_offsets[e];
+constexpr int kMaxLayers = 64;
+struct Layers {
+  LayerRouting layer[kMaxLayers];
+};
+
+/// One thread block per layer.
+template <class T>
+__global__ void __launch_bounds__(128)
+    add_routing_kernel(__grid_constant__ const Layers layers, int num_experts, double* totals) {
+  const LayerRouting& layer = layers.layer[blockIdx.x];
+  totals += std::int64_t{blockIdx.x} * (num_experts + 2);
+  for (int e = threadIdx.x; e < num_experts; e += blockDim.x)
+    totals[e] += layer.expert_offsets[e + 1] - layer.expert_offsets[e];
+  if (threadIdx.x > 0) return;
+  totals[num_experts] += *static_cast<const T*>(layer.balance_loss);
+  totals[num_experts + 1] += *static_cast<const T*>(layer.z_loss);
 }
 
 int forward_warps(std::int64_t num_experts) {
@@ -431,9 +444,20 @@ void router_backward(const Launch& launch, const RouterBackwardArgs& args) {
   check_launch("router_backward");
 }
 
-void add_expert_load(const Launch& launch, const AddExpertLoadArgs& args) {
-  add_expert_load_kernel<<<1, 256, 0, stream_of(launch)>>>(args);
-  check_launch("add_expert_load");
+void add_routing(const Launch& launch, const AddRoutingArgs& args) {
+  for (std::size_t done = 0; done < args.layers.size(); done += kMaxLayers) {
+    const auto part = args.layers.subspan(done).first(
+        std::min<std::size_t>(kMaxLayers, args.layers.size() - done));
+    Layers layers{};
+    std::copy(part.begin(), part.end(), layers.layer);
+    double* const totals = args.totals + static_cast<std::int64_t>(done) * (args.num_experts + 2);
+    dispatch_logits(args.loss_dtype, [&](auto type) {
+      add_routing_kernel<decltype(type)>
+          <<<static_cast<unsigned>(part.size()), 128, 0, stream_of(launch)>>>(
+              layers, static_cast<int>(args.num_experts), totals);
+    });
+    check_launch("add_routing");
+  }
 }
 
 }  // namespace smoe::kernels::cuda

@@ -215,8 +215,11 @@ void measure_optimizer(Bench& bench) {
                               compute.data(), ranges, 1e-3, 0.9, 0.95, 1e-8, 1, nullptr});
   });
   const Tensor result = Tensor::empty({1}, DType::f64);
-  kernels::SumOfSquaresArgs args{gradient.data(), DType::f32, kParameters,
-                                 result.data_as<double>()};
+  const kernels::ElementRange all{0, kParameters};
+  kernels::SumOfSquaresArgs args{.x = gradient.data(),
+                                 .dtype = DType::f32,
+                                 .ranges = {&all, 1},
+                                 .results = result.data_as<double>()};
   const Tensor scratch =
       Tensor::empty({kernels::sum_of_squares_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();

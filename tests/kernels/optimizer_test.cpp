@@ -142,6 +142,31 @@ TEST_CASE("the clip coefficient is the smaller of one and max_norm over norm") {
     }
 }
 
+TEST_CASE("a loss that is not finite makes the clip coefficient NaN") {
+  const Tensor squares = tensor_of({25}, {1}, DType::f64);
+  const auto coefficient = [&](std::vector<double> losses) {
+    const auto size = static_cast<std::int64_t>(losses.size());
+    return run_clip_coefficient(squares, 1, tensor_of(losses, {size}, DType::f64))
+        .coefficient.item();
+  };
+  CHECK(coefficient({1, -2, 3}) == 0.2);
+  CHECK(coefficient({}) == 0.2);
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL})
+    for (int at = 0; at < 3; ++at) {
+      std::vector<double> losses{1, 2, 3};
+      losses[at] = bad;
+      CHECK(std::isnan(coefficient(losses)));
+    }
+}
+
+TEST_CASE("the sum of squares of several ranges is that of each by itself") {
+  const Tensor x = random_normal("x", {50'000}, DType::f32);
+  const std::vector<kernels::ElementRange> ranges{{0, 16'384}, {16'384, 0}, {16'400, 20'001}};
+  const std::vector<double> sums = values_of(run_sum_of_squares(x, ranges));
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    CHECK(sums[i] == sum_of_squares(x.view(ranges[i].offset, {ranges[i].numel})).item());
+}
+
 TEST_CASE("a sequential sum adds from left to right") {
   CHECK(run_sequential_sum(tensor_of({1, 0x1p53, 1, -0x1p53}, {4}, DType::f64)).item() == 0);
   CHECK(run_sequential_sum(tensor_of({0x1p53, -0x1p53, 1, 1}, {4}, DType::f64)).item() == 2);
@@ -149,7 +174,7 @@ TEST_CASE("a sequential sum adds from left to right") {
 }
 
 TEST_CASE("the selection bias rises for experts below the mean load and falls above it") {
-  const Tensor load = Tensor::from<std::int64_t>({10, 20, 30, 20}, {4});
+  const Tensor load = Tensor::from<double>({10, 20, 30, 20}, {4});
   const Tensor bias = tensor_of({0.5, 0.25, 0, -1}, {4}, DType::f32);
   run_update_selection_bias(bias, load, 0.125);
   CHECK(values_of(bias) == std::vector<double>{0.625, 0.25, -0.125, -1});

@@ -73,11 +73,15 @@ inline Tensor run_router_backward(const Tensor& logits, const RoutingOutputs& o,
   return dlogits;
 }
 
-/// load += rows per expert of a routing.
-inline void run_add_expert_load(const Tensor& offsets, const Tensor& load) {
-  kernels::add_expert_load(launch(), {.expert_offsets = offsets.data_as<std::int32_t>(),
-                                      .num_experts = load.numel(),
-                                      .load = load.data_as<std::int64_t>()});
+/// totals [layers, E + 2] += rows per expert and losses of layers that all have this routing.
+inline void run_add_routing(const Tensor& offsets, const Tensor& balance, const Tensor& z,
+                            const Tensor& totals) {
+  const std::vector<kernels::LayerRouting> layers(
+      totals.dim(0), {offsets.data_as<std::int32_t>(), balance.data(), z.data()});
+  kernels::add_routing(launch(), {.layers = layers,
+                                  .loss_dtype = balance.dtype(),
+                                  .num_experts = totals.dim(1) - 2,
+                                  .totals = totals.data_as<double>()});
 }
 
 }  // namespace smoe::test

@@ -256,9 +256,12 @@ TEST_CASE("routing gives the same bits for any number of threads") {
   }
 }
 
-TEST_CASE("expert loads accumulate over micro-batches") {
-  const Tensor offsets = Tensor::from<std::int32_t>({0, 2, 2, 7}, {4});
-  const Tensor load = Tensor::from<std::int64_t>({10, 0, 1}, {3});
-  run_add_expert_load(offsets, load);
-  CHECK(load.to_vector<std::int64_t>() == std::vector<std::int64_t>{12, 0, 6});
+TEST_CASE("rows and losses of all layers accumulate over micro-batches") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor offsets = Tensor::from<std::int32_t>({0, 2, 2, 7}, {4});
+    const Tensor balance = tensor_of({1.5}, {1}, dtype), z = tensor_of({0.25}, {1}, dtype);
+    const Tensor totals = tensor_of({10, 0, 1, 1, 2, 0, 0, 0, 0, 0}, {2, 5}, DType::f64);
+    run_add_routing(offsets, balance, z, totals);
+    CHECK(values_of(totals) == std::vector<double>{12, 0, 6, 2.5, 2.25, 2, 0, 5, 1.5, 0.25});
+  }
 }

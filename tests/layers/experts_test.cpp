@@ -105,17 +105,17 @@ TEST_CASE("router statistics add up over micro-batches, and the bias moves rows 
   // All tokens are equal: without the bias all go to the same two experts.
   const Tensor x =
       tensor_of(std::vector<double>(kTokens * c.d_model, 0.3), {kTokens, c.d_model}, DType::f32);
-  RouterStats stats(c, DType::f32);
+  RouterStats stats(c);
   std::vector<std::int64_t> total(5, 0);
   for (int step = 0; step < 200; ++step) {
     const Routing routing = router.forward(x, context());
-    for (int micro_batch = 0; micro_batch < 2; ++micro_batch) stats.add(0, routing);
-    const auto load = stats.expert_load().to_vector<std::int64_t>();
+    for (int micro_batch = 0; micro_batch < 2; ++micro_batch) stats.add({&routing, 1});
+    const auto load = stats.expert_load(0).to_vector<double>();
     CHECK(std::count(load.begin(), load.end(), 2 * kTokens) == 2);
-    CHECK(stats.losses().to_vector<float>() ==
-          std::vector<float>{2 * static_cast<float>(routing.balance_loss.data().item()),
-                             2 * static_cast<float>(routing.z_loss.data().item())});
-    for (int e = 0; e < 5; ++e) total[e] += load[e];
+    const auto totals = stats.totals().to_vector<double>();
+    CHECK(totals[5] == 2 * routing.balance_loss.data().item());
+    CHECK(totals[6] == 2 * routing.z_loss.data().item());
+    for (int e = 0; e < 5; ++e) total[e] += static_cast<std::int64_t>(load[e]);
     // As update_selection_bias does.
     for (int e = 0; e < 5; ++e)
       router.selection_bias().data_as<float>()[e] += load[e] > 2 * kTokens * 2 / 5 ? -0.05f : 0.05f;

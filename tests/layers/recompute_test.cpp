@@ -56,8 +56,9 @@ Step train_once(
        .seed = 5,
        .step = 1,
        .recompute = recompute,
-       .on_routing = [&](std::size_t, const Routing& routing) {
-         step.expert_offsets.push_back(routing.plan.expert_offsets.to_vector<std::int32_t>());
+       .on_routing = [&](std::span<const Routing> layers) {
+         for (const Routing& routing : layers)
+           step.expert_offsets.push_back(routing.plan.expert_offsets.to_vector<std::int32_t>());
        }});
   step.loss = losses.total.data().item();
   step.kept_bytes = memory_use(Category::activations).now_bytes - before;

@@ -191,9 +191,8 @@ TEST_CASE("forced plans replace the choice of experts in every layer") {
     plans.clear();
     ForwardContext context = training_context();
     context.forced_routing = forced;
-    context.on_routing = [&](std::size_t layer, const Routing& routing) {
-      CHECK(layer == plans.size());
-      plans.push_back(routing.plan);
+    context.on_routing = [&](std::span<const Routing> layers) {
+      for (const Routing& routing : layers) plans.push_back(routing.plan);
     };
     return model.logits(tokens, context).data().to_vector<double>();
   };

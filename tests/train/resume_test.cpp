@@ -37,8 +37,8 @@ void fill_with_garbage(Trainer& trainer) {
     spoil(parameter->gradient());
     spoil(parameter->value());
   }
-  const Tensor& load = trainer.router_stats().expert_load();
-  std::memset(load.data(), 0x5A, load.bytes());
+  const Tensor& totals = trainer.router_stats().totals();
+  std::memset(totals.data(), 0x5A, totals.bytes());
 }
 
 // Trains to the end, saving after every step, and resumes from each checkpoint in another trainer.

@@ -31,12 +31,24 @@ TEST_CASE("add's and jitter's gradients agree with central differences") {
   }
 }
 
-TEST_CASE("accumulate adds to a part of a tensor and leaves the rest unchanged") {
-  const Tensor sums = tensor_of({1, 2, 3, 4}, {4}, DType::f32);
-  accumulate(tensor_of({10, 20}, {2}, DType::f32), sums.view(1, {2}));
-  CHECK(values_of(sums) == std::vector<double>{1, 12, 23, 4});
-  CHECK_THROWS_AS(accumulate(scalar(1), sums.view(0, {1})), UsageError);
-  CHECK_THROWS_AS(accumulate(scalar(1, DType::f32), sums), UsageError);
+TEST_CASE("scalars of any number are gathered and weighted in order, in double") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    std::vector<Variable> scalars;
+    std::vector<double> weights, wanted;
+    for (int i = 0; i < 300; ++i) {
+      scalars.push_back(scalar(i - 7.5, dtype));
+      weights.push_back(1.0 / (1 + i));
+      wanted.push_back((i - 7.5) * weights.back());
+    }
+    const Tensor values = Tensor::zeros({300}, DType::f64);
+    gather_scalars(scalars, weights, values);
+    CHECK(values_of(values) == wanted);
+    CHECK_THROWS_AS(gather_scalars(scalars, weights, values.view(0, {299})), UsageError);
+    double sum = 0;
+    for (const double value : wanted) sum += value;
+    CHECK(weighted_sum(scalars, weights).data().item() ==
+          doctest::Approx(sum).epsilon(dtype == DType::f32 ? 1e-4 : 1e-12));
+  }
 }
 
 TEST_CASE("jitter multiplies by its random stream and is the identity at epsilon zero") {

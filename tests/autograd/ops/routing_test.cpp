@@ -142,13 +142,19 @@ TEST_CASE("a plan of given ids equals a plain counting sort") {
     }
 }
 
-TEST_CASE("expert loads accumulate over micro-batches") {
-  const Tensor load = Tensor::zeros({3}, DType::i64);
-  add_expert_load(plan_routing(Tensor::from<std::int32_t>({0, 2, 2, 0, 2, 0}, {3, 2}), 3), load);
-  add_expert_load(plan_routing(Tensor::from<std::int32_t>({2, 1, 2}, {3, 1}), 3), load);
-  CHECK(load.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 1, 5});
-  CHECK_THROWS_AS(add_expert_load(plan_routing(Tensor::zeros({1, 1}, DType::i32), 2), load),
-                  UsageError);
+TEST_CASE("the routing of all layers adds up over micro-batches") {
+  const Tensor totals = Tensor::zeros({2, 5}, DType::f64);
+  const auto layer = [](const std::vector<std::int32_t>& ids, std::int64_t top_k, double balance) {
+    const auto tokens = static_cast<std::int64_t>(ids.size()) / top_k;
+    return Routing{.plan = plan_routing(Tensor::from(ids, {tokens, top_k}), 3),
+                   .gates = {},
+                   .balance_loss = tensor_of({balance}, {1}, DType::f32),
+                   .z_loss = tensor_of({2}, {1}, DType::f32)};
+  };
+  const std::vector<Routing> layers{layer({0, 2, 2, 0, 2, 0}, 2, 1), layer({2, 1, 2}, 1, 1.5)};
+  for (int i = 0; i < 2; ++i) add_routing(layers, totals);
+  CHECK(values_of(totals) == std::vector<double>{6, 0, 6, 2, 4, 0, 2, 4, 3, 4});
+  CHECK_THROWS_AS(add_routing(layers, Tensor::zeros({2, 4}, DType::f64)), UsageError);
 }
 
 TEST_CASE("route saves logits, gates and plan, and no workspace") {

@@ -82,6 +82,26 @@ TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
   CHECK(std::isnan(coefficient.item()));
 }
 
+TEST_CASE("sums of squares of many ranges, and losses that are not finite, on the GPU") {
+  for (const std::int64_t unit : {8, 7})
+    check_on_gpu(concat("unit ", unit), [&] {
+      std::vector<kernels::ElementRange> ranges;
+      for (std::int64_t i = 0; i < 70; ++i)
+        ranges.push_back({i * 40 * unit, i == 3 ? 0 : 40 * unit - i});
+      ranges.push_back({2800 * unit, 100'000});
+      const Tensor x = random_normal("x", {2800 * unit + 100'000}, DType::f32);
+      return std::vector<Result>{{"sums", run_sum_of_squares(x, ranges), {.sum_length = 100'000}}};
+    });
+  const StreamGuard guard(gpu_stream());
+  const Tensor squares = tensor_of({25}, {1}, DType::f64);
+  std::vector<double> losses(700, 1);
+  CHECK(run_clip_coefficient(squares, 1, tensor_of(losses, {700}, DType::f64)).coefficient.item() ==
+        0.2);
+  losses[699] = NAN;
+  CHECK(std::isnan(
+      run_clip_coefficient(squares, 1, tensor_of(losses, {700}, DType::f64)).coefficient.item()));
+}
+
 TEST_CASE("a sequential sum on the GPU has the bits of the CPU's") {
   for (const std::int64_t n : {0, 1, 127, 128, 129, 5000}) {
     CAPTURE(n);
@@ -94,8 +114,9 @@ TEST_CASE("a sequential sum on the GPU has the bits of the CPU's") {
 TEST_CASE("the selection bias on the GPU agrees with the CPU's") {
   for (const std::int64_t experts : {1, 5, 8, 300})
     check_on_gpu(concat("E ", experts), [&] {
-      std::vector<std::int64_t> rows(experts);
-      for (std::int64_t e = 0; e < experts; ++e) rows[e] = e % 3 == 0 ? 100 : 50 * e;
+      std::vector<double> rows(experts);
+      for (std::int64_t e = 0; e < experts; ++e)
+        rows[e] = static_cast<double>(e % 3 == 0 ? 100 : 50 * e);
       const Tensor load = Tensor::from(rows, {experts});
       const Tensor bias = random_normal("bias", {experts}, DType::f32);
       run_update_selection_bias(bias, load, 0.001);

@@ -85,9 +85,10 @@ std::vector<Result> run_all(const Case& c, int kind) {
   results.push_back({"given ids", given.expert_ids});
   results.push_back({"gates of given ids", given.gates, {.sum_length = c.num_experts}});
   results.push_back({"offsets of given ids", given.offsets});
-  const Tensor load = Tensor::zeros({c.num_experts}, DType::i64);
-  for (int i = 0; i < 2; ++i) run_add_expert_load(r.offsets, load);
-  results.push_back({"load", load});
+  const Tensor totals = Tensor::zeros({70, c.num_experts + 2}, DType::f64);
+  const Tensor balance = tensor_of({1.5}, {1}, c.dtype), z = tensor_of({0.25}, {1}, c.dtype);
+  for (int i = 0; i < 2; ++i) run_add_routing(r.offsets, balance, z, totals);
+  results.push_back({"totals", totals});
   return results;
 }
 

@@ -78,7 +78,9 @@ Errors errors_of(const std::vector<double>& x, const Oracle& oracle, const std::
 std::vector<RoutingPlan> chosen_plans(Transformer& model, const OracleBatch& batch) {
   std::vector<RoutingPlan> plans;
   ForwardContext context = batch.context;
-  context.on_routing = [&](std::size_t, const Routing& routing) { plans.push_back(routing.plan); };
+  context.on_routing = [&](std::span<const Routing> layers) {
+    for (const Routing& routing : layers) plans.push_back(routing.plan);
+  };
   const NoGradScope no_grad;
   model.logits(batch.token_ids, context);
   return plans;
