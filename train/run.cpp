@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "core/system/format.h"
 #include "core/version.h"
 #include "kernels/threads.h"
 #include "train/replicas.h"
@@ -27,13 +28,15 @@ int Run::train() {
 }
 
 int Run::train_all_steps() {
-  if (checkpoints_.is_saved() && trainer_.steps_done() >= config_.train.steps) {
+  const bool lacks_validation = this->lacks_validation();
+  if (checkpoints_.is_saved() && is_last_step() && !lacks_validation) {
     components_.say(fmt::format("nothing to do: all {} steps are done", config_.train.steps));
+    finish();
     return 0;
   }
   find_best();
   report_start();
-  if (trainer_.steps_done() == 0 && config_.train.eval_every > 0)
+  if (lacks_validation)
     if (const int signal = run_validation()) return stop(signal);
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
@@ -54,7 +57,18 @@ int Run::train_all_steps() {
   save();
   checkpoints_.wait();
   finish();
+  say_done();
   return 0;
+}
+
+void Run::say_done() const {
+  if (!components_.reports) return;
+  const RunHistory& history = components_.reports->history();
+  const std::optional<ValidationReport>& best = history.best_validation();
+  components_.say(fmt::format(
+      "done in {}{}; report: {}", format_duration(history.trained_s()),
+      best ? fmt::format(", best validation loss {:.4f} at step {}", best->loss, best->step) : "",
+      RunPaths(config_.run.folder()).report_path()));
 }
 
 int Run::stop(int signal) {
@@ -90,6 +104,13 @@ void Run::train_step() {
     report(step);
   }
   if (step.is_skipped) handle_nonfinite();
+  show_status("");
+}
+
+void Run::show_status(const std::string& activity) {
+  if (components_.reports)
+    components_.reports->show_status(
+        fmt::format("step {}/{}{}", trainer_.steps_done(), config_.train.steps, activity));
 }
 
 void Run::handle_nonfinite() {
@@ -125,11 +146,24 @@ void Run::roll_back() {
                               failed, *step));
 }
 
+// Whether a validation belongs to the current step that the metrics do not have: the one before the
+// first step, or one that a signal or the death of an earlier process prevented.
+bool Run::lacks_validation() {
+  const bool is_expected =
+      is_last_step() ? !components_.validation.empty() : is_due(config_.train.eval_every);
+  if (!is_expected) return false;
+  const RunReports* const reports = components_.reports.get();
+  const bool is_reported = reports && reports->history().last_validation() &&
+                           reports->history().last_validation()->step == trainer_.steps_done();
+  return ranks_.broadcast(is_reported ? "reported" : "") != "reported";
+}
+
 // Returns the signal that ended the validation between two batches, without a report; otherwise 0.
 int Run::run_validation() {
   if (validated_step_ == trainer_.steps_done()) return 0;
   ranks_.expect_long_wait();
-  const auto check_signals = [this](std::int64_t, std::int64_t) {
+  const auto check_signals = [this](std::int64_t done, std::int64_t total) {
+    show_status(fmt::format("  validation {}%", 100 * done / std::max<std::int64_t>(total, 1)));
     const int signal = ranks_.agree({.signal = signals_->received()}).signal;
     if (signal != 0) throw Stopped{signal};
   };
@@ -165,8 +199,26 @@ void Run::keep_if_best(const ValidationReport& validation) {
   save();
 }
 
+void Run::report(const Report& report) {
+  if (!components_.reports) return;
+  check_folder();
+  components_.reports->add(report);
+}
+
+// Without it the run would continue to write to files that have no name any more, and a save would
+// create the folder again, or write to that of another run.
+void Run::check_folder() {
+  if (!components_.folder || components_.folder->is_in_place()) return;
+  components_.reports->abandon();
+  throw SystemError(concat(config_.run.folder(),
+                           ": the folder was removed, moved or replaced while ",
+                           "this run wrote it, after step ", trainer_.steps_done(),
+                           "; the run ends without another checkpoint"));
+}
+
 void Run::save() {
   if (checkpoints_.is_saved()) return;
+  check_folder();
   if (components_.reports) components_.reports->sync();
   checkpoints_.save();
 }

@@ -42,20 +42,23 @@ class Run {
 
   /// Trains until all steps are done or until a signal asks to stop, and saves. Returns the exit
   /// code of the process: 0, or 128 + signal.
-  /// Throws: UsageError when train.on_nonfinite ends the run; SystemError.
+  /// Throws: UsageError when train.on_nonfinite ends the run; SystemError, also when the folder was
+  /// removed or replaced.
   int train();
 
  private:
-  void report(const Report& report) {
-    if (components_.reports) components_.reports->add(report);
-  }
+  void report(const Report& report);
+  void check_folder();
   int train_all_steps();
   int stop(int signal);
+  void say_done() const;
+  void show_status(const std::string& activity);
   void finish();
   void report_start();
   void train_step();
   void handle_nonfinite();
   void roll_back();
+  bool lacks_validation();
   int run_validation();
   void find_best();
   void keep_if_best(const ValidationReport& validation);

@@ -1,5 +1,7 @@
 #include "core/system/crash_trace.h"
 
+#include <cxxabi.h>
+#include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -8,6 +10,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 
@@ -18,13 +21,30 @@ constexpr std::array kFatalSignals = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 constexpr int kMaxFrames = 64;
 
 // The handler's own stack, since that of the thread may be what is exhausted.
-alignas(16) std::array<char, std::size_t{64} << 10> handler_stack;
+alignas(16) std::array<char, std::size_t{256} << 10> handler_stack;
 std::atomic<int> trace_file{-1};
 
 // The functions below run in the handler: only async-signal-safe calls are allowed.
 
 void write_text(int descriptor, const char* text) {
   static_cast<void>(!::write(descriptor, text, std::strlen(text)));
+}
+
+// Not async-signal-safe, as it allocates: a crash in the allocator may end here, by the timer,
+// which is why the trace is written before.
+void write_names(int descriptor, void* const* frames, int count) {
+  for (int i = 0; i < count; ++i) {
+    Dl_info info{};
+    // A return address is that of the next instruction, which may belong to the next function.
+    if (::dladdr(static_cast<char*>(frames[i]) - 1, &info) == 0 || info.dli_sname == nullptr)
+      continue;
+    int status = 0;
+    char* const name = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
+    write_text(descriptor, "  in ");
+    write_text(descriptor, status == 0 && name != nullptr ? name : info.dli_sname);
+    write_text(descriptor, "\n");
+    std::free(name);
+  }
 }
 
 // The handler is reset when it is entered, so the signal of the timer ends the process.
@@ -50,6 +70,8 @@ extern "C" void write_crash_trace(int signal) {
     write_text(descriptor, "; stack of its thread:\n");
     ::backtrace_symbols_fd(frames.data(), count, descriptor);
   }
+  for (const int descriptor : {STDERR_FILENO, trace_file.load()})
+    if (descriptor >= 0) write_names(descriptor, frames.data(), count);
   ::raise(signal);
 }
 

@@ -47,6 +47,16 @@ std::int64_t File::size() const {
   return info.st_size;
 }
 
+bool File::is_at(const std::string& path) const {
+  struct stat own, other;
+  checked("stat", "stat " + path_, [&] { return ::fstat(descriptor_.number(), &own); });
+  if (uninterrupted("stat", [&] { return ::stat(path.c_str(), &other); }) != 0) {
+    if (is_missing(errno)) return false;
+    fail("stat " + path);
+  }
+  return own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
 void File::read_at(std::int64_t offset, void* target, std::int64_t bytes) const {
   const std::int64_t got = read_some_at(offset, target, bytes);
   if (got == bytes) return;

@@ -37,6 +37,8 @@ class File {
   bool is_open() const { return descriptor_.is_open(); }
   const std::string& path() const { return path_; }
   std::int64_t size() const;
+  /// Whether `path` leads to this file, which may have been removed, renamed or replaced.
+  bool is_at(const std::string& path) const;
 
   /// Reads exactly `bytes` bytes at `offset`. Also throws when the file ends earlier.
   void read_at(std::int64_t offset, void* target, std::int64_t bytes) const;

@@ -25,10 +25,6 @@ PathKind kind_of_mode(mode_t mode) {
   return S_ISDIR(mode) ? PathKind::folder : PathKind::other;
 }
 
-bool is_missing(int error) {
-  return error == ENOENT || error == ENOTDIR;
-}
-
 }  // namespace
 
 PathKind kind_of(const std::string& path) {

@@ -40,6 +40,11 @@ ssize_t transfer(const char* site, std::size_t bytes, Call&& call) {
   }
 }
 
+/// Whether `error`, an errno, says that a path leads nowhere.
+inline bool is_missing(int error) {
+  return error == ENOENT || error == ENOTDIR;
+}
+
 /// Always throws SystemError with `what` and the meaning of errno.
 [[noreturn]] void fail(const std::string& what);
 

@@ -65,15 +65,27 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
   return text.empty() ? out : out + "...";
 }
 
-std::string printable_lines(std::string_view text) {
+namespace {
+
+std::string printable_but(std::string_view kept, std::string_view text) {
   std::string out;
   for (;;) {
-    const std::size_t newline = text.find('\n');
-    out += printable(text.substr(0, newline), std::string_view::npos);
-    if (newline == std::string_view::npos) return out;
-    out += '\n';
-    text.remove_prefix(newline + 1);
+    const std::size_t at = text.find_first_of(kept);
+    out += printable(text.substr(0, at), std::string_view::npos);
+    if (at == std::string_view::npos) return out;
+    out += text[at];
+    text.remove_prefix(at + 1);
   }
+}
+
+}  // namespace
+
+std::string printable_lines(std::string_view text) {
+  return printable_but("\n", text);
+}
+
+std::string terminal_text(std::string_view text) {
+  return printable_but("\n\t", text);
 }
 
 std::string shell_word(std::string_view text) {

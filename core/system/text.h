@@ -27,6 +27,10 @@ std::string printable(std::string_view text, std::size_t max_bytes = 80);
 /// `text` made safe for terminals as by printable, but of any length and with its line feeds.
 std::string printable_lines(std::string_view text);
 
+/// `text` made safe for terminals as by printable, but of any length and with its line feeds and
+/// tabs.
+std::string terminal_text(std::string_view text);
+
 /// `text` as one word of a shell command: quoted unless it has only characters that need no quotes.
 std::string shell_word(std::string_view text);
 

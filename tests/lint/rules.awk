@@ -18,7 +18,7 @@ BEGIN {
   library("sentencepiece", "sentencepiece_*.h")
   library("doctest", "doctest/**")
   library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h immintrin.h netdb.h" \
-                   " execinfo.h poll.h pthread.h sched.h signal.h spawn.h termios.h unistd.h")
+                   " cxxabi.h execinfo.h poll.h pthread.h sched.h signal.h spawn.h termios.h unistd.h")
 
   # What each folder may include: libraries by name, our own headers by glob (* stays within a
   # folder, ** does not). The first row whose folder holds the file decides. C++'s own headers are

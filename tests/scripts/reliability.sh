@@ -53,6 +53,13 @@ row 'kill, EIO, ENOSPC, EINTR and short writes at every system call of a save' \
   train '*/save_faults_test.cpp'
 row 'full disk: reported, the checkpoint stays, the same command resumes' \
   tests/scripts/full_disk.sh "$build/bin/smoe"
+disturbed() { tests/scripts/disturbed_run.sh "$build/bin/smoe" "$@"; }
+row 'a system call fails, injected from outside (strace)' disturbed failing-calls 200
+row 'power cut under an ext4 file system on a loop device' disturbed power-cut 50
+row 'kill -9 during background saves' disturbed kill-async 100
+row 'kill -9 of a rank or of the launcher of two ranks' disturbed kill-ranks 50
+row 'signal storms' disturbed signal-storm 30
+row 'limits: ulimit -v, -f, -n, -u; affinity' disturbed limits
 row 'flipped bits, truncation, zeroed pages in checkpoints: detected and reported' \
   train '*/checkpoint_test.cpp' '*damage*'
 row 'the same in token sets' train '*/token_set_test.cpp' '*bit*,*damage*,*zeroed*,*truncated*'

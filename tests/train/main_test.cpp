@@ -9,6 +9,7 @@
 
 #include "tests/support/temporary_folder.h"
 #include "tests/train/run_smoe.h"
+#include "tests/train/small_run.h"
 
 using namespace smoe::test;
 
@@ -25,6 +26,8 @@ TEST_CASE("requested output goes to standard output, with exit code 0") {
   const Outcome version = run_smoe("--version 2>/dev/null");
   CHECK(version.exit_code == 0);
   CHECK(version.output.starts_with("smoe 0."));
+  CHECK(version.output.find("commit") != std::string::npos);
+  CHECK(version.output.find("CUDA") != std::string::npos);
   const Outcome help = run_smoe("train --help 2>/dev/null");
   CHECK(help.exit_code == 0);
   CHECK(help.output.find("Examples:") != std::string::npos);
@@ -34,10 +37,17 @@ TEST_CASE("requested output goes to standard output, with exit code 0") {
   CHECK(config.output.find("\n  lr: 0.001  # ") != std::string::npos);
 }
 
+TEST_CASE("init prints the shipped configurations") {
+  CHECK(run_smoe("init").output == smoe::read_file("configs/tiny.yaml", 1 << 16));
+  CHECK(run_smoe("init small").output == smoe::read_file("configs/small-8x.yaml", 1 << 16));
+  CHECK(run_smoe("init 1.5b").output == smoe::read_file("configs/smoe-1.5b.yaml", 1 << 16));
+  CHECK(run_smoe("init large 2> /dev/null").exit_code == 2);
+}
+
 TEST_CASE("invalid usage and configuration give one line and exit code 2") {
   check_failure("", 2, "smoe: a command is required; see smoe --help");
-  check_failure("trian", 2,
-                "smoe: The following argument was not expected: trian; see smoe --help");
+  check_failure("trian", 2, "smoe: unknown command trian; did you mean train?");
+  check_failure("quantize", 2, "smoe: unknown command quantize; see smoe --help");
   check_failure("train", 2, "smoe train: CONFIG is required; see smoe train --help");
   check_failure("train configs/tiny.yaml --print-config optim.lrr=1", 2,
                 "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?");
@@ -206,7 +216,47 @@ TEST_CASE("every command ends where address space is limited") {
     CHECK(version.exit_code == (was_loaded ? 0 : 127));
   }
 }
+
+TEST_CASE("a GEMM for which OpenBLAS gets no memory is an error, not an endless wait") {
+  const smoe::test::SmallRun run;
+  smoe::overwrite(run.folder / "small.yaml", smoe::to_yaml(run.config));
+  const std::string command = "train " + (run.folder / "small.yaml") + " run.threads=2 2>&1";
+  int num_out_of_memory = 0;
+  for (int kib = 300'000; kib <= 900'000; kib += 100'000) {
+    const Outcome outcome =
+        run_smoe_after("OPENBLAS_NUM_THREADS=1; export OPENBLAS_NUM_THREADS; ulimit -v " +
+                           std::to_string(kib) + "; timeout 30",
+                       command);
+    CAPTURE(kib);
+    CAPTURE(outcome.output);
+    if (outcome.exit_code == 127) continue;  // libraries that do not fit
+    CHECK((outcome.exit_code == 0 || outcome.exit_code == 1));
+    num_out_of_memory += outcome.output.ends_with("smoe: out of memory\n");
+  }
+  CHECK(num_out_of_memory > 0);
+}
 #endif
+
+TEST_CASE("generate shows control characters on a terminal and writes them to a pipe") {
+  smoe::test::SmallRun run;
+  run.config.train.steps = 1;
+  run.config.schedule.warmup_steps = 0;
+  smoe::overwrite(run.folder / "small.yaml", smoe::to_yaml(run.config));
+  REQUIRE(run_smoe("train " + (run.folder / "small.yaml") + " > /dev/null").exit_code == 0);
+  const std::string generate = "generate " + run.config.run.folder() + " --max-tokens 0 --prompt ";
+  smoe::overwrite(run.folder / "prompt", "\tred \x1b[31m");
+  const std::string from_file = "- < " + (run.folder / "prompt");
+  CHECK(run_smoe(generate + from_file + " 2> /dev/null").output == "\tred \x1b[31m\n");
+  const std::string on_terminal = run.folder / "on_terminal";
+  smoe::overwrite(run.folder / "in_terminal.sh",
+                  "'" + smoe::test::smoe_program() + "' " + generate + from_file);
+  REQUIRE(::system(("script -qec 'sh " + (run.folder / "in_terminal.sh") + "' /dev/null > " +
+                    on_terminal + " < /dev/null")
+                       .c_str()) == 0);
+  const std::string shown = smoe::read_file(on_terminal, 1 << 16);
+  CHECK(shown.find("\tred \\x1b[31m") != std::string::npos);
+  CHECK(shown.find('\x1b') == std::string::npos);
+}
 
 TEST_CASE("no control character of a file reaches the terminal") {
   const smoe::TemporaryFolder folder;

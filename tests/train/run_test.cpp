@@ -294,3 +294,72 @@ TEST_CASE("a mixture is validated per source and resumes, but not on other data"
   CHECK(message_of([&] { open_run(whole); }).find("data") != std::string::npos);
   CHECK(message_of([&] { open_run(whole); }) != "no error");
 }
+
+TEST_CASE("the next start makes up a validation and a page that a dead process left out") {
+  Setting setting;
+  setting.config.train.eval_every = 20;
+  const Config& config = setting.config;
+  const RunPaths paths(config.run.folder());
+  CHECK(open_run(config)->train() == 0);
+  const std::string metrics = text_of(paths.metrics_path());
+  const std::string page = text_of(paths.report_path());
+  const auto without_validation_of = [&](int step) {
+    std::string rest;
+    std::istringstream lines(metrics);
+    const std::string start = concat("\"kind\":\"validation\",\"step\":", step, ",");
+    for (std::string line; std::getline(lines, line);)
+      if (line.find(start) == std::string::npos) rest += line + "\n";
+    REQUIRE(rest.size() < metrics.size());
+    return rest;
+  };
+  const auto losses = [](const std::string& text) {  // of validations
+    std::vector<std::string> found;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);)
+      if (const std::size_t at = line.find("\"loss\":");
+          at != std::string::npos && line.find("\"validation\"") != std::string::npos)
+        found.push_back(line.substr(at, line.find(',', at) - at));
+    return found;
+  };
+  SUBCASE("after the last step") {
+    overwrite(paths.metrics_path(), without_validation_of(60));
+  }
+  SUBCASE("between two steps") {
+    overwrite(paths.metrics_path(), without_validation_of(40));
+    remove_folder(paths.checkpoints_path() + "/step-00000060");
+  }
+  SUBCASE("the page") {
+    remove_file(paths.report_path());
+  }
+  CHECK(open_run(config)->train() == 0);
+  CHECK(losses(text_of(paths.metrics_path())) == losses(metrics));
+  CHECK(kind_of(paths.report_path()) == PathKind::file);
+}
+
+TEST_CASE("a run whose folder is removed, moved or replaced ends and creates nothing") {
+  Setting setting;
+  Config& config = setting.config;
+  config.train.steps = 1'000'000;
+  config.log.every = 1;
+  config.checkpoint.every = 50;
+  const std::string folder = config.run.folder(), moved = setting.folder / "moved";
+  bool is_replaced = false;
+  SUBCASE("moved") {}
+  SUBCASE("replaced") {
+    is_replaced = true;
+  }
+  std::thread other([&] {
+    const std::string metrics = RunPaths(folder).metrics_path();
+    while (kind_of(metrics) != PathKind::file || count_of(text_of(metrics), "\n") < 3)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    rename_path(folder, moved);
+    if (is_replaced) make_folders(folder);
+  });
+  const std::string message = message_of([&] { open_run(config)->train(); });
+  other.join();
+  CHECK(message.find(folder + ": the folder was removed, moved or replaced while this run") == 0);
+  if (is_replaced)
+    CHECK(list_folder(folder).empty());
+  else
+    CHECK(kind_of(folder) == PathKind::none);
+}

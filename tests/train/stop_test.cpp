@@ -168,6 +168,7 @@ TEST_CASE("a fatal signal ends a run within seconds, with a stack trace in its l
         "fatal signal SIG", signal == SIGSEGV ? "SEGV" : "ABRT", "; stack of its thread:\n"));
     REQUIRE(trace != std::string::npos);
     CHECK(log.find("smoe(", trace) != std::string::npos);
+    CHECK(log.find("\n  in smoe::Run::train()\n", trace) != std::string::npos);
     CHECK(process.output().find("; stack of its thread:\n") != std::string::npos);
   }
 }

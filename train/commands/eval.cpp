@@ -125,6 +125,9 @@ int run_eval(EvalFlags options) {
     total += part;
   }
   if (sets.size() > 1) print(options, loaded, sets, total);
+  if (!std::isfinite(total.loss()))
+    throw SystemError(concat(options.path, ": the loss is not finite; the weights of step ",
+                             loaded.step, " may have NaN or infinite values"));
   return 0;
 }
 
@@ -152,7 +155,7 @@ Command add_eval_command(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  smoe eval runs/tiny\n"
-      "  smoe eval runs/tiny/checkpoints/step-00000200 --data data/other.h5\n"
+      "  smoe eval runs/tiny/checkpoints/step-00000600 --data data/other.h5\n"
       "  smoe eval runs/tiny --batches 32 --json");
   return {command, [options] { return run_eval(*options); }};
 }

@@ -2,6 +2,7 @@
 #include "train/generate/generate.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "core/device.h"
 #include "core/system/cores.h"
 #include "core/system/format.h"
+#include "core/system/text.h"
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
@@ -33,8 +35,11 @@ std::string prompt_text(const std::string& option) {
   return text;
 }
 
+// A model can write any bytes, and those that control a terminal must not reach one. A pipe or file
+// receives the text as it is.
 void write(const std::string& text) {
-  if (!text.empty() && !(std::cout << text << std::flush))
+  static const bool is_terminal = ::isatty(STDOUT_FILENO) == 1;
+  if (!text.empty() && !(std::cout << (is_terminal ? terminal_text(text) : text) << std::flush))
     throw SystemError("standard output: could not be written");
 }
 
@@ -113,8 +118,8 @@ Command add_generate_command(CLI::App& app) {
              "Context length in tokens, including the prompt; 0: train.seq_len, beyond which "
              "positions are untrained");
   command->footer(
-      "Streams the text to standard output and prints tokens per second to standard error. Stops "
-      "at\n"
+      "Streams the text to standard output and prints tokens per second to standard error. On a\n"
+      "terminal, control characters are shown as \\xNN. Stops at\n"
       "the end of text, at --stop, at --stop-token or after --max-tokens. When the context is "
       "full, "
       "it\n"
@@ -122,7 +127,7 @@ Command add_generate_command(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  smoe generate runs/tiny --prompt 'The function returns'\n"
-      "  smoe generate runs/tiny/checkpoints/step-00000200 --temperature 0 --max-tokens 100\n"
+      "  smoe generate runs/tiny/checkpoints/step-00000600 --temperature 0 --max-tokens 100\n"
       "  smoe generate runs/tiny --prompt - --stop $'\\n\\n' < question.txt");
   return {command, [options] { return run_generate(*options); }};
 }

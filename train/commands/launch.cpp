@@ -30,7 +30,7 @@ struct LaunchFlags {
   std::string rdzv_id;
   std::string rdzv_id_file;
   bool standalone = false;
-  int max_restarts = 0;
+  std::optional<int> max_restarts;
   double grace = 30;
   std::string log_dir;
   int log_mb = 64;
@@ -123,8 +123,8 @@ int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
   LaunchOptions options;
   options.num_local_ranks = parse_num_ranks("--nproc-per-node", flags.nproc_per_node);
   set_rendezvous(flags, options);
-  SMOE_CHECK(flags.max_restarts >= 0, "--max-restarts: must be 0 or more; got ",
-             flags.max_restarts);
+  SMOE_CHECK(flags.max_restarts.value_or(0) >= 0, "--max-restarts: must be 0 or more; got ",
+             *flags.max_restarts);
   SMOE_CHECK(flags.grace >= 0 && flags.grace <= 86400, "--grace: must be 0 to 86400 s; got ",
              flags.grace);
   SMOE_CHECK(flags.log_mb >= 1, "--log-mb: must be 1 or more; got ", flags.log_mb);
@@ -181,8 +181,8 @@ void add_flags(CLI::App& command, LaunchFlags& flags) {
       "One host; the address and port flags above are ignored");
   add(command, "--max-restarts", flags.max_restarts,
       "Number of restarts of all ranks after a failure, from the newest checkpoint; before the "
-      "first "
-      "checkpoint, one of them");
+      "first\n"
+      "checkpoint, one of them. By default one, before the first checkpoint only; 0: none");
   add(command, "--grace", flags.grace, "Seconds from a signal until ranks are killed");
   add(command, "--log-dir", flags.log_dir,
       "Folder for rank-N.log of each rank; default: logs/ in the run's folder");
@@ -223,7 +223,8 @@ Command add_launch_command(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  smoe launch --nproc-per-node 4 train configs/tiny.yaml train.micro_batch=2\n"
-      "  smoe launch --nproc-per-node cpu --max-restarts 3 --tee 3 train configs/tiny.yaml\n"
+      "  smoe launch --nproc-per-node 2 --max-restarts 3 --tee 3 train configs/tiny.yaml "
+      "train.micro_batch=4\n"
       "  smoe launch --nnodes 2 --node-rank 0 --master-addr 10.0.0.1 --nproc-per-node 2 \\\n"
       "    --rdzv-id-file id.txt train configs/tiny.yaml   # and on the other: --node-rank 1");
   return {command, [flags, command] { return run_launch(*flags, command->remaining()); }};

@@ -1,5 +1,7 @@
 #include "train/huggingface/export.h"
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/device.h"
@@ -28,6 +30,18 @@ MixtralConfig config_of(const StoredModel& stored) {
   return config;
 }
 
+void check_finite(const StoredModel& stored, const std::string& name, const Tensor& weights) {
+  const bool is_finite = dispatch_floating(weights.dtype(), [&](auto type) {
+    const auto* const values = weights.data_as<decltype(type)>();
+    return std::all_of(values, values + weights.numel(),
+                       [](auto value) { return std::isfinite(static_cast<double>(value)); });
+  });
+  SMOE_CHECK(
+      is_finite, stored.checkpoint.path(), ": ", name,
+      " has NaN or infinite weights, with which a model computes nothing; export an earlier ",
+      "checkpoint");
+}
+
 /// Copies the parameters from the checkpoint to `writer`, one at a time.
 void write_weights(const StoredModel& stored, const Transformer& model, WeightFilesWriter& writer,
                    const WeightProgress& progress) {
@@ -44,8 +58,10 @@ void write_weights(const StoredModel& stored, const Transformer& model, WeightFi
       for (std::size_t i = 0; i < parts.size(); ++i)
         visitor.tensor(parameter->parts()[i].name, parts[i]);
     });
-    for (std::size_t i = 0; i < parts.size(); ++i)
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      check_finite(stored, parameter->parts()[i].name, parts[i]);
       writer.write(parameter->parts()[i].name, parts[i]);
+    }
     done += parameter->numel() * size_of(master);
     progress("exporting", done, total);
   }

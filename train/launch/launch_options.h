@@ -17,7 +17,9 @@ struct LaunchOptions {
   std::string host = "127.0.0.1";  ///< rendezvous address, on which node 0 listens
   int port = 0;                    ///< rendezvous port; 0 chooses a free one (single host only)
   std::string job_id;              ///< the rendezvous refuses clients without it
-  int max_restarts = 0;
+  /// Restarts after failures. Without a value: one, if no checkpoint was saved yet and saved_step
+  /// is known.
+  std::optional<int> max_restarts;
   double grace_s = 30;                                  ///< from a forwarded signal to SIGKILL
   double join_s = 300;                                  ///< time limit for all launchers to join
   std::string log_folder;                               ///< empty: no logs

@@ -39,7 +39,7 @@ std::map<std::string, std::string> rank_variables(const LaunchOptions& options,
       {"ROLE_WORLD_SIZE", world},
       {"TORCHELASTIC_RUN_ID", options.job_id},
       {"TORCHELASTIC_RESTART_COUNT", text(plan.restart_count)},
-      {"TORCHELASTIC_MAX_RESTARTS", text(options.max_restarts)},
+      {"TORCHELASTIC_MAX_RESTARTS", text(options.max_restarts.value_or(0))},
       {"SMOE_JOB_ID", options.job_id},
       {"SMOE_THREADS", threads},
   };

@@ -2,14 +2,15 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace smoe {
 
 class RestartPolicy {
  public:
-  /// `saved_step` as in LaunchOptions.
-  RestartPolicy(int max_restarts, std::function<std::int64_t()> saved_step)
+  /// As in LaunchOptions.
+  RestartPolicy(std::optional<int> max_restarts, std::function<std::int64_t()> saved_step)
       : max_restarts_(max_restarts), saved_step_(std::move(saved_step)) {}
 
   /// To be called before each start of the ranks.
@@ -25,7 +26,9 @@ class RestartPolicy {
   Decision after_failure(int exit_code);
 
  private:
-  int max_restarts_;
+  int limit() const { return max_restarts_.value_or(saved_step_ ? 1 : 0); }
+
+  std::optional<int> max_restarts_;
   std::function<std::int64_t()> saved_step_;
   int num_restarts_ = 0;
   std::int64_t step_at_start_ = -1;

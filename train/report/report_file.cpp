@@ -21,7 +21,7 @@ void ReportFile::restart(const std::string& metrics_path,
                          const std::function<void(const std::string&)>& warn) {
   history_ = {};
   read_metrics(
-      metrics_path, [this](const Report& report) { history_.add(report); }, warn);
+      metrics_path, [this](const Report& report) { add(report); }, warn);
 }
 
 void ReportFile::add(const Report& report) {

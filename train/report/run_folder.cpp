@@ -79,6 +79,10 @@ bool RunFolder::holds_run() const {
   return kind_of(checkpoints_path()) != PathKind::none && !list_folder(checkpoints_path()).empty();
 }
 
+bool RunFolder::is_in_place() const {
+  return lock_.is_at(lock_.path());
+}
+
 void RunFolder::write_config(std::string_view yaml) {
   is_to_remove_ = false;
   write_file_atomically(config_path(), yaml);

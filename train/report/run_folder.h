@@ -40,6 +40,9 @@ class RunFolder : public RunPaths {
 
   /// Warnings about guarantees that the file system cannot give, one line each.
   const std::vector<std::string>& warnings() const { return warnings_; }
+  /// Whether the path still leads to the folder that is locked, which another process may have
+  /// removed, moved or replaced.
+  bool is_in_place() const;
   /// Stores the effective configuration, which begins the run. To be called when nothing can refuse
   /// the start any more, so that a refused start changes nothing.
   void write_config(std::string_view yaml);

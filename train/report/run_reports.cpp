@@ -11,20 +11,18 @@
 #include "train/report/console_line.h"
 
 namespace smoe {
-namespace {
-
-// The line is lost if the reader is gone; other failures stay in the state of std::cout.
-void print_line(const std::string& line) {
-  if (!(std::cout << line << std::endl) && is_reader_gone(STDOUT_FILENO)) std::cout.clear();
-}
-
-}  // namespace
-
 RunReports::RunReports(const RunPaths& paths, const Config& config)
     : paths_(paths),
       log_(paths.log_path()),
+      status_(std::cout, ::isatty(STDOUT_FILENO) == 1),
       page_(paths.report_path(), config),
       has_tensorboard_(config.log.tensorboard) {}
+
+// The line is lost if the reader is gone; other failures stay in the state of std::cout.
+void RunReports::print_line(const std::string& line) {
+  status_.clear();
+  if (!(std::cout << line << std::endl) && is_reader_gone(STDOUT_FILENO)) std::cout.clear();
+}
 
 RunReports::~RunReports() {
   try {
@@ -72,6 +70,7 @@ void RunReports::finish() {
 // A page that cannot be written does not end the run; the error is printed once.
 template <class Write>
 void RunReports::write_page(Write&& write) {
+  if (is_abandoned_) return;
   try {
     write();
   } catch (const SystemError& error) {

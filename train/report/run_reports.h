@@ -7,6 +7,7 @@
 #include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_file.h"
+#include "train/report/status_line.h"
 #include "train/report/tensorboard_file.h"
 
 namespace smoe {
@@ -25,6 +26,8 @@ class RunReports {
   void begin_after(std::int64_t step);
   /// Writes a line to console and log; only to the log once the reader of standard output is gone.
   void say(const std::string& line);
+  /// On a terminal, shows `text` until the next line, at most five times per second.
+  void show_status(const std::string& text) { status_.show(text); }
   /// Writes a report to all outputs. Throws: SystemError.
   void add(const Report& report);
   /// What is in the metrics so far.
@@ -33,19 +36,24 @@ class RunReports {
   void sync() { metrics_->sync(); }
   /// Updates the page.
   void finish();
+  /// Writes no page any more: its folder is not that of this run.
+  void abandon() { is_abandoned_ = true; }
 
  private:
+  void print_line(const std::string& line);
   template <class Write>
   void write_page(Write&& write);
 
   RunPaths paths_;
   LineWriter log_;
+  StatusLine status_;
   ReportFile page_;
   std::optional<MetricsFile> metrics_;
   bool has_tensorboard_;
   std::optional<TensorboardFile> events_;  // created by the first report
   std::int64_t resumed_step_ = 0;
   bool has_page_failed_ = false;
+  bool is_abandoned_ = false;
 };
 
 }  // namespace smoe

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <optional>
+#include <random>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -84,20 +86,16 @@ class GlooMesh::Connections {
       : context_(std::move(context)), farewells_(context_->size) {
     watched_ = context_->createUnboundBuffer(farewells_.data(), farewells_.size());
     for_each_other([&](int rank) { watched_->recv(rank, kWatchSlot, rank, 1); });
-    watcher_ = std::thread([this] { watch(); });
-    timer_ = std::thread([this] { keep_time(); });
+    try {
+      watcher_ = std::thread([this] { watch(); });
+      timer_ = std::thread([this] { keep_time(); });
+    } catch (const std::system_error& error) {
+      close();
+      throw SystemError(concat("communicator: start a thread: ", error.code().message()));
+    }
   }
 
-  ~Connections() {
-    {
-      const std::lock_guard lock(mutex_);
-      is_closing_ = true;
-    }
-    changed_.notify_all();
-    watched_->abortWaitRecv();
-    watcher_.join();
-    timer_.join();
-  }
+  ~Connections() { close(); }
 
   void exchange(const char* op, const Deadline& deadline, const SpanOf& send,
                 const SpanOf& receive) {
@@ -142,6 +140,17 @@ class GlooMesh::Connections {
   using Transfer = gloo::transport::UnboundBuffer;
   using Wait = bool (Transfer::*)(int*, std::chrono::milliseconds);
   using Transfers = std::vector<std::pair<int, std::unique_ptr<Transfer>>>;  // by rank
+
+  void close() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_closing_ = true;
+    }
+    changed_.notify_all();
+    watched_->abortWaitRecv();
+    if (watcher_.joinable()) watcher_.join();
+    if (timer_.joinable()) timer_.join();
+  }
 
   template <class F>
   void for_each_other(F&& f) {
@@ -265,8 +274,51 @@ class GlooMesh::Connections {
   Transfers receiving_, sending_;     // of the current exchange
 };
 
+namespace {
+
+constexpr std::size_t kTokenBytes = 16;
+
+std::string random_bytes(std::size_t count) {
+  std::random_device source;
+  std::string bytes(count, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(source());
+  return bytes;
+}
+
+// Gloo takes the first process that connects to a port for the rank that it expects there. So each
+// rank publishes a random token per other rank in the store, which only members of the job can
+// read, and sends it over the connection before any data.
+template <class Connections>
+void prove_membership(Connections& connections, int rank, int world_size, RendezvousStore& store,
+                      const Deadline& deadline) {
+  const auto key = [](int of) { return concat("tokens/", of); };
+  std::string own = random_bytes(world_size * kTokenBytes);
+  std::string received(own.size(), '\0');
+  store.set(key(rank), own, deadline);
+  const auto span = [](std::string& tokens, int of) {
+    return ByteSpan{tokens.data() + of * kTokenBytes, kTokenBytes};
+  };
+  connections.exchange(
+      "connect", deadline, [&](int to) { return span(own, to); },
+      [&](int from) { return span(received, from); });
+  for (int other = 0; other < world_size; ++other) {
+    if (other == rank) continue;
+    const std::string sent = store.get(key(other), deadline);
+    if (sent.size() == own.size() && sent.compare(rank * kTokenBytes, kTokenBytes, received,
+                                                  other * kTokenBytes, kTokenBytes) == 0)
+      continue;
+    throw CommunicationError(concat(
+        "communicator: a process that does not belong to this job connected to a port of rank ",
+        rank, " in the place of rank ", other, "; use a network without strangers"));
+  }
+}
+
+}  // namespace
+
 GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s)
-    : connections_(std::make_unique<Connections>(connected(rank, world_size, store, timeout_s))) {}
+    : connections_(std::make_unique<Connections>(connected(rank, world_size, store, timeout_s))) {
+  prove_membership(*connections_, rank, world_size, store, Deadline::in(timeout_s));
+}
 
 GlooMesh::~GlooMesh() = default;
 

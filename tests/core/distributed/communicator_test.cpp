@@ -1,10 +1,16 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <fstream>
+#include <sstream>
+#include <thread>
 
 #include "core/base/check.h"
 #include "core/distributed/gloo_communicator.h"
+#include "core/system/socket.h"
 #include "tests/support/ranks.h"
 
 using namespace smoe;
@@ -235,4 +241,73 @@ TEST_CASE("operations of a single rank complete immediately") {
   single.broadcast(values, 0)->wait();
   single.barrier()->wait();
   CHECK(values.to_vector<float>() == std::vector<float>{1, 2});
+}
+
+namespace {
+
+// The ports on which this process listens for Gloo, apart from `known`.
+std::vector<int> listening_ports(const std::vector<int>& known) {
+  std::ifstream table("/proc/net/tcp");
+  std::vector<int> ports;
+  std::string line;
+  std::getline(table, line);
+  while (std::getline(table, line)) {
+    std::istringstream words(line);
+    std::string number, local, remote, state;
+    words >> number >> local >> remote >> state;
+    const int port = std::stoi(local.substr(local.find(':') + 1), nullptr, 16);
+    if (state == "0A" && std::find(known.begin(), known.end(), port) == known.end())
+      ports.push_back(port);
+  }
+  return ports;
+}
+
+// Connects to each of the ports and sends Gloo's first bytes, the number of the connection.
+std::vector<Socket> intrude(const std::vector<int>& ports) {
+  std::vector<Socket> connections;
+  for (const int port : ports) {
+    connections.push_back(Socket::connect("127.0.0.1", port, Deadline::in(1)));
+    connections.back().send_some(std::string(8, '\0'));
+  }
+  return connections;
+}
+
+}  // namespace
+
+TEST_CASE("a stranger who takes the place of a rank receives no data, and the ranks say so") {
+  const RendezvousServer server({.job_id = "test"});
+  const Tensor secret = Tensor::from(std::vector<double>(100, 0.7), {100});
+  const auto join = [&](int rank) -> std::string {
+    try {
+      RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(3));
+      const auto communicator = gloo_communicator(rank, 2, store, 3);
+      communicator->broadcast(secret, 0)->wait();
+      return "connected";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  std::vector<int> known = listening_ports({});
+  std::string first, second;
+  std::thread rank0([&] { first = join(0); });
+  std::vector<int> ports;
+  while ((ports = listening_ports(known)).empty()) std::this_thread::yield();
+  const std::vector<Socket> stranger = intrude(ports);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  std::thread rank1([&] { second = join(1); });
+  rank0.join();
+  rank1.join();
+  CAPTURE(first);
+  CAPTURE(second);
+  CHECK(first.find("rank 1") != std::string::npos);
+  CHECK(first != "connected");
+  CHECK(second != "connected");
+  std::string received(1 << 16, '\0');
+  std::size_t bytes = 0;
+  for (const Socket& socket : stranger)
+    bytes += socket.receive_some(received.data(), received.size()).bytes;
+  // Gloo's notices and a random token.
+  CHECK(bytes < 400);
+  const double value = 0.7;
+  CHECK(received.find(std::string(reinterpret_cast<const char*>(&value), 8)) == std::string::npos);
 }

@@ -62,6 +62,10 @@ TEST_CASE("printable lines keep their line feeds and any length") {
   CHECK(printable_lines(std::string(200, 'x')) == std::string(200, 'x'));
 }
 
+TEST_CASE("text for a terminal keeps its line feeds and tabs") {
+  CHECK(terminal_text("a\x1b[1m\n\tb\r\xc2\x9b") == "a\\x1b[1m\n\tb\\x0d\\xc2\\x9b");
+}
+
 TEST_CASE("a shell reads a word as it was") {
   CHECK(shell_word("runs/a-b_1.5=x") == "runs/a-b_1.5=x");
   CHECK(shell_word("") == "''");

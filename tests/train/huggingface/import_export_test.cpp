@@ -234,3 +234,24 @@ TEST_CASE("train.init_from refuses weights of another shape or tokenizer") {
             .find("mismatched: lm_head.weight (expected f32 [257, 40], got "
                   "f32 [67, 40])") != std::string::npos);
 }
+
+TEST_CASE("weights that are not finite are not exported") {
+  for (const float value : {NAN, INFINITY}) {
+    const TemporaryFolder folder;
+    Weights weights(kModel);
+    const Tensor& tensor = weights.tensors.at("model.norm.weight");
+    tensor.data_as<float>()[1] = value;
+    make_folders(folder / "model");
+    overwrite(folder / "model/config.json", text_of(kModel + "/config.json"));
+    weights.write(folder / "model");
+    import_mixtral({folder / "model", folder / "run"}, ignore);
+    std::string message;
+    try {
+      export_mixtral({.path = folder / "run", .output = folder / "again"}, ignore);
+    } catch (const UsageError& error) {
+      message = error.what();
+    }
+    CHECK(message.find(": model.norm.weight has NaN or infinite weights") != std::string::npos);
+    CHECK(kind_of(folder / "again") == PathKind::none);
+  }
+}

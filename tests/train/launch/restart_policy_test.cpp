@@ -27,6 +27,29 @@ TEST_CASE("before the first checkpoint there is one restart") {
   CHECK(decision.reason == "not restarted: no new checkpoint was saved since the last start");
 }
 
+TEST_CASE("by default there is one restart, before the first checkpoint only") {
+  std::int64_t step = -1;
+  RestartPolicy policy(std::nullopt, [&] { return step; });
+  policy.before_start();
+  const auto decision = policy.after_failure(137);
+  CHECK(decision.restarts);
+  CHECK(
+      decision.reason ==
+      "restarting all ranks from the beginning, since there is no checkpoint yet, restart 1 of 1");
+  policy.before_start();
+  CHECK(policy.after_failure(137).reason == "not restarted: that was restart 1 of 1");
+
+  step = 40;
+  RestartPolicy resumed(std::nullopt, [&] { return step; });
+  resumed.before_start();
+  step = 80;
+  CHECK_FALSE(resumed.after_failure(137).restarts);
+  CHECK(resumed.after_failure(137).reason == "");
+  RestartPolicy unknown(std::nullopt, nullptr);
+  unknown.before_start();
+  CHECK_FALSE(unknown.after_failure(137).restarts);
+}
+
 TEST_CASE("a restart requires a newer checkpoint") {
   std::int64_t step = -1;
   RestartPolicy policy(3, [&] { return step; });
