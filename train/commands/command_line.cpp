@@ -10,8 +10,10 @@
 #include "core/base/check.h"
 #include "core/system/standard_output.h"
 #include "core/version.h"
+#include "train/commands/build_info.h"
 #include "train/commands/commands.h"
 #include "train/commands/with_progress.h"
+#include "train/config/key_hint.h"
 
 namespace smoe {
 namespace {
@@ -46,18 +48,32 @@ int run_named(const Command& command) {
   }
 }
 
+/// "; did you mean train?" for a misspelled command; otherwise how to list all.
+std::string hint_for(const std::vector<Command>& commands, const std::string& unknown) {
+  std::size_t least_edits = std::max<std::size_t>(2, unknown.size() / 3) + 1;
+  std::string nearest;
+  for (const Command& command : commands) {
+    const std::string name = command.parser->get_name();
+    const std::size_t edits = edit_distance(unknown.substr(0, 64), name);
+    if (edits >= std::min(least_edits, name.size())) continue;
+    least_edits = edits;
+    nearest = name;
+  }
+  return nearest.empty() ? "; see smoe --help" : concat("; did you mean ", nearest, "?");
+}
+
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv) {
   CLI::App app("Trains sparse mixture-of-experts transformers.", "smoe");
-  app.set_version_flag("--version", "smoe " SMOE_VERSION);
+  app.set_version_flag("--version", "smoe " SMOE_VERSION " (" SMOE_BUILD ")");
   app.require_subcommand(0, 1);  // checked below, so that a misspelled one is reported first
   app.footer("`smoe COMMAND --help` shows a command's options and examples.");
   const std::vector<Command> commands = {
       add_prepare_command(app), add_plan_command(app),    add_train_command(app),
       add_launch_command(app),  add_eval_command(app),    add_generate_command(app),
       add_report_command(app),  add_inspect_command(app), add_import_command(app),
-      add_export_command(app),
+      add_export_command(app),  add_init_command(app),
   };
 
   try {
@@ -65,6 +81,8 @@ int run_command_line(int argc, const char* const* argv) {
   } catch (const CLI::Success& request) {  // --help or --version
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty())
+      throw UsageError(concat("smoe: unknown command ", argv[1], hint_for(commands, argv[1])));
     const std::string name = name_of_parsed(app);
     throw UsageError(concat(name, ": ", error.what(), "; see ", name, " --help"));
   }

@@ -25,5 +25,6 @@ Command add_import_command(CLI::App& app);
 Command add_export_command(CLI::App& app);
 Command add_report_command(CLI::App& app);
 Command add_inspect_command(CLI::App& app);
+Command add_init_command(CLI::App& app);
 
 }  // namespace smoe

@@ -65,7 +65,7 @@ Command add_export_command(CLI::App& app) {
       "\n"
       "Examples:\n"
       "  smoe export runs/tiny models/tiny\n"
-      "  smoe export runs/tiny/checkpoints/step-00000200 models/tiny-200 --dtype bf16");
+      "  smoe export runs/tiny/checkpoints/step-00000600 models/tiny-600 --dtype bf16");
   return {command, [options] { return run_export(*options); }};
 }
 

@@ -64,7 +64,8 @@ Command add_import_command(CLI::App& app) {
       "Examples:\n"
       "  smoe import models/mixtral runs/mixtral\n"
       "  smoe generate runs/mixtral --prompt 'The function returns'\n"
-      "  smoe train configs/tuned.yaml train.init_from=runs/mixtral");
+      "  smoe train runs/mixtral/config.yaml run.name=tuned data.path=data/mine.h5 "
+      "train.init_from=runs/mixtral");
   return {command, [options] { return run_import(*options); }};
 }
 

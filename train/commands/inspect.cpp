@@ -42,7 +42,7 @@ Command add_inspect_command(CLI::App& app) {
       "Examples:\n"
       "  smoe inspect data/tiny.h5\n"
       "  smoe inspect runs/tiny --verify\n"
-      "  smoe inspect runs/tiny/checkpoints/step-00000200 --each\n"
+      "  smoe inspect runs/tiny/checkpoints/step-00000600 --each\n"
       "  smoe inspect model/model-00001-of-00002.safetensors");
   return {command, [options] { return run_inspect(*options); }};
 }

@@ -40,9 +40,7 @@ class ConfigBuilder {
 
   /// The complete config. Throws: UsageError if a key is missing or a relation does not hold.
   Config finish() const {
-    for (const Field& field : fields_)
-      if (!field.rule.holds(field.slot))
-        fail(name_, field.key, "required; must be " + field.rule.text);
+    check_complete();
     for (const auto& [key, holds, text] : relations_of(config_))
       if (!holds)
         fail(place_of(key), key, concat("must be ", text, "; got ", to_yaml(find(key)->slot)));
@@ -50,6 +48,19 @@ class ConfigBuilder {
   }
 
  private:
+  void check_complete() const {
+    const Field* first = nullptr;
+    std::string others;
+    for (const Field& field : fields_) {
+      if (field.rule.holds(field.slot)) continue;
+      if (first == nullptr)
+        first = &field;
+      else
+        others += concat(others.empty() ? "; also required: " : ", ", field.key);
+    }
+    if (first) fail(name_, first->key, concat("required; must be ", first->rule.text, others));
+  }
+
   const Field* find(std::string_view key) const {
     const auto field =
         std::find_if(fields_.begin(), fields_.end(), [&](const Field& f) { return f.key == key; });

@@ -5,9 +5,7 @@
 #include <set>
 
 namespace smoe {
-namespace {
 
-/// Levenshtein distance: insertions, deletions and substitutions that turn `a` into `b`.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);  // distances from the prefix of `a` of length i
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -21,6 +19,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   }
   return row.back();
 }
+
+namespace {
 
 struct Path {
   std::string_view section, name;

@@ -8,6 +8,9 @@
 
 namespace smoe {
 
+/// Levenshtein distance: insertions, deletions and substitutions that turn `a` into `b`.
+std::size_t edit_distance(std::string_view a, std::string_view b);
+
 /// Whether `path` is a section: some key lies in it.
 bool is_section(const std::vector<Field>& fields, std::string_view path);
 

@@ -26,7 +26,7 @@ struct Row {
 const Row kRows[] = {
     // ---- the command line ----
     {"", 2, "smoe: a command is required; see smoe --help"},
-    {"tarin", 2, "smoe: The following argument was not expected: tarin; see smoe --help"},
+    {"tarin", 2, "smoe: unknown command tarin; did you mean train?"},
     {"--nosuch", 2, "smoe: The following argument was not expected: --nosuch; see smoe --help"},
 
     // ---- prepare ----
@@ -57,7 +57,8 @@ const Row kRows[] = {
     {"train", 2, "smoe train: CONFIG is required; see smoe train --help"},
     {"train @/none.yaml", 1, "open @/none.yaml: No such file or directory"},
     {"train @/runs", 1, "open @/runs: is a folder, not a file"},
-    {"train @/empty", 2, "@/empty: run.name: required; must be a folder's name without '/'"},
+    {"train @/empty", 2,
+     "@/empty: run.name: required; must be a folder's name without '/'; also required: *"},
     {"train @/zeros", 2, "@/zeros:1: must not contain control characters; got the byte 0x00"},
     {"train @/huge", 2, "@/huge: at most 1048576 bytes are read; got 3298534883328"},
     {"train @/twice.yaml", 2, "@/twice.yaml:5: train: given twice; first in line 4"},

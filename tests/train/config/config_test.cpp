@@ -78,7 +78,11 @@ TEST_CASE("keys without a default are required") {
   CHECK(error_with({}, without("path")) ==
         "a.yaml: data.path: must be the path of a token set, unless data.sources names several; "
         "got \"\"");
-  CHECK(error_with({}, "") == "a.yaml: run.name: required; must be a folder's name without '/'");
+  CHECK(error_with({}, "") ==
+        "a.yaml: run.name: required; must be a folder's name without '/'; also required: "
+        "model.num_layers, model.d_model, model.num_heads, model.num_kv_heads, model.head_dim, "
+        "model.d_expert, model.num_experts, model.top_k, train.steps, train.seq_len, "
+        "train.micro_batch, train.global_batch");
 }
 
 TEST_CASE("errors on unknown keys suggest the nearest known one") {
