@@ -3,7 +3,6 @@
 #include <chrono>
 
 #include "optim/lr_schedule.h"
-#include "train/data/batch.h"
 
 namespace smoe {
 namespace {
@@ -27,15 +26,23 @@ Trainer::Trainer(const Config& config, const TrainingData& training, Communicato
     : config_(config),
       sampler_(checked(training, config), config.run.seed, config.train.seq_len,
                config.train.global_batch),
+      reader_(Split::train, config.train.seq_len),
       train_step_(config, communicator) {}
 
 StepGradient Trainer::compute_gradient() {
   const std::vector<SequenceRef> sequences = sampler_.batch(step_ + skipped_data_steps_);
-  const std::int64_t micro_batch = config_.train.micro_batch;
+  const auto micro_batch_of = [&](const std::vector<SequenceRef>& step, std::int64_t index) {
+    const auto begin = step.begin() + index * config_.train.micro_batch;
+    return std::vector<SequenceRef>(begin, begin + config_.train.micro_batch);
+  };
+  const DataParallel& ranks = train_step_.parallel();
   return train_step_.compute_gradient(step_, [&](std::int64_t index) {
-    return read_batch(
-        {sequences.data() + index * micro_batch, static_cast<std::size_t>(micro_batch)},
-        Split::train, config_.train.seq_len);
+    std::vector<SequenceRef> next;
+    if (index + ranks.world_size() < num_micro_batches())
+      next = micro_batch_of(sequences, index + ranks.world_size());
+    else if (step_ + 1 < config_.train.steps)
+      next = micro_batch_of(sampler_.batch(step_ + 1 + skipped_data_steps_), ranks.rank());
+    return reader_.read(micro_batch_of(sequences, index), std::move(next));
   });
 }
 

@@ -3,6 +3,7 @@
 // values reduced over the ranks, so they are the same on all ranks.
 #pragma once
 #include "core/state.h"
+#include "train/data/batch_reader.h"
 #include "train/data/batch_sampler.h"
 #include "train/data/training_data.h"
 #include "train/report/report.h"
@@ -57,6 +58,7 @@ class Trainer {
 
   Config config_;
   BatchSampler sampler_;
+  BatchReader reader_;
   TrainStep train_step_;
   StepResult result_;         // of the last step
   std::int64_t step_ = 0;     // steps done

@@ -21,7 +21,25 @@ struct Batch {
 struct SequenceRef {
   const TokenSet* set = nullptr;
   std::int64_t position = 0;
+
+  friend bool operator==(const SequenceRef&, const SequenceRef&) = default;
 };
+
+/// A batch on the host.
+struct HostBatch {
+  std::vector<std::int32_t> token_ids;  ///< [B*S]
+  std::vector<std::int32_t> targets;    ///< [B*S]
+  std::int64_t num_sequences = 0;
+  std::int64_t seq_len = 0;
+};
+
+/// Reads sequences of `seq_len` tokens into memory of the host.
+/// Throws: what TokenSet::read throws.
+HostBatch read_host_batch(std::span<const SequenceRef> sequences, Split split,
+                          std::int64_t seq_len);
+
+/// Copies a batch to the current device.
+Batch to_device(const HostBatch& batch);
 
 /// Reads sequences of `seq_len` tokens, from one set or several.
 /// Throws: what TokenSet::read throws.

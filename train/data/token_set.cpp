@@ -100,7 +100,9 @@ std::unique_ptr<Tokenizer> TokenSet::tokenizer() const {
   SMOE_CHECK(tokenizer_.bytes <= kMaxTokenizerBytes, path(), ": its tokenizer must have at most ",
              kMaxTokenizerBytes, " bytes; got ", tokenizer_.bytes);
   std::string bytes(static_cast<std::size_t>(tokenizer_.bytes), '\0');
+  std::unique_lock lock(*mutex_);
   read_bytes(tokenizer_.offset, bytes.data(), tokenizer_.bytes);
+  lock.unlock();
   std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(bytes, path() + ": /tokenizer");
   SMOE_CHECK(tokenizer->vocab_size() == vocab_size(), path(),
              ": its vocabulary must be that of its tokenizer, ", tokenizer->vocab_size(),
@@ -115,6 +117,7 @@ void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,
              name_of(split), " has ", size, " tokens; got a read of ", count, " at ", begin);
   const Hdf5Dataset& tokens = tokens_[static_cast<int>(split)];
   const int width = tokens.element_bytes;
+  const std::lock_guard lock(*mutex_);
   narrow_.resize(static_cast<std::size_t>(count * width));
   read_bytes(tokens.offset + begin * width, narrow_.data(), count * width);
   std::uint32_t largest = 0;
@@ -130,6 +133,7 @@ void TokenSet::read(Split split, std::int64_t begin, std::int64_t count,
 std::vector<std::int64_t> TokenSet::document_starts(Split split) const {
   const Hdf5Dataset& documents = documents_[static_cast<int>(split)];
   std::vector<std::int64_t> starts(static_cast<std::size_t>(documents.shape[0]));
+  const std::lock_guard lock(*mutex_);
   read_bytes(documents.offset, starts.data(), documents.bytes);
   return starts;
 }

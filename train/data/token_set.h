@@ -4,6 +4,7 @@
 // changes while it is open is never trained on. Token ids are checked against the vocabulary.
 #pragma once
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@
 
 namespace smoe {
 
-/// An open token set. Not thread-safe.
+/// An open token set. Thread-safe: one read at a time.
 class TokenSet {
  public:
   /// Throws: SystemError when the file cannot be read; UsageError, naming the file and the problem,
@@ -50,6 +51,7 @@ class TokenSet {
   void check_block(std::int64_t block) const;
   void read_page(std::int64_t page, std::int64_t begin, std::int64_t end, char* target) const;
 
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // of the mutable members
   File file_;
   TokenSetHeader header_;
   Hdf5Dataset tokens_[kNumSplits];
