@@ -28,8 +28,14 @@ BEGIN {
   may_include("core/system", "posix xxhash nlohmann-json core/base/*.h core/system/*.h")
   may_include("core/distributed/gloo", "posix gloo core/*.h core/base/*.h core/system/*.h" \
                                        " core/distributed/*.h core/distributed/gloo/*.h")
+  may_include("core/distributed/gpu", "posix cuda core/*.h core/base/*" \
+                                      " core/system/*.h core/distributed/*.h core/distributed/gpu/*.h")
   may_include("core/distributed/nccl", "posix cuda nccl core/*.h core/base/*" \
-                                       " core/system/*.h core/distributed/*.h core/distributed/nccl/*.h")
+                                       " core/system/*.h core/distributed/*.h core/distributed/gpu/*.h" \
+                                       " core/distributed/nccl/*.h")
+  may_include("core/distributed/copy", "posix cuda core/*.h core/base/*" \
+                                       " core/system/*.h core/distributed/*.h core/distributed/gpu/*.h" \
+                                       " core/distributed/copy/*.h")
   may_include("core/distributed", "posix core/*.h core/base/*.h core/system/*.h core/distributed/*.h")
   may_include("core/cuda", "cuda core/*.h core/base/*")
   may_include("core", "posix core/*.h core/base/*.h")
@@ -38,7 +44,8 @@ BEGIN {
   may_include("autograd", kCore " kernels/*.h autograd/**")
   may_include("layers", kCore " kernels/model_types.h autograd/*.h layers/*.h")
   may_include("optim", kCore " core/distributed/communicator.h kernels/*.h autograd/parameter*.h optim/*.h")
-  may_include("train/config", "fmt yaml-cpp core/base/*.h core/system/*.h layers/*.h optim/*.h" \
+  may_include("train/config", "fmt yaml-cpp core/base/*.h core/system/*.h" \
+                              " core/distributed/transport.h layers/*.h optim/*.h" \
                               " train/config/*.h")
   may_include("train/data", "posix fmt nlohmann-json hdf5 zlib sentencepiece" kCore \
                             " core/system/*.h kernels/threads.h train/config/*.h train/data/*.h")
@@ -53,7 +60,8 @@ BEGIN {
   may_include("train/huggingface", "fmt nlohmann-json" kCore " core/system/*.h autograd/*.h layers/*.h" \
                                    " train/config/*.h train/data/*.h train/checkpoint/*.h" \
                                    " train/load_model.h train/huggingface/*.h")
-  may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h kernels/engines.h" \
+  may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h" \
+                            " core/distributed/communicator.h kernels/engines.h" \
                             " autograd/*.h layers/*.h" \
                             " optim/*.h train/config/*.h train/data/*.h train/train_step.h train/plan/*.h")
   may_include("train/inspect", "fmt" kCore " core/system/*.h layers/*.h train/config/*.h" \

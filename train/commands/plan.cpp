@@ -13,13 +13,14 @@ namespace {
 
 struct PlanFlags {
   ConfigArguments config;
+  int num_ranks = 1;
   bool is_json = false;
 };
 
 int run_plan(const PlanFlags& options) {
   const Config config = options.config.load();
   if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
-  const Plan plan = make_plan(config);
+  const Plan plan = make_plan(config, options.num_ranks);
   std::cout << (options.is_json ? plan_json(plan) : plan_text(plan));
   return 0;
 }
@@ -30,6 +31,10 @@ Command add_plan_command(CLI::App& app) {
   auto options = std::make_shared<PlanFlags>();
   CLI::App* command = app.add_subcommand("plan", "Predict the cost of a run before it starts");
   options->config.add_to(*command);
+  command
+      ->add_option("--ranks", options->num_ranks,
+                   "Also plan a rank of so many: memory without and with ZeRO, bytes sent and time")
+      ->check(CLI::Range(1, 65536));
   command->add_flag("--json", options->is_json, "Print one JSON object instead of tables");
   command->footer(
       "Prints parameters, FLOP per token, tokens per expert and the memory of a step by category, "
@@ -42,6 +47,7 @@ Command add_plan_command(CLI::App& app) {
       "Examples:\n"
       "  smoe plan configs/tiny.yaml\n"
       "  smoe plan configs/small-8x.yaml train.precision=bf16 train.recompute=experts\n"
+      "  smoe plan configs/smoe-1.5b.yaml --ranks 8\n"
       "  smoe plan configs/tiny.yaml --json");
   return {command, [options] { return run_plan(*options); }};
 }

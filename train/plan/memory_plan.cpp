@@ -1,6 +1,7 @@
 #include "train/plan/memory_plan.h"
 
 #include "core/device.h"
+#include "train/plan/dry_communicator.h"
 #include "train/train_step.h"
 
 namespace smoe {
@@ -17,12 +18,13 @@ Batch dry_batch(const TrainConfig& train) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const Config& config) {
+MemoryPlan plan_memory(const Config& config, int num_ranks) {
   SMOE_CHECK(config.model.vocab_size > 0, "plan: model.vocab_size must be known; got 0");
   const Stream stream(Device{DeviceType::dry, 0});
   const StreamGuard guard(stream);
   reset_peak_memory();
-  TrainStep train_step(config, single_communicator());
+  DryCommunicator communicator(num_ranks);
+  TrainStep train_step(config, communicator);
   MemoryPlan plan{.resting_bytes = memory_use().now_bytes};
   const StepGradient gradient =
       train_step.compute_gradient(0, [&](std::int64_t) { return dry_batch(config.train); });

@@ -17,8 +17,9 @@ struct MemoryPlan {
   std::int64_t of(Category category) const { return peak_bytes[static_cast<int>(category)]; }
 };
 
-/// For a config with a known vocabulary (model.vocab_size > 0). Workspace is that of the CPU
-/// kernels with the current number of threads.
-MemoryPlan plan_memory(const Config& config);
+/// For a config with a known vocabulary (model.vocab_size > 0), on rank 0 of `num_ranks`, which has
+/// the largest shards. Workspace is that of the CPU kernels with the current number of threads.
+/// Throws: UsageError if the ranks cannot share the steps.
+MemoryPlan plan_memory(const Config& config, int num_ranks = 1);
 
 }  // namespace smoe

@@ -18,6 +18,21 @@ std::int64_t machine_bytes() {
   return std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
 }
 
+std::vector<RankPlan> plan_ranks(const Plan& plan) {
+  std::vector<RankPlan> ranks;
+  for (const bool zero : {false, true}) {
+    Config config = plan.config;
+    config.parallel.zero = zero;
+    const DType compute = config.train.precision;
+    ranks.push_back({.zero = zero,
+                     .memory = plan_memory(config, plan.num_ranks),
+                     .communication = communication_cost(
+                         plan.size.total * size_of(accumulation_dtype(compute)),
+                         plan.size.total * size_of(compute), zero, {.num_ranks = plan.num_ranks})});
+  }
+  return ranks;
+}
+
 }  // namespace
 
 kernels::cuda::ExpertGemmConfig Plan::hopper_gemm() const {
@@ -39,8 +54,9 @@ double Plan::epochs() const {
   return data ? static_cast<double>(tokens()) / static_cast<double>(data->training_tokens) : 0;
 }
 
-Plan make_plan(const Config& config) {
+Plan make_plan(const Config& config, int num_ranks) {
   Plan plan;
+  plan.num_ranks = num_ranks;
   plan.config = config;
   plan.data = find_data(config);
   ModelConfig& model = plan.config.model;
@@ -54,6 +70,7 @@ Plan make_plan(const Config& config) {
   plan.size = model_size(model);
   plan.flops = flops_per_token(model, config.train.seq_len, config.train.recompute);
   plan.memory = plan_memory(plan.config);
+  if (num_ranks > 1) plan.ranks = plan_ranks(plan);
   plan.warnings = warnings_of(plan, machine_bytes());
   return plan;
 }

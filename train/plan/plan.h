@@ -6,6 +6,7 @@
 
 #include "kernels/engines.h"
 #include "layers/model_size.h"
+#include "train/plan/communication_cost.h"
 #include "train/plan/memory_plan.h"
 
 namespace smoe {
@@ -23,13 +24,22 @@ struct PlanWarning {
   std::string change;  ///< the suggested change
 };
 
+/// A rank's part of a job of several ranks.
+struct RankPlan {
+  bool zero;
+  MemoryPlan memory;  ///< without the transport's own
+  CommunicationCost communication;
+};
+
 struct Plan {
   Config config;  ///< with vocab_size resolved from the token set
   std::optional<PlannedData> data;
   std::vector<ParameterGroup> groups;
   ModelSize size;
-  TokenFlops flops;  ///< per token
-  MemoryPlan memory;
+  TokenFlops flops;   ///< per token
+  MemoryPlan memory;  ///< on one rank
+  int num_ranks = 1;
+  std::vector<RankPlan> ranks;  ///< without and with ZeRO; empty for one rank
   std::vector<PlanWarning> warnings;
 
   std::int64_t tokens_per_micro_batch() const {
@@ -46,6 +56,7 @@ struct Plan {
 };
 
 /// Throws: UsageError when neither the config nor a token set gives the vocabulary size.
-Plan make_plan(const Config& config);
+/// Throws: UsageError also if `num_ranks` ranks cannot share the steps.
+Plan make_plan(const Config& config, int num_ranks = 1);
 
 }  // namespace smoe

@@ -118,6 +118,42 @@ std::string memory_table(const Plan& plan) {
   return text;
 }
 
+// Peak memory, bytes sent and time, without and with ZeRO.
+std::string rank_table(const Plan& plan) {
+  const TrainConfig& t = plan.config.train;
+  const auto row = [&](const char* name, auto&& cell, const char* note) {
+    std::string cells;
+    for (const RankPlan& rank : plan.ranks) cells += fmt::format("{:>12}", cell(rank));
+    return labelled(name, cells + note);
+  };
+  const auto ms = [](double value) { return fmt::format("{:.1f} ms", value); };
+  const std::int64_t micro_batches = t.global_batch / t.micro_batch / plan.num_ranks;
+  std::string text =
+      fmt::format("{}, each with {} per step\n", counted(plan.num_ranks, "rank"),
+                  micro_batches == 1 ? "1 micro-batch" : grouped(micro_batches) + " micro-batches");
+  text += row(
+      "parallel.zero", [](const RankPlan& r) { return r.zero ? "1" : "0"; }, "");
+  text += row(
+      "persistent", [](const RankPlan& r) { return format_bytes(r.memory.resting_bytes); },
+      "   memory of a rank between steps");
+  text += row(
+      "peak", [](const RankPlan& r) { return format_bytes(r.memory.total_peak_bytes); },
+      "   beside it, 0.3 GiB for peer copies or up to 1 GiB for NCCL");
+  text += row(
+      "gradients sent",
+      [](const RankPlan& r) { return format_bytes(r.communication.reduce_bytes); },
+      "   by a rank in each step, beside backward");
+  text += row(
+      "in", [&](const RankPlan& r) { return ms(r.communication.reduce_ms); },
+      "   at 370 GB/s within 8 GPUs of a host, 45 GB/s per GPU beyond");
+  text += row(
+      "weights sent", [](const RankPlan& r) { return format_bytes(r.communication.gather_bytes); },
+      "   beside the next forward");
+  text += row(
+      "in", [&](const RankPlan& r) { return ms(r.communication.gather_ms); }, "");
+  return text;
+}
+
 // Wraps `text` into lines of kLine columns. The first line begins with `start`, the others with
 // `indent` spaces.
 std::string wrapped(std::string start, std::string_view text, std::size_t indent) {
@@ -147,6 +183,7 @@ std::string plan_text(const Plan& plan) {
   for (const std::string& table :
        {parameter_table(plan), compute_table(plan), token_table(plan), memory_table(plan)})
     text.append("\n").append(table);
+  if (!plan.ranks.empty()) text.append("\n").append(rank_table(plan));
   if (!plan.warnings.empty())
     text +=
         fmt::format("\n{}\n", counted(static_cast<std::int64_t>(plan.warnings.size()), "warning"));
@@ -169,6 +206,15 @@ std::string plan_json(const Plan& plan) {
     memory["peak_by_category"][name_of(static_cast<Category>(i))] = plan.memory.peak_bytes[i];
   memory["peak"] = plan.memory.total_peak_bytes;
   memory["at_rest"] = plan.memory.resting_bytes;
+  ordered_json ranks = ordered_json::array();
+  for (const RankPlan& rank : plan.ranks)
+    ranks.push_back({{"zero", rank.zero ? 1 : 0},
+                     {"peak_bytes", rank.memory.total_peak_bytes},
+                     {"at_rest_bytes", rank.memory.resting_bytes},
+                     {"reduce_bytes_per_step", rank.communication.reduce_bytes},
+                     {"gather_bytes_per_step", rank.communication.gather_bytes},
+                     {"reduce_ms", rank.communication.reduce_ms},
+                     {"gather_ms", rank.communication.gather_ms}});
   for (const PlanWarning& w : plan.warnings)
     warnings.push_back({{"what", w.what}, {"why", w.why}, {"change", w.change}});
   const ordered_json json{
@@ -187,6 +233,8 @@ std::string plan_json(const Plan& plan) {
         {"training_set", plan.data ? ordered_json(plan.data->training_tokens) : ordered_json()},
         {"rows_per_expert", plan.rows_per_expert()}}},
       {"memory_bytes", memory},
+      {"num_ranks", plan.num_ranks},
+      {"rank", ranks},
       {"warnings", warnings}};
   return json.dump(2) + "\n";
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/device.h"
+#include "tests/support/ranks.h"
 #include "tests/train/small_run.h"
 #include "train/trainer.h"
 
@@ -71,6 +72,26 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
         CAPTURE(config.model.d_model);
         check_equal(plan_memory(config), measure(config, set, 2));
       }
+}
+
+TEST_CASE("the plan of two ranks matches what two keep between steps") {
+  const SmallRun run;
+  const TrainingData set = TrainingData::open(run.config.data);
+  for (const bool zero : {false, true}) {
+    CAPTURE(zero);
+    Config config = run.config;
+    config.parallel.zero = zero;
+    const std::int64_t before = memory_use().now_bytes;
+    on_ranks(2, [&](Communicator& ranks, RendezvousStore&) {
+      Trainer trainer(config, set, ranks);
+      ranks.barrier()->wait();
+      if (ranks.rank() == 0) {
+        const auto both = static_cast<double>(memory_use().now_bytes - before);
+        CHECK(both == doctest::Approx(2.0 * plan_memory(config, 2).resting_bytes).epsilon(0.02));
+      }
+      ranks.barrier()->wait();
+    });
+  }
 }
 
 TEST_CASE("planning allocates no memory and leaves the current device unchanged") {

@@ -147,6 +147,45 @@ TEST_CASE("text and JSON show the plan") {
   CHECK(json["warnings"].empty());
 }
 
+TEST_CASE("a plan for several ranks shows what each needs and sends, without and with ZeRO") {
+  Config config = healthy();
+  config.train.micro_batch = 1;
+  CHECK(make_plan(config).ranks.empty());
+  CHECK(message_of([&] { make_plan(config, 3); }).starts_with("train.global_batch: must be "));
+  const Plan plan = make_plan(config, 4);
+  REQUIRE(plan.ranks.size() == 2);
+  const auto& [whole, sharded] = std::pair(plan.ranks[0], plan.ranks[1]);
+  // Two f32 moments per parameter, of which a rank keeps a quarter; shards are whole cache lines.
+  const std::int64_t saved = whole.memory.resting_bytes - sharded.memory.resting_bytes;
+  CHECK(saved > 0.74 * 8 * static_cast<double>(plan.size.total));
+  CHECK(whole.communication.reduce_bytes == 2 * (4 * plan.size.total / 4 * 3));
+  CHECK(whole.communication.gather_bytes == 0);
+  CHECK(sharded.communication.reduce_bytes == 4 * plan.size.total / 4 * 3);
+  CHECK(sharded.communication.gather_bytes == 2 * plan.size.total / 4 * 3);
+  const std::string text = plan_text(plan);
+  CHECK_MESSAGE(text.find("\n4 ranks, each with 1 micro-batch per step\n") != std::string::npos,
+                text);
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
+    CHECK(text.find('\n', at) - at <= 110);
+  const auto json = nlohmann::json::parse(plan_json(plan));
+  CHECK(json["num_ranks"] == 4);
+  CHECK(json["rank"][1]["peak_bytes"] == sharded.memory.total_peak_bytes);
+}
+
+TEST_CASE("the time of communication is that of the slowest link") {
+  constexpr std::int64_t kGradients = 6'068'000'000, kWeights = kGradients / 2;
+  const auto cost = [](bool zero, int num_ranks) {
+    return communication_cost(kGradients, kWeights, zero, {.num_ranks = num_ranks});
+  };
+  CHECK(cost(false, 2).reduce_bytes == kGradients);
+  CHECK(cost(false, 2).reduce_ms == doctest::Approx(16.4).epsilon(0.01));
+  CHECK(cost(true, 8).reduce_ms == doctest::Approx(14.35).epsilon(0.01));
+  CHECK(cost(true, 8).gather_ms == doctest::Approx(7.2).epsilon(0.01));
+  // Between 128 hosts the network takes longer than the links within them.
+  CHECK(cost(false, 1024).reduce_ms == doctest::Approx(33.4).epsilon(0.01));
+  CHECK(cost(false, 1).reduce_ms == 0);
+}
+
 TEST_CASE("the plan names the form of the expert GEMMs on Hopper, and why not a faster one") {
   const auto text_with = [](const std::function<void(Config&)>& change) {
     Config config = healthy();
