@@ -16,6 +16,8 @@ int num_visible();
 
 /// The driver's name of the device: "NVIDIA H200".
 std::string name(int device);
+/// Where it is: "0000:1b:00.0".
+std::string pci_address(int device);
 /// Identifies a GPU among those of all hosts, and where it is:
 /// "GPU-5e0f... at 0000:1b:00.0".
 std::string identity(int device);

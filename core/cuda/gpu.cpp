@@ -165,15 +165,22 @@ std::string name(int device) {
   return properties.name;
 }
 
+std::string pci_address(int device) {
+  char address[32] = {};
+  CUDA_CHECK(cudaDeviceGetPCIBusId(address, sizeof address, device));
+  std::string text = address;  // as in /sys, where letters are small
+  for (char& letter : text)
+    if (letter >= 'A' && letter <= 'F') letter = static_cast<char>(letter - 'A' + 'a');
+  return text;
+}
+
 std::string identity(int device) {
   cudaDeviceProp properties;
   CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
   std::string text = "GPU-";
   for (const char byte : properties.uuid.bytes)
     for (const int digit : {byte >> 4 & 15, byte & 15}) text += "0123456789abcdef"[digit];
-  char bus_id[32] = {};
-  CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
-  return concat(text, " at ", bus_id);
+  return concat(text, " at ", pci_address(device));
 }
 
 std::string driver_version() {

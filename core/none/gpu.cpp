@@ -22,6 +22,9 @@ int num_visible() {
 std::string name(int) {
   fail();
 }
+std::string pci_address(int) {
+  fail();
+}
 std::string identity(int) {
   fail();
 }

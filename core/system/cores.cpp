@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <iterator>
 #include <sstream>
 #include <thread>
 
@@ -60,6 +61,29 @@ int own_quota() {
   return quota;
 }
 
+cpu_set_t mask_of(const std::vector<int>& cores) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  for (const int core : cores) CPU_SET(core, &mask);
+  return mask;
+}
+
+/// Cores in a list such as "0-15,32-47".
+std::vector<int> parse_cores(const std::string& text) {
+  std::vector<int> cores;
+  std::istringstream list(text);
+  for (int first = 0, last = 0; list >> first; list.ignore()) {
+    last = first;
+    if (list.peek() == '-') {
+      list.ignore();
+      list >> last;
+    }
+    for (int core = first; core <= last && core < CPU_SETSIZE; ++core) cores.push_back(core);
+    if (list.peek() != ',') break;
+  }
+  return cores;
+}
+
 }  // namespace
 
 int cpu_quota(const std::string& root, const std::string& path) {
@@ -78,6 +102,32 @@ std::string cpu_model() {
     if (line.starts_with("model name") && value != std::string::npos) return line.substr(value + 2);
   }
   return "unknown";
+}
+
+std::vector<int> cores_near_device(const std::string& pci_address, const std::string& root) {
+  std::istringstream file(
+      read_kernel_file(concat(root, "/bus/pci/devices/", pci_address, "/numa_node")));
+  int node = -1;
+  if (!(file >> node) || node < 0) return {};
+  return parse_cores(read_kernel_file(concat(root, "/devices/system/node/node", node, "/cpulist")));
+}
+
+CoreBinding::CoreBinding(const std::vector<int>& cores) {
+  cpu_set_t before;
+  if (::sched_getaffinity(0, sizeof before, &before) != 0) return;
+  std::vector<int> usable;
+  std::copy_if(cores.begin(), cores.end(), std::back_inserter(usable),
+               [&](int core) { return CPU_ISSET(core, &before); });
+  const cpu_set_t mask = mask_of(usable);
+  if (usable.empty() || ::sched_setaffinity(0, sizeof mask, &mask) != 0) return;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &before)) before_.push_back(core);
+}
+
+CoreBinding::~CoreBinding() {
+  if (before_.empty()) return;
+  const cpu_set_t mask = mask_of(before_);
+  ::sched_setaffinity(0, sizeof mask, &mask);
 }
 
 int num_usable_cores() {

@@ -36,6 +36,7 @@ struct LaunchFlags {
   int log_mb = 64;
   std::string redirects = "0";
   std::string tee = "0";
+  std::string numa_binding;
   bool no_python = false;
   std::string command;  // for --help
 };
@@ -123,6 +124,11 @@ int run_launch(const LaunchFlags& flags, std::vector<std::string> command) {
   LaunchOptions options;
   options.num_local_ranks = parse_num_ranks("--nproc-per-node", flags.nproc_per_node);
   set_rendezvous(flags, options);
+  if (!flags.numa_binding.empty()) {
+    SMOE_CHECK(flags.numa_binding == "node", "--numa-binding: must be node; got '",
+               flags.numa_binding, "'");
+    options.cores = cores_near_gpus("--numa-binding", options.num_local_ranks);
+  }
   SMOE_CHECK(flags.max_restarts.value_or(0) >= 0, "--max-restarts: must be 0 or more; got ",
              *flags.max_restarts);
   SMOE_CHECK(flags.grace >= 0 && flags.grace <= 86400, "--grace: must be 0 to 86400 s; got ",
@@ -193,6 +199,8 @@ void add_flags(CLI::App& command, LaunchFlags& flags) {
       "ranks of this host");
   add(command, "-t,--tee", flags.tee,
       "Streams written to the console too, each line prefixed with its rank");
+  add(command, "--numa-binding", flags.numa_binding,
+      "node: each rank runs on the cores of its GPU's NUMA node");
   add(command, "--no-python", flags.no_python, "COMMAND is another program");
 }
 

@@ -37,6 +37,16 @@ int parse_num_ranks(const std::string& flag, const std::string& text) {
   return number;
 }
 
+std::vector<std::vector<int>> cores_near_gpus(const std::string& flag, int num_ranks) {
+  const int gpus = num_gpus();
+  SMOE_CHECK(gpus >= num_ranks, flag, ": each rank on this host must have a GPU; got ", num_ranks,
+             " ranks and ", gpus, " GPUs");
+  std::vector<std::vector<int>> cores;
+  for (int rank = 0; rank < num_ranks; ++rank)
+    cores.push_back(cores_near_device(gpu::pci_address(rank)));
+  return cores;
+}
+
 std::string random_job_id() {
   std::random_device random;
   std::string id;

@@ -27,6 +27,9 @@ struct LaunchOptions {
   StreamChoice redirects;  ///< streams that are not shown on the console
   StreamChoice tee;        ///< streams shown on the console as prefixed lines
 
+  /// Cores that each local rank may use; empty: those of the launcher.
+  std::vector<std::vector<int>> cores;
+
   std::string program;                 ///< program that each rank runs
   std::vector<std::string> arguments;  ///< the first is the program's name
   /// Appended to the arguments on a restart.
@@ -40,6 +43,10 @@ struct LaunchOptions {
 /// GPU, "auto" for one per GPU if there are any, otherwise per core.
 /// Throws: UsageError, naming `flag`, for other text, or for "gpu" without a GPU.
 int parse_num_ranks(const std::string& flag, const std::string& text);
+
+/// For each of `num_ranks` ranks with a GPU each, the cores of the NUMA node of its GPU, empty
+/// where the machine does not tell. Throws: UsageError, naming `flag`, where there are fewer GPUs.
+std::vector<std::vector<int>> cores_near_gpus(const std::string& flag, int num_ranks);
 
 /// 16 random hexadecimal digits.
 std::string random_job_id();

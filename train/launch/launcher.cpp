@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <charconv>
 #include <numeric>
 
@@ -103,12 +104,21 @@ StartPlan Launcher::plan(int restart_count) const {
   return plan;
 }
 
+/// Which ranks are bound to cores, if any should be.
+std::string Launcher::binding_text() const {
+  if (options_.cores.empty()) return "";
+  const auto is_unknown = [](const std::vector<int>& cores) { return cores.empty(); };
+  return std::any_of(options_.cores.begin(), options_.cores.end(), is_unknown)
+             ? ", not all bound: this machine does not tell the NUMA node of each GPU"
+             : ", each rank on the NUMA node of its GPU";
+}
+
 void Launcher::announce(const StartPlan& plan) {
   const int cores = num_usable_cores();
   console_.print_line(concat(
       counted(options_.num_local_ranks, "rank"),
       link_ ? concat(" of ", plan.world_size, " on this host, from rank ", plan.first_rank) : "",
-      ", on ", counted(cores, "core"),
+      ", on ", counted(cores, "core"), binding_text(),
       options_.log_folder.empty() ? "" : "; logs in " + options_.log_folder));
 }
 

@@ -33,6 +33,7 @@ class Launcher {
   bool wait_until(const Deadline& deadline, Done&& done);
 
   StartPlan plan(int restart_count) const;
+  std::string binding_text() const;
   void announce(const StartPlan& plan);
   AttemptResult start(int restart_count);
   int lead();

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/base/check.h"
 #include "core/system/cores.h"
@@ -82,7 +83,10 @@ void LocalRanks::start(int local_rank) {
   const StreamPair hidden = options_.redirects.of(local_rank);
   const std::string log =
       options_.log_folder.empty() ? "" : concat(options_.log_folder, "/rank-", number, ".log");
+  std::optional<CoreBinding> binding;  // which the child inherits
+  if (!options_.cores.empty()) binding.emplace(options_.cores[local_rank]);
   Child child = group_.start(call);
+  binding.reset();
   Rank& rank = ranks_.emplace_back();
   rank.local_rank = local_rank;
   rank.pid = child.pid;

@@ -41,3 +41,33 @@ TEST_CASE("the CPU quota is the tightest of a control group and its ancestors, r
   write_file_atomically(root / "cpu.max", "invalid");
   CHECK(cpu_quota(root.path(), "/") == 0);
 }
+
+TEST_CASE("the cores near a device are those of its NUMA node") {
+  const TemporaryFolder root;
+  const auto write = [&](const std::string& path, const char* text) {
+    make_folders(parent_of(root / path));
+    write_file_atomically(root / path, text);
+  };
+  write("bus/pci/devices/0000:1b:00.0/numa_node", "1\n");
+  write("bus/pci/devices/0000:9a:00.0/numa_node", "-1\n");
+  write("devices/system/node/node1/cpulist", "2-4,8,10-11\n");
+  const auto near = [&](const char* device) { return cores_near_device(device, root.path()); };
+  CHECK(near("0000:1b:00.0") == std::vector<int>{2, 3, 4, 8, 10, 11});
+  CHECK(near("0000:9a:00.0").empty());
+  CHECK(near("0000:00:00.0").empty());
+}
+
+TEST_CASE("a binding restricts this thread to the usable of its cores, and ends") {
+  const int cores = num_usable_cores();
+  cpu_set_t before;
+  REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &before)) --last;
+  {
+    const CoreBinding one({last, CPU_SETSIZE - 1});
+    CHECK(num_usable_cores() == 1);
+    const CoreBinding impossible(std::vector<int>{});
+    CHECK(num_usable_cores() == 1);
+  }
+  CHECK(num_usable_cores() == cores);
+}

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "core/gpu.h"
 #include "core/system/folder.h"
 #include "tests/support/text.h"
 #include "tests/train/launch/launched_job.h"
@@ -296,6 +297,10 @@ TEST_CASE("invalid flags print one line and exit with code 2") {
   CHECK(contains(refusal("--rdzv-endpoint a:b train x"), "--rdzv-endpoint: must be host:port"));
   CHECK(contains(refusal("--max-restarts -1 train x"), "--max-restarts: must be 0 or more"));
   CHECK(contains(refusal("--grace -1 train x"), "--grace: must be 0 to 86400 s; got -1"));
+  CHECK(contains(refusal("--numa-binding core train x"), "--numa-binding: must be node"));
+  if (gpu::num_visible() < 3)
+    CHECK(contains(refusal("--nproc-per-node 3 --numa-binding node train x"),
+                   "--numa-binding: each rank on this host must have a GPU; got 3 ranks and "));
   CHECK(contains(refusal("--nnodes 1:4 train x"), "--nnodes"));
 }
 
