@@ -305,32 +305,52 @@ TEST_CASE("a rank that never joins is named") {
   CHECK(ranks.output(0).find("rank 1 did not join within 1 s") != std::string::npos);
 }
 
+namespace {
+
+/// Why each of two ranks may not join, with facts and devices by rank; empty if it may.
+std::vector<std::string> refusals(const std::vector<std::vector<Fact>>& facts,
+                                  const std::vector<std::string>& devices) {
+  const RendezvousServer server({.job_id = "test"});
+  std::vector<std::string> errors(2);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank)
+    threads.emplace_back([&, rank] {
+      Ranks ranks({.rank = rank,
+                   .world_size = 2,
+                   .local_rank = rank,
+                   .local_world_size = 2,
+                   .endpoint = concat("127.0.0.1:", server.port()),
+                   .job_id = "test"},
+                  20);
+      try {
+        ranks.join(facts[rank], devices[rank]);
+        ranks.leave();
+      } catch (const UsageError& error) {
+        errors[rank] = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  return errors;
+}
+
+}  // namespace
+
 TEST_CASE("ranks that share a device are refused by name; different devices are not") {
-  for (const bool is_shared : {true, false}) {
-    const RendezvousServer server({.job_id = "test"});
-    std::vector<std::string> errors(2);
-    std::vector<std::thread> threads;
-    for (int rank = 0; rank < 2; ++rank)
-      threads.emplace_back([&, rank] {
-        Ranks ranks({.rank = rank,
-                     .world_size = 2,
-                     .local_rank = rank,
-                     .local_world_size = 2,
-                     .endpoint = concat("127.0.0.1:", server.port()),
-                     .job_id = "test"},
-                    20);
-        try {
-          ranks.join({}, is_shared ? "GPU-0" : concat("GPU-", rank));
-          ranks.leave();
-        } catch (const UsageError& error) {
-          errors[rank] = error.what();
-        }
-      });
-    for (std::thread& thread : threads) thread.join();
-    for (const std::string& error : errors) {
+  for (const bool is_shared : {true, false})
+    for (const std::string& error : refusals({{}, {}}, {"GPU-0", is_shared ? "GPU-0" : "GPU-1"})) {
       CAPTURE(error);
       CHECK(error.starts_with("device: each rank needs a GPU of its own; ranks ") == is_shared);
       CHECK(error.ends_with(" both use GPU-0") == is_shared);
     }
+}
+
+TEST_CASE("ranks with unequal drivers or versions of NCCL are refused by name") {
+  const std::vector<Fact> first = {{"the CUDA version of the driver", "13.0"}, {"NCCL", "2.28.3"}};
+  for (const std::size_t changed : {0, 1}) {
+    std::vector<Fact> second = first;
+    second[changed].value = "2.27";
+    for (const std::string& error : refusals({first, second}, {"GPU-0", "GPU-1"}))
+      CHECK(error == concat(first[changed].key, ": must be the same on all ranks; rank 0 has ",
+                            first[changed].value, ", rank 1 has 2.27"));
   }
 }
