@@ -31,6 +31,7 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   double norm_epsilon = 1e-5;
   double init_std = 0.02;
+  std::int64_t max_positions = 0;
   RouterConfig router;
 };
 

@@ -16,13 +16,16 @@ bool rolls_back(const Config& config) {
 
 CheckpointSaver::CheckpointSaver(const Config& config, const TrainingData& training, Ranks& ranks,
                                  Trainer& trainer, const CheckpointStore::Log& log)
-    : ranks_(ranks),
+    : config_(config),
+      training_(training),
+      ranks_(ranks),
       trainer_(trainer),
       header_{.device = current_stream().device().type == DeviceType::cpu ? "cpu" : "cuda",
               .config = Digest::from_hex(config_digest(config)),
               .data = training.digest(),
               .tokenizer = training.token_space().tokenizer,
-              .processor = processor_of(current_stream().device())},
+              .processor = processor_of(current_stream().device()),
+              .config_text = to_yaml(config)},
       store_({.folder = RunPaths(config.run.folder()).checkpoints_path(),
               .keep = config.checkpoint.keep,
               .keep_every = config.checkpoint.keep_every,
@@ -37,6 +40,7 @@ CheckpointSaver::CheckpointSaver(const Config& config, const TrainingData& train
 CheckpointHeader CheckpointSaver::header() const {
   CheckpointHeader header = header_;
   header.step = trainer_.steps_done();
+  header.sampling = manifest_data(trainer_.data_start(), training_);
   return header;
 }
 
@@ -81,11 +85,15 @@ void CheckpointSaver::wait() {
   if (background_) background_->wait();
 }
 
-std::optional<std::int64_t> CheckpointSaver::load(const std::string& selection) {
+std::optional<std::int64_t> CheckpointSaver::load(const std::string& selection,
+                                                  const std::vector<std::string>& consent) {
+  consent_ = consent;
   return selection == "auto" && ranks_.are_several() ? load_newest(1) : load_selected(selection);
 }
 
+// A run that changed may go back to before it did.
 std::optional<std::int64_t> CheckpointSaver::load_for_rollback() {
+  consent_ = {"train", "optim", "schedule", "model.router", "data"};
   return load_newest(std::max<std::int64_t>(every_, 1));
 }
 
@@ -98,17 +106,41 @@ std::optional<std::int64_t> CheckpointSaver::load_newest(std::int64_t every) {
 
 std::optional<std::int64_t> CheckpointSaver::load_selected(const std::string& selected) {
   std::optional<std::int64_t> step;
+  Manifest manifest;
   if (ranks_.is_first()) {
-    step = store_.resume(selected, header(), visit_state());
-  } else if (selected != "none") {  // rank 0 verifies it and compares its header
+    step = store_.resume(selected, header(), visit_state(), [&](const Checkpoint& checkpoint) {
+      trained_ = trained_config(checkpoint, config_);
+      changes_ = accepted_resumption(checkpoint, trained_, config_, training_, consent_);
+      manifest = checkpoint.manifest();
+    });
+  } else if (selected != "none") {  // rank 0 verifies it and compares its configuration
     const Checkpoint checkpoint(selected);
     checkpoint.load(visit_state());
     step = checkpoint.manifest().step;
+    manifest = checkpoint.manifest();
   }
   if (!step) return step;
+  // Rank 0 will overwrite the config.yaml that the configuration may come from.
+  const std::string trained = ranks_.broadcast(ranks_.is_first() ? to_yaml(trained_) : "");
+  if (!ranks_.is_first()) trained_ = parse_config(trained, selected);
+  trainer_.set_data_start(resumed_data_start(manifest, trained_, config_, training_));
   trainer_.state_loaded();
   saved_step_ = *step;
   return step;
+}
+
+void CheckpointSaver::check_changes(const std::string& selection,
+                                    const std::vector<std::string>& consent) const {
+  const std::string path = selection == "auto" ? store_.newest_path() : selection;
+  if (path.empty() || path == "none") return;
+  std::optional<Checkpoint> checkpoint;
+  try {
+    checkpoint.emplace(path);
+  } catch (const Error&) {
+    return;  // loading decides what to do about it
+  }
+  accepted_resumption(*checkpoint, trained_config(*checkpoint, config_), config_, training_,
+                      consent);
 }
 
 void CheckpointSaver::keep(std::int64_t step) {

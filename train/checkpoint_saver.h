@@ -10,14 +10,14 @@
 #include "train/config/config.h"
 #include "train/config/run_paths.h"
 #include "train/ranks.h"
-#include "train/trainer.h"
+#include "train/resumption.h"
 
 namespace smoe {
 
 class CheckpointSaver {
  public:
-  /// For the checkpoints of the run that `config` describes. `ranks` and `trainer` must outlive the
-  /// saver. `log` receives the log lines of rank 0.
+  /// For the checkpoints of the run that `config` describes. `training`, `ranks` and `trainer` must
+  /// outlive the saver. `log` receives the log lines of rank 0.
   CheckpointSaver(const Config& config, const TrainingData& training, Ranks& ranks,
                   Trainer& trainer, const CheckpointStore::Log& log);
 
@@ -31,8 +31,18 @@ class CheckpointSaver {
 
   /// Loads the state of the checkpoint that `selection` names, as CheckpointStore::resume, and
   /// returns its step; no value for a new run. Rank 0 selects the newest one, so that all ranks
-  /// load the same. All ranks must call it. Throws: as CheckpointStore::resume.
-  std::optional<std::int64_t> load(const std::string& selection);
+  /// load the same. The run continues with the changes of the configuration that `consent` allows.
+  /// All ranks must call it. Throws: as CheckpointStore::resume and accepted_resumption.
+  std::optional<std::int64_t> load(const std::string& selection,
+                                   const std::vector<std::string>& consent);
+  /// Throws what load would throw for the configuration, if the checkpoint that it would load is
+  /// intact. On rank 0; reads no state.
+  void check_changes(const std::string& selection, const std::vector<std::string>& consent) const;
+  /// The configuration that the loaded checkpoint was trained with, and the changes since.
+  const Config& trained() const { return trained_; }
+  const std::vector<KeyChange>& changes() const { return changes_; }
+  /// Whether a checkpoint of this run exists, intact or not.
+  bool has_any() const { return store_.newest_step() >= 0; }
 
   /// Loads the checkpoint to which train.on_nonfinite rolls back and returns its step; no value
   /// when there is none: the newest at a multiple of checkpoint.every, so that the result of a run
@@ -61,10 +71,15 @@ class CheckpointSaver {
     return [this](StateVisitor& visitor) { trainer_.visit_state(visitor); };
   }
 
+  Config config_;
+  const TrainingData& training_;
   Ranks& ranks_;
   Trainer& trainer_;
   CheckpointHeader header_;  // of all checkpoints of the run, but for the step
   CheckpointStore store_;
+  std::vector<std::string> consent_;
+  Config trained_;
+  std::vector<KeyChange> changes_;
   bool is_async_;
   std::optional<BackgroundSave> background_;  // on rank 0, if is_async_
   std::int64_t saved_step_ = -1;              // -1: none

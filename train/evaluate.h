@@ -19,7 +19,7 @@ struct EvaluateOptions {
 
 struct Evaluation {
   std::int64_t tokens = 0;  ///< predicted tokens
-  double bytes = 0;         ///< bytes of their text; an estimate if only a part is evaluated
+  double bytes = 0;         ///< bytes of their text
   double nats = 0;          ///< sum of their cross-entropies
   double seconds = 0;
 

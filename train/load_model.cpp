@@ -4,6 +4,7 @@
 
 #include "core/system/folder.h"
 #include "train/checkpoint/checkpoint_store.h"
+#include "train/config/changes.h"
 #include "train/config/run_paths.h"
 
 namespace smoe {
@@ -38,7 +39,8 @@ StoredModel open_model(const std::string& path) {
              ": must be the folder of a run, or of a checkpoint in one");
   Config config = load_config(run.config_path());
   Checkpoint checkpoint = is_run ? newest_checkpoint(run) : Checkpoint(path);
-  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)));
+  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)),
+                          is_same_run(checkpoint.manifest().config, config));
   const std::int64_t vocab_size = config.model.vocab_size;
   auto tokenizer = tokenizer_of(run, checkpoint.manifest(), vocab_size);
   TokenSpace space{

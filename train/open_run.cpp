@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/device.h"
 #include "core/system/folder.h"
 #include "core/system/format.h"
@@ -32,6 +34,17 @@ void open_data(const Config& config, RunComponents& run) {
   SMOE_CHECK(config.train.eval_every == 0 || !run.validation.empty(), "train.eval_every: ",
              config.data.validation.empty() ? run.training->summary() : config.data.validation,
              " has no validation text; set it to 0");
+}
+
+// A model keeps its context length when it is trained further on shorter sequences.
+void inherit_max_positions(RunComponents& run) {
+  std::int64_t& max_positions = run.config.model.max_positions;
+  const std::string own = run.config.run.folder(), from = run.config.train.init_from;
+  for (const std::string& folder : {own, from, parent_of(parent_of(from))}) {
+    if (max_positions > 0 || from.empty()) return;
+    const std::string path = RunPaths(folder).config_path();
+    if (kind_of(path) == PathKind::file) max_positions = load_config(path).model.max_positions;
+  }
 }
 
 void claim_folder(RunComponents& run) {
@@ -79,16 +92,14 @@ void describe(const RunComponents& run, Ranks& ranks) {
   for (const std::string& warning : run.folder->warnings()) run.say("warning " + warning);
 }
 
-// A checkpoint refuses another configuration by its digest only; this names the keys that differ.
-void check_same_config(const RunComponents& run) {
-  const RunFolder& folder = *run.folder;
-  const bool resumes = run.config.checkpoint.resume == "auto" &&
-                       kind_of(folder.checkpoints_path()) == PathKind::folder;
-  if (!resumes || kind_of(folder.config_path()) != PathKind::file) return;
-  const auto differences = resume_differences(load_config(folder.config_path()), run.config);
-  SMOE_CHECK(differences.empty(), folder.path(), ": cannot resume with ", differences[0],
-             differences.size() > 1 ? concat(", and ", differences.size() - 1, " more keys") : "",
-             "; restore it, or choose another run.name");
+// The checkpoint to load. A branch of another run resumes from its own once it has some.
+std::string selection_of(const RunComponents& run, Ranks& ranks) {
+  const std::string& resume = run.config.checkpoint.resume;
+  const bool is_branch =
+      resume != "auto" && resume != "none" &&
+      !is_same_path(parent_of(resume), RunPaths(run.config.run.folder()).checkpoints_path());
+  const bool has_begun = ranks.is_first() && is_branch && run.checkpoints->has_any();
+  return ranks.broadcast(has_begun ? "auto" : resume);
 }
 
 // Weights are useless with another tokenizer. Keys of the model other than its sizes may change,
@@ -99,41 +110,82 @@ void initialize_from(const std::string& path, RunComponents& run) {
   SMOE_CHECK(!tokenizer || tokenizer == run.training->token_space().tokenizer,
              "train.init_from: ", run.training->summary(), " must be made with the tokenizer of ",
              path, "; it was made with another one");
-  from.checkpoint.load_part([&](StateVisitor& v) { run.trainer->visit_model(v); });
+  const bool has_optimizer = run.config.train.init_parts == InitParts::optimizer;
+  from.checkpoint.load_part([&](StateVisitor& v) {
+    run.trainer->visit_model(v);
+    if (has_optimizer) run.trainer->visit_optimizer(v);
+  });
   run.trainer->state_loaded();
-  run.say(fmt::format("weights from {}", from.checkpoint.path()));
-  for (const std::string& difference : resume_differences(from.config, run.config))
-    if (difference.starts_with("model.")) run.say(fmt::format("  {}", difference));
+  run.say(fmt::format("weights{} from {}", has_optimizer ? " and moments" : "",
+                      from.checkpoint.path()));
+  for (const KeyChange& change : changes_between(from.config, run.config))
+    if (change.key.starts_with("model."))
+      run.say(
+          fmt::format("  {}={}, it was trained with {}", change.key, change.after, change.before));
 }
 
-void load_state(RunComponents& run) {
+void load_state(RunComponents& run, const std::string& selection,
+                const std::vector<std::string>& consent) {
   const Config& config = run.config;
-  const auto step = run.checkpoints->load(config.checkpoint.resume);
+  const auto step = run.checkpoints->load(selection, consent);
   if (!step && !config.train.init_from.empty()) initialize_from(config.train.init_from, run);
+}
+
+// A process that died before its first checkpoint has recorded the changes that this one makes.
+bool is_recorded(const RunHistory& history, const ChangeReport& report) {
+  const std::vector<ChangeReport>& changes = history.changes();
+  return std::any_of(changes.begin(), changes.end(), [&](const ChangeReport& recorded) {
+    return recorded.step == report.step && recorded.changes == report.changes;
+  });
+}
+
+void record_changes(const RunComponents& run) {
+  const std::int64_t step = run.trainer->steps_done();
+  const Config& trained = run.checkpoints->trained();
+  ChangeReport report{.step = step, .steps = run.config.train.steps};
+  for (const auto& [key, before, after] : run.checkpoints->changes())
+    report.changes.push_back({key, before, after});
+  if (report.changes.empty() || is_recorded(run.reports->history(), report)) return;
+  run.reports->add(report);
+  for (const std::string& line :
+       consequences_of(run.checkpoints->changes(), trained, run.config, step))
+    run.say(line);
+}
+
+// config.yaml, with the changes of the run as comments.
+std::string config_text(const RunComponents& run) {
+  std::string text = to_yaml(run.config);
+  for (const ChangeReport& report : run.reports->history().changes())
+    text += fmt::format("# changed after step {}: {}\n", report.step, summary_of(report));
+  return text;
 }
 
 // From here on the folder holds the run, so a refused start must have thrown before.
 void begin_in_folder(const RunComponents& run) {
-  run.folder->write_config(to_yaml(run.config));
   run.folder->write_tokenizer(*run.training->tokenizer());
   run.folder->write_readme();
   run.reports->begin_after(run.trainer->steps_done());
+  record_changes(run);
+  run.folder->write_config(config_text(run));
 }
 
 }  // namespace
 
-std::unique_ptr<Run> open_run(const Config& config, Ranks& ranks) {
+std::unique_ptr<Run> open_run(const Config& config, Ranks& ranks,
+                              const std::vector<std::string>& consent) {
   RunComponents run;
   open_data(config, run);
+  inherit_max_positions(run);
   // Before the ranks meet, so that the others learn of a failure.
   if (ranks.is_first()) claim_folder(run);
   run.crash_trace = std::make_unique<CrashTrace>(run.folder ? run.folder->log_path() : "");
   if (ranks.are_several())
-    ranks.join(run_facts(run.config, *run.training, run.validation), device_identity());
+    ranks.join(run_facts(run.config, consent, *run.training, run.validation), device_identity());
   build_model(run, ranks);
-  if (ranks.is_first()) check_same_config(run);
+  const std::string selection = selection_of(run, ranks);
+  if (ranks.is_first()) run.checkpoints->check_changes(selection, consent);
   describe(run, ranks);
-  load_state(run);
+  load_state(run, selection, consent);
   if (ranks.is_first()) begin_in_folder(run);
   return std::make_unique<Run>(std::move(run), ranks);
 }

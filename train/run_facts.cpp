@@ -25,11 +25,15 @@ std::string program_digest() {
 
 }  // namespace
 
-std::vector<Fact> run_facts(const Config& config, const TrainingData& training,
+std::vector<Fact> run_facts(const Config& config, const std::vector<std::string>& consent,
+                            const TrainingData& training,
                             const std::vector<ValidationSet>& validation) {
   Config copy = config;  // fields_of binds to a mutable Config
   std::vector<Fact> facts = {{"the program", SMOE_VERSION " " + program_digest()}};
   for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.slot)});
+  std::string keys;
+  for (const std::string& key : consent) keys += key + " ";
+  facts.push_back({"the keys that may change", keys});
   facts.push_back({"the training data", training.digest().hex()});
   std::string digests;
   for (const ValidationSet& validated : validation) digests += validated.set.digest().hex();

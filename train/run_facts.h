@@ -9,9 +9,10 @@
 
 namespace smoe {
 
-/// The program, each key of the configuration with its value, and the digest of the data.
-/// Throws: SystemError when the program cannot be read.
-std::vector<Fact> run_facts(const Config& config, const TrainingData& training,
+/// The program, each key of the configuration with its value, the keys that may change, and the
+/// digest of the data. Throws: SystemError when the program cannot be read.
+std::vector<Fact> run_facts(const Config& config, const std::vector<std::string>& consent,
+                            const TrainingData& training,
                             const std::vector<ValidationSet>& validation);
 
 /// Identifies this rank's GPU among those of all hosts; empty on a CPU.

@@ -61,7 +61,7 @@ StepReport Trainer::step() {
   const double seconds = seconds_since(start);
   return {.step = step_,
           .steps = config_.train.steps,
-          .tokens = step_ * tokens,
+          .tokens = data_start_tokens_ + (step_ - data_start_step_) * tokens,
           .loss = losses.cross_entropy,
           .balance_loss = losses.balance,
           .z_loss = losses.z,
@@ -77,6 +77,21 @@ void Trainer::visit_counters(StateVisitor& visitor) {
   visitor.integer("updates", updates_);
   visitor.integer("nonfinite_in_a_row", nonfinite_in_a_row_);
   visitor.integer("skipped_data_steps", skipped_data_steps_);
+}
+
+void Trainer::visit_optimizer(StateVisitor& visitor) {
+  visitor.integer("updates", updates_);
+  train_step_.optimizer().visit_state(visitor);
+}
+
+DataStart Trainer::data_start() const {
+  return {data_start_step_, data_start_tokens_, sampler_.start()};
+}
+
+void Trainer::set_data_start(const DataStart& start) {
+  data_start_step_ = start.step;
+  data_start_tokens_ = start.tokens;
+  sampler_.start_at(start.sampling);
 }
 
 void Trainer::visit_state(StateVisitor& visitor) {

@@ -11,6 +11,13 @@
 
 namespace smoe {
 
+/// Since when a run has used its batch size and blend.
+struct DataStart {
+  std::int64_t step = 0;    ///< steps done before
+  std::int64_t tokens = 0;  ///< trained on before
+  SamplingStart sampling{};
+};
+
 class Trainer {
  public:
   /// A model with initial weights. `training` and `communicator`, whose ranks train together, must
@@ -38,6 +45,12 @@ class Trainer {
   void visit_model(StateVisitor& visitor);
   /// Call after a visitor has loaded state: updates what is derived from it.
   void state_loaded();
+  /// Visits the optimizer's part of the state: moments and their number of updates. A collective
+  /// operation if is_sharded().
+  void visit_optimizer(StateVisitor& visitor);
+  /// Since when data is sampled as now; the start of the run unless set.
+  DataStart data_start() const;
+  void set_data_start(const DataStart& start);
   /// Permanently skips the data of the next `steps` steps.
   void skip_data(std::int64_t steps) { skipped_data_steps_ += steps; }
 
@@ -60,7 +73,8 @@ class Trainer {
   BatchSampler sampler_;
   BatchReader reader_;
   TrainStep train_step_;
-  StepResult result_;         // of the last step
+  StepResult result_;  // of the last step
+  std::int64_t data_start_step_ = 0, data_start_tokens_ = 0;
   std::int64_t step_ = 0;     // steps done
   std::int64_t updates_ = 0;  // steps that were not skipped
   std::int64_t nonfinite_in_a_row_ = 0;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -44,6 +45,12 @@ bool is_same_path(const std::string& a, const std::string& b) {
   };
   return exists(a, first) && exists(b, second) && first.st_dev == second.st_dev &&
          first.st_ino == second.st_ino;
+}
+
+std::string absolute_path(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
+  if (!real) fail("resolve " + path);
+  return real.get();
 }
 
 namespace {

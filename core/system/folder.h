@@ -15,6 +15,8 @@ PathKind kind_of(const std::string& path);
 
 /// Whether both paths exist and lead to the same file or folder, following links.
 bool is_same_path(const std::string& a, const std::string& b);
+/// The absolute path of an existing file or folder, with links followed. Throws: SystemError.
+std::string absolute_path(const std::string& path);
 
 struct FolderEntry {
   std::string name;    ///< without the folder

@@ -2,7 +2,7 @@
 #include <sstream>
 
 #include "tests/fuzz/target.h"
-#include "train/config/config.h"
+#include "train/config/changes.h"
 
 namespace smoe::fuzz {
 namespace {
@@ -55,7 +55,7 @@ void read(const std::string& input) {
   const Config again = parse_config(yaml, "again.yaml");
   require(to_yaml(again) == yaml, "parses to another configuration after printing:\n", yaml);
   require(config_digest(again) == config_digest(config), "has another digest after printing");
-  require(resume_differences(config, again).empty(), "has differences after printing");
+  require(changes_between(config, again).empty(), "has differences after printing");
 }
 
 }  // namespace

@@ -68,13 +68,27 @@ TEST_CASE("every token but the first is predicted once, whatever the batch") {
   }
 }
 
-TEST_CASE("a part of the split stands for its share of the bytes") {
-  Setting s;
-  const Evaluation e = evaluate(s.model, s.set, {17, 2, 3});
-  CHECK(e.tokens == 17 * 2 * 3);
-  CHECK(e.bytes == doctest::Approx(static_cast<double>(s.set.num_bytes(Split::validation)) *
-                                   static_cast<double>(e.tokens) /
-                                   static_cast<double>(s.set.num_tokens(Split::validation) - 1)));
+TEST_CASE("the bytes of a part of the split are those of the tokens that are predicted") {
+  const TemporaryFolder folder;
+  const SentencePieceTokenizer pieces(test::small_model(), "small.model");
+  TokenSetWriter writer(folder / "a.h5", pieces);
+  writer.begin_document(Split::train);
+  writer.append("text");
+  writer.begin_document(Split::validation);
+  writer.append(std::string(40, '#'));               // one byte per token,
+  writer.append(test::small_text().substr(0, 400));  // then several
+  writer.finish();
+  const TokenSet set = TokenSet::open(folder / "a.h5");
+  Config config = small_config(folder.path());
+  config.model.vocab_size = pieces.vocab_size();
+  Transformer model(config.model);
+  const ParameterStore store(model.parameters(), {DType::f64, DType::f64, 1});
+  const Evaluation first = evaluate(model, set, {10, 1, 1});
+  CHECK(first.tokens == 10);
+  CHECK(first.bytes == 10);
+  const Evaluation all = evaluate(model, set, {10, 1, 0});
+  CHECK(all.bytes == 440);
+  CHECK(all.bytes > 1.5 * static_cast<double>(all.tokens));
 }
 
 TEST_CASE("bits per byte count the same text's bytes, whatever its tokens") {

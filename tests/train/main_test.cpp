@@ -136,8 +136,10 @@ TEST_CASE("prepare, train, generate, eval and inspect work together") {
                 folder.path() + ": must be the folder of a run, or of a checkpoint in one");
   check_failure("train configs/tiny.yaml data.path=" + set + in_folder + " optim.lr=1", 2,
                 folder.path() +
-                    "/tiny: cannot resume with train.steps=600, it was trained with 4, "
-                    "and 3 more keys; restore it, or choose another run.name");
+                    "/tiny: cannot resume with train.steps=600, it was trained with 4; "
+                    "train.seq_len=256, it was trained with 32; optim.lr=1, it was trained with "
+                    "0.003; schedule.warmup_steps=50, it was trained with 1; train.seq_len cannot "
+                    "change in a run: restore it, or choose another run.name");
 }
 
 TEST_CASE("a Hugging Face model can be imported and exported") {

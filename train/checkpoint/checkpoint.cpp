@@ -200,6 +200,8 @@ Manifest manifest_of(const CheckpointHeader& header) {
   manifest.data_digest = header.data;
   manifest.tokenizer_digest = header.tokenizer;
   manifest.processor = header.processor;
+  manifest.config = header.config_text;
+  manifest.data = header.sampling;
   manifest.shards.push_back({shard_name(0), 0, {}});
   return manifest;
 }
@@ -282,10 +284,11 @@ std::int64_t Checkpoint::bytes() const {
   return total;
 }
 
-void Checkpoint::check_config(const std::string& path, const Digest& config) const {
-  SMOE_CHECK(config == manifest_.config_digest, path, ": is not the configuration of ", path_,
-             ": config digest must be ", manifest_.config_digest.hex(), "; got ", config.hex(),
-             "; restore the file");
+void Checkpoint::check_config(const std::string& path, const Digest& config,
+                              bool is_same_run) const {
+  SMOE_CHECK(config == manifest_.config_digest || is_same_run, path,
+             ": is not the configuration of ", path_, ": config digest must be ",
+             manifest_.config_digest.hex(), "; got ", config.hex(), "; restore the file");
 }
 
 void Checkpoint::verify() const {

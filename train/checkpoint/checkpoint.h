@@ -22,6 +22,8 @@ struct CheckpointHeader {
   Digest data{};               ///< of the token set
   std::optional<Digest> tokenizer{};  ///< none: the model has no tokenizer
   std::string processor{};            ///< as in the manifest
+  std::string config_text{};          ///< the configuration as YAML
+  std::optional<ManifestData> sampling{};
 };
 
 /// The processes that write one checkpoint together; each writes a shard file with its share of the
@@ -58,8 +60,9 @@ class Checkpoint {
   void verify() const;
 
   /// Throws: UsageError naming `path` unless the configuration in that file, whose digest is
-  /// `config`, is the one that was trained with.
-  void check_config(const std::string& path, const Digest& config) const;
+  /// `config`, is the one that was trained with, or `is_same_run` says that it is one that the run
+  /// changed to.
+  void check_config(const std::string& path, const Digest& config, bool is_same_run) const;
 
   /// Loads the state in place. State and checkpoint must have the same names, dtypes and shapes;
   /// otherwise nothing is changed.

@@ -96,6 +96,11 @@ std::vector<CheckpointStore::Entry> CheckpointStore::entries() const {
   return found;
 }
 
+std::string CheckpointStore::newest_path() const {
+  const std::vector<Entry> all = entries();
+  return all.empty() ? "" : options_.folder + "/" + all.front().name;
+}
+
 std::int64_t CheckpointStore::newest_step() const {
   const std::vector<Entry> found = entries();
   return found.empty() ? -1 : found[0].step;
@@ -270,13 +275,13 @@ void CheckpointStore::report_processor(const Manifest& manifest,
 
 std::optional<std::int64_t> CheckpointStore::resume(const std::string& resume,
                                                     const CheckpointHeader& expected,
-                                                    const VisitState& visit) {
+                                                    const VisitState& visit, const Accept& accept) {
   if (resume == "none") return std::nullopt;
   const bool is_auto = resume == "auto";
   if (is_auto && kind_of(options_.folder) != PathKind::none) remove_unfinished();
   const std::optional<Checkpoint> chosen = is_auto ? newest_intact() : Checkpoint(resume);
   if (!chosen) return std::nullopt;
-  check_same_run(*chosen, expected);
+  accept ? accept(*chosen) : check_same_run(*chosen, expected);
   if (!is_auto) chosen->verify();
   chosen->load(visit);
   log_(concat("resumed from ", chosen->path()));

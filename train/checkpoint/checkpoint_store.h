@@ -21,6 +21,8 @@ class CheckpointStore {
   };
   /// Receives one human-readable line per event: saved, removed, damaged.
   using Log = std::function<void(const std::string& line)>;
+  /// Throws UsageError to refuse to resume from a checkpoint.
+  using Accept = std::function<void(const Checkpoint& checkpoint)>;
 
   /// Throws: UsageError unless keep >= 1 and the others >= 0.
   CheckpointStore(Options options, Log log);
@@ -48,9 +50,13 @@ class CheckpointStore {
   /// checkpoint in the folder `resume`. `expected.step` is ignored. Throws: UsageError when "auto"
   /// finds only damaged checkpoints, when the one in the folder `resume` is damaged, and when the
   /// config or data digest of the selected one differs from `expected` or its contents do not match
-  /// the state; SystemError.
+  /// the state; SystemError. With `accept`, that decides instead of the two digests.
   std::optional<std::int64_t> resume(const std::string& resume, const CheckpointHeader& expected,
-                                     const VisitState& visit);
+                                     const VisitState& visit, const Accept& accept = nullptr);
+
+  /// The folder of the checkpoint with the highest step in its name, intact or not; empty when
+  /// there are none.
+  std::string newest_path() const;
 
   /// From the next save on, also keeps the checkpoint of `step` instead of the last one given. May
   /// be called during a save.

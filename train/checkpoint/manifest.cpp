@@ -44,6 +44,16 @@ std::string tensor_text(const ManifestTensor& tensor) {
       tensor.bytes, tensor.digest.hex());
 }
 
+std::string source_text(const ManifestSource& source) {
+  return fmt::format(R"({{"name": {}, "digest": "{}", "samples": {}}})", json_string(source.name),
+                     source.digest.hex(), source.samples);
+}
+
+std::string data_text(const ManifestData& data) {
+  return fmt::format(R"({{"step": {}, "batch": {}, "tokens": {}, "sources": {}}})", data.step,
+                     data.batch, data.tokens, block('[', data.sources, ']', source_text));
+}
+
 std::string shard_text(const ManifestShard& shard) {
   return fmt::format(R"({{"file": {}, "bytes": {}, "tensors": {}}})", json_string(shard.file),
                      shard.bytes, block('[', shard.tensors, ']', tensor_text));
@@ -82,6 +92,8 @@ std::string manifest_text(const Manifest& manifest) {
   add("data_digest", json_string(manifest.data_digest.hex()));
   if (manifest.tokenizer_digest)
     add("tokenizer_digest", json_string(manifest.tokenizer_digest->hex()));
+  if (!manifest.config.empty()) add("config", json_string(manifest.config));
+  if (manifest.data) add("data", data_text(*manifest.data));
   add("integers", block('{', manifest.integers, '}', [](const auto& item) {
         return concat(json_string(item.first), ": ", item.second);
       }));

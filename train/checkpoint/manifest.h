@@ -3,7 +3,9 @@
 // manifest.json is one JSON object, format version 1:
 //   "format": "smoe-checkpoint", "version": 1, "step", "world_size", "build", "device",
 //   "config_digest", "data_digest": 32 hexadecimal digits each,
-//   "processor", "tokenizer_digest": optional, absent in checkpoints of earlier versions,
+//   "processor", "tokenizer_digest", "config", "data": optional, absent in checkpoints of earlier
+//   versions; "config" is YAML, "data": {"step", "batch", "tokens",
+//                                        "sources": [{"name", "digest", "samples"}, ...]},
 //   "integers": {name: integer}, "reals": {name: "decimal that reads back to the same bits"},
 //   "shards": [{"file": "shard-00000.bin", "bytes", "tensors":
 //               [{"name", "dtype", "shape", "offset", "bytes", "digest"}, ...]}, ...],
@@ -39,6 +41,21 @@ struct ManifestShard {
   std::vector<ManifestTensor> tensors;
 };
 
+/// A training set of the run.
+struct ManifestSource {
+  std::string name;  ///< empty for a single set
+  Digest digest;
+  std::int64_t samples = 0;  ///< taken of it before ManifestData::batch
+};
+
+/// The data of a run, and since when it has been sampled as at the time of the checkpoint.
+struct ManifestData {
+  std::int64_t step = 0;    ///< steps done then
+  std::int64_t batch = 0;   ///< batches sampled then: those of the steps, and skipped ones
+  std::int64_t tokens = 0;  ///< trained on then
+  std::vector<ManifestSource> sources;
+};
+
 struct Manifest {
   std::int64_t step = 0;  ///< completed optimizer steps
   std::int64_t world_size = 1;
@@ -50,6 +67,8 @@ struct Manifest {
   Digest config_digest;
   Digest data_digest;
   std::optional<Digest> tokenizer_digest{};  ///< none: no tokenizer, or not recorded
+  std::string config{};                      ///< as YAML; empty: not recorded
+  std::optional<ManifestData> data{};        ///< none: not recorded; sampled as from the start
   std::map<std::string, std::int64_t> integers;
   std::map<std::string, double> reals;
   std::vector<ManifestShard> shards;

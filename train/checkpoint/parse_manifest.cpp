@@ -16,7 +16,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxShards = 100'000;  // what the digits of shard_name can express
-constexpr std::size_t kMaxDepth = 8;         // the format needs 6
+constexpr std::size_t kMaxSources = 1000;
+constexpr std::size_t kMaxDepth = 8;  // the format needs 6
 constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32,
                              DType::i64, DType::u16, DType::u8};
 
@@ -79,6 +80,26 @@ ManifestShard read_shard(const Json& object, const std::string& place, std::size
   return shard;
 }
 
+ManifestData read_data(const Json& object, const std::string& place) {
+  ObjectReader reader(object, place);
+  ManifestData data;
+  data.step = reader.integer("step", 0, kMaxInt64);
+  data.batch = reader.integer("batch", 0, kMaxInt64);
+  data.tokens = reader.integer("tokens", 0, kMaxInt64);
+  const Json& sources = reader.array("sources");
+  reader.finish();
+  SMOE_CHECK(!sources.empty() && sources.size() <= kMaxSources, reader.place_of("sources"),
+             ": must contain 1 to ", kMaxSources, "; got ", sources.size());
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    ObjectReader source(sources[i], concat(place, ": sources[", i, "]"));
+    data.sources.push_back({.name = source.string("name"),
+                            .digest = read_digest(source, "digest"),
+                            .samples = source.integer("samples", 0, kMaxInt64)});
+    source.finish();
+  }
+  return data;
+}
+
 double read_real(const Json& value, const std::string& place) {
   const std::string text = value.is_string() ? value.get<std::string>() : "";
   double real = 0;
@@ -138,6 +159,8 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   manifest.data_digest = read_digest(reader, "data_digest");
   if (reader.has("tokenizer_digest"))
     manifest.tokenizer_digest = read_digest(reader, "tokenizer_digest");
+  if (reader.has("config")) manifest.config = reader.string("config");
+  if (reader.has("data")) manifest.data = read_data(reader.object("data"), path + ": data");
   read_digest(reader, "manifest_digest");
   for (const auto& [name, value] : reader.object("integers").items())
     manifest.integers[name] = checked_integer(value, path + ": integers",

@@ -24,7 +24,18 @@ struct ConfigArguments {
   std::vector<std::string> overrides;
 
   void add_to(CLI::App& command);
-  Config load() const { return load_config(path, overrides); }
+  /// The configuration. If the file is the config.yaml of a run, relative paths in it are those of
+  /// the folder in which that run was started.
+  Config load() const;
+};
+
+/// The arguments of `smoe train`, which `smoe launch` passes on.
+struct TrainArguments {
+  ConfigArguments config;
+  std::string change;  ///< keys that may change in a resumed run, separated by commas
+  bool print_config = false;
+
+  void add_to(CLI::App& command);
 };
 
 }  // namespace smoe

@@ -70,10 +70,10 @@ int run_command_line(int argc, const char* const* argv) {
   app.require_subcommand(0, 1);  // checked below, so that a misspelled one is reported first
   app.footer("`smoe COMMAND --help` shows a command's options and examples.");
   const std::vector<Command> commands = {
-      add_prepare_command(app), add_plan_command(app),    add_train_command(app),
-      add_launch_command(app),  add_eval_command(app),    add_generate_command(app),
-      add_report_command(app),  add_inspect_command(app), add_import_command(app),
-      add_export_command(app),  add_init_command(app),
+      add_tokenizer_command(app), add_prepare_command(app), add_plan_command(app),
+      add_train_command(app),     add_launch_command(app),  add_eval_command(app),
+      add_generate_command(app),  add_report_command(app),  add_inspect_command(app),
+      add_import_command(app),    add_export_command(app),  add_init_command(app),
   };
 
   try {

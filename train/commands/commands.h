@@ -15,6 +15,7 @@ struct Command {
   std::function<int()> run;  ///< returns the exit code, 0 on success; throws on failure
 };
 
+Command add_tokenizer_command(CLI::App& app);  // in prepare.cpp
 Command add_prepare_command(CLI::App& app);
 Command add_train_command(CLI::App& app);
 Command add_launch_command(CLI::App& app);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -66,8 +67,9 @@ int run_generate(GenerateFlags options) {
   LoadedModel loaded = load_model(options.path);
   SMOE_CHECK(loaded.tokenizer, options.path,
              ": has no tokenizer, which generating text needs; its model was imported without one");
-  const std::int64_t trained = loaded.config.train.seq_len;
-  if (options.generate.context == 0) options.generate.context = trained;
+  if (options.generate.context == 0) options.generate.context = loaded.config.train.seq_len;
+  const std::int64_t trained =
+      std::max(loaded.config.train.seq_len, loaded.config.model.max_positions);
   if (options.generate.context > trained)
     std::cerr << "smoe generate: --context " << options.generate.context << " exceeds the "
               << trained

@@ -6,9 +6,11 @@
 
 #include "core/base/check.h"
 #include "core/system/file.h"
+#include "core/system/folder.h"
 #include "train/checkpoint/checkpoint_store.h"
+#include "train/commands/arguments.h"
 #include "train/commands/commands.h"
-#include "train/config/config.h"
+#include "train/config/changes.h"
 #include "train/config/run_paths.h"
 #include "train/launch/launcher.h"
 #include "train/report/run_folder.h"
@@ -101,15 +103,26 @@ void set_training(const std::vector<std::string>& command, LaunchOptions& option
   options.program = own_program();
   options.arguments = {"smoe"};
   options.arguments.insert(options.arguments.end(), command.begin(), command.end());
-  std::vector<std::string> words;
-  std::copy_if(command.begin() + 1, command.end(), std::back_inserter(words),
-               [](const std::string& word) { return !word.starts_with("-"); });
-  if (words.empty() || words.size() + 1 < command.size()) return;  // --help and the like
-  const Config config = load_config(words[0], {words.begin() + 1, words.end()});
+  CLI::App parser;
+  TrainArguments arguments;
+  arguments.add_to(parser);
+  try {
+    std::vector<std::string> words(command.rbegin(), command.rend() - 1);  // CLI11 takes them so
+    parser.parse(words);
+  } catch (const CLI::Error&) {  // --help, or what the ranks report
+    return;
+  }
+  if (arguments.print_config) return;
+  const Config config = arguments.config.load();
+  if (!arguments.change.empty()) parse_consent(arguments.change, config);
   const RunPaths run(config.run.folder());
   if (options.node_rank == 0) check_not_written(run.path());
   if (options.log_folder.empty()) options.log_folder = run.logs_path();
-  options.restart_arguments = {"checkpoint.resume=auto"};
+  // A branch resumes by its own rule: from the other run until it has a checkpoint.
+  const std::string& resume = config.checkpoint.resume;
+  const bool is_branch = resume != "auto" && resume != "none" &&
+                         !is_same_path(parent_of(resume), run.checkpoints_path());
+  if (!is_branch) options.restart_arguments = {"checkpoint.resume=auto"};
   options.saved_step = [folder = run.checkpoints_path()] {
     return CheckpointStore({.folder = folder}, nullptr).newest_step();
   };

@@ -38,10 +38,16 @@ void print_summary(const PrepareSummary& summary, const std::string& path) {
                              grouped(header.text_bytes[i]),
                              counted(header.num_documents[i], "document"));
   }
-  if (summary.num_empty + summary.num_binary > 0) {
-    std::cout << fmt::format("  {:<12}{} and {}\n", "skipped",
+  if (summary.num_json_lines > 0)
+    std::cout << fmt::format("  {:<12}{} of JSON lines\n", "of them",
+                             counted(summary.num_json_lines, "file"));
+  if (summary.num_empty > 0 || !summary.binary.empty()) {
+    std::int64_t num_binary = 0;
+    for (const auto& [extension, count] : summary.binary) num_binary += count;
+    std::cout << fmt::format("  {:<12}{} and {}{}\n", "skipped",
                              counted(summary.num_empty, "empty file"),
-                             counted(summary.num_binary, "binary file"));
+                             counted(num_binary, "binary file"),
+                             num_binary > 0 ? ": " + listed_kinds(summary.binary) : "");
   }
   std::cout << fmt::format("  {:<12}{}; {:.2f} bytes of text per token\n", "tokenizer",
                            summary.tokenizer,
@@ -68,15 +74,17 @@ Command add_prepare_command(CLI::App& app) {
   prepare
       ->add_option("--input", options->inputs,
                    "Text files, also .gz, and folders, of which all files except hidden ones are "
-                   "read; each file is a document, in .jsonl files each line")
+                   "read; each file is a document, of JSON lines (.jsonl, .ndjson, .json) each "
+                   "line")
       ->required()
       ->type_name("PATH");
   prepare->add_option("--output", options->output, "Token set to write, an HDF5 file")
       ->required()
       ->type_name("FILE");
   add_option(*prepare, "--tokenizer", options->tokenizer, "bytes|bpe|FILE",
-             "bytes; bpe: train SentencePiece on 16 MiB of the text; or a tokenizer file, such as "
-             "tokenizer.model of a run or of a Hugging Face checkpoint");
+             "bytes; bpe: train SentencePiece on 16 MiB of the text; a tokenizer file, such as "
+             "tokenizer.model of a run or of a Hugging Face checkpoint; or a token set, for its "
+             "tokenizer");
   prepare
       ->add_option("--vocab-size", options->vocab_size,
                    "Vocabulary size of the bpe tokenizer, including 259 byte and control tokens; " +
@@ -84,7 +92,7 @@ Command add_prepare_command(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->type_name("N");
   add_option(*prepare, "--json-field", options->json_field, "NAME",
-             "Field with the text in lines of .jsonl files");
+             "Field with the text in JSON lines");
   CLI::Option* fraction =
       add_option(*prepare, "--validation-fraction", options->validation_fraction, "FRACTION",
                  "Fraction of the bytes of text, from its end, to use for validation");
@@ -99,9 +107,47 @@ Command add_prepare_command(CLI::App& app) {
       "  smoe prepare --input book.txt --output data/book.h5\n"
       "  smoe prepare --input texts/ more.txt.gz --output data/set.h5 --validation-fraction 0.02\n"
       "  smoe prepare --input web.jsonl --output data/web.h5 --tokenizer bpe --vocab-size 16000\n"
-      "  smoe prepare --input code/ --output data/code.h5 --tokenizer runs/web/tokenizer.model\n"
+      "  smoe prepare --input code/ --output data/code.h5 --tokenizer data/web.h5\n"
       "  smoe prepare --input train/ --validation valid/ --output data/set.h5 --force");
   return {prepare, [options] { return run_prepare(*options); }};
+}
+
+Command add_tokenizer_command(CLI::App& app) {
+  auto options = std::make_shared<PrepareOptions>();
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train one tokenizer on several inputs");
+  tokenizer->add_option("--input", options->inputs, "Text files and folders, as for smoe prepare")
+      ->required()
+      ->type_name("PATH");
+  tokenizer->add_option("--output", options->output, "Tokenizer to write, such as tok.model")
+      ->required()
+      ->type_name("FILE");
+  tokenizer
+      ->add_option("--vocab-size", options->vocab_size,
+                   "Vocabulary size, including 259 byte and control tokens; " +
+                       std::to_string(kDefaultVocabSize) + " by default")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  add_option(*tokenizer, "--json-field", options->json_field, "NAME",
+             "Field with the text in JSON lines");
+  tokenizer->add_flag("--force", options->is_forced, "Replace FILE if it exists");
+  tokenizer->footer(
+      "Trains SentencePiece BPE with byte fallback on 16 MiB sampled evenly from all text. Token\n"
+      "sets that are blended in one run must have the same tokenizer.\n"
+      "\n"
+      "Examples:\n"
+      "  smoe tokenizer --input web.jsonl code/ --vocab-size 16000 --output data/tok.model\n"
+      "  smoe prepare --input web.jsonl --output data/web.h5 --tokenizer data/tok.model\n"
+      "  smoe prepare --input code/ --output data/code.h5 --tokenizer data/tok.model");
+  return {tokenizer, [options] {
+            kernels::cpu::set_num_threads(num_usable_cores());
+            const PrepareSummary summary =
+                with_progress("; " + options->output + " was not written",
+                              [&](const auto& show) { return prepare_tokenizer(*options, show); });
+            std::cout << fmt::format("{}: {}, from {} in {}\n", options->output, summary.tokenizer,
+                                     counted(summary.num_files, "text file"),
+                                     format_duration(summary.seconds));
+            return 0;
+          }};
 }
 
 }  // namespace smoe

@@ -11,16 +11,12 @@
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
+#include "train/config/changes.h"
 #include "train/launch/rank_environment.h"
 #include "train/open_run.h"
 
 namespace smoe {
 namespace {
-
-struct TrainOptions {
-  ConfigArguments config;
-  bool print_config = false;
-};
 
 /// Reports `error` to the other ranks and ends this one. On a GPU it leaves the process
 /// immediately: exit() would wait for kernels that wait for lost ranks.
@@ -35,9 +31,9 @@ template <class E>
 }
 
 /// Trains as one of several ranks and reports a failure to the others.
-int train_on_ranks(Ranks& ranks, const Config& config) {
+int train_on_ranks(Ranks& ranks, const Config& config, const std::vector<std::string>& consent) {
   try {
-    return open_run(config, ranks)->train();
+    return open_run(config, ranks, consent)->train();
   } catch (const CommunicationError& error) {
     end_rank<SystemError>(ranks, error, true, 1);
   } catch (const UsageError& error) {
@@ -56,12 +52,14 @@ Device device_of(const std::string& name, const RankEnvironment& place) {
   }
 }
 
-int run_train(const TrainOptions& options) {
+int run_train(const TrainArguments& options) {
   const Config config = options.config.load();
   if (options.print_config) {
     std::cout << to_yaml(config);
     return 0;
   }
+  std::vector<std::string> consent;
+  if (!options.change.empty()) consent = parse_consent(options.change, config);
   ignore_broken_pipes();
   const RankEnvironment environment = read_rank_environment();
   const Stream stream(device_of(config.run.device, environment));
@@ -69,26 +67,29 @@ int run_train(const TrainOptions& options) {
   const int threads = static_cast<int>(config.run.threads);
   kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(environment));
   Ranks ranks(environment, config.parallel.timeout_s);
-  return ranks.are_several() ? train_on_ranks(ranks, config) : open_run(config)->train();
+  return ranks.are_several() ? train_on_ranks(ranks, config, consent)
+                             : open_run(config, Ranks::single(), consent)->train();
 }
 
 }  // namespace
 
 Command add_train_command(CLI::App& app) {
-  auto options = std::make_shared<TrainOptions>();
+  auto options = std::make_shared<TrainArguments>();
   CLI::App* train = app.add_subcommand("train", "Train the model that a YAML file describes");
-  options->config.add_to(*train);
-  train->add_flag("--print-config", options->print_config,
-                  "Print the configuration with all defaults and overrides, and exit");
+  options->add_to(*train);
   train->footer(
       "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current "
       "step\n"
       "and stop; a second one stops at once. The same command resumes the run from its newest\n"
-      "checkpoint.\n"
+      "checkpoint. train.steps may grow when it does; other changes need --change, and are noted\n"
+      "in log, metrics, report and config.yaml. With checkpoint.resume=FOLDER and another "
+      "run.name\n"
+      "a run branches off: it keeps moments and its place in the data.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"
       "  smoe train configs/tiny.yaml optim.lr=1e-3 run.name=low-lr\n"
+      "  smoe train configs/tiny.yaml train.steps=800 --change train.steps\n"
       "  smoe train configs/tiny.yaml --print-config");
   return {train, [options] { return run_train(*options); }};
 }

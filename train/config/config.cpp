@@ -149,30 +149,9 @@ std::string config_digest(const Config& config) {
   Config copy = config;
   Hasher hasher;
   for (const Field& field : fields_of(copy))
-    if (field.resume == Resume::must_match)
+    if (field.resume != Resume::may_change)
       hasher.update(concat(field.key, "=", to_yaml(field.slot), "\n"));
   return hasher.digest().hex();
-}
-
-std::vector<std::string> resume_differences(const Config& trained, const Config& now) {
-  Config before = trained, after = now;
-  const std::vector<Field> old_fields = fields_of(before), new_fields = fields_of(after);
-  // A source may exist in only one of them.
-  const auto value_in = [](const std::vector<Field>& fields, const std::string& key) {
-    const auto field =
-        std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.key == key; });
-    return field == fields.end() ? "nothing" : to_yaml(field->slot);
-  };
-  std::vector<std::string> differences;
-  const auto compare = [&](const Field& field) {
-    const std::string had = value_in(old_fields, field.key), has = value_in(new_fields, field.key);
-    if (field.resume == Resume::must_match && had != has)
-      differences.push_back(concat(field.key, "=", has, ", it was trained with ", had));
-  };
-  for (const Field& field : new_fields) compare(field);
-  for (const Field& field : old_fields)
-    if (value_in(new_fields, field.key) == "nothing") compare(field);
-  return differences;
 }
 
 }  // namespace smoe

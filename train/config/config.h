@@ -44,6 +44,12 @@ enum class NonfinitePolicy : std::uint8_t {
   rollback,  ///< return to the newest checkpoint
 };
 
+/// What a run takes from the one that train.init_from names.
+enum class InitParts : std::uint8_t {
+  weights,
+  optimizer,  ///< weights, moments and their number of updates
+};
+
 struct TrainConfig {
   std::int64_t steps = 0;
   std::int64_t seq_len = 0;
@@ -56,6 +62,7 @@ struct TrainConfig {
   NonfinitePolicy on_nonfinite = NonfinitePolicy::skip;
   bool deterministic = true;
   std::string init_from;
+  InitParts init_parts = InitParts::weights;
   std::int64_t max_nonfinite = 10;  ///< applies to every policy
 };
 
@@ -113,9 +120,5 @@ std::string to_yaml(const Config& config);
 /// 32 hex digits (XXH3, 128 bits) over the keys that a resumed run must share with the run that
 /// wrote the checkpoint: those that determine the trained weights, not output paths or logging.
 std::string config_digest(const Config& config);
-
-/// The keys of config_digest in which `now` differs from the configuration a run was trained with,
-/// each as "optim.lr=0.1, it was trained with 0.003"; empty if the digests are equal.
-std::vector<std::string> resume_differences(const Config& trained, const Config& now);
 
 }  // namespace smoe

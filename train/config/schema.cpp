@@ -84,6 +84,8 @@ const Names<Recompute> kRecomputes = {
 const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
                                           {"stop", NonfinitePolicy::stop},
                                           {"rollback", NonfinitePolicy::rollback}};
+const Names<InitParts> kInitParts = {{"weights", InitParts::weights},
+                                     {"optimizer", InitParts::optimizer}};
 const Names<bool> kZeroStages = {{"0", false}, {"1", true}};
 const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
                                         {"wsd", ScheduleKind::wsd},
@@ -100,15 +102,16 @@ void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fie
     const std::string section = concat(kSourcesSection, ".", source.name);
     place = fields.insert(
         place + 1, {section + ".path", &source.path, kNotEmpty, "token set", Resume::may_change});
-    place = fields.insert(place + 1, {section + ".weight", &source.weight, above(0),
-                                      "share of the samples, relative to the other weights"});
+    place = fields.insert(
+        place + 1, {section + ".weight", &source.weight, above(0),
+                    "share of the samples, relative to the other weights", Resume::with_consent});
   }
 }
 
 }  // namespace
 
 std::vector<Field> fields_of(Config& config) {
-  constexpr Resume kMayChange = Resume::may_change;
+  constexpr Resume kMayChange = Resume::may_change, kWithConsent = Resume::with_consent;
   auto& [run, model, data, train, optim, schedule, parallel, checkpoint, log] = config;
   RouterConfig& router = model.router;
   // clang-format off
@@ -134,39 +137,41 @@ std::vector<Field> fields_of(Config& config) {
       {"model.rope_theta", &model.rope_theta, at_least(1), "base of the rotary embedding"},
       {"model.norm_epsilon", &model.norm_epsilon, above(0), "epsilon of RMSNorm"},
       {"model.init_std", &model.init_std, above(0), "standard deviation of the initial embeddings"},
+      {"model.max_positions", &model.max_positions, kSizeOrZero, "context length of an imported model, which export keeps; 0: train.seq_len", kMayChange},
       {"model.router.score", choice(router.score, kScores), kAnything, "function from router logits to gates"},
-      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss, which is 1 at perfect balance"},
-      {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)"},
-      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router input in training"},
-      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias"},
+      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss: a mean over layers, 1 at perfect balance, per micro-batch", kWithConsent},
+      {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)", kWithConsent},
+      {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router input in training", kWithConsent},
+      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias", kWithConsent},
 
       {"data.path", &data.path, kAnything, "token set; empty: use data.sources", kMayChange},
       {"data.validation", &data.validation, kAnything, "token set; empty: the validation splits of the training sets", kMayChange},
 
-      {"train.steps", &train.steps, kSize, "optimizer steps in total"},
+      {"train.steps", &train.steps, kSize, "optimizer steps in total", kWithConsent},
       {"train.seq_len", &train.seq_len, kSize, "tokens per sequence"},
-      {"train.micro_batch", &train.micro_batch, kSize, "sequences per forward and backward pass"},
-      {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step"},
+      {"train.micro_batch", &train.micro_batch, kSize, "sequences per forward and backward pass", kWithConsent},
+      {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step", kWithConsent},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "compute precision"},
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
       {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},
       {"train.init_from", &train.init_from, kAnything, "run or checkpoint with the initial weights; empty: random"},
+      {"train.init_parts", choice(train.init_parts, kInitParts), kAnything, "what train.init_from gives: weights, or also the optimizer's moments", kMayChange},
       {"train.eval_every", &train.eval_every, kSizeOrZero, "steps between validations; 0: only after the last step", kMayChange},
       {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches per validation; 0: all", kMayChange},
       {"train.on_nonfinite", choice(train.on_nonfinite, kPolicies), kAnything, "reaction to a NaN or infinite loss or gradient norm", kMayChange},
       {"train.max_nonfinite", &train.max_nonfinite, kSize, "consecutive non-finite steps that end the run", kMayChange},
 
-      {"optim.lr", &optim.lr, above(0), "peak learning rate"},
-      {"optim.beta1", &optim.beta1, from_to_below(0, 1), "decay of the first moment"},
-      {"optim.beta2", &optim.beta2, from_to_below(0, 1), "decay of the second moment"},
-      {"optim.epsilon", &optim.epsilon, above(0), "added to the square root of the second moment"},
-      {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled weight decay; not applied to norm weights"},
-      {"optim.clip_norm", &optim.clip_norm, at_least(0), "maximum global gradient norm; 0: no clipping"},
+      {"optim.lr", &optim.lr, above(0), "peak learning rate", kWithConsent},
+      {"optim.beta1", &optim.beta1, from_to_below(0, 1), "decay of the first moment", kWithConsent},
+      {"optim.beta2", &optim.beta2, from_to_below(0, 1), "decay of the second moment", kWithConsent},
+      {"optim.epsilon", &optim.epsilon, above(0), "added to the square root of the second moment", kWithConsent},
+      {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled weight decay; not applied to norm weights", kWithConsent},
+      {"optim.clip_norm", &optim.clip_norm, at_least(0), "maximum global gradient norm; 0: no clipping", kWithConsent},
 
-      {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "decay of the learning rate after warm-up"},
-      {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "steps of linear warm-up from 0 to the peak"},
-      {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "final learning rate / peak"},
-      {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay"},
+      {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "decay of the learning rate after warm-up", kWithConsent},
+      {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "steps of linear warm-up from 0 to the peak", kWithConsent},
+      {"schedule.min_ratio", &schedule.min_ratio, from_to(0, 1), "final learning rate / peak", kWithConsent},
+      {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay", kWithConsent},
 
       {"parallel.zero", choice(parallel.zero, kZeroStages), kAnything, "ZeRO stage; 1: shard the optimizer state over the ranks", kMayChange},
       {"parallel.bucket_mb", &parallel.bucket_mb, from_to(0, 1024), "MiB of gradients per all-reduce; 0: 256 on GPUs, 32 on CPUs", kMayChange},

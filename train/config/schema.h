@@ -18,7 +18,8 @@ struct Rule {
 };
 
 /// Whether a key may change between the run that wrote a checkpoint and one that resumes from it.
-enum class Resume : bool { must_match, may_change };
+/// Those that may not, or only with consent, are in config_digest.
+enum class Resume : std::uint8_t { must_match, with_consent, may_change };
 
 /// One key. A key is required if its default violates its own rule.
 struct Field {

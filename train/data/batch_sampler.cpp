@@ -12,12 +12,23 @@ BatchSampler::BatchSampler(const TrainingData& data, std::uint64_t seed, std::in
                " training tokens of ", set.path(), "; got ", seq_len);
     samplers_.emplace_back(seed, num_tokens, seq_len, name);
   }
+  start_.counts.resize(samplers_.size());
+}
+
+void BatchSampler::start_at(SamplingStart start) {
+  SMOE_CHECK(start.counts.size() == samplers_.size(), "batch sampler: counts must have one of ",
+             samplers_.size(), " sets each; got ", start.counts.size());
+  start_ = std::move(start);
 }
 
 std::vector<SequenceRef> BatchSampler::batch(std::int64_t step) const {
   std::vector<SequenceRef> sequences;
-  for (const auto& [source, index] : blend_.picks(step * global_batch_, global_batch_))
-    sequences.push_back({&data_.sets()[source].set, samplers_[source].positions(index, 1).front()});
+  const std::int64_t first = (step - start_.batch) * global_batch_;
+  for (const auto& [source, index] : blend_.picks(first, global_batch_)) {
+    const std::int64_t sample = start_.counts[source] + index;
+    sequences.push_back(
+        {&data_.sets()[source].set, samplers_[source].positions(sample, 1).front()});
+  }
   return sequences;
 }
 

@@ -54,14 +54,23 @@ std::size_t BlendSchedule::advance(State& state) const {
   return chosen;
 }
 
-std::vector<BlendSchedule::Pick> BlendSchedule::picks(std::int64_t first,
-                                                      std::int64_t count) const {
-  if (first < state_.num_samples) {
+void BlendSchedule::advance_to(std::int64_t num_samples) const {
+  if (num_samples < state_.num_samples) {
     state_.num_samples = 0;
     std::fill(state_.counts.begin(), state_.counts.end(), 0);
     std::fill(state_.deficits.begin(), state_.deficits.end(), 0);
   }
-  while (state_.num_samples < first) ++state_.counts[advance(state_)];
+  while (state_.num_samples < num_samples) ++state_.counts[advance(state_)];
+}
+
+std::vector<std::int64_t> BlendSchedule::counts_before(std::int64_t num_samples) const {
+  advance_to(num_samples);
+  return state_.counts;
+}
+
+std::vector<BlendSchedule::Pick> BlendSchedule::picks(std::int64_t first,
+                                                      std::int64_t count) const {
+  advance_to(first);
   std::vector<Pick> picks;
   picks.reserve(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {

@@ -25,6 +25,9 @@ class BlendSchedule {
   /// source.
   std::vector<Pick> picks(std::int64_t first, std::int64_t count) const;
 
+  /// How many of the first `num_samples` samples each source gives; takes as long as picks.
+  std::vector<std::int64_t> counts_before(std::int64_t num_samples) const;
+
   /// The share of a source as stored: a multiple of 2^-40.
   double share(std::size_t source) const;
 
@@ -36,6 +39,7 @@ class BlendSchedule {
   };
 
   std::size_t advance(State& state) const;
+  void advance_to(std::int64_t num_samples) const;
 
   std::vector<std::int64_t> shares_;  // in units of 2^-40; their sum is 2^40
   mutable State state_;

@@ -29,6 +29,9 @@ class FieldFinder : public nlohmann::json_sax<Json> {
                                     num_found_);
   }
 
+  // Where a number is that no double can hold, which ended the parse; size 0: none.
+  std::pair<std::size_t, std::size_t> large_number() const { return large_number_; }
+
   bool null() override { return take("null"); }
   bool boolean(bool) override { return take("true or false"); }
   bool number_integer(number_integer_t) override { return take("a number"); }
@@ -62,7 +65,9 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(std::size_t position, const std::string& token,
-                   const nlohmann::detail::exception&) override {
+                   const nlohmann::detail::exception& error) override {
+    constexpr int kNumberOverflow = 406;
+    if (error.id == kNumberOverflow) large_number_ = {position - token.size(), token.size()};
     const std::size_t begin = token.size() - std::min<std::size_t>(token.size(), 20);
     trouble_ = concat("must be JSON; invalid at byte ", position, ", the end of '",
                       printable(token.substr(begin)), "'");
@@ -81,10 +86,24 @@ class FieldFinder : public nlohmann::json_sax<Json> {
   std::string& text_;
   std::string trouble_;
   std::string keys_;  // first keys of the object
+  std::pair<std::size_t, std::size_t> large_number_;
   int depth_ = 0;
   int num_found_ = 0;
   bool is_wanted_ = false;  // whether the next value is the field's
 };
+
+// Extracts the field from a line; returns what is wrong with it, empty if it is valid. Numbers in
+// other fields may be larger than a double: they are replaced in `line`.
+std::string find_field(std::string& line, const std::string& field, std::string& text) {
+  constexpr int kMaxLargeNumbers = 1000;
+  for (int i = 0;; ++i) {
+    FieldFinder finder(field, text);
+    Json::sax_parse(line, &finder);
+    const auto [begin, size] = finder.large_number();
+    if (size == 0 || begin + size > line.size() || i == kMaxLargeNumbers) return finder.trouble();
+    line.replace(begin, size, "0" + std::string(size - 1, ' '));
+  }
+}
 
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\r") == std::string_view::npos;
@@ -92,12 +111,25 @@ bool is_blank(std::string_view line) {
 
 }  // namespace
 
-bool is_json_lines(const std::string& path) {
-  return path.ends_with(".jsonl") || path.ends_with(".jsonl.gz");
+bool is_json_lines(const std::string& path, const std::string& json_field) {
+  const std::string name = text_name(path);
+  if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) return true;
+  if (!name.ends_with(".json")) return false;
+  TextReader reader(path);
+  std::string line, text;
+  for (std::string_view piece = reader.next(); !piece.empty(); piece = reader.next()) {
+    const std::size_t end = piece.find('\n');
+    line += piece.substr(0, end);
+    if (end != std::string_view::npos || line.size() > kMaxLineBytes) break;
+  }
+  return line.size() <= kMaxLineBytes && find_field(line, json_field, text).empty();
 }
 
 DocumentReader::DocumentReader(const std::string& path, const std::string& json_field)
-    : reader_(path), path_(path), json_field_(json_field), is_json_lines_(is_json_lines(path)) {}
+    : reader_(path),
+      path_(path),
+      json_field_(json_field),
+      is_json_lines_(is_json_lines(path, json_field)) {}
 
 bool DocumentReader::next(TextPiece& piece) {
   if (!is_json_lines_) {
@@ -107,9 +139,7 @@ bool DocumentReader::next(TextPiece& piece) {
   }
   while (next_line()) {
     if (is_blank(line_)) continue;
-    FieldFinder finder(json_field_, text_);
-    Json::sax_parse(line_, &finder);
-    const std::string trouble = finder.trouble();
+    const std::string trouble = find_field(line_, json_field_, text_);
     SMOE_CHECK(trouble.empty(), path_, ":", line_number_, ": ", trouble);
     piece = {text_, true};
     if (!text_.empty()) return true;

@@ -1,5 +1,5 @@
-// The documents of one file. A file whose name ends in ".jsonl" or ".jsonl.gz" has one document per
-// line, in a field of a JSON object; any other file is one document, read in pieces.
+// The documents of one file. A file of JSON lines has one document per line, in a field of a JSON
+// object; any other file is one document, read in pieces.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -15,8 +15,10 @@ struct TextPiece {
   bool begins_document = false;
 };
 
-/// Whether each line of the file is a document, by its name.
-bool is_json_lines(const std::string& path);
+/// Whether each line of the file is a document: its name ends in .jsonl or .ndjson, in any case,
+/// maybe followed by .gz; or in .json, and its first line is an object with the field.
+/// Throws: what TextReader throws.
+bool is_json_lines(const std::string& path, const std::string& json_field);
 
 /// Reads a file sequentially; memory is bounded by one line.
 class DocumentReader {

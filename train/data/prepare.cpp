@@ -9,7 +9,9 @@
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
+#include "core/system/text.h"
 #include "train/data/split_text.h"
+#include "train/data/token_set.h"
 #include "train/data/token_set_writer.h"
 #include "train/data/tokenizer.h"
 #include "train/data/train_sentencepiece.h"
@@ -34,10 +36,23 @@ void check_options(const PrepareOptions& options) {
 
 void check_disjoint(const std::vector<TextFile>& files, const std::vector<TextFile>& others) {
   std::set<std::string_view> paths;
-  for (const TextFile& file : files) paths.insert(file.path);
+  for (const TextFile& file : files) paths.insert(file.real_path);
   for (const TextFile& file : others)
-    SMOE_CHECK(!paths.contains(file.path), file.path,
+    SMOE_CHECK(!paths.contains(file.real_path), file.path,
                ": is in both the training and the validation input");
+}
+
+void check_output_is_no_input(const std::string& output, const std::vector<TextFile>& files) {
+  if (kind_of(output) != PathKind::file) return;
+  const std::string real_path = absolute_path(output);
+  for (const TextFile& file : files)
+    SMOE_CHECK(file.real_path != real_path, output, ": cannot be written: it is an input");
+}
+
+std::string extension_of(const std::string& path) {
+  const std::string name = name_of_path(path);
+  const std::size_t dot = name.rfind('.');
+  return dot == std::string::npos || dot == 0 ? "" : name.substr(dot);
 }
 
 // The `files` that contain text, with its size; counts the skipped ones.
@@ -52,7 +67,8 @@ std::vector<TextSource> measure(const std::vector<TextFile>& files, const std::s
     DocumentReader reader(file.path, json_field);
     TextPiece piece;
     bool has_piece = reader.next(piece);
-    const bool is_text = is_json_lines(file.path) || !is_binary(piece.text);
+    const bool is_json = is_json_lines(file.path, json_field);
+    const bool is_text = is_json || !is_binary(piece.text);
     SMOE_CHECK(is_text || !file.is_named, file.path, ": is not text: it contains zero bytes");
     std::int64_t text_bytes = 0;
     for (; is_text && has_piece; has_piece = reader.next(piece)) {
@@ -60,8 +76,9 @@ std::vector<TextSource> measure(const std::vector<TextFile>& files, const std::s
       progress("measuring", done + reader.bytes_read(), total);
     }
     done += file.bytes;
-    summary.num_binary += !is_text;
+    if (!is_text) ++summary.binary[extension_of(file.path)];
     summary.num_empty += is_text && text_bytes == 0;
+    summary.num_json_lines += is_json && text_bytes > 0;
     if (text_bytes > 0) sources.push_back({file.path, text_bytes});
   }
   summary.num_files += static_cast<std::int64_t>(sources.size());
@@ -86,11 +103,14 @@ Corpus find_corpus(const PrepareOptions& options, PrepareSummary& summary,
   const std::vector<TextFile> validation_files =
       has_own_validation ? list_text_files(options.validation) : std::vector<TextFile>();
   check_disjoint(files, validation_files);
+  check_output_is_no_input(options.output, files);
+  check_output_is_no_input(options.output, validation_files);
   Corpus corpus;
   corpus.sources = measure(files, options.json_field, summary, progress);
   corpus.train_bytes = text_bytes_of(corpus.sources);
   SMOE_CHECK(corpus.train_bytes > 0, options.inputs.front(), ": no text in ", files.size(),
-             " files");
+             " files: ", summary.num_empty, " empty, ", files.size() - summary.num_empty, " binary",
+             summary.binary.empty() ? "" : ": " + listed_kinds(summary.binary));
   if (has_own_validation) {
     const auto more = measure(validation_files, options.json_field, summary, progress);
     SMOE_CHECK(!more.empty(), options.validation.front(), ": no text to validate on");
@@ -123,6 +143,7 @@ std::unique_ptr<Tokenizer> choose_tokenizer(const PrepareOptions& options, const
                                             const PrepareProgress& progress) {
   if (options.tokenizer == "bytes") return std::make_unique<ByteTokenizer>();
   if (options.tokenizer == "bpe") return train_tokenizer(options, corpus, progress);
+  if (is_token_set_file(options.tokenizer)) return TokenSet::open(options.tokenizer).tokenizer();
   return load_tokenizer(options.tokenizer);
 }
 
@@ -141,6 +162,30 @@ TokenSetHeader encode(const PrepareOptions& options, const Corpus& corpus,
 }
 
 }  // namespace
+
+std::string listed_kinds(const std::map<std::string, std::int64_t>& binary) {
+  std::string text;
+  for (const auto& [extension, count] : binary)
+    text += concat(text.empty() ? "" : ", ", count, " ",
+                   extension.empty() ? "without extension" : printable(extension));
+  return text;
+}
+
+PrepareSummary prepare_tokenizer(const PrepareOptions& options, const PrepareProgress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  PrepareOptions all = options;
+  all.tokenizer = "bpe";
+  all.validation_fraction = 0;
+  check_options(all);
+  PrepareSummary summary;
+  const Corpus corpus = find_corpus(all, summary, progress);
+  const std::unique_ptr<Tokenizer> tokenizer = train_tokenizer(all, corpus, progress);
+  make_folders(parent_of(options.output));
+  write_file_atomically(options.output, tokenizer->file_bytes());
+  summary.tokenizer = tokenizer->summary();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return summary;
+}
 
 PrepareSummary prepare(const PrepareOptions& options, const PrepareProgress& progress) {
   const auto start = std::chrono::steady_clock::now();

@@ -8,7 +8,6 @@
 
 #include "core/base/check.h"
 #include "core/system/text.h"
-#include "train/data/sentencepiece_model.h"
 
 namespace smoe {
 namespace {
@@ -102,12 +101,13 @@ class SentencePieceTokenizer::CacheLease {
 };
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const std::string& path)
-    : model_(as_lossless_model(model, path)),
+    : settings_(settings_of(model, path)),
+      model_(canonical_model(model, path)),
       path_(path),
       processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
   std::string trouble;
   try {
-    trouble = processor_->LoadFromSerializedProto(model_).ToString();
+    trouble = processor_->LoadFromSerializedProto(as_lossless_model(model, path)).ToString();
   } catch (const std::exception& error) {
     trouble = error.what();
   }
@@ -115,6 +115,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const s
              ": damaged: SentencePiece cannot load it: ", printable(trouble));
   end_of_text_ = processor_->eos_id();
   SMOE_CHECK(end_of_text_ >= 0, path, ": must have an end-of-sentence token, </s>; it has none");
+  const std::int32_t begin = processor_->bos_id();
+  begin_of_text_ = settings_.is_own || begin < 0 ? end_of_text_ : begin;
   find_bytes();
   find_boundaries();
 }
@@ -226,12 +228,32 @@ std::string SentencePieceTokenizer::piece_of(std::int32_t token) const {
   return processor_->IdToPiece(token);
 }
 
+SentencePieceTokenizer::Kind SentencePieceTokenizer::kind_of(std::int32_t token) const {
+  bytes_of(token);
+  if (processor_->IsByte(token)) return Kind::byte;
+  if (processor_->IsControl(token)) return Kind::control;
+  if (processor_->IsUnknown(token)) return Kind::unknown;
+  return processor_->IsUnused(token) ? Kind::unused : Kind::normal;
+}
+
+float SentencePieceTokenizer::score_of(std::int32_t token) const {
+  bytes_of(token);
+  return processor_->GetScore(token);
+}
+
 std::int32_t SentencePieceTokenizer::unknown() const {
   return processor_->unk_id();
 }
 
 std::string SentencePieceTokenizer::summary() const {
-  return concat("SentencePiece, vocabulary ", vocab_size());
+  std::string text = concat("SentencePiece, vocabulary ", vocab_size());
+  if (begin_of_text_ != end_of_text_)
+    text += concat(", documents begin with ", piece_of(begin_of_text_));
+  if (!document_prefix().empty())
+    text += concat(begin_of_text_ != end_of_text_ ? " and" : ", documents begin with", " a blank");
+  if (!settings_.normalization.empty())
+    text += concat("; its normalization ", settings_.normalization, " is not applied");
+  return text;
 }
 
 }  // namespace smoe

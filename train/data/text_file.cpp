@@ -12,38 +12,62 @@ namespace {
 
 constexpr std::size_t kPieceBytes = 1 << 20;
 constexpr std::size_t kBinaryProbeBytes = 4096;
+constexpr Bytef kGzipMagic = 0x1f;  // the first byte of a member
+
+std::string lower_case(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
 
 bool is_hidden(const FolderEntry& entry) {
   return entry.name.front() == '.';
 }
 
-void list_files_of(const std::string& folder, std::vector<TextFile>& files) {
+using RealPaths = std::set<std::string>;
+
+void list_files_of(const std::string& folder, RealPaths& seen, std::vector<TextFile>& files) {
   for (const FolderEntry& entry : list_folder(folder)) {
     if (is_hidden(entry)) continue;
+    if (entry.kind != PathKind::file && entry.kind != PathKind::folder) continue;
     const std::string path = folder + (folder.back() == '/' ? "" : "/") + entry.name;
-    if (entry.kind == PathKind::file) files.push_back({path, false, entry.bytes});
-    if (entry.kind == PathKind::folder && !entry.is_link) list_files_of(path, files);
+    std::string real_path = absolute_path(path);
+    if (!seen.insert(real_path).second) continue;
+    if (entry.kind == PathKind::folder) list_files_of(path, seen, files);
+    if (entry.kind == PathKind::file)
+      files.push_back({path, std::move(real_path), false,
+                       entry.is_link ? File::open(path).size() : entry.bytes});
   }
+}
+
+bool is_gzip_name(const std::string& path) {
+  constexpr std::size_t kSuffix = 3;
+  return path.size() > kSuffix && lower_case(path.substr(path.size() - kSuffix)) == ".gz";
 }
 
 }  // namespace
 
 std::vector<TextFile> list_text_files(const std::vector<std::string>& inputs) {
   std::vector<TextFile> files;
+  RealPaths seen;
   for (const std::string& input : inputs) {
     const PathKind kind = kind_of(input);
     SMOE_CHECK(kind != PathKind::none, input, ": no such file or folder");
+    std::string real_path = absolute_path(input);
+    SMOE_CHECK(seen.insert(real_path).second, input, ": given twice");
     if (kind == PathKind::folder) {
-      list_files_of(input, files);
+      list_files_of(input, seen, files);
     } else {
-      files.push_back({input, true, File::open(input).size()});
+      files.push_back({input, std::move(real_path), true, File::open(input).size()});
     }
   }
-  std::set<std::string_view> seen;
-  for (const TextFile& file : files)
-    SMOE_CHECK(seen.insert(file.path).second, file.path, ": given twice");
   SMOE_CHECK(!files.empty(), inputs.empty() ? "no input" : inputs.front(), ": no files in it");
   return files;
+}
+
+std::string text_name(const std::string& path) {
+  const std::string name = lower_case(path);
+  return is_gzip_name(path) ? name.substr(0, name.size() - 3) : name;
 }
 
 // The state of zlib and its output buffer.
@@ -59,10 +83,11 @@ struct TextReader::Inflater {
   z_stream stream{};
   std::string output = std::string(kPieceBytes, '\0');
   bool is_between_members = true;
+  bool has_members = false;
 };
 
 TextReader::TextReader(const std::string& path) : file_(File::open(path)) {
-  if (path.ends_with(".gz")) inflater_ = std::make_unique<Inflater>();
+  if (is_gzip_name(path)) inflater_ = std::make_unique<Inflater>();
 }
 
 TextReader::~TextReader() = default;
@@ -90,6 +115,17 @@ std::string_view TextReader::next() {
       stream.next_in = reinterpret_cast<Bytef*>(piece_.data());
       stream.avail_in = static_cast<uInt>(input.size());
     }
+    if (inflater_->is_between_members && inflater_->has_members) {
+      // Tools that copy whole blocks leave zeros behind the last member.
+      while (stream.avail_in > 0 && *stream.next_in == 0) {
+        ++stream.next_in;
+        --stream.avail_in;
+      }
+      if (stream.avail_in == 0) continue;
+      SMOE_CHECK(*stream.next_in == kGzipMagic, file_.path(), ": holds other data behind its gzip ",
+                 "data, at byte ", bytes_read_ - stream.avail_in);
+    }
+    inflater_->has_members = true;
     if (inflater_->is_between_members) inflateReset(&stream);
     inflater_->is_between_members = false;
     const int result = inflate(&stream, Z_NO_FLUSH);

@@ -12,17 +12,23 @@ namespace smoe {
 
 struct TextFile {
   std::string path;
+  std::string real_path;   ///< with links followed, so that a file by two paths is one
   bool is_named = false;   ///< given by path, not found in a folder
   std::int64_t bytes = 0;  ///< on disk
 };
 
 /// The files of `inputs`, in order; folders are listed recursively, entries ordered by the bytes of
-/// their names. Hidden entries (".git") and links to folders are skipped inside folders.
-/// Throws: UsageError for an input that does not exist, a file that occurs twice, or when there is
-/// no file at all; SystemError.
+/// their names. Inside folders links are followed, hidden entries (".git") are skipped, and so is
+/// what was listed before, by any path.
+/// Throws: UsageError for an input that does not exist, a file that is given twice, or when there
+/// is no file at all; SystemError.
 std::vector<TextFile> list_text_files(const std::vector<std::string>& inputs);
 
-/// Reads one file sequentially; a file whose name ends in ".gz" is decompressed.
+/// `path` in lower case, without a final ".gz": what its name says about its contents.
+std::string text_name(const std::string& path);
+
+/// Reads one file sequentially; a file whose name ends in ".gz" is decompressed: one member or
+/// several, with zeros behind the last.
 class TextReader {
  public:
   /// Throws: SystemError.

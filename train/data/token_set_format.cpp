@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "core/base/check.h"
+#include "core/system/file.h"
 
 namespace smoe {
 namespace {
@@ -115,6 +116,12 @@ TokenSetHeader TokenSetHeader::parse(std::string_view bytes, const std::string& 
   }
   header.blocks_digest = lines.take_digest("blocks_digest");
   return header;
+}
+
+bool is_token_set_file(const std::string& path) {
+  char begin[kMagic.size()];
+  const std::int64_t bytes = File::open(path).read_some_at(0, begin, sizeof begin);
+  return std::string_view(begin, static_cast<std::size_t>(bytes)) == kMagic;
 }
 
 std::vector<Hdf5Dataset> token_set_datasets(const TokenSetHeader& header,

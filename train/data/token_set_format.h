@@ -45,6 +45,9 @@ struct TokenSetHeader {
   static TokenSetHeader parse(std::string_view bytes, const std::string& path);
 };
 
+/// Whether the file `path` begins as a token set does. Throws: SystemError.
+bool is_token_set_file(const std::string& path);
+
 /// The data sets of a token set in file order, without their offsets.
 std::vector<Hdf5Dataset> token_set_datasets(const TokenSetHeader& header,
                                             std::int64_t tokenizer_bytes, std::int64_t num_blocks);

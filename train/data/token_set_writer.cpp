@@ -1,6 +1,7 @@
 #include "train/data/token_set_writer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "kernels/threads.h"
@@ -10,6 +11,11 @@ namespace {
 
 // Text per encoding task: enough to make the cost of a thread negligible.
 constexpr std::size_t kChunkBytes = 1 << 20;
+
+// Whether a token after each document differs from that before the next one.
+bool has_end_token(const Tokenizer& tokenizer) {
+  return tokenizer.begin_of_text() != tokenizer.end_of_text();
+}
 
 }  // namespace
 
@@ -30,11 +36,15 @@ void TokenSetWriter::begin_document(Split split) {
   if (split != split_) finish_encoding();
   split_ = split;
   ++header_.num_documents[static_cast<int>(split)];
+  gathered_.begins_split |= header_.num_documents[static_cast<int>(split)] == 1;
   gathered_.starts.push_back(gathered_.text.size());
+  is_document_empty_ = true;
 }
 
 void TokenSetWriter::append(std::string_view text) {
   header_.text_bytes[static_cast<int>(split_)] += static_cast<std::int64_t>(text.size());
+  if (!text.empty() && std::exchange(is_document_empty_, false))
+    gathered_.text += tokenizer_.document_prefix();
   while (!text.empty()) {
     const std::string_view front = text.substr(0, kChunkBytes - gathered_.text.size());
     gathered_.text += front;
@@ -65,8 +75,10 @@ TokenSetWriter::Encoded TokenSetWriter::encode(const Tokenizer& tokenizer, const
   tokenizer.encode(text.substr(0, first), encoded.tokens);
   for (std::size_t i = 0; i < chunk.starts.size(); ++i) {
     const std::size_t end = i + 1 < chunk.starts.size() ? chunk.starts[i + 1] : text.size();
+    const bool is_first = i == 0 && chunk.begins_split;
+    if (!is_first && has_end_token(tokenizer)) encoded.tokens.push_back(tokenizer.end_of_text());
     encoded.starts.push_back(encoded.tokens.size());
-    encoded.tokens.push_back(tokenizer.end_of_text());
+    encoded.tokens.push_back(tokenizer.begin_of_text());
     tokenizer.encode(text.substr(chunk.starts[i], end - chunk.starts[i]), encoded.tokens);
   }
   return encoded;
@@ -74,7 +86,7 @@ TokenSetWriter::Encoded TokenSetWriter::encode(const Tokenizer& tokenizer, const
 
 // Starts encoding the gathered text before `cut`; the text after it stays gathered.
 void TokenSetWriter::begin_encoding(std::size_t cut) {
-  TextChunk rest{gathered_.text.substr(cut), {}};
+  TextChunk rest{gathered_.text.substr(cut), {}, false};
   gathered_.text.resize(cut);
   while (!rest.text.empty() && !gathered_.starts.empty() && gathered_.starts.back() == cut) {
     gathered_.starts.pop_back();
@@ -90,6 +102,8 @@ void TokenSetWriter::begin_encoding(std::size_t cut) {
 void TokenSetWriter::finish_encoding() {
   begin_encoding(gathered_.text.size());
   while (!encoding_.empty()) put_oldest();
+  if (has_end_token(tokenizer_) && header_.num_documents[static_cast<int>(split_)] > 0)
+    put_tokens({tokenizer_.end_of_text()});
 }
 
 // Waits for the oldest encoding task and writes its tokens.

@@ -20,8 +20,9 @@ class TokenSetWriter {
   /// `tokenizer` must outlive the writer. Throws: SystemError when the file cannot be created.
   TokenSetWriter(const std::string& path, const Tokenizer& tokenizer);
 
-  /// Begins a document, which starts with an end-of-text token. All training documents precede the
-  /// validation documents.
+  /// Begins a document, which starts with the tokenizer's begin_of_text; its document_prefix is
+  /// encoded with the text, and end_of_text, if another token, follows it. All training documents
+  /// precede the validation documents.
   void begin_document(Split split);
   /// Appends text, cut at any byte, to the current document.
   /// Throws: what Tokenizer::encode throws for this or earlier text; SystemError.
@@ -34,7 +35,8 @@ class TokenSetWriter {
   // Text that is encoded in one task: documents, or parts of them.
   struct TextChunk {
     std::string text;
-    std::vector<std::size_t> starts;  // offsets of documents in `text`
+    std::vector<std::size_t> starts{};  // offsets of documents in `text`
+    bool begins_split = false;          // the first of them is the first of its split
   };
   struct Encoded {
     std::vector<std::int32_t> tokens;
@@ -55,6 +57,7 @@ class TokenSetWriter {
   TokenSetHeader header_;
   Split split_ = Split::train;
   TextChunk gathered_;
+  bool is_document_empty_ = true;      // the current one, until now
   std::vector<std::uint16_t> narrow_;  // staging of 16-bit tokens
   std::string block_;                  // the incomplete block
   std::int64_t end_ = 0;               // end of the blocks written so far

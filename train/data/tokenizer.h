@@ -17,9 +17,15 @@ class Tokenizer {
 
   /// Token ids are 0 .. vocab_size() - 1.
   virtual std::int32_t vocab_size() const = 0;
-  /// The token before each document.
+  /// The token that ends a text: generation stops at it. Where it is not begin_of_text, a token set
+  /// has it after each document.
   virtual std::int32_t end_of_text() const = 0;
-  /// Appends the tokens of `text` (any bytes) to `tokens`, never end_of_text. Thread-safe.
+  /// The token before each document.
+  virtual std::int32_t begin_of_text() const { return end_of_text(); }
+  /// What is put before the text of a document, unless that is empty, when it is encoded: a blank
+  /// for models with SentencePiece's dummy prefix. Not part of the text: decoders remove it.
+  virtual std::string_view document_prefix() const { return ""; }
+  /// Appends the tokens of `text` (any bytes) to `tokens`, never control tokens. Thread-safe.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& tokens) const = 0;
   /// Length of the prefix of `text` whose tokens do not depend on what follows: text may be cut
   /// there and encoded in parts. May be 0.

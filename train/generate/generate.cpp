@@ -75,8 +75,8 @@ void check_options(const GenerateOptions& options, std::int32_t vocab_size) {
 
 std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt,
                                         std::int64_t context) {
-  std::vector<std::int32_t> tokens{tokenizer.end_of_text()};
-  tokenizer.encode(prompt, tokens);
+  std::vector<std::int32_t> tokens{tokenizer.begin_of_text()};
+  if (!prompt.empty()) tokenizer.encode(concat(tokenizer.document_prefix(), prompt), tokens);
   const auto count = static_cast<std::int64_t>(tokens.size());
   SMOE_CHECK(count <= context, "generate: prompt must fit the context of ", context,
              " tokens, one of which begins the document; got ", count - 1,
@@ -99,6 +99,14 @@ GenerateSummary generate(Transformer& model, const Tokenizer& tokenizer, std::st
   RandomStream random(options.seed, hash_name("generate"));
   TextDecoder decoder(tokenizer);
   StopTexts stop(options.stop_texts);
+  // Generated text that begins a document has the prefix of one.
+  std::string_view prefix = prompt.empty() ? tokenizer.document_prefix() : "";
+  const auto without_prefix = [&prefix](std::string text) {
+    if (text.empty() || prefix.empty()) return text;
+    if (text.starts_with(prefix)) text.erase(0, prefix.size());
+    prefix = "";
+    return text;
+  };
   Context context(model, options.context);
   GenerateSummary summary{.prompt_tokens = static_cast<std::int64_t>(read.size())};
 
@@ -113,12 +121,12 @@ GenerateSummary generate(Transformer& model, const Tokenizer& tokenizer, std::st
     if (std::count(options.stop_tokens.begin(), options.stop_tokens.end(), token) > 0)
       summary.ending = Ending::stop;
     if (summary.ending != Ending::max_tokens) break;
-    on_text(stop.push(decoder.push(token)));
+    on_text(stop.push(without_prefix(decoder.push(token))));
     if (stop.is_reached()) summary.ending = Ending::stop;
     if (stop.is_reached() || summary.tokens == options.max_tokens) break;
     logits = context.read(std::span(&token, 1));
   }
-  on_text(stop.push(decoder.finish()));
+  on_text(stop.push(without_prefix(decoder.finish())));
   on_text(stop.finish());
   summary.prompt_s = seconds_between(begin, first);
   summary.tokens_s = seconds_between(first, Clock::now());

@@ -25,7 +25,7 @@ struct GenerateOptions {
 struct GenerateSummary {
   enum class Ending : std::uint8_t { max_tokens, end_of_text, stop };
 
-  std::int64_t prompt_tokens = 0;  ///< including the end_of_text before it
+  std::int64_t prompt_tokens = 0;  ///< including the begin_of_text before it
   std::int64_t tokens = 0;         ///< sampled, including the one that ended the text
   double prompt_s = 0;             ///< time of the prompt's forward passes
   double tokens_s = 0;             ///< time of generation

@@ -25,8 +25,11 @@ std::string generation_config_text(const MixtralConfig& config) {
 MixtralConfig config_of(const StoredModel& stored) {
   MixtralConfig config;
   config.model = stored.config.model;
-  config.max_positions = stored.config.train.seq_len;
-  if (stored.tokenizer) config.begin_token = config.end_token = stored.tokenizer->end_of_text();
+  config.max_positions = std::max(stored.config.train.seq_len, config.model.max_positions);
+  if (stored.tokenizer) {
+    config.begin_token = stored.tokenizer->begin_of_text();
+    config.end_token = stored.tokenizer->end_of_text();
+  }
   return config;
 }
 

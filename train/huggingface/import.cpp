@@ -1,5 +1,6 @@
 #include "train/huggingface/import.h"
 
+#include <cstring>
 #include <set>
 
 #include "core/device.h"
@@ -27,6 +28,18 @@ void check_counts(const ModelConfig& m, const WeightFiles& files, const std::str
              " experts, and the files have ", tensors, " tensors");
 }
 
+/// Whether a tensor holds nothing that the model does not have anyway: frequencies of the rotary
+/// embedding, which are always recomputed, or a tied head that repeats the embedding.
+bool is_redundant(const std::string& name, const ModelConfig& model, const WeightFiles& files) {
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (name != "lm_head.weight" || !model.tie_embeddings) return false;
+  const std::string embedding = "model.embed_tokens.weight";
+  if (!files.find(embedding) || files.find(embedding)->shape != files.find(name)->shape)
+    return false;
+  const Tensor head = files.read(name, DType::f32), table = files.read(embedding, DType::f32);
+  return std::memcmp(head.data(), table.data(), static_cast<std::size_t>(head.bytes())) == 0;
+}
+
 /// Checks that the files hold exactly the tensors of the model, with their shapes.
 void check_tensors(const Transformer& model, const WeightFiles& files, const std::string& folder) {
   std::int64_t num_found = 0;
@@ -38,8 +51,9 @@ void check_tensors(const Transformer& model, const WeightFiles& files, const std
                  part.shape, " is missing");
       SMOE_CHECK(entry->shape == part.shape, folder, ": ", part.name, ": must be ", part.shape,
                  " by config.json; got ", entry->shape);
-      const bool is_read = entry->dtype == "F32" || entry->dtype == "BF16" || entry->dtype == "F16";
-      SMOE_CHECK(is_read, folder, ": ", part.name, ": must be F32, BF16 or F16; got ",
+      const bool is_read = entry->dtype == "F32" || entry->dtype == "BF16" ||
+                           entry->dtype == "F16" || entry->dtype == "F64";
+      SMOE_CHECK(is_read, folder, ": ", part.name, ": must be F64, F32, BF16 or F16; got ",
                  entry->dtype);
       names.insert(part.name);
       ++num_found;
@@ -47,9 +61,9 @@ void check_tensors(const Transformer& model, const WeightFiles& files, const std
   }
   if (num_found == files.num_tensors()) return;
   for (const std::string& name : files.names())
-    SMOE_CHECK(names.count(name) > 0, folder, ": ", printable(name), ": not a tensor of ",
-               "the model that config.json describes; ", files.num_tensors() - num_found,
-               " of the files' tensors would be lost");
+    SMOE_CHECK(names.count(name) > 0 || is_redundant(name, model.config(), files), folder, ": ",
+               printable(name), ": not a tensor of the model that config.json describes; ",
+               files.num_tensors() - num_found, " of the files' tensors would be lost");
 }
 
 /// The configuration of a run at its last step: an imported model has no data and no schedule.
@@ -61,9 +75,15 @@ Config run_config(const MixtralConfig& imported, const std::string& output) {
   config.model = imported.model;
   config.data.path = "data/tokens.h5";
   config.train.steps = 1;
-  config.train.seq_len = imported.max_positions;
+  config.train.seq_len = config.model.max_positions = imported.max_positions;
   config.train.micro_batch = config.train.global_batch = 1;
   return config;
+}
+
+Tensor rounded_to_f32(const Tensor& weights) {
+  const auto values = weights.to_vector<double>();
+  return Tensor::from(std::vector<float>(values.begin(), values.end()), weights.shape(),
+                      Category::parameters);
 }
 
 /// Visits the model's weights part by part, reading each from the files when it is visited.
@@ -75,7 +95,9 @@ class WeightReader {
   void visit(StateVisitor& visitor) {
     for (const Parameter* parameter : model_.parameters())
       for (const ParameterPart& part : parameter->parts()) {
-        Tensor weights = files_.read(part.name, DType::f32);
+        const bool is_f64 = files_.find(part.name)->dtype == "F64";
+        Tensor weights = files_.read(part.name, is_f64 ? DType::f64 : DType::f32);
+        if (is_f64) weights = rounded_to_f32(weights);
         visitor.tensor(part.name, weights);
         done_ += files_.find(part.name)->bytes;
         progress_("importing", done_, files_.bytes());

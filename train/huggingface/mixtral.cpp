@@ -96,8 +96,13 @@ class ConfigReader {
 
 // transformers 4 writes rope_theta and rope_scaling, 5 writes both inside rope_parameters.
 double read_rope_theta(ConfigReader& reader, const std::string& path) {
-  if (reader.find("rope_scaling"))
-    reader.refuse("rope_scaling", "null, for unscaled rotary embeddings");
+  const Json* scaling = reader.find("rope_scaling");
+  const auto is_default = [&](const char* key) {
+    const auto type = scaling->find(key);
+    return type != scaling->end() && *type == "default";
+  };
+  if (scaling && !(scaling->is_object() && (is_default("rope_type") || is_default("type"))))
+    reader.refuse("rope_scaling", "null or of type default, for unscaled rotary embeddings");
   const Json* parameters = reader.find("rope_parameters");
   if (!parameters) return reader.number("rope_theta", kDefaultRopeTheta);
   ConfigReader rope(*parameters, path + ": rope_parameters");
@@ -147,6 +152,18 @@ std::optional<std::int32_t> read_token(ConfigReader& reader, const char* key,
   return static_cast<std::int32_t>(id);
 }
 
+/// Whether the name of a key says that it changes what a model computes.
+bool changes_result(const std::string& key, const Json& json) {
+  const auto value = json.find(key);
+  const bool is_note = key.starts_with('_') || key.ends_with("implementation");
+  if (value == json.end() || value->is_null() || is_note) return false;
+  for (const char* word :
+       {"expert", "moe", "router", "topk", "norm", "bias", "rope", "rotary", "attention", "attn",
+        "window", "softcap", "scal", "multiplier", "residual", "mlp", "layer", "clip", "qk_"})
+    if (key.find(word) != std::string::npos) return true;
+  return false;
+}
+
 /// Checks the model against the rules of schema.cpp.
 void check_rules(const ModelConfig& model, const std::string& path) {
   Config config;
@@ -177,7 +194,9 @@ MixtralConfig parse_mixtral_config(const std::string& text, const std::string& p
   m.num_layers = reader.size("num_hidden_layers");
   m.d_model = reader.size("hidden_size");
   m.num_heads = reader.size("num_attention_heads");
-  m.num_kv_heads = reader.size("num_key_value_heads", m.num_heads);
+  // transformers' default; null means one per query head.
+  m.num_kv_heads =
+      reader.size("num_key_value_heads", json.contains("num_key_value_heads") ? m.num_heads : 8);
   m.head_dim = reader.size("head_dim", std::max<std::int64_t>(1, m.d_model / m.num_heads));
   m.d_expert = reader.size("intermediate_size");
   m.num_experts = reader.size("num_local_experts");
@@ -198,6 +217,8 @@ MixtralConfig parse_mixtral_config(const std::string& text, const std::string& p
   config.end_token = read_token(reader, "eos_token_id", m.vocab_size);
   check_rules(m, path);
   config.unknown_keys = reader.unknown_keys();
+  for (const std::string& key : config.unknown_keys)
+    if (changes_result(key, json)) reader.refuse(key.c_str(), "absent: it is not supported");
   return config;
 }
 

@@ -93,10 +93,33 @@ decltype(auto) dispatch(DType dtype, F&& f) {
   }
 }
 
+/// Repositories cloned without Git LFS hold small texts in place of large files.
+void check_is_downloaded(const File& file) {
+  constexpr std::string_view kPointer = "version https://git-lfs";
+  char begin[kPointer.size()];
+  const std::int64_t bytes = file.read_some_at(0, begin, sizeof begin);
+  SMOE_CHECK(std::string_view(begin, static_cast<std::size_t>(bytes)) != kPointer, file.path(),
+             ": is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
+}
+
+/// The end of the last tensor by the header, if it is well-formed; 0 otherwise.
+std::int64_t declared_bytes(const Json& header, std::int64_t data_begin) {
+  std::int64_t end = 0;
+  for (const auto& [name, value] : header.items()) {
+    const auto offsets = value.is_object() ? value.find("data_offsets") : value.end();
+    if (name == kMetadataKey || offsets == value.end() || !offsets->is_array() ||
+        offsets->size() != 2 || !(*offsets)[1].is_number_integer())
+      continue;
+    end = std::max(end, (*offsets)[1].get<std::int64_t>());
+  }
+  return end > kMaxInt64 - data_begin ? 0 : data_begin + end;
+}
+
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(path)) {
   const std::int64_t size = file_.size();
+  check_is_downloaded(file_);
   SMOE_CHECK(size >= kLengthBytes, path, ": not a safetensors file: must have at least ",
              kLengthBytes, " bytes; got ", size);
   unsigned char digits[kLengthBytes];
@@ -115,6 +138,9 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(pat
 void SafetensorsFile::parse_header(const std::string& text, std::int64_t data_begin) {
   const Json header = parse_json(text, path(), kMaxHeaderDepth);
   SMOE_CHECK(header.is_object(), path(), ": its header must be an object; got ", shown(header));
+  const std::int64_t declared = declared_bytes(header, data_begin);
+  SMOE_CHECK(declared <= file_.size(), path(), ": is incomplete: its header describes ", declared,
+             " bytes, and it has ", file_.size(), "; download it again");
   for (const auto& [name, value] : header.items()) {
     if (name != kMetadataKey) {
       entries_.push_back(read_entry(name, value, path(), data_begin, file_.size()));

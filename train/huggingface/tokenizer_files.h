@@ -13,12 +13,12 @@ struct TokenizerFound {
   std::string reason{};                  ///< why not
 };
 
-/// The tokenizer in a model's folder: a SentencePiece model with byte fallback, or the byte-level
-/// one that write_tokenizer_files writes. Throws: SystemError.
+/// The tokenizer in a model's folder: tokenizer.model, a SentencePiece model with byte fallback; or
+/// tokenizer.json of a kind that tokenizer_json.h names. Throws: SystemError.
 TokenizerFound read_tokenizer_files(const std::string& folder);
 
 /// Writes the files from which AutoTokenizer constructs an equivalent tokenizer: the same ids, with
-/// end_of_text first if special tokens are requested. `max_positions`: context length in tokens.
+/// begin_of_text first if special tokens are requested. `max_positions`: context length in tokens.
 /// Returns the names of the files.
 std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
                                                const std::string& folder,

@@ -9,6 +9,7 @@
 #include "core/system/text.h"
 #include "layers/model_size.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/config/changes.h"
 #include "train/config/config.h"
 #include "train/config/run_paths.h"
 #include "train/data/token_set.h"
@@ -101,7 +102,8 @@ std::string checkpoint_line(const std::string& path) {
 
 void verify(const RunPaths& run, const Config& config, const Checkpoint& checkpoint) {
   checkpoint.verify();
-  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)));
+  checkpoint.check_config(run.config_path(), Digest::from_hex(config_digest(config)),
+                          is_same_run(checkpoint.manifest().config, config));
   run.tokenizer_path(checkpoint.manifest().tokenizer_digest);
 }
 

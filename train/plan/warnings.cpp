@@ -37,17 +37,24 @@ void warn_of_routing(const Plan& plan, Warnings& out) {
     return;  // the warnings below concern sparse routing
   }
   if (router.balance_loss == 0 && router.selection_bias_rate == 0)
-    out.push_back({"nothing balances the experts",
-                   "experts that are better early get more tokens and more gradient and stay "
-                   "better; the others die, and their parameters are wasted",
-                   "model.router.balance_loss=0.01, or model.router.score=sigmoid with "
-                   "model.router.selection_bias_rate=0.001"});
-  if (router.balance_loss > 0.05)
-    out.push_back({fmt::format("model.router.balance_loss is {}", router.balance_loss),
+    out.push_back(
+        {"nothing balances the experts",
+         "experts that are better early get more tokens and more gradient and stay "
+         "better; the others die, and their parameters are wasted",
+         fmt::format("model.router.balance_loss={:.2g}, or model.router.score=sigmoid with "
+                     "model.router.selection_bias_rate=0.001",
+                     0.01 * static_cast<double>(m.num_layers))});
+  // The loss is a mean over layers, and each layer's router sees its own share of the coefficient.
+  const auto num_layers = static_cast<double>(m.num_layers);
+  const double share = router.balance_loss / num_layers;
+  if (share > 0.05)
+    out.push_back({fmt::format("model.router.balance_loss is {}, {:.2g} per layer",
+                               router.balance_loss, share),
                    "its gradient dominates that of the language loss in the router: tokens are "
                    "spread evenly instead of routed to the best experts",
-                   "0.001 to 0.02"});
-  if (router.balance_loss > 1e-3 && router.selection_bias_rate > 0)
+                   fmt::format("{:.2g} to {:.2g}, which is 0.001 to 0.02 per layer",
+                               0.001 * num_layers, 0.02 * num_layers)});
+  if (share > 1e-3 && router.selection_bias_rate > 0)
     out.push_back({"both a balance loss and a selection bias balance the experts",
                    "the bias is meant to replace the loss, which interferes with the language loss "
                    "(arXiv:2408.15664)",

@@ -98,6 +98,9 @@ std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
   for (const std::int64_t step : chart.marks)
     html.add("<path class=\"mark\" d=\"M{:.1f} 0v{}\"/>", plot.left(static_cast<double>(step)),
              kPlotHeight);
+  for (const auto& [step, label] : chart.changes)
+    html.add("<path class=\"mark change\" d=\"M{:.1f} 0v{}\"><title>{}</title></path>",
+             plot.left(static_cast<double>(step)), kPlotHeight, escaped(label));
   add_shapes(html, plot);
   html.add_text("</svg>");
   for (const Tick& tick : plot.y.ticks)

@@ -25,6 +25,12 @@ struct Curve {
   bool has_dots = false;  ///< mark each point
 };
 
+/// A step with a label, which the pointer shows.
+struct Mark {
+  std::int64_t step = 0;
+  std::string label;
+};
+
 /// Curves over the steps of a run.
 struct Chart {
   std::string title;
@@ -34,6 +40,7 @@ struct Chart {
   bool is_from_zero = false;
   double last_step = 1;               ///< end of the x axis
   std::vector<std::int64_t> marks{};  ///< steps with a dashed line
+  std::vector<Mark> changes{};        ///< steps with a dashed line and a label
   std::vector<Curve> curves{};
 };
 

@@ -167,4 +167,11 @@ std::string console_line(const ValidationReport& report, LineStyle style, std::s
   return line.take(width);
 }
 
+std::string console_line(const ChangeReport& report, LineStyle style, std::size_t) {
+  LineBuilder line(style);
+  line.add("step", progress(report.step, report.steps));
+  line.add_bold("changed:", summary_of(report));
+  return line.take(0);
+}
+
 }  // namespace smoe

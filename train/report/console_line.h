@@ -30,4 +30,9 @@ std::string console_line(const StepReport& report, LineStyle style = LineStyle::
 std::string console_line(const ValidationReport& report, LineStyle style = LineStyle::plain,
                          std::size_t width = 0);
 
+///   step  200/3000  changed: train.steps 2000 -> 3000
+/// No newline.
+std::string console_line(const ChangeReport& report, LineStyle style = LineStyle::plain,
+                         std::size_t width = 0);
+
 }  // namespace smoe

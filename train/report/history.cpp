@@ -5,7 +5,7 @@
 namespace smoe {
 namespace {
 
-constexpr std::size_t kMaxRestarts = 50;
+constexpr std::size_t kMaxRestarts = 50, kMaxChanges = 50;
 
 Spread spread_of(double value) {
   Spread spread;
@@ -103,6 +103,11 @@ void RunHistory::take(const ValidationReport& report) {
   last_validation_ = report;
   if (std::isfinite(report.loss) && (!best_validation_ || report.loss < best_validation_->loss))
     best_validation_ = report;
+}
+
+void RunHistory::take(const ChangeReport& report) {
+  changes_.push_back(report);
+  if (changes_.size() > kMaxChanges) changes_.erase(changes_.begin());
 }
 
 }  // namespace smoe

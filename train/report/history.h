@@ -103,6 +103,9 @@ class RunHistory {
   /// The last few steps after which a process resumed the run.
   const std::vector<std::int64_t>& restarts() const { return restarts_; }
 
+  /// The last few changes of the run's configuration.
+  const std::vector<ChangeReport>& changes() const { return changes_; }
+
   /// Training time of all processes of the run.
   double trained_s() const { return earlier_s_ + (last_step_ ? last_step_->elapsed_s : 0); }
   std::int64_t peak_bytes() const { return peak_bytes_; }
@@ -112,6 +115,7 @@ class RunHistory {
   void take(const StartReport& report);
   void take(const StepReport& report);
   void take(const ValidationReport& report);
+  void take(const ChangeReport& report);
 
   Binned<StepBin> steps_{500};
   Binned<LoadBin> loads_{120};
@@ -120,6 +124,7 @@ class RunHistory {
   std::optional<StepReport> last_step_;
   std::optional<ValidationReport> last_validation_, best_validation_;
   std::vector<std::int64_t> restarts_;
+  std::vector<ChangeReport> changes_;
   double earlier_s_ = 0;  // trained by earlier processes
   std::int64_t peak_bytes_ = 0;
   std::int64_t num_skipped_ = 0;

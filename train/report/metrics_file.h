@@ -4,6 +4,8 @@
 //   {"kind":"step","step":3,"steps":2000,"loss":2.34,...,"memory":{"parameters":13924352,...},
 //    "layers":{"imbalance":[1.31,...],...,"expert_rows":[[498,530,...],...]}}     (one line)
 //   {"kind":"validation","step":200,"steps":2000,"loss":2.12,"bits_per_byte":3.06,...}
+//   {"kind":"change","step":200,"steps":3000,"changes":{"key":["train.steps"],"before":["2000"],
+//    "after":["3000"]}}                                                            (one line)
 //
 // The keys are the members of the structs in report.h, in the same order and with the same meaning.
 // "memory" has one key per category of core/memory.h; "layers" has lists with one element per layer

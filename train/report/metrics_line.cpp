@@ -204,6 +204,18 @@ void validation_fields(Archive& a, Report& r) {
   source_fields(a, r.sources);
 }
 
+template <class Archive, class Report>
+void change_fields(Archive& a, Report& r) {
+  a.value("step", r.step);
+  a.value("steps", r.steps);
+  a.column(
+      "changes", r.changes, "key", [](auto& c) -> auto& { return c.key; });
+  a.column(
+      "changes", r.changes, "before", [](auto& c) -> auto& { return c.before; });
+  a.column(
+      "changes", r.changes, "after", [](auto& c) -> auto& { return c.after; });
+}
+
 template <class Report, class Fields>
 Report read_as(const Json& json, Fields fields) {
   Report report;
@@ -217,7 +229,9 @@ Report report_of(const Json& json) {
   if (kind == "start")
     return read_as<StartReport>(json, [](auto& a, auto& r) { start_fields(a, r); });
   if (kind == "step") return read_as<StepReport>(json, [](auto& a, auto& r) { step_fields(a, r); });
-  SMOE_CHECK(kind == "validation", "\"kind\" must be start, step or validation");
+  if (kind == "change")
+    return read_as<ChangeReport>(json, [](auto& a, auto& r) { change_fields(a, r); });
+  SMOE_CHECK(kind == "validation", "\"kind\" must be start, step, validation or change");
   return read_as<ValidationReport>(json, [](auto& a, auto& r) { validation_fields(a, r); });
 }
 
@@ -236,6 +250,12 @@ std::string line_of(const StepReport& report) {
 std::string line_of(const ValidationReport& report) {
   Writer writer("validation");
   validation_fields(writer, report);
+  return writer.text();
+}
+
+std::string line_of(const ChangeReport& report) {
+  Writer writer("change");
+  change_fields(writer, report);
   return writer.text();
 }
 

@@ -72,7 +72,26 @@ struct ValidationReport {
   std::vector<SourceReport> sources{};  ///< when there are several
 };
 
-using Report = std::variant<StartReport, StepReport, ValidationReport>;
+/// A key of the configuration with another value from here on; values as YAML.
+struct ChangedKey {
+  std::string key;
+  std::string before;
+  std::string after;
+
+  friend bool operator==(const ChangedKey&, const ChangedKey&) = default;
+};
+
+/// The run continues with a changed configuration.
+struct ChangeReport {
+  std::int64_t step = 0;  ///< steps done before
+  std::int64_t steps = 0;
+  std::vector<ChangedKey> changes{};
+};
+
+/// "optim.lr 0.003 -> 0.001, train.steps 60 -> 80".
+std::string summary_of(const ChangeReport& report);
+
+using Report = std::variant<StartReport, StepReport, ValidationReport, ChangeReport>;
 
 /// The step of any report.
 inline std::int64_t step_of(const Report& report) {

@@ -74,6 +74,9 @@ std::string headline(const RunHistory& history, const Config& config) {
       history.restarts().empty()
           ? ""
           : fmt::format(" · dashed lines: resumed after step {}", list_last(history.restarts()));
+  for (const ChangeReport& change : history.changes())
+    html += fmt::format("<p>changed after step {}: {}</p>", grouped(change.step),
+                        escaped(summary_of(change)));
   return html + fmt::format("<p>step {} of {}{}</p><progress value=\"{}\" max=\"{}\"></progress>",
                             grouped(step), grouped(config.train.steps), restarts, step,
                             config.train.steps);
@@ -149,7 +152,11 @@ class Charts {
 
  private:
   Chart titled(const std::string& title, const std::string& note) const {
-    return {.title = title, .note = note, .last_step = last_step_, .marks = history_.restarts()};
+    Chart chart{
+        .title = title, .note = note, .last_step = last_step_, .marks = history_.restarts()};
+    for (const ChangeReport& change : history_.changes())
+      chart.changes.push_back({change.step, summary_of(change)});
+    return chart;
   }
   Curve step_curve(Spread StepBin::*value, const std::string& name) const {
     return curve_of(history_.steps(), value, name, "--series-1");

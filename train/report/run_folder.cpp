@@ -5,7 +5,7 @@
 #include "core/base/check.h"
 #include "core/system/folder.h"
 #include "core/system/text.h"
-#include "train/config/run_paths.h"
+#include "train/config/config.h"
 
 namespace smoe {
 namespace {
@@ -69,9 +69,20 @@ void RunFolder::check_may_write(const std::string& resume) const {
   if (resume == "auto" || !holds_run()) return;
   SMOE_CHECK(resume != "none", path(), ": contains a run that a new run would overwrite; ",
              "resume it, remove the folder, or give the run another name");
-  SMOE_CHECK(is_same_path(parent_of(resume), checkpoints_path()), path(),
-             ": contains a run that the checkpoint ", resume, " does not belong to; ",
+  const bool is_own = is_same_path(parent_of(resume), checkpoints_path());
+  SMOE_CHECK(is_own || branched_from(resume), path(), ": contains a run that the checkpoint ",
+             resume, " does not belong to; ",
              "resume it from its own checkpoints, or give the run another name");
+}
+
+// Whether the run in the folder was started with that checkpoint.
+bool RunFolder::branched_from(const std::string& resume) const {
+  try {
+    return kind_of(config_path()) == PathKind::file &&
+           load_config(config_path()).checkpoint.resume == resume;
+  } catch (const UsageError&) {  // not a configuration
+    return false;
+  }
 }
 
 bool RunFolder::holds_run() const {

@@ -29,9 +29,9 @@ class RunFolder : public RunPaths {
  public:
   /// Creates the folder, or claims an existing one, for the lifetime of the object. `resume` is
   /// checkpoint.resume. A folder that contains a run is claimed only to resume that run: with
-  /// "auto", or with the path of a checkpoint in it.
-  /// Throws: UsageError, and the folder is unchanged, when another process writes to it or when the
-  /// run in it would be overwritten; SystemError.
+  /// "auto", with the path of a checkpoint in it, or with that of the checkpoint of another run
+  /// that it branched from. Throws: UsageError, and the folder is unchanged, when another process
+  /// writes to it or when the run in it would be overwritten; SystemError.
   RunFolder(const std::string& folder, const std::string& resume);
   /// Removes the folder if the constructor created it and no run began in it.
   ~RunFolder();
@@ -55,6 +55,7 @@ class RunFolder : public RunPaths {
  private:
   void claim();
   void check_may_write(const std::string& resume) const;
+  bool branched_from(const std::string& resume) const;
   bool holds_run() const;
 
   bool is_to_remove_ = false;  // by the destructor

@@ -111,6 +111,10 @@ Scalars scalars_in(const StartReport&) {
   return {};
 }
 
+Scalars scalars_in(const ChangeReport&) {
+  return {};
+}
+
 Scalars scalars_in(const StepReport& report) {
   Scalars scalars = {{"train/loss", report.loss},
                      {"train/lr", report.lr},
@@ -129,7 +133,13 @@ Scalars scalars_in(const StepReport& report) {
 }
 
 Scalars scalars_in(const ValidationReport& report) {
-  return {{"validation/loss", report.loss}, {"validation/bits_per_byte", report.bits_per_byte}};
+  Scalars scalars = {{"validation/loss", report.loss},
+                     {"validation/bits_per_byte", report.bits_per_byte}};
+  for (const SourceReport& source : report.sources) {
+    scalars.emplace_back("validation/loss/" + source.name, source.loss);
+    scalars.emplace_back("validation/bits_per_byte/" + source.name, source.bits_per_byte);
+  }
+  return scalars;
 }
 
 }  // namespace

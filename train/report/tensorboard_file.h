@@ -27,7 +27,7 @@ namespace smoe {
 using Scalars = std::vector<std::pair<std::string, double>>;
 
 /// The scalars of a report by tag: "train/loss", "validation/bits_per_byte", "z_loss/layer_03", ...
-/// Empty for a start.
+/// Empty for a start and a change.
 Scalars scalars_of(const Report& report);
 
 /// `data` framed as a record.

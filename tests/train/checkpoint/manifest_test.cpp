@@ -62,6 +62,30 @@ TEST_CASE("a manifest survives a round trip") {
   CHECK(read.shards[0].tensors[2].digest == Digest{9, 10});
 }
 
+TEST_CASE("configuration and data are optional, as earlier versions do not record them") {
+  Manifest manifest = sample();
+  manifest.config = "run:\n  name: \"r\"\n";
+  manifest.data = ManifestData{.step = 7,
+                               .batch = 9,
+                               .tokens = 800,
+                               .sources = {{"web", {11, 12}, 5}, {"code", {13, 14}, 4}}};
+  const std::string text = manifest_text(manifest);
+  const Manifest read = parse_manifest(text, "m");
+  CHECK(manifest_text(read) == text);
+  CHECK(read.config == manifest.config);
+  REQUIRE(read.data);
+  CHECK(read.data->sources.at(1).name == "code");
+  CHECK(read.data->sources.at(1).samples == 4);
+  const auto error_with = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    return error_of(sealed(changed.replace(changed.find(from), from.size(), to)));
+  };
+  CHECK(error_with("\"batch\": 9", "\"batch\": -9").starts_with("m: data: batch: must be an int"));
+  CHECK(error_with("\"samples\": 4", "\"samples\": \"4\"")
+            .starts_with("m: data: sources[1]: samples: must be an integer"));
+  CHECK(error_with("\"name\": \"web\", ", "").find("has no \"name\"") != std::string::npos);
+}
+
 TEST_CASE("processor and tokenizer are optional, as earlier versions do not record them") {
   CHECK(manifest_text(sample()).find("processor") == std::string::npos);
   Manifest manifest = sample();

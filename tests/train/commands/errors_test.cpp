@@ -100,8 +100,15 @@ const Row kRows[] = {
     {"train @/run.yaml run.name=x checkpoint.resume=@/text.txt", 2,
      "@/text.txt: must be a checkpoint folder"},
     {"train @/run.yaml optim.lr=0.5", 2,
-     "@/runs/r: cannot resume with optim.lr=0.5, it was trained with 3e-04; restore it, or choose "
-     "another run.name"},
+     "@/runs/r: cannot resume with optim.lr=0.5, it was trained with 3e-04; to change it from here "
+     "on, add --change optim.lr; otherwise restore it, or choose another run.name"},
+    {"train @/run.yaml model.top_k=2 optim.lr=0.5 --change optim.lr", 2,
+     "@/runs/r: cannot resume with model.top_k=2, it was trained with 1; optim.lr=0.5, it was "
+     "trained with 3e-04; model.top_k cannot change in a run: restore it, or choose another "
+     "run.name"},
+    {"train @/run.yaml --change optim.lrr", 2,
+     "change: optim.lrr: unknown key; did you mean optim.lr?"},
+    {"train @/run.yaml --change optim.lr,", 2, "change: : unknown key*"},
     {"train @/run.yaml run.name=damaged train.steps=3", 2, "@/runs/damaged: cannot resume with *"},
 #ifndef __SANITIZE_ADDRESS__  // whose allocator prints more than one line when out of memory
     {"train @/run.yaml run.name=x model.d_model=1000000000", 1,

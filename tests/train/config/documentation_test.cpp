@@ -31,7 +31,8 @@ std::string configuration_page() {
       "is given in its section of the\n"
       "YAML file or on the command line as `section.key=value`. *Required* keys have no default. "
       "On resume, keys marked yes may\n"
-      "change; the others determine the trained weights and must stay.\n";
+      "change, and keys marked `--change` if they are named there, as in `optim.lr=1e-3 --change "
+      "optim.lr`; the others must stay.\n";
   std::string section;
   for (const Field& field : fields_of(config)) {
     const std::size_t dot = field.key.rfind('.');
@@ -44,7 +45,10 @@ std::string configuration_page() {
     page += "| `" + field.key.substr(dot + 1) + "` | " +
             (is_required ? "*required*" : "`" + to_yaml(field.slot) + "`") + " | " +
             cell(type_text(field)) + " | " + cell(std::string(field.meaning)) + " | " +
-            (field.resume == Resume::may_change ? "yes" : "") + " |\n";
+            (field.resume == Resume::may_change     ? "yes"
+             : field.resume == Resume::with_consent ? "`--change`"
+                                                    : "") +
+            " |\n";
   }
   page +=
       "\n## data.sources\n\n"

@@ -36,6 +36,7 @@ const Broken kBrokenRules[] = {
     {{"model.num_shared_experts=-1"}, "from 0 to 10^9; got -1"},
     {{"model.rope_theta=0.5"}, "at least 1; got 0.5"},
     {{"model.norm_epsilon=0"}, "above 0; got 0"},
+    {{"model.max_positions=-1"}, "from 0 to 10^9; got -1"},
     {{"model.init_std=-0.02"}, "above 0; got -0.02"},
     {{"model.router.balance_loss=-1"}, "at least 0; got -1"},
     {{"model.router.z_loss=-1e-3"}, "at least 0; got -1e-3"},

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/train/config/valid_config.h"
+#include "train/config/changes.h"
 #include "train/config/schema.h"
 
 using namespace smoe;
@@ -78,13 +79,10 @@ TEST_CASE("a resumed run must blend the same sources by the same weights, at any
   CHECK(config_digest(config({"data.sources.web.path=moved.h5"})) == config_digest(base));
   const Config heavier = config({"data.sources.web.weight=0.8"});
   CHECK(config_digest(heavier) != config_digest(base));
-  using Differences = std::vector<std::string>;
-  CHECK(resume_differences(base, heavier) ==
-        Differences{"data.sources.web.weight=0.8, it was trained with 0.7"});
+  using Changes = std::vector<KeyChange>;
+  CHECK(changes_between(base, heavier) == Changes{{"data.sources.web.weight", "0.7", "0.8"}});
   const Config more = config({"data.sources.x.path=x.h5", "data.sources.x.weight=1"});
-  CHECK(resume_differences(base, more) ==
-        Differences{"data.sources.x.weight=1, it was trained with nothing"});
-  CHECK(resume_differences(more, base) ==
-        Differences{"data.sources.x.weight=nothing, it was trained with 1"});
-  CHECK(resume_differences(base, base).empty());
+  CHECK(changes_between(base, more) == Changes{{"data.sources.x.weight", "nothing", "1"}});
+  CHECK(changes_between(more, base) == Changes{{"data.sources.x.weight", "1", "nothing"}});
+  CHECK(changes_between(base, base).empty());
 }

@@ -48,6 +48,33 @@ TEST_CASE("steps blend the sets by weight, each reshuffled in each of its epochs
   }
 }
 
+TEST_CASE("after a change of blend or batch size each set continues behind its samples") {
+  const ThreeSets three;
+  const TrainingData data = TrainingData::open(three.config);
+  DataConfig heavier = three.config;
+  heavier.sources[2].weight = 5;
+  const TrainingData changed = TrainingData::open(heavier);
+  const std::int64_t seq_len = 16;
+  const BatchSampler before(data, 7, seq_len, 9);
+  BatchSampler after(changed, 7, seq_len, 4);
+  std::vector<std::vector<std::int64_t>> seen(3);
+  const auto add = [&](const TrainingData& sets, const std::vector<SequenceRef>& batch) {
+    for (const auto& [set, position] : batch)
+      for (std::size_t s = 0; s < 3; ++s)
+        if (set == &sets.sets()[s].set) seen[s].push_back(position);
+  };
+  for (std::int64_t step = 0; step < 11; ++step) add(data, before.batch(step));
+  after.start_at({11, BlendSchedule(data.weights()).counts_before(11 * 9)});
+  for (std::int64_t step = 11; step < 60; ++step) add(changed, after.batch(step));
+  CHECK(seen[2].size() > 11 + 60);  // 5/13 of the samples instead of 1/9
+  for (std::size_t s = 0; s < 3; ++s) {
+    const WindowSampler windows_of(7, data.sets()[s].set.num_tokens(Split::train), seq_len,
+                                   data.sets()[s].name);
+    CHECK(seen[s] == windows_of.positions(0, static_cast<std::int64_t>(seen[s].size())));
+  }
+  CHECK_THROWS_AS(after.start_at({0, {1}}), UsageError);
+}
+
 TEST_CASE("a blended batch reads each sequence from its set") {
   const ThreeSets three;
   const TrainingData data = TrainingData::open(three.config);

@@ -92,9 +92,34 @@ TEST_CASE(
         std::vector<std::string>{"a", "[:2: must have at most 67108864 bytes; got a longer line]"});
 }
 
+TEST_CASE("JSON lines have several names, and .json is what its first line is") {
+  const TemporaryFolder folder;
+  using Documents = std::vector<std::string>;
+  const std::string lines = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n";
+  for (const char* name : {"a.ndjson", "a.JSONL", "a.json", "a.Json"}) {
+    CAPTURE(name);
+    overwrite(folder / name, lines);
+    CHECK(documents_of(folder / name) == Documents{"a", "b"});
+  }
+  for (const std::string& text :
+       {std::string("{\n  \"text\": \"a\"\n}\n"), std::string("{\"name\": \"x\"}\n"),
+        std::string("[{\"text\": \"a\"}]")}) {
+    overwrite(folder / "a.json", text);
+    CHECK(documents_of(folder / "a.json") == Documents{text});
+  }
+}
+
+TEST_CASE("numbers in other fields may be larger than a double") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  using Documents = std::vector<std::string>;
+  overwrite(path, "{\"score\":-1e999,\"text\":\"a\",\"list\":[1e400,2]}\n{\"text\":1e999}\n");
+  CHECK(documents_of(path) == Documents{"a", "[:2: \"text\" must be text; got a number]"});
+}
+
 TEST_CASE("any other file is one document") {
   const TemporaryFolder folder;
-  const std::string path = folder / "a.json";
+  const std::string path = folder / "a.txt";
   overwrite(path, "{\"text\":\"a\"}\n\n" + std::string(3'000'000, 'x'));
   CHECK(documents_of(path) ==
         std::vector<std::string>{"{\"text\":\"a\"}\n\n" + std::string(3'000'000, 'x')});

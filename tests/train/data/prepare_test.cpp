@@ -92,8 +92,69 @@ TEST_CASE("folders are read in order of names, without hidden, empty and binary 
   CHECK(split_text(folder / "new/out.h5", Split::validation) == "");
   CHECK(summary.num_files == 5);
   CHECK(summary.num_empty == 1);
-  CHECK(summary.num_binary == 1);
+  CHECK(summary.binary == std::map<std::string, std::int64_t>{{"", 1}});
   CHECK(summary.header.text_bytes[0] == 17);
+}
+
+TEST_CASE("links are followed, and a file by two paths is one") {
+  const TemporaryFolder folder;
+  make_folders(folder / "in");
+  make_folders(folder / "real");
+  write_file_atomically(folder / "in/a.txt", "a");
+  write_file_atomically(folder / "real/b.txt", "b");
+  REQUIRE(::symlink("../real", (folder / "in/more").c_str()) == 0);
+  REQUIRE(::symlink("a.txt", (folder / "in/same.txt").c_str()) == 0);
+  REQUIRE(::symlink("../in", (folder / "real/back").c_str()) == 0);
+  const PrepareOptions options{
+      .inputs = {folder / "in"}, .output = folder / "out.h5", .validation_fraction = 0};
+  CHECK(run(options).num_files == 2);
+  CHECK(split_text(folder / "out.h5", Split::train) == "|a|b");
+  CHECK(message_of([&] {
+          run({.inputs = {folder / "in/a.txt", folder / "in/../in/same.txt"},
+               .output = folder / "x.h5"});
+        }) == folder / "in/../in/same.txt" + ": given twice");
+  CHECK(message_of([&] {
+          run({.inputs = {folder / "in/a.txt"},
+               .validation = {folder / "in/same.txt"},
+               .output = folder / "x.h5"});
+        }).ends_with("in/same.txt: is in both the training and the validation input"));
+  CHECK(message_of([&] {
+          run({.inputs = {folder / "in"}, .output = folder / "in/same.txt", .is_forced = true});
+        }).ends_with("in/same.txt: cannot be written: it is an input"));
+  CHECK(read_file(folder / "in/a.txt", 10) == "a");
+}
+
+TEST_CASE("what a folder holds besides text is named") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a.zst", std::string("\x28\xb5\0", 3));
+  write_file_atomically(folder / "b.zst", std::string("\x28\xb5\0", 3));
+  write_file_atomically(folder / "c.png", std::string("\x89PNG\0", 5));
+  CHECK(message_of([&] {
+          run({.inputs = {folder.path()}, .output = folder / "x.h5"});
+        }).ends_with("no text in 3 files: 0 empty, 3 binary: 1 .png, 2 .zst"));
+}
+
+TEST_CASE("zeros behind gzip data are padding, other bytes are an error") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a.GZ", gzip("one") + gzip("two") + std::string(512, '\0'));
+  CHECK(read_text(folder / "a.GZ") == "onetwo");
+  write_file_atomically(folder / "b.gz", gzip("one") + std::string(5, '\0') + "junk");
+  CHECK(message_of([&] { read_text(folder / "b.gz"); }).find("holds other data behind its gzip") !=
+        std::string::npos);
+}
+
+TEST_CASE("one tokenizer is trained on several inputs, and taken from a token set") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", test::small_text());
+  write_file_atomically(folder / "b", std::string(3000, 'q') + " " + test::small_text());
+  const PrepareOptions options{
+      .inputs = {folder / "a", folder / "b"}, .output = folder / "tok.model", .vocab_size = 300};
+  prepare_tokenizer(options, [](const char*, std::int64_t, std::int64_t) {});
+  const auto tokenizer = load_tokenizer(folder / "tok.model");
+  CHECK(tokenizer->vocab_size() == 300);
+  run({.inputs = {folder / "a"}, .output = folder / "a.h5", .tokenizer = folder / "tok.model"});
+  run({.inputs = {folder / "b"}, .output = folder / "b.h5", .tokenizer = folder / "a.h5"});
+  CHECK(TokenSet::open(folder / "b.h5").tokenizer()->digest() == tokenizer->digest());
 }
 
 TEST_CASE("the last bytes become the validation split") {
@@ -170,7 +231,7 @@ TEST_CASE("damaged and truncated gzip files are reported") {
   flipped[packed.size() / 2] ^= 16;
   CHECK(contains(message_for(flipped), "a.gz: damaged gzip data before byte"));
   CHECK(contains(message_for("just text"), "a.gz: damaged gzip data before byte"));
-  CHECK(contains(message_for(packed + "tail"), "a.gz: damaged"));
+  CHECK(contains(message_for(packed + "tail"), "a.gz: holds other data"));
 }
 
 TEST_CASE("invalid options and inputs give one line of error and write nothing") {

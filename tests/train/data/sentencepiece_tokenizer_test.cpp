@@ -167,8 +167,28 @@ TEST_CASE("normalization rules of a model file are ignored") {
   const std::string self_test("\x22\x08\x0a\x06\x0a\x01x\x12\x01y", 10);
   const SentencePieceTokenizer tokenizer(test::small_model() + rules + self_test, "rules");
   const std::string text = "  Hello  \xEF\xAC\x81sh\n";
+  CHECK(contains(tokenizer.summary(), "its normalization nmt_nfkc is not applied"));
   CHECK(decode(tokenizer, encode(tokenizer, text)) == text);
   CHECK(encode(tokenizer, text) == encode(small_tokenizer(), text));
+}
+
+TEST_CASE("a model of others keeps its begin token and dummy prefix") {
+  CHECK(small_tokenizer().begin_of_text() == small_tokenizer().end_of_text());
+  CHECK(small_tokenizer().document_prefix().empty());
+  // normalizer_spec { name: "identity"  add_dummy_prefix: true  remove_extra_whitespaces: false }
+  const std::string llama =
+      test::small_model() + std::string("\x1a\x0e\x0a\x08identity\x18\x01\x20\x00", 16);
+  const SentencePieceTokenizer tokenizer(llama, "llama");
+  CHECK(tokenizer.piece_of(tokenizer.begin_of_text()) == "<s>");
+  CHECK(tokenizer.piece_of(tokenizer.end_of_text()) == "</s>");
+  CHECK(tokenizer.document_prefix() == " ");
+  CHECK(tokenizer.summary() ==
+        "SentencePiece, vocabulary 400, documents begin with <s> and a blank");
+  CHECK(tokenizer.digest() != small_tokenizer().digest());
+  const auto again = make_tokenizer(tokenizer.file_bytes(), "again");
+  CHECK(again->digest() == tokenizer.digest());
+  CHECK(again->begin_of_text() == tokenizer.begin_of_text());
+  CHECK(again->document_prefix() == " ");
 }
 
 TEST_CASE("files without a valid model give one line of error") {

@@ -18,6 +18,14 @@ const Tokenizer& writer_tokenizer() {
   return tokenizer;
 }
 
+// Of others: <s>, a blank, the text, </s>.
+const Tokenizer& llama_tokenizer() {
+  static const SentencePieceTokenizer tokenizer(
+      test::small_model() + std::string("\x1a\x0e\x0a\x08identity\x18\x01\x20\x00", 16),
+      "llama.model");
+  return tokenizer;
+}
+
 // Words, in documents of all sizes: empty, short, longer than one chunk, and one without a place to
 // cut.
 std::vector<std::string> many_documents() {
@@ -35,8 +43,9 @@ std::vector<std::string> many_documents() {
   return documents;
 }
 
-void write(const std::string& path, const std::vector<std::string>& documents, std::size_t part) {
-  TokenSetWriter writer(path, writer_tokenizer());
+void write(const std::string& path, const std::vector<std::string>& documents, std::size_t part,
+           const Tokenizer& tokenizer = writer_tokenizer()) {
+  TokenSetWriter writer(path, tokenizer);
   for (const Split split : {Split::train, Split::validation}) {
     for (const std::string& text : documents) {
       writer.begin_document(split);
@@ -78,6 +87,31 @@ TEST_CASE("documents encoded in parts and in parallel have the same tokens as ea
     }
     CHECK(set.document_starts(split) == starts);
     CHECK(tokens == expected);
+  }
+}
+
+TEST_CASE("documents have the beginning, prefix and end of their tokenizer") {
+  const TemporaryFolder folder;
+  const Tokenizer& tokenizer = llama_tokenizer();
+  const std::vector<std::string> documents = many_documents();
+  write(folder / "a", documents, 100'000, tokenizer);
+  const TokenSet set = TokenSet::open(folder / "a");
+  for (const Split split : {Split::train, Split::validation}) {
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
+    set.read(split, 0, set.num_tokens(split), tokens.data());
+    std::vector<std::int32_t> expected;
+    std::vector<std::int64_t> starts;
+    std::size_t text_bytes = 0;
+    for (const std::string& text : documents) {
+      starts.push_back(static_cast<std::int64_t>(expected.size()));
+      expected.push_back(1);
+      if (!text.empty()) tokenizer.encode(" " + text, expected);
+      expected.push_back(2);
+      text_bytes += text.size();
+    }
+    CHECK(set.document_starts(split) == starts);
+    CHECK(tokens == expected);
+    CHECK(set.num_bytes(split) == static_cast<std::int64_t>(text_bytes));
   }
 }
 

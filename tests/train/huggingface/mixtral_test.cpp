@@ -98,8 +98,18 @@ TEST_CASE("unsupported settings are refused with the supported ones") {
                 "attention_dropout: must be 0.0, or absent; got 0.1");
   check_refused(R"("use_cache": true)", R"("attention_bias": true)",
                 "attention_bias: must be false, or absent; got true");
-  check_refused(R"("use_cache": true)", R"("rope_scaling": {"type": "yarn"})",
-                "rope_scaling: must be null, for unscaled rotary embeddings; got an object");
+  check_refused(
+      R"("use_cache": true)", R"("rope_scaling": {"type": "yarn"})",
+      "rope_scaling: must be null or of type default, for unscaled rotary embeddings; got "
+      "an object");
+  CHECK_NOTHROW(parse_mixtral_config(
+      with(R"("use_cache": true)", R"("rope_scaling": {"rope_type": "default"})"), "c.json"));
+  check_refused(R"("use_cache": true)", R"("num_shared_experts": 2)",
+                "num_shared_experts: must be absent: it is not supported; got 2");
+  check_refused(R"("use_cache": true)", R"("norm_topk_prob": false)",
+                "norm_topk_prob: must be absent: it is not supported; got false");
+  CHECK_NOTHROW(parse_mixtral_config(
+      with(R"("use_cache": true)", R"("_attn_implementation": "eager")"), "c.json"));
   check_refused(R"("use_cache": true)", R"("rope_parameters": {"rope_type": "yarn"})",
                 "rope_parameters: rope_type: must be \"default\", or absent; got \"yarn\"");
   check_refused(R"("use_cache": true)", R"("rope_parameters": {"rope_theta": 5})",

@@ -114,7 +114,9 @@ TEST_CASE("a file that violates the format is refused with the reason") {
   check(a + entry("F32", "[2]", 0, 4) + "}", 4,
         "a: data_offsets: must span the 8 bytes of F32 [2]; got 4");
   check(a + entry("F32", "[2]", 0, 8) + "}", 4,
-        "a: data_offsets: must be an integer from 0 to 4; got 8");
+        "is incomplete: its header describes 77 bytes, and it has 73; download it again");
+  CHECK(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+            .find("is a Git LFS pointer, not the file itself") != std::string::npos);
   check(a + entry("F32", "[2]", 0, 8) + "}", 12,
         "must end with its last tensor, at byte 77; it has 81");
   check(a + entry("F32", "[-1]", 0, 0) + "}", 0,

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/data/small_model.h"
 #include "train/data/sentencepiece_tokenizer.h"
@@ -45,7 +46,7 @@ TEST_CASE("a SentencePiece model is exported with its settings and imported unch
   const TemporaryFolder folder;
   const SentencePieceTokenizer pieces(test::small_model(), "small");
   CHECK(write_tokenizer_files(pieces, folder.path(), 64) ==
-        std::vector<std::string>{"tokenizer.model", "tokenizer_config.json"});
+        std::vector<std::string>{"tokenizer.model", "tokenizer_config.json", "tokenizer.json"});
   const nlohmann::json config = json_of(folder / "tokenizer_config.json");
   CHECK(config["tokenizer_class"] == "LlamaTokenizer");
   CHECK(config["bos_token"] == "</s>");
@@ -56,12 +57,64 @@ TEST_CASE("a SentencePiece model is exported with its settings and imported unch
   CHECK(found.tokenizer->digest() == pieces.digest());
 }
 
+TEST_CASE("tokenizer.json is read by its meaning") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "tokenizer.json";
+  write_tokenizer_files(ByteTokenizer(), folder.path(), 64);
+  nlohmann::json json = json_of(path);
+  json["added_tokens"][0]["rstrip"] = true;  // and other order, indentation and keys
+  json["model"]["ignore_merges"] = true;
+  overwrite(path, json.dump());
+  REQUIRE(read_tokenizer_files(folder.path()).tokenizer);
+  CHECK(read_tokenizer_files(folder.path()).tokenizer->digest() == ByteTokenizer().digest());
+  json["model"]["vocab"]["!"] = 300;
+  overwrite(path, json.dump());
+  CHECK(!read_tokenizer_files(folder.path()).tokenizer);
+
+  for (const bool has_prefix : {false, true}) {
+    const std::string rules(has_prefix ? "\x1a\x0e\x0a\x08identity\x18\x01\x20\x00" : "",
+                            has_prefix ? 16 : 0);
+    const SentencePieceTokenizer pieces(test::small_model() + rules, "small");
+    write_tokenizer_files(pieces, folder.path(), 64);
+    CHECK(json_of(path)["normalizer"]["type"] == (has_prefix ? "Sequence" : "Replace"));
+    remove_file(folder / "tokenizer.model");
+    json = json_of(path);
+    if (has_prefix) {  // as written by earlier versions
+      for (nlohmann::json& merge : json["model"]["merges"])
+        merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+      overwrite(path, json.dump());
+    }
+    const TokenizerFound found = read_tokenizer_files(folder.path());
+    REQUIRE_MESSAGE(found.tokenizer, found.reason);
+    CHECK(found.tokenizer->vocab_size() == pieces.vocab_size());
+    CHECK(found.tokenizer->begin_of_text() == pieces.begin_of_text());
+    CHECK(found.tokenizer->end_of_text() == pieces.end_of_text());
+    CHECK(found.tokenizer->document_prefix() == pieces.document_prefix());
+    for (const std::string& text :
+         {test::small_text(),
+          std::string("  odd\n\n  t\xC3\xA4xt \xF0\x9F\x98\x80 12345 ooooooo ")}) {
+      std::vector<std::int32_t> wanted, got;
+      pieces.encode(text, wanted);
+      found.tokenizer->encode(text, got);
+      CHECK(got == wanted);
+    }
+    json["pre_tokenizer"] = {{"type", "Whitespace"}};
+    overwrite(path, json.dump());
+    CHECK(read_tokenizer_files(folder.path())
+              .reason.ends_with("it has the normalizer " +
+                                std::string(has_prefix ? "Sequence" : "Replace") +
+                                " and the pre_tokenizer Whitespace"));
+    remove_file(path);
+  }
+}
+
 TEST_CASE("a folder without a supported tokenizer gives the reason") {
   const TemporaryFolder folder;
   CHECK(read_tokenizer_files(folder.path()).reason == "the folder has none");
   overwrite(folder / "tokenizer.json", "{}");
   CHECK(read_tokenizer_files(folder.path()).reason ==
-        "the folder has no SentencePiece file tokenizer.model");
+        folder / "tokenizer.json" +
+            ": a model of type null is not supported; only BPE with byte fallback is");
   overwrite(folder / "tokenizer.model", "{}");
   const TokenizerFound found = read_tokenizer_files(folder.path());
   CHECK(!found.tokenizer);

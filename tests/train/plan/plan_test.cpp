@@ -58,7 +58,8 @@ TEST_CASE("a healthy configuration has no warning, and each problem its own") {
   const std::vector<Case> cases = {
       {[](Config& c) { c.model.top_k = 4; }, "model.top_k is model.num_experts, 4"},
       {[](Config& c) { c.model.router.balance_loss = 0; }, "nothing balances the experts"},
-      {[](Config& c) { c.model.router.balance_loss = 0.5; }, "model.router.balance_loss is 0.5"},
+      {[](Config& c) { c.model.router.balance_loss = 0.5; },
+       "model.router.balance_loss is 0.5, 0.5 per layer"},
       {[](Config& c) {
          c.model.router.score = RouterScore::sigmoid;
          c.model.router.selection_bias_rate = 0.001;
