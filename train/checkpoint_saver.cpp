@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/device.h"
+#include "core/system/folder.h"
 #include "train/processor.h"
 
 namespace smoe {
@@ -136,8 +137,12 @@ void CheckpointSaver::check_changes(const std::string& selection,
   std::optional<Checkpoint> checkpoint;
   try {
     checkpoint.emplace(path);
-  } catch (const Error&) {
-    return;  // loading decides what to do about it
+  } catch (const Error&) {  // loading decides what to do about it
+    const std::string own = RunPaths(config_.run.folder()).config_path();
+    if (selection == "auto" && kind_of(own) == PathKind::file)
+      accepted_changes(load_config(own), config_, store_.newest_step(), consent,
+                       config_.run.folder());
+    return;
   }
   accepted_resumption(*checkpoint, trained_config(*checkpoint, config_), config_, training_,
                       consent);
