@@ -285,16 +285,24 @@ std::string random_bytes(std::size_t count) {
   return bytes;
 }
 
+std::string token_key(int rank) {
+  return concat("tokens/", rank);
+}
+
 // Gloo takes the first process that connects to a port for the rank that it expects there. So each
 // rank publishes a random token per other rank in the store, which only members of the job can
-// read, and sends it over the connection before any data.
+// read, before it connects, and sends it over the connection before any data.
+std::string publish_tokens(int rank, int world_size, RendezvousStore& store,
+                           const Deadline& deadline) {
+  const std::string tokens = random_bytes(world_size * kTokenBytes);
+  store.set(token_key(rank), tokens, deadline);
+  return tokens;
+}
+
 template <class Connections>
-void prove_membership(Connections& connections, int rank, int world_size, RendezvousStore& store,
-                      const Deadline& deadline) {
-  const auto key = [](int of) { return concat("tokens/", of); };
-  std::string own = random_bytes(world_size * kTokenBytes);
+void check_tokens(Connections& connections, int rank, int world_size, std::string own,
+                  RendezvousStore& store, const Deadline& deadline) {
   std::string received(own.size(), '\0');
-  store.set(key(rank), own, deadline);
   const auto span = [](std::string& tokens, int of) {
     return ByteSpan{tokens.data() + of * kTokenBytes, kTokenBytes};
   };
@@ -303,21 +311,24 @@ void prove_membership(Connections& connections, int rank, int world_size, Rendez
       [&](int from) { return span(received, from); });
   for (int other = 0; other < world_size; ++other) {
     if (other == rank) continue;
-    const std::string sent = store.get(key(other), deadline);
+    // A rank that has connected has published its tokens.
+    const std::string sent = store.find(token_key(other), deadline).value_or("");
     if (sent.size() == own.size() && sent.compare(rank * kTokenBytes, kTokenBytes, received,
                                                   other * kTokenBytes, kTokenBytes) == 0)
       continue;
     throw CommunicationError(concat(
-        "communicator: a process that does not belong to this job connected to a port of rank ",
+        "communicator: a process that does not belong to this job connected to a port of ", "rank ",
         rank, " in the place of rank ", other, "; use a network without strangers"));
   }
 }
 
 }  // namespace
 
-GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s)
-    : connections_(std::make_unique<Connections>(connected(rank, world_size, store, timeout_s))) {
-  prove_membership(*connections_, rank, world_size, store, Deadline::in(timeout_s));
+GlooMesh::GlooMesh(int rank, int world_size, RendezvousStore& store, double timeout_s) {
+  const Deadline deadline = Deadline::in(timeout_s);
+  const std::string tokens = publish_tokens(rank, world_size, store, deadline);
+  connections_ = std::make_unique<Connections>(connected(rank, world_size, store, timeout_s));
+  check_tokens(*connections_, rank, world_size, tokens, store, Deadline::in(timeout_s));
 }
 
 GlooMesh::~GlooMesh() = default;
