@@ -2,9 +2,10 @@
 # Runs all that needs two GPUs: the tests, then the launchers' variables and the job of a user, and
 # what communication costs a step of configs/smoe-1.5b.yaml.
 #
-#   tests/scripts/multi_gpu.sh [BIN_FOLDER [PART...]]     default build/release/bin, all parts
+#   tests/scripts/multi_gpu.sh [BIN_FOLDER [PART...]]     default build/release/bin; tests launchers timing
 #
-# Parts: tests, launchers, timing. Exit code 1 where something failed, 77 where there are fewer than
+# Parts: tests, launchers, timing, and job: 200 steps of configs/smoe-1.5b.yaml that are killed and go on
+# on one GPU and on two again, which writes 80 GB of checkpoints. Exit code 1 where something failed, 77 where there are fewer than
 # two GPUs. Every program runs under a time limit, so that no collective operation hangs for ever.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -57,21 +58,15 @@ launchers() {
   local torchrun=${TORCHRUN:-$(command -v torchrun)}
   [ -z "$torchrun" ] || try 60 "$torchrun" --standalone --nproc-per-node 2 --no-python \
     "$bin/smoe" "${train[@]}" run.name=torchrun > "$work/torchrun.txt" 2>&1
-  # Each rank sees one GPU only, as under srun --gpus-per-task=1; two hosts of one GPU each, between
-  # which NCCL has neither peer access nor shared memory.
-  local rank pids=()
-  for rank in 0 1; do
-    CUDA_VISIBLE_DEVICES=$rank SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_PROCID=$rank SLURM_NTASKS=2 \
-      SLURM_NODEID=$rank SLURM_LOCALID=0 SLURM_TASKS_PER_NODE='1(x2)' MASTER_ADDR=127.0.0.1 \
-      NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1 NCCL_SOCKET_IFNAME=lo \
-      timeout -k 5 60 "$bin/smoe" "${train[@]}" run.name=sockets > "$work/sockets-$rank.txt" 2>&1 &
-    pids+=($!)
-  done
-  for rank in 0 1; do
-    wait "${pids[$rank]}" || { failed=1; echo "FAILED: rank $rank over sockets" && cat "$work/sockets-$rank.txt"; }
-  done
-  grep -h '^ranks' "$work"/{launch,sockets-0}.txt
-  for name in torchrun sockets; do
+  local mpirun=${MPIRUN:-$(command -v mpirun)}
+  [ -z "$mpirun" ] || try 60 "$mpirun" --allow-run-as-root --bind-to none -np 2 \
+    "$bin/smoe" "${train[@]}" run.name=mpirun > "$work/mpirun.txt" 2>&1
+  # Hosts of one GPU each, between which NCCL has neither peer access nor shared memory; with srun
+  # each rank sees one GPU only, as under --gpus-per-task=1.
+  as_hosts sockets srun_rank "$bin/smoe" "${train[@]}" run.name=sockets
+  as_hosts nodes launch_node "${train[@]}" run.name=nodes
+  grep -h '^ranks' "$work"/{launch,sockets-0,nodes-0}.txt
+  for name in torchrun mpirun sockets nodes; do
     [ -e "$work/$name" ] || continue
     if diff <(losses launch) <(losses $name); then
       echo "$name: the losses of smoe launch"
@@ -82,14 +77,90 @@ launchers() {
   done
 }
 
+# as_hosts NAME FUNCTION ARGUMENTS...: calls FUNCTION NODE ARGUMENTS... for both hosts.
+as_hosts() {
+  local name=$1 function=$2 node pids=()
+  shift 2
+  for node in 0 1; do
+    CUDA_VISIBLE_DEVICES=$node NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1 NCCL_SOCKET_IFNAME=lo \
+      $function $node "$@" > "$work/$name-$node.txt" 2>&1 &
+    pids+=($!)
+  done
+  for node in 0 1; do
+    wait "${pids[$node]}" || { failed=1; echo "FAILED: $name, host $node" && cat "$work/$name-$node.txt"; }
+  done
+}
+
+srun_rank() {
+  local rank=$1
+  shift
+  SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_PROCID=$rank SLURM_NTASKS=2 SLURM_NODEID=$rank \
+    SLURM_LOCALID=0 SLURM_TASKS_PER_NODE='1(x2)' MASTER_ADDR=127.0.0.1 timeout -k 5 60 "$@"
+}
+
+launch_node() {
+  local node=$1
+  shift
+  timeout -k 5 60 "$bin/smoe" launch --nnodes 2 --node-rank "$node" --master-addr 127.0.0.1 \
+    --rdzv-id nodes --nproc-per-node 1 "$@"
+}
+
 timing() {
   text
   local config=(configs/smoe-1.5b.yaml "data.path=$work/set.h5" checkpoint.resume=none)
   local two=("$bin/smoe" launch --nproc-per-node 2 --no-python "$bin/smoe_bench_parallel")
   try 60 "$bin/smoe_bench_parallel" "${config[@]}" train.global_batch=16 pairs=5
-  try 100 "${two[@]}" "${config[@]}" train.global_batch=32 parallel.zero=0
-  try 100 "${two[@]}" "${config[@]}" train.global_batch=32 parallel.zero=1
+  try 100 "${two[@]}" "${config[@]}" train.global_batch=32 parallel.zero=0 trace
+  try 100 "${two[@]}" "${config[@]}" train.global_batch=32 parallel.zero=1 trace
   try 120 "${two[@]}" "${config[@]}" train.global_batch=256 parallel.zero=0 pairs=4
+}
+
+# wait_for_step NAME STEP SECONDS: until the run's metrics have the step.
+wait_for_step() {
+  local i
+  for ((i = 0; i < $3 * 5; ++i)); do
+    grep -q "\"kind\":\"step\",\"step\":$2," "$work/$1/metrics.jsonl" 2> /dev/null && return
+    sleep 0.2
+  done
+  failed=1
+  echo "FAILED: $1 did not reach step $2 in $3 s"
+}
+
+job() {
+  text
+  local keys=("data.path=$work/set.h5" "run.dir=$work" train.global_batch=32 train.steps=200
+    schedule.warmup_steps=20 train.eval_every=0 log.every=1 checkpoint.every=50 checkpoint.keep=1
+    checkpoint.keep_every=0 checkpoint.every_minutes=0)
+  local train=("$bin/smoe" train configs/smoe-1.5b.yaml "${keys[@]}")
+  local two=("$bin/smoe" launch --nproc-per-node 2 train configs/smoe-1.5b.yaml "${keys[@]}")
+  "$bin/smoe" plan configs/smoe-1.5b.yaml "${keys[@]}" --ranks 2 | sed -n '/ranks, each/,$p' | head -9
+  "${two[@]}" run.name=job > "$work/job-1.txt" 2>&1 &
+  local launcher=$!
+  wait_for_step job 70 120
+  kill -KILL $launcher
+  wait $launcher 2> /dev/null
+  sleep 2
+  # On one GPU; on the other one, the same run undisturbed.
+  CUDA_VISIBLE_DEVICES=1 timeout -k 5 160 "${train[@]}" run.name=alone checkpoint.every=0 \
+    > "$work/alone.txt" 2>&1 &
+  local alone=$!
+  CUDA_VISIBLE_DEVICES=0 "${train[@]}" run.name=job > "$work/job-2.txt" 2>&1 &
+  local single=$!
+  wait_for_step job 110 120
+  kill -TERM $single
+  wait $single
+  [ $? = 143 ] || { failed=1; echo "FAILED: the run on one GPU"; tail -5 "$work/job-2.txt"; }
+  wait $alone || { failed=1; echo "FAILED: the undisturbed run"; tail -5 "$work/alone.txt"; }
+  try 120 "${two[@]}" run.name=job parallel.zero=1 > "$work/job-3.txt" 2>&1
+  grep -h '^ranks\|resumed' "$work"/job-?.txt
+  grep -ho 'step *\(60\|100\|200\)/.*' "$work"/job-[123].txt "$work/alone.txt"
+  paste <(losses job | sort -n -k1,1 -u) <(losses alone) | awk '
+    $1 == $3 { ++n; d = ($2 - $4) / $4; if (d < 0) d = -d; if (d > most) { most = d; at = $1 } }
+    END { printf "losses of %d steps differ from those of one GPU by at most %.2e, at step %d\n", n, most, at
+          exit n < 200 || most > 0.05 }' || failed=1
+  try 60 "$bin/smoe" eval "$work/job" --batches 4
+  try 60 "$bin/smoe" generate "$work/job" --prompt 'def main(' --max-tokens 60
+  try 60 "$bin/smoe" export "$work/job" "$work/exported" --dtype bf16
 }
 
 for part in $parts; do
