@@ -29,7 +29,7 @@ cuda::ExpertGemmConfig choose_expert_gemm(const ExpertLayer& layer,
                                           const KernelPolicy& policy = {});
 
 /// What expert GEMMs run on, and why not on something faster: "wgmma", "OpenBLAS", "mma.sync
-/// because there are more than 240 experts".
+/// because there are more than 512 experts".
 std::string expert_engine(const Launch& launch, const ExpertLayer& layer);
 
 /// What GEMMs run on on this CPU: OpenBLAS and the core whose kernels it chose when the program

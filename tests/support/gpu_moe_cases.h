@@ -13,7 +13,8 @@ namespace smoe::test {
 /// Sizes that the tensor-core kernels support, all multiples of 8: one of each dimension, no
 /// tokens, fewer and more rows or columns than a tile, tails of all kinds, more k tiles than
 /// pipeline stages, experts without rows and with most of them, both forms of down_backward on
-/// Hopper, few and many partials of a gate gradient.
+/// Hopper, few and many partials of a gate gradient, more experts than a warp searches at a time,
+/// the most experts of the sm90 form.
 inline const std::vector<MoeCase>& aligned_moe_cases() {
   using enum Spread;
   static const std::vector<MoeCase> cases = {
@@ -33,6 +34,10 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
       {2000, 2, 5, 328, 520, ends_empty},
       {40, 2, 3, 16, 2120},
       {150, 2, 3, 2056, 264},
+      {70, 16, 33, 40, 72},
+      {400, 16, 300, 72, 264, middle_empty},
+      {90, 2, 512, 264, 40, ends_empty},
+      {300, 16, 512, 16, 24, one_expert},
   };
   return cases;
 }

@@ -24,8 +24,8 @@ const char* why_not_sm90(const ExpertGemmDesc& desc, const DeviceLimits& limits,
   if (limits.compute_major != 9 || limits.compute_minor != 0)
     return "the GPU's compute capability is not 9.0";
   if (policy.experts == ExpertKernels::portable) return "the policy is portable";
-  static_assert(kSm90MaxExperts == 240);
-  if (desc.num_experts > kSm90MaxExperts) return "there are more than 240 experts";
+  static_assert(kSm90MaxExperts == 512);
+  if (desc.num_experts > kSm90MaxExperts) return "there are more than 512 experts";
   if (is_empty(desc)) return "there are no rows";
   if (desc.gemm == ExpertGemm::weight_gradient) {
     if (!desc.has_grouped_operand) return "both operands are scattered";
@@ -52,9 +52,7 @@ std::int64_t max_tiles(const ExpertGemmDesc& desc, const GemmTile& tile) {
 std::int64_t workspace_bytes(const ExpertGemmDesc& desc, const ExpertGemmConfig& config) {
   if (desc.gemm == ExpertGemm::down_backward)
     return desc.m * config.num_partials(desc.n) * std::int64_t{sizeof(float)};
-  const bool has_tile_counter =
-      desc.gemm == ExpertGemm::weight_gradient && config.form == ExpertGemmForm::sm90;
-  return has_tile_counter ? kTileCounterBytes : 0;
+  return 0;
 }
 
 }  // namespace

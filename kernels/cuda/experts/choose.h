@@ -67,10 +67,10 @@ constexpr GemmTile kSm90Tile{128, 256, 64}, kSm90PingPongTile{128, 128, 64};
 /// Up to this k the epilogue of down_backward takes as long as its mainloop, so that the ping-pong
 /// form is faster.
 constexpr int kSm90PingPongMaxK = 2048;
-/// The per-expert tables of more experts do not fit in shared memory beside the pipeline.
-constexpr int kSm90MaxExperts = 240;
+/// The order of more experts does not fit in shared memory beside the pipeline of the weight
+/// gradient.
+constexpr int kSm90MaxExperts = 512;
 constexpr int kPartialCols = 64;
-constexpr std::int64_t kTileCounterBytes = 16;
 
 constexpr int sm80_stages(const GemmTile& tile) {
   return tile.n == kSm80WideTile.n ? 4 : 2;

@@ -35,12 +35,14 @@ struct EpilogueArgs {
 template <class Function, bool kIsGated>
 __device__ void backward(const float* acc, int subtile, std::uint32_t h, std::uint32_t a,
                          const float* gates, float* dgates) {
-  std::uint32_t glu_words[4][4], up_words[4][4];  // all loaded first: the arithmetic overlaps
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
+  constexpr int kAhead = 3;  // pairs loaded ahead: all four would need more registers than there are
+  std::uint32_t glu_words[4][4], up_words[4][4];
+  const auto load = [&](int pair) {
     ldmatrix_x4<false>(h + matrices_offset(pair), glu_words[pair]);
     if (kIsGated) ldmatrix_x4<false>(h + kSubtileBytes + matrices_offset(pair), up_words[pair]);
-  }
+  };
+#pragma unroll
+  for (int pair = 0; pair < kAhead; ++pair) load(pair);
 #pragma unroll
   for (int pair = 0; pair < 4; ++pair) {
     std::uint32_t activated[4];
@@ -60,6 +62,7 @@ __device__ void backward(const float* acc, int subtile, std::uint32_t h, std::ui
     stmatrix_x4<false>(a + matrices_offset(pair), activated);
     stmatrix_x4<false>(h + matrices_offset(pair), glu_words[pair]);
     if (kIsGated) stmatrix_x4<false>(h + kSubtileBytes + matrices_offset(pair), up_words[pair]);
+    if (pair + kAhead < 4) load(pair + kAhead);
   }
 }
 
@@ -110,7 +113,7 @@ class ActivateBackward {
     for (int subtile = 0; subtile < kSubtiles; ++subtile) {
       const std::uint32_t h = slot(subtile), a = memory_ + 2 * kSlotBytes;
       if (is_first) tma_store_wait_read<0>();  // of a
-      mbarrier_wait(barrier(subtile), subtile / 2 % 2);
+      mbarrier_wait(barrier(subtile), subtile / 2 % 2, {"h full", subtile});
       warpgroup_sync(consumer_);
       backward<Function, kIsGated>(acc, subtile, h, a, gates_, dgates);
       fence_proxy_async();
@@ -213,7 +216,7 @@ class PingPongActivateBackward {
       if (num_rows <= 0) break;
       const std::uint32_t h = slot(part), a = h + kSlotBytes;
       if (part % 2 == 0) dgates[0] = dgates[1] = 0;
-      mbarrier_wait(barrier(part), phase_ ^ half);
+      mbarrier_wait(barrier(part), phase_ ^ half, {"h full", part});
       backward<Function, kIsGated>(acc[half], part % 2, h, a, gates_ + 2 * half, dgates);
       fence_proxy_async();
       warpgroup_sync(consumer_);
@@ -321,14 +324,15 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <class P>
-typename P::Args kernel_args(const ExpertDownBackwardArgs& args, const ExpertGemmConfig& config,
-                             int num_halves) {
+typename P::Args kernel_args(const Launch& launch, const ExpertDownBackwardArgs& args,
+                             const ExpertGemmConfig& config, int num_halves) {
   constexpr const char* kOp = "expert_down_backward";
   const std::int64_t f = args.a.cols, num_experts = args.routing.num_experts;
   return {.weight = weight_map(kOp, args.w2, num_experts, args.w2.rows, 64),
-          .expert_offsets = args.routing.expert_offsets,
-          .num_experts = static_cast<int>(num_experts),
-          .col_tiles = static_cast<int>(ceil_div(f, config.tile.n)),
+          .schedule = {.tile_counter = tile_counter(launch),
+                       .expert_offsets = args.routing.expert_offsets,
+                       .num_experts = static_cast<int>(num_experts),
+                       .col_tiles = static_cast<int>(ceil_div(f, config.tile.n))},
           .k = static_cast<int>(args.dout.cols),
           .rows = static_cast<const Bf16*>(args.dout.data),
           .row_bytes = row_bytes(args.dout),
@@ -346,11 +350,11 @@ void run(const Launch& launch, const ExpertDownBackwardArgs& args, const ExpertG
   if (config.tile.n == kPingPongBlockN) {
     using P = PingPong<Function, kIsGated>;
     launch_clusters<1>(launch, kOp, expert_down_backward_pingpong_sm90_kernel<P>, P::kSharedBytes,
-                       kernel_args<P>(args, config, kHalves));
+                       kernel_args<P>(launch, args, config, kHalves));
   } else {
     using P = Gemm<Function, kIsGated>;
     launch_clusters(launch, kOp, expert_down_backward_sm90_kernel<P>, P::kSharedBytes,
-                    kernel_args<P>(args, config, kHalves));
+                    kernel_args<P>(launch, args, config, kHalves));
   }
 }
 

@@ -184,9 +184,10 @@ void run(const Launch& launch, const ExpertUpArgs& args) {
   const typename P::Args kernel_args{
       .a = {},
       .weight = weight_map(kOp, args.w1, num_experts * kHalves, f, 128),
-      .expert_offsets = args.routing.expert_offsets,
-      .num_experts = static_cast<int>(num_experts),
-      .col_tiles = static_cast<int>(ceil_div(f, P::kTileCols)),
+      .schedule = {.tile_counter = tile_counter(launch),
+                   .expert_offsets = args.routing.expert_offsets,
+                   .num_experts = static_cast<int>(num_experts),
+                   .col_tiles = static_cast<int>(ceil_div(f, P::kTileCols))},
       .k = static_cast<int>(args.x.cols),
       .rows = static_cast<const Bf16*>(args.x.data),
       .row_bytes = row_bytes(args.x),

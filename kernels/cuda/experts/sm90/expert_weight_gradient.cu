@@ -1,8 +1,8 @@
 // Weight gradient for compute capability 9.0: dW = dy^T x over each expert's rows.
 //
-// Grid:        one persistent block per SM, clusters of 2, 384 threads; tiles from an atomic
-// counter,
-//              experts with the most rows first. A tile belongs to one block: deterministic.
+// Grid:        one persistent block per SM, clusters of 2, 384 threads; tiles from a counter
+//              (tile_queue.cuh), experts with the most rows first. A tile belongs to one block:
+//              deterministic.
 // Tile:        128 columns of the gathered operand (A) x 256 columns of the grouped one (B), both
 //              MN-major: one shared-memory row per k. The blocks of a cluster have different A and
 //              multicast B.
@@ -10,8 +10,7 @@
 //              cp.async, B by TMA.
 // Registers:   consumers 224, producer 56.
 // Shared:      SharedLayout: 4 stages (192 KiB), two 8 KiB slots of results per consumer,
-// mbarriers,
-//              scheduler, tables of experts.
+//              mbarriers, tile queue, order of experts.
 // Epilogue:    f32 accumulators through shared memory, then TMA store (beta 0) or reduce-add (1).
 #include <cstddef>
 
@@ -21,9 +20,9 @@
 #include "kernels/cuda/device/tile_order.cuh"
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/experts/operand_sides.h"
-#include "kernels/cuda/experts/sm90/dynamic_tile_scheduler.cuh"
 #include "kernels/cuda/experts/sm90/epilogue.cuh"
 #include "kernels/cuda/experts/sm90/launch.cuh"
+#include "kernels/cuda/experts/sm90/tile_queue.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
 namespace {
@@ -44,58 +43,97 @@ struct Args {
   int gathered_cols;
   RowIndex index;
   bool accumulates;
-  int* tile_counter;  // zero
+  int* tile_counter;
 };
 
-// Row offsets of the experts, and the experts in descending order of their number of rows: a long
-// reduction that starts last would run while all other SMs are idle.
-struct ExpertTables {
-  int offsets[kSm90MaxExperts + 1];
-  int order[kSm90MaxExperts];
+using Queue = TileQueue<kClusterSize>;
 
-  /// Called by all threads.
-  __device__ void build(const std::int32_t* expert_offsets, int num_experts) {
-    for (int i = threadIdx.x; i <= num_experts; i += kThreads) offsets[i] = expert_offsets[i];
+// The experts that have rows, in descending order of their number: a long reduction that starts
+// last would run while all other SMs are idle.
+struct ExpertOrder {
+  int num_used;
+  std::uint16_t experts[kSm90MaxExperts];
+
+  /// Called by all threads. `scratch` has room for num_experts numbers.
+  __device__ void build(const std::int32_t* expert_offsets, int num_experts, int* scratch) {
+    const auto num_rows = [&](int expert) {
+      return __ldg(expert_offsets + expert + 1) - __ldg(expert_offsets + expert);
+    };
+    for (int i = threadIdx.x; i < num_experts; i += kThreads) scratch[i] = num_rows(i);
+    if (threadIdx.x == 0) num_used = 0;
     __syncthreads();
     for (int expert = threadIdx.x; expert < num_experts; expert += kThreads) {
-      const int own = num_rows(expert);
-      int rank = 0;
+      const int own = scratch[expert];
+      int place = 0;
       for (int other = 0; other < num_experts; ++other)
-        rank += num_rows(other) > own || (num_rows(other) == own && other < expert);
-      order[rank] = expert;
+        place += scratch[other] > own || (scratch[other] == own && other < expert);
+      experts[place] = static_cast<std::uint16_t>(expert);
+      if (own > 0) atomicAdd(&num_used, 1);
     }
+    fence_proxy_async();  // the scratch memory is a stage's
+    __syncthreads();
   }
-  __device__ int num_rows(int expert) const { return offsets[expert + 1] - offsets[expert]; }
 };
 
 struct TileCoord {
-  int expert;
+  int expert;  // -1 after the last tile
   int row_tile, col_tile;
   int k_begin, num_k;
 
+  __device__ explicit TileCoord(const int4& tile)
+      : expert(tile.x),
+        row_tile(tile.y >> 16),
+        col_tile(tile.y & 0xFFFF),
+        k_begin(tile.z),
+        num_k(tile.w) {}
+  __device__ bool is_end() const { return expert < 0; }
   __device__ int num_k_tiles() const { return (num_k + kBlockK - 1) / kBlockK; }
 };
 
-/// This block's tile of cluster tile `number`: a pair of row tiles.
-__device__ inline TileCoord tile_coord(const Args& args, const ExpertTables& tables, int number) {
-  constexpr int kBand = 4;  // of row tile pairs
-  const int pairs = (args.row_tiles + 1) / 2, tiles_per_expert = pairs * args.col_tiles;
-  const int place = number / tiles_per_expert, in_expert = number - place * tiles_per_expert;
-  const TileOrder<kBand> at(in_expert, pairs, args.col_tiles);
-  TileCoord tile;
-  tile.expert = tables.order[place];
-  tile.col_tile = at.col;
-  tile.row_tile = at.row * kClusterSize + cluster_rank();
-  tile.k_begin = tables.offsets[tile.expert];
-  tile.num_k = tables.num_rows(tile.expert);
-  return tile;
-}
+/// Publishes the tiles of a cluster, then the end. All functions are called by one thread of
+/// cluster block 0.
+class GradientTileScheduler {
+ public:
+  /// It has taken `first_number`.
+  __device__ GradientTileScheduler(const Args& args, const Queue& queue, const ExpertOrder& order,
+                                   int first_number)
+      : args_(args), queue_(queue), order_(order), number_(first_number) {}
+
+  /// Publishes tile i of the queue, or the end.
+  __device__ void publish(int i) {
+    constexpr int kBand = 4;  // of row tile pairs
+    const int pairs = (args_.row_tiles + 1) / 2, tiles_per_expert = pairs * args_.col_tiles;
+    const int num_tiles = order_.num_used * tiles_per_expert;
+    int4 tiles[kClusterSize]{{-1, 0, 0, 0}, {-1, 0, 0, 0}};
+    const bool is_end = number_ >= num_tiles;
+    if (!is_end) {
+      const int place = number_ / tiles_per_expert;
+      const TileOrder<kBand> at(number_ - place * tiles_per_expert, pairs, args_.col_tiles);
+      const int expert = order_.experts[place];
+      const int begin = __ldg(args_.expert_offsets + expert);
+      const int num_rows = __ldg(args_.expert_offsets + expert + 1) - begin;
+      for (int rank = 0; rank < kClusterSize; ++rank)
+        tiles[rank] = {expert, (at.row * kClusterSize + rank) << 16 | at.col, begin, num_rows};
+    }
+    queue_.publish(i, tiles);
+    if (is_end)
+      finish_tiles(args_.tile_counter, number_, num_tiles);
+    else
+      number_ = take_tile(args_.tile_counter);
+  }
+
+ private:
+  const Args& args_;
+  const Queue& queue_;
+  const ExpertOrder& order_;
+  int number_;
+};
 
 /// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each k tile. Both operands are zero past
 /// the expert's last row: with zeros in A only, a value of the next expert's rows that is not
 /// finite would reach this expert's gradient.
 __device__ inline void produce(const Args& args, const WeightGradientPipeline& pipeline,
-                               const DynamicTileScheduler& scheduler, const ExpertTables& tables) {
+                               const Queue& queue, const ExpertOrder& order, int first_number) {
   constexpr int kRows = 8;
   const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp, rank = cluster_rank();
   const int chunk = thread % 16, row = thread / 16;
@@ -103,19 +141,15 @@ __device__ inline void produce(const Args& args, const WeightGradientPipeline& p
   // The lanes of a warp look up its 16 rows of a k tile: lane l row 8 (l / 2) + l % 2 from the
   // first.
   const int own_row = 2 * (thread / kWarp) + lane % 2 + 8 * (lane / 2 % 8);
-  const int num_tiles = (args.row_tiles + 1) / 2 * args.col_tiles * args.num_experts;
-  int counted = static_cast<int>(blockIdx.x) / kClusterSize;
   WeightGradientPipeline::State state(1);
-  DynamicTileScheduler::State publishing(1), reading(0);
-  for (;;) {
-    if (thread == 0 && rank == 0) {
-      scheduler.publish(publishing, counted < num_tiles ? counted : -1);
-      counted = atomicAdd(args.tile_counter, 1) + static_cast<int>(gridDim.x) / kClusterSize;
-    }
+  GradientTileScheduler scheduler(args, queue, order, first_number);
+  const bool schedules = thread == 0 && rank == 0;
+  if (schedules) scheduler.publish(0);
+  for (int i = 0;; ++i) {
     __syncwarp();
-    const int number = scheduler.next(reading, kProducer);
-    if (number < 0) return;
-    const TileCoord tile = tile_coord(args, tables, number);
+    const TileCoord tile(queue.read(i));
+    if (tile.is_end()) return;
+    if (schedules) scheduler.publish(i + 1);
     const int col = tile.row_tile * kBlockM + chunk * 8;
     const bool is_in = col < args.gathered_cols;
     const Bf16* const source = args.gathered + (is_in ? col : 0);
@@ -127,7 +161,7 @@ __device__ inline void produce(const Args& args, const WeightGradientPipeline& p
           static_cast<std::uint32_t>(args.index.row_of(next_id)) * args.row_bytes;
       next_id = args.index.id(tile.k_begin + k + kBlockK + own_row, k_end);
       const int stage = state.stage();
-      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
       if (thread == 0) {
         mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
         const int num_rows = min(tile.num_k - k, kBlockK);
@@ -247,31 +281,26 @@ struct SharedLayout {
   unsigned char stages[WeightGradientPipeline::kBytes];
   unsigned char epilogue[kNumConsumers][StoreGradient<false>::kBytes];
   std::uint64_t pipeline_barriers[WeightGradientPipeline::kNumBarriers];
-  std::uint64_t scheduler[DynamicTileScheduler::kBytes / 8];
-  ExpertTables tables;
+  alignas(16) unsigned char tile_queue[Queue::kBytes];
+  ExpertOrder order;
 };
 static_assert(sizeof(SharedLayout) <= kMaxSharedBytes);
 
 template <bool kIsTransposed>
 __device__ void consume(const Args& args, const WeightGradientPipeline& pipeline,
-                        const DynamicTileScheduler& scheduler, const ExpertTables& tables,
-                        int consumer, std::uint32_t shared) {
+                        const Queue& queue, int consumer, std::uint32_t shared) {
   using Epilogue = StoreGradient<kIsTransposed>;
   Epilogue epilogue(args, consumer,
                     shared + int{offsetof(SharedLayout, epilogue)} + consumer * Epilogue::kBytes);
   WeightGradientPipeline::State state(0);
-  DynamicTileScheduler::State reading(0);
   Accumulators acc;
-  int number = scheduler.next(reading, consumer);
-  while (number >= 0) {
-    const TileCoord tile = tile_coord(args, tables, number);
-    if (tile.num_k == 0) {  // nothing to accumulate, no stage to wait for
-      number = scheduler.next(reading, consumer);
-      continue;
-    }
+  int i = 0;
+  TileCoord next(queue.read(i));
+  while (!next.is_end()) {
+    const TileCoord tile = next;
     const int last = mainloop<Major::mn, Major::mn, true>(pipeline, state, consumer,
                                                           tile.num_k_tiles(), true, acc, [] {});
-    number = scheduler.next(reading, consumer);
+    next = TileCoord(queue.read(++i));
     wgmma_wait<0>();
     pipeline.release(last);
     epilogue.store(tile, acc);
@@ -286,26 +315,28 @@ __global__ void __launch_bounds__(kThreads, 1)
   const std::uint32_t shared = shared_address(memory);
   const WeightGradientPipeline pipeline(shared,
                                         shared + int{offsetof(SharedLayout, pipeline_barriers)});
-  const DynamicTileScheduler scheduler(shared + int{offsetof(SharedLayout, scheduler)});
-  ExpertTables& tables = reinterpret_cast<SharedLayout*>(memory)->tables;
+  const Queue queue(shared + int{offsetof(SharedLayout, tile_queue)});
+  ExpertOrder& order = reinterpret_cast<SharedLayout*>(memory)->order;
   // Prologue.
+  const int first_number = threadIdx.x == kProducer * kWarpgroup && cluster_rank() == 0
+                               ? take_tile(args.tile_counter)
+                               : 0;
   if (threadIdx.x == 0) {
     pipeline.init(kWarpgroup + 1);
-    scheduler.init();
+    queue.init(kThreads / kWarp);
     fence_barrier_init();
     prefetch_tensor_map(args.grouped);
     prefetch_tensor_map(args.dweight);
   }
-  tables.build(args.expert_offsets, args.num_experts);
-  __syncthreads();
+  order.build(args.expert_offsets, args.num_experts, reinterpret_cast<int*>(memory));
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == kProducer) {
     setmaxnreg_dec<56>();
-    produce(args, pipeline, scheduler, tables);
+    produce(args, pipeline, queue, order, first_number);
   } else {
     setmaxnreg_inc<224>();
-    consume<kIsTransposed>(args, pipeline, scheduler, tables, warpgroup, shared);
+    consume<kIsTransposed>(args, pipeline, queue, warpgroup, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory
 }
@@ -327,8 +358,6 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
   constexpr const char* kOp = "expert_gradient";
   const OperandSides sides = operand_sides(args);
   const ConstMatrix &gathered = sides.gathered.rows, &grouped = sides.other.rows;
-  auto* const tile_counter = static_cast<int*>(args.workspace);
-  CUDA_CHECK(cudaMemsetAsync(tile_counter, 0, sizeof(int), stream_of(launch)));
   const Args kernel_args{.grouped = make_ragged_map(kOp, grouped.data, grouped.rows, grouped.cols,
                                                     stride_bytes(grouped)),
                          .dweight = dweight_map(kOp, args, sides.gathers_x),
@@ -341,7 +370,7 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
                          .gathered_cols = static_cast<int>(gathered.cols),
                          .index = RowIndex(args.routing, sides.gathered.layout, gathered.rows),
                          .accumulates = args.beta == 1,
-                         .tile_counter = tile_counter};
+                         .tile_counter = tile_counter(launch)};
   launch_clusters(launch, kOp,
                   sides.gathers_x ? expert_weight_gradient_sm90_kernel<true>
                                   : expert_weight_gradient_sm90_kernel<false>,

@@ -116,9 +116,10 @@ void run(const Launch& launch, const GroupedGemmArgs& args) {
   const typename P::Args kernel_args{
       .a = kGathers ? CUtensorMap{} : matrix_map(kOp, x, kBlockM),
       .weight = weight_map(kOp, args.weight, num_experts, args.weight.rows, kBoxRows),
-      .expert_offsets = args.routing.expert_offsets,
-      .num_experts = static_cast<int>(num_experts),
-      .col_tiles = static_cast<int>(ceil_div(args.y.cols, P::kTileCols)),
+      .schedule = {.tile_counter = tile_counter(launch),
+                   .expert_offsets = args.routing.expert_offsets,
+                   .num_experts = static_cast<int>(num_experts),
+                   .col_tiles = static_cast<int>(ceil_div(args.y.cols, P::kTileCols))},
       .k = static_cast<int>(x.cols),
       .rows = static_cast<const Bf16*>(x.data),
       .row_bytes = row_bytes(x),

@@ -6,8 +6,10 @@
 //              TMA, multicast where both blocks have the same columns; warpgroups 1 and 2 consume
 //              64 rows of A each and run the epilogue independently of each other.
 // Registers:   producer 40 (TMA) or 56 (gather), consumers 232 or 224 each.
+// Schedule:    a warp of block 0's producer takes the cluster's tiles from a counter and publishes
+//              each while the one before it is loaded (tile_scheduler.cuh).
 // Shared:      SharedLayout: pipeline stages of 48 KiB, epilogue memory per consumer, mbarriers,
-//              tile offsets per expert.
+//              tile queue.
 #pragma once
 #include <cstddef>
 
@@ -36,7 +38,7 @@ struct SharedLayout {
   unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
   std::uint64_t pipeline_barriers[Pipeline::kNumBarriers];
   std::uint64_t epilogue_barriers[kNumConsumers][2];
-  ExpertTileOffsets tile_offsets;
+  alignas(16) unsigned char tile_queue[TileQueue<kClusterSize>::kBytes];
 };
 
 /// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and two
@@ -54,12 +56,13 @@ struct GroupedGemm {
   static constexpr int kTileCols = kWeightTile == WeightTile::glu_up_rows ? kBlockN / 2 : kBlockN;
   static constexpr int kSharedBytes = int{sizeof(Shared)};
   static_assert(kSharedBytes <= kMaxSharedBytes);
+  using Queue = TileQueue<kClusterSize>;
 
   struct Args {
     CUtensorMap a = {};  // only if !kGathers
     CUtensorMap weight;
-    const std::int32_t* expert_offsets;
-    int num_experts, col_tiles, k;
+    ScheduleArgs schedule;
+    int k;
     // Gathered rows.
     const Bf16* rows;
     std::uint32_t row_bytes;
@@ -90,23 +93,52 @@ __device__ void load_weight(const typename P::Args& args, const typename P::Pipe
   }
 }
 
-/// Called by one thread. Rows past the expert's end belong to the next expert; their accumulators
-/// are never stored.
+/// A producer warp's tiles. The scheduling one, a warp of cluster block 0, publishes each tile
+/// before it loads the one before.
+template <int kBlocks>
+class ProducerTiles {
+ public:
+  __device__ ProducerTiles(const RowTileScheduler<kBlocks>& scheduler,
+                           const TileQueue<kBlocks>& queue, bool schedules)
+      : scheduler_(scheduler), queue_(queue), schedules_(schedules) {
+    if (schedules_) scheduler_.publish(0);
+  }
+  __device__ TileCoord next() {
+    const TileCoord tile = unpack_tile(queue_.read(i_++));
+    if (schedules_ && !tile.is_end()) scheduler_.publish(i_);
+    return tile;
+  }
+  /// The end once more, for a second reader.
+  __device__ void end_again() {
+    if (schedules_) scheduler_.publish(i_);
+  }
+
+ private:
+  RowTileScheduler<kBlocks> scheduler_;
+  TileQueue<kBlocks> queue_;
+  bool schedules_;
+  int i_ = 0;
+};
+
+/// Called by one warp. Rows past the expert's end belong to the next expert; their accumulators are
+/// never stored.
 template <class P>
 __device__ void produce_by_tma(const typename P::Args& args, const typename P::Pipeline& pipeline,
-                               const ExpertTileOffsets& offsets) {
+                               ProducerTiles<kClusterSize> tiles) {
   const int rank = cluster_rank();
-  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
+  const bool loads = threadIdx.x % kWarp == 0;
   typename P::Pipeline::State state(1);
-  for (TileCoord tile; scheduler.next(tile);)
-    for (int k = 0; k < args.k; k += kBlockK) {
+  for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
+    for (int k = 0; loads && k < args.k; k += kBlockK) {
       const int stage = state.stage();
-      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
       mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesA + kStageBytesB);
       tma_load(pipeline.tile_a(stage), args.a, pipeline.full_barrier(stage), {k, tile.row, 0});
       load_weight<P>(args, pipeline, stage, tile, k, rank);
       state.advance();
     }
+    __syncwarp();
+  }
 }
 
 /// A producer thread's rows of a tile's A: chunks of the rows row + 16 i.
@@ -141,17 +173,16 @@ class GatheredRows {
 template <class P>
 __device__ void produce_by_gather(const typename P::Args& args,
                                   const typename P::Pipeline& pipeline,
-                                  const ExpertTileOffsets& offsets) {
+                                  ProducerTiles<kClusterSize> tiles) {
   const int thread = threadIdx.x % kWarpgroup, rank = cluster_rank();
   const int chunk = thread % 8, row = thread / 8;
   const std::uint32_t target = swizzled_offset(row, chunk);
-  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
   typename P::Pipeline::State state(1);
-  for (TileCoord tile; scheduler.next(tile);) {
+  for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
     const GatheredRows source(args, tile, row, chunk);
     for (int k = 0; k < args.k; k += kBlockK) {
       const int stage = state.stage();
-      mbarrier_wait(pipeline.empty_barrier(stage), state.phase());
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
       if (thread == 0) {
         mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
         load_weight<P>(args, pipeline, stage, tile, k, rank);
@@ -165,22 +196,22 @@ __device__ void produce_by_gather(const typename P::Args& args,
 
 template <class P>
 __device__ void consume(const typename P::Args& args, const typename P::Pipeline& pipeline,
-                        const ExpertTileOffsets& offsets, int consumer, std::uint32_t shared) {
+                        const typename P::Queue& queue, int consumer, std::uint32_t shared) {
   using Shared = typename P::Shared;
   const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
-  TileScheduler scheduler(offsets, args.num_experts, args.col_tiles);
   typename P::Pipeline::State state(0);
   typename P::Epilogue epilogue(
       args.epilogue, consumer,
       shared + int{offsetof(Shared, epilogue)} + consumer * P::Epilogue::kBytes,
       shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16);
   Accumulators acc;
-  TileCoord next;
-  bool has_next = scheduler.next(next);
-  while (has_next) {
+  int i = 0;
+  TileCoord next = unpack_tile(queue.read(i));
+  while (!next.is_end()) {
     const int row = next.row + consumer * 64;
     const ConsumerTile tile{next.expert, row,
-                            next.col_tile < args.col_tiles ? next.row_end - row : 0, next.col_tile};
+                            next.col_tile < args.schedule.col_tiles ? next.row_end - row : 0,
+                            next.col_tile};
     const bool has_rows = tile.num_rows > 0;
     if (has_rows) epilogue.begin(tile);
     const int last = mainloop<Major::k, P::kMajorB, P::kGathers>(pipeline, state, consumer,
@@ -188,7 +219,7 @@ __device__ void consume(const typename P::Args& args, const typename P::Pipeline
                                                                    if (has_rows)
                                                                      epilogue.prefetch(tile);
                                                                  });
-    has_next = scheduler.next(next);  // its divisions overlap with the last wgmmas
+    next = unpack_tile(queue.read(++i));  // under the last wgmmas
     wgmma_wait<0>();
     pipeline.release(last);
     if (has_rows) epilogue.store(tile, acc);
@@ -204,11 +235,14 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   extern __shared__ __align__(1024) unsigned char memory[];
   const std::uint32_t shared = shared_address(memory);
   const typename P::Pipeline pipeline(shared, shared + int{offsetof(Shared, pipeline_barriers)});
-  ExpertTileOffsets& offsets = reinterpret_cast<Shared*>(memory)->tile_offsets;
-  // Prologue: tile offsets by warp 0, barriers by warp 1.
-  if (threadIdx.x < kWarp) offsets.build(args.expert_offsets, args.num_experts, args.col_tiles);
+  const typename P::Queue queue(shared + int{offsetof(Shared, tile_queue)});
+  // Prologue: the first tile by warp 0, barriers by warp 1.
+  const bool schedules = threadIdx.x < kWarp && cluster_rank() == 0;
+  const int first_number =
+      schedules && threadIdx.x == 0 ? take_tile(args.schedule.tile_counter) : 0;
   if (threadIdx.x == kWarp) {
     pipeline.init(P::kGathers ? kWarpgroup + 1 : 1);
+    queue.init((P::kGathers ? kWarpsPerGroup : 1) + kNumConsumers * kWarpsPerGroup);
     for (int i = 0; i < kNumConsumers * 2; ++i)
       mbarrier_init(shared + int{offsetof(Shared, epilogue_barriers)} + i * 8, 1);
     fence_barrier_init();
@@ -219,16 +253,15 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
-    if constexpr (P::kGathers) {
-      setmaxnreg_dec<56>();
-      produce_by_gather<P>(args, pipeline, offsets);
-    } else {
-      setmaxnreg_dec<40>();
-      if (threadIdx.x == 0) produce_by_tma<P>(args, pipeline, offsets);
-    }
+    setmaxnreg_dec<P::kGathers ? 56 : 40>();
+    const RowTileScheduler<kClusterSize> scheduler(args.schedule, queue, first_number);
+    if constexpr (P::kGathers)
+      produce_by_gather<P>(args, pipeline, {scheduler, queue, schedules});
+    else if (threadIdx.x < kWarp)
+      produce_by_tma<P>(args, pipeline, {scheduler, queue, schedules});
   } else {
     setmaxnreg_inc<P::kGathers ? 224 : 232>();
-    consume<P>(args, pipeline, offsets, warpgroup - 1, shared);
+    consume<P>(args, pipeline, queue, warpgroup - 1, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/experts/sm90/pipeline.cuh"
 #include "kernels/cuda/experts/sm90/tensor_map.cuh"
+#include "kernels/cuda/experts/sm90/tile_counter.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/grouped_gemm.h"
 

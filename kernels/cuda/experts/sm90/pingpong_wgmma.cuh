@@ -8,8 +8,9 @@
 //              warpgroups 1 and 2 take tiles alternately, and their mainloops take turns: one runs
 //              its epilogue during the mainloop of the other.
 // Registers:   producer 56, consumers 224.
+// Schedule:    as in grouped_wgmma.cuh.
 // Shared:      Shared: pipeline stages of 32 KiB, epilogue memory per consumer, mbarriers, tile
-//              offsets per expert.
+//              queue.
 #pragma once
 #include "kernels/cuda/experts/sm90/grouped_wgmma.cuh"
 
@@ -29,6 +30,7 @@ struct PingPongGemm {
   using Epilogue = Epilogue_;
   static constexpr int kStages = kStages_;
   using State = PipelineState<kStages>;
+  using Queue = TileQueue<1>;
   static constexpr int kStageBytesB = 2 * kSubtileBytes;
 
   struct Shared {
@@ -37,15 +39,15 @@ struct PingPongGemm {
     unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
     std::uint64_t full_barriers[kStages], empty_barriers[kStages];
     std::uint64_t epilogue_barriers[kNumConsumers][2];
-    ExpertTileOffsets tile_offsets;
+    alignas(16) unsigned char tile_queue[Queue::kBytes];
   };
   static constexpr int kSharedBytes = int{sizeof(Shared)};
   static_assert(kSharedBytes <= kMaxSharedBytes);
 
   struct Args {
     CUtensorMap weight;
-    const std::int32_t* expert_offsets;
-    int num_experts, col_tiles, k;
+    ScheduleArgs schedule;
+    int k;
     const Bf16* rows;
     std::uint32_t row_bytes;
     RowIndex index;
@@ -71,8 +73,11 @@ struct PingPongGemm {
     return shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16;
   }
 
+  __device__ Queue tile_queue() const { return Queue(shared + int{offsetof(Shared, tile_queue)}); }
+
   /// Called by one thread.
   __device__ void init() const {
+    tile_queue().init(2 * kWarpsPerGroup);  // the producer and one consumer
     for (int i = 0; i < kStages; ++i) {
       mbarrier_init(full_barrier(i), kWarpgroup + 1);
       mbarrier_init(empty_barrier(i), 1);
@@ -82,16 +87,17 @@ struct PingPongGemm {
   }
 
   /// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
-  __device__ void produce(const Args& args, const ExpertTileOffsets& offsets) const {
+  __device__ void produce(const Args& args, int first_number) const {
     const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
     const std::uint32_t target = swizzled_offset(row, chunk);
-    SingleTileScheduler scheduler(offsets, args.num_experts, args.col_tiles, 0, 1);
+    const RowTileScheduler<1> scheduler(args.schedule, tile_queue(), first_number);
+    ProducerTiles<1> tiles(scheduler, tile_queue(), thread < kWarp);
     State state(1);
-    for (TileCoord tile; scheduler.next(tile);) {
+    for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
       const GatheredRows source(args, tile, row, chunk);
       for (int k = 0; k < args.k; k += kBlockK) {
         const int stage = state.stage();
-        mbarrier_wait(empty_barrier(stage), state.phase());
+        mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
         if (thread == 0) {
           mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
           for (int subtile = 0; subtile < 2; ++subtile)
@@ -103,12 +109,13 @@ struct PingPongGemm {
         state.advance();
       }
     }
+    tiles.end_again();
   }
 
-  __device__ void consume(const Args& args, const ExpertTileOffsets& offsets, int consumer) const {
+  __device__ void consume(const Args& args, int consumer) const {
     const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
-    SingleTileScheduler scheduler(offsets, args.num_experts, args.col_tiles, consumer,
-                                  kNumConsumers);
+    const Queue queue = tile_queue();
+    int i = consumer;
     State state(0);
     Epilogue epilogue(args.epilogue, consumer, epilogue_memory(consumer),
                       epilogue_barriers(consumer));
@@ -117,16 +124,14 @@ struct PingPongGemm {
       state.skip(num_k_tiles);
       pass_turn(0);
     }
-    TileCoord next;
-    bool has_next = scheduler.next(next);
-    while (has_next) {
-      const TileCoord tile = next;
+    for (;; i += kNumConsumers) {
+      const TileCoord tile = unpack_tile(queue.read(i));
+      if (tile.is_end()) break;
       epilogue.begin(tile);
       wait_turn(consumer);
       epilogue.prefetch();
       const int last = mainloop(state, num_k_tiles, acc);
       pass_turn(1 - consumer);
-      has_next = scheduler.next(next);  // its divisions overlap with the last wgmmas
       wgmma_wait<0>();
       release(last);
       state.skip(num_k_tiles);  // the other consumer's
@@ -147,7 +152,7 @@ struct PingPongGemm {
     int previous = 0;
     for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
       const int stage = state.stage();
-      mbarrier_wait(full_barrier(stage), state.phase());
+      mbarrier_wait(full_barrier(stage), state.phase(), {"stage full", stage});
       fence_proxy_async();  // makes cp.async writes visible to wgmma
       const std::uint64_t a = descriptor_a + stage * (kStageBytesA >> 4);
       const std::uint64_t b = descriptor_b + stage * (kStageBytesB >> 4);
@@ -175,10 +180,9 @@ struct PingPongGemm {
 template <class P>
 __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) {
   extern __shared__ __align__(1024) unsigned char memory[];
-  ExpertTileOffsets& offsets = reinterpret_cast<typename P::Shared*>(memory)->tile_offsets;
   const P gemm{shared_address(memory)};
-  // Prologue: tile offsets by warp 0, barriers by warp 1.
-  if (threadIdx.x < kWarp) offsets.build<1>(args.expert_offsets, args.num_experts, args.col_tiles);
+  // Prologue: the first tile by warp 0, barriers by warp 1.
+  const int first_number = threadIdx.x == 0 ? take_tile(args.schedule.tile_counter) : 0;
   if (threadIdx.x == kWarp) {
     gemm.init();
     fence_barrier_init();
@@ -188,10 +192,10 @@ __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) 
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
     setmaxnreg_dec<56>();
-    gemm.produce(args, offsets);
+    gemm.produce(args, first_number);
   } else {
     setmaxnreg_inc<224>();
-    gemm.consume(args, offsets, warpgroup - 1);
+    gemm.consume(args, warpgroup - 1);
   }
 }
 

@@ -13,6 +13,7 @@ constexpr int kRowBytes = 128;                 // of a tile in shared memory: 64
 constexpr int kSubtileBytes = 64 * kRowBytes;  // 64 x 64 bf16
 constexpr int kStageBytesA = 2 * kSubtileBytes, kStageBytesB = 4 * kSubtileBytes;
 constexpr int kNumConsumers = 2;  // warpgroups, 64 rows of A each
+constexpr int kWarpsPerGroup = kWarpgroup / 32;
 constexpr int kThreads = (1 + kNumConsumers) * kWarpgroup;
 constexpr int kClusterSize = 2;
 constexpr int kMaxSharedBytes = 232448;  // per block
@@ -100,7 +101,7 @@ __device__ int mainloop(const Pipeline& pipeline, typename Pipeline::State& stat
   int previous = 0;
   for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
     const int stage = state.stage();
-    mbarrier_wait(pipeline.full_barrier(stage), state.phase());
+    mbarrier_wait(pipeline.full_barrier(stage), state.phase(), {"stage full", stage});
     if constexpr (kGathers) fence_proxy_async();  // makes cp.async writes visible to wgmma
     if (has_rows) {
       const std::uint64_t a = descriptor_a + stage * (kStageBytesA >> 4);

@@ -4,6 +4,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <cstdio>
 
 #include "kernels/cuda/device/mma.cuh"
 
@@ -41,15 +42,54 @@ __device__ inline void mbarrier_arrive_cluster(std::uint32_t barrier, int rank) 
       "r"(rank)
       : "memory");
 }
-/// The same with release semantics: publishes this thread's prior writes to the cluster.
-__device__ inline void mbarrier_arrive_release_cluster(std::uint32_t barrier, int rank) {
+/// The same with a transaction count of `bytes`.
+__device__ inline void mbarrier_arrive_expect_tx_cluster(std::uint32_t barrier, int rank,
+                                                         int bytes) {
   asm volatile(
       "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
-      "r"(rank)
+      "mbarrier.arrive.expect_tx.shared::cluster.b64 _, [remote], %2;\n}" ::"r"(barrier),
+      "r"(rank), "r"(bytes)
       : "memory");
 }
-__device__ inline void mbarrier_wait(std::uint32_t barrier, std::uint32_t phase) {
+
+#ifdef SMOE_BARRIER_GUARD
+constexpr bool kGuardsBarriers = true;
+#else
+constexpr bool kGuardsBarriers = false;
+#endif
+
+/// What a warp waits for, as guard builds (SMOE_BARRIER_GUARD) report it: e.g. "stage full" is
+/// awaited by consumers.
+struct Awaited {
+  const char* what;
+  int index;  ///< of the stage, slot or part
+};
+
+/// mbarrier_wait of guard builds: after about two seconds it prints who waits for what and traps.
+__device__ inline void mbarrier_wait_guarded(std::uint32_t barrier, std::uint32_t phase,
+                                             const Awaited& awaited) {
+  constexpr long long kMaxCycles = 3'000'000'000;
+  const long long begin = clock64();
+  for (int done = 0; done == 0;) {
+    asm volatile(
+        "{\n.reg .pred done;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%1], %2;\n"
+        "selp.b32 %0, 1, 0, done;\n}"
+        : "=r"(done)
+        : "r"(barrier), "r"(phase)
+        : "memory");
+    if (done == 0 && clock64() - begin > kMaxCycles) {
+      printf("block %d warpgroup %d thread %d waits in vain: %s %d phase %d\n",
+             static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x) / kWarpgroup,
+             static_cast<int>(threadIdx.x) % kWarpgroup, awaited.what, awaited.index,
+             static_cast<int>(phase));
+      __trap();
+    }
+  }
+}
+__device__ inline void mbarrier_wait(std::uint32_t barrier, std::uint32_t phase,
+                                     const Awaited& awaited) {
+  if constexpr (kGuardsBarriers) return mbarrier_wait_guarded(barrier, phase, awaited);
   asm volatile(
       "{\n.reg .pred done;\nAGAIN:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
@@ -58,7 +98,9 @@ __device__ inline void mbarrier_wait(std::uint32_t barrier, std::uint32_t phase)
       : "memory");
 }
 /// The same with acquire semantics for writes of the cluster's other block.
-__device__ inline void mbarrier_wait_acquire_cluster(std::uint32_t barrier, std::uint32_t phase) {
+__device__ inline void mbarrier_wait_acquire_cluster(std::uint32_t barrier, std::uint32_t phase,
+                                                     const Awaited& awaited) {
+  if constexpr (kGuardsBarriers) return mbarrier_wait_guarded(barrier, phase, awaited);
   asm volatile(
       "{\n.reg .pred done;\nAGAIN:\n"
       "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
@@ -74,17 +116,36 @@ __device__ inline int cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+/// Of the grid. A special register, so that no general one holds it.
+__device__ inline int num_clusters() {
+  int count;
+  asm volatile("mov.u32 %0, %%nclusterid.x;" : "=r"(count));
+  return count;
+}
 __device__ inline void cluster_sync() {
   __syncwarp();  // .aligned requires a converged warp
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
-/// Writes to the same shared-memory address of cluster block `rank`.
-__device__ inline void store_shared_cluster(std::uint32_t address, int rank, int value) {
+/// Writes to the same shared-memory address of cluster block `rank`, and adds the 16 bytes to the
+/// transactions of that block's `barrier` once they are visible there: no fence is needed.
+__device__ inline void store_async_cluster(std::uint32_t address, std::uint32_t barrier, int rank,
+                                           const int4& value) {
   asm volatile(
-      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "st.shared::cluster.b32 [remote], %2;\n}" ::"r"(address),
-      "r"(rank), "r"(value)
+      "{\n.reg .b32 remote, remote_barrier;\n"
+      "mapa.shared::cluster.u32 remote, %0, %2;\n"
+      "mapa.shared::cluster.u32 remote_barrier, %1, %2;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
+      "[remote], {%3, %4, %5, %6}, [remote_barrier];\n}" ::"r"(address),
+      "r"(barrier), "r"(rank), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
       : "memory");
+}
+__device__ inline int4 load_shared_int4(std::uint32_t address) {
+  int4 value;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(address)
+               : "memory");
+  return value;
 }
 
 // --- TMA. Out-of-bounds elements are loaded as zeros and not stored. ---

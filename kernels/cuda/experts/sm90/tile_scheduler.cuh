@@ -1,137 +1,119 @@
-// Static persistent tile scheduler of GEMMs of routed rows, for clusters of two blocks. A cluster
-// takes two vertically adjacent tiles of one expert, so that its blocks multicast the weight tile
-// to each other. For the odd last row tile of an expert it takes two horizontally adjacent tiles
-// instead: no expert is padded to 256 rows.
+// Tile scheduler of GEMMs of routed rows. A cluster of two blocks takes two vertically adjacent
+// tiles of one expert, so that its blocks multicast the weight tile to each other. For the odd last
+// row tile of an expert it takes two horizontally adjacent tiles instead: no expert is padded to
+// 256 rows.
 #pragma once
-#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/tile_order.cuh"
-#include "kernels/cuda/experts/sm90/pipeline.cuh"
+#include "kernels/cuda/experts/sm90/tile_queue.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
-
-/// Prefix sums over experts, with the totals at the end: rows, row tiles, and cluster tiles (what a
-/// cluster takes at a time). In shared memory.
-struct ExpertTileOffsets {
-  int rows[kSm90MaxExperts + 1];
-  int row_tiles[kSm90MaxExperts + 1];
-  int cluster_tiles[kSm90MaxExperts + 1];
-
-  /// Called by one warp.
-  template <int kBlocks = kClusterSize>
-  __device__ void build(const std::int32_t* expert_offsets, int num_experts, int col_tiles) {
-    const int lane = threadIdx.x % kWarp;
-    int tiles_before = 0, cluster_tiles_before = 0;
-    for (int first = 0; first < num_experts; first += kWarp) {
-      const int expert = first + lane;
-      const bool exists = expert < num_experts;
-      const int begin = exists ? expert_offsets[expert] : 0;
-      const int count = exists ? expert_offsets[expert + 1] - begin : 0;
-      const int own_tiles = (count + kBlockM - 1) / kBlockM;
-      const int own_cluster_tiles =
-          kBlocks == 1 ? own_tiles * col_tiles
-                       : own_tiles / 2 * col_tiles + own_tiles % 2 * ((col_tiles + 1) / 2);
-      int tiles_to = own_tiles, cluster_tiles_to = own_cluster_tiles;
-#pragma unroll
-      for (int distance = 1; distance < kWarp; distance *= 2) {
-        const int more_tiles = __shfl_up_sync(~0u, tiles_to, distance);
-        const int more_cluster_tiles = __shfl_up_sync(~0u, cluster_tiles_to, distance);
-        if (lane >= distance) {
-          tiles_to += more_tiles;
-          cluster_tiles_to += more_cluster_tiles;
-        }
-      }
-      if (exists) {
-        rows[expert] = begin;
-        row_tiles[expert] = tiles_before + tiles_to - own_tiles;
-        cluster_tiles[expert] = cluster_tiles_before + cluster_tiles_to - own_cluster_tiles;
-      }
-      tiles_before += __shfl_sync(~0u, tiles_to, kWarp - 1);
-      cluster_tiles_before += __shfl_sync(~0u, cluster_tiles_to, kWarp - 1);
-    }
-    if (lane > 0) return;
-    rows[num_experts] = expert_offsets[num_experts];
-    row_tiles[num_experts] = tiles_before;
-    cluster_tiles[num_experts] = cluster_tiles_before;
-  }
-};
 
 /// One block's output tile.
 struct TileCoord {
   int expert;
-  int row, row_end;   ///< grouped rows: the tile's first row, and the end of the expert's rows
+  /// Grouped rows: the tile's first row, -1 after the last tile, and the end of the expert's rows.
+  int row, row_end;
   int col_tile;       ///< at least col_tiles if only the cluster's other block has a tile
   bool is_multicast;  ///< the cluster's other block has the same columns of the weight
+
+  __device__ bool is_end() const { return row < 0; }
 };
 
-class TileScheduler {
- public:
-  __device__ TileScheduler(const ExpertTileOffsets& offsets, int num_experts, int col_tiles)
-      : offsets_(offsets),
-        num_experts_(num_experts),
-        col_tiles_(col_tiles),
-        rank_(cluster_rank()),
-        cluster_tile_(static_cast<int>(blockIdx.x) / kClusterSize) {}
+/// As they travel through a TileQueue.
+__device__ inline int4 pack_tile(const TileCoord& tile) {
+  return {tile.expert, tile.row, tile.row_end, tile.col_tile * 2 + tile.is_multicast};
+}
+__device__ inline TileCoord unpack_tile(const int4& tile) {
+  return {tile.x, tile.y, tile.z, tile.w >> 1, (tile.w & 1) != 0};
+}
 
-  /// The block's next tile; false after the last one.
-  __device__ bool next(TileCoord& tile) {
-    while (expert_ < num_experts_ && cluster_tile_ >= offsets_.cluster_tiles[expert_ + 1])
-      ++expert_;
-    if (expert_ >= num_experts_) return false;
-    constexpr int kBand = 8;  // of row tile pairs
-    const int in_expert = cluster_tile_ - offsets_.cluster_tiles[expert_];
-    const int row_tiles = offsets_.row_tiles[expert_ + 1] - offsets_.row_tiles[expert_];
-    const int pairs = row_tiles / 2;
-    int row_tile = row_tiles - 1;
-    tile.expert = expert_;
-    tile.is_multicast = in_expert < pairs * col_tiles_;
-    if (tile.is_multicast) {
-      const TileOrder<kBand> at(in_expert, pairs, col_tiles_);
-      tile.col_tile = at.col;
-      row_tile = 2 * at.row + rank_;
-    } else {
-      tile.col_tile = 2 * (in_expert - pairs * col_tiles_) + rank_;
+/// What the scheduler needs of a kernel's arguments.
+struct ScheduleArgs {
+  int* tile_counter;
+  const std::int32_t* expert_offsets;
+  int num_experts, col_tiles;
+};
+
+/// Publishes the tiles of a cluster of kBlocks blocks. All functions are called by all lanes of one
+/// warp of cluster block 0.
+template <int kBlocks>
+class RowTileScheduler {
+ public:
+  /// `args` must be a part of a kernel parameter; lane 0 has taken `first_number`.
+  __device__ RowTileScheduler(const ScheduleArgs& args, const TileQueue<kBlocks>& queue,
+                              int first_number)
+      : args_(args), queue_(queue), number_(first_number) {}
+
+  /// Publishes tile i of the queue, or the end, which may be published more than once.
+  __device__ void publish(int i) {
+    int4 tiles[kBlocks];
+    const int number = __shfl_sync(~0u, number_, 0);
+    const bool is_found = find(number, tiles);
+    if (threadIdx.x % kWarp > 0) return;
+    queue_.publish(i, tiles);
+    if (is_found)
+      number_ = take_tile(args_.tile_counter);
+    else
+      finish_tiles(args_.tile_counter, number, tiles_before_);
+  }
+
+ private:
+  // Cluster tiles of an expert.
+  __device__ int cluster_tiles(int num_rows) const {
+    const int row_tiles = (num_rows + kBlockM - 1) / kBlockM;
+    if constexpr (kBlocks == 1) return row_tiles * args_.col_tiles;
+    return row_tiles / 2 * args_.col_tiles + row_tiles % 2 * ((args_.col_tiles + 1) / 2);
+  }
+
+  // The blocks' tiles of cluster tile `number`. The numbers grow from call to call, so the search
+  // begins at the 32 experts of the previous one. False, and ends, after the last tile.
+  __device__ bool find(int number, int4 (&tiles)[kBlocks]) {
+    for (; first_expert_ < args_.num_experts; first_expert_ += kWarp) {
+      const int lane = threadIdx.x % kWarp, expert = first_expert_ + lane;
+      const bool exists = expert < args_.num_experts;
+      const int begin = exists ? __ldg(args_.expert_offsets + expert) : 0;
+      const int end = exists ? __ldg(args_.expert_offsets + expert + 1) : 0;
+      const int own = cluster_tiles(end - begin);
+      int to = own;  // up to and with the lane's expert
+#pragma unroll
+      for (int distance = 1; distance < kWarp; distance *= 2) {
+        const int more = __shfl_up_sync(~0u, to, distance);
+        if (lane >= distance) to += more;
+      }
+      const unsigned after = __ballot_sync(~0u, tiles_before_ + to > number);
+      if (after != 0) {
+        const int found = __ffs(static_cast<int>(after)) - 1;
+        place(first_expert_ + found, __shfl_sync(~0u, begin, found), __shfl_sync(~0u, end, found),
+              number - tiles_before_ - __shfl_sync(~0u, to - own, found), tiles);
+        return true;
+      }
+      tiles_before_ += __shfl_sync(~0u, to, kWarp - 1);
     }
-    tile.row = offsets_.rows[expert_] + row_tile * kBlockM;
-    tile.row_end = offsets_.rows[expert_ + 1];
-    cluster_tile_ += static_cast<int>(gridDim.x) / kClusterSize;
-    return true;
+    for (int4& tile : tiles) tile = {0, -1, 0, 0};
+    return false;
   }
 
- private:
-  const ExpertTileOffsets& offsets_;
-  int num_experts_, col_tiles_, rank_;
-  int cluster_tile_, expert_ = 0;
-};
-
-/// Without clusters: every `step`th of the block's tiles from number `first` on.
-class SingleTileScheduler {
- public:
-  __device__ SingleTileScheduler(const ExpertTileOffsets& offsets, int num_experts, int col_tiles,
-                                 int first, int step)
-      : offsets_(offsets),
-        num_experts_(num_experts),
-        col_tiles_(col_tiles),
-        step_(step * static_cast<int>(gridDim.x)),
-        tile_(static_cast<int>(blockIdx.x + first * gridDim.x)) {}
-
-  /// False after the last tile.
-  __device__ bool next(TileCoord& tile) {
-    while (expert_ < num_experts_ && tile_ >= offsets_.cluster_tiles[expert_ + 1]) ++expert_;
-    if (expert_ >= num_experts_) return false;
-    constexpr int kBand = 16;  // of row tiles
-    const TileOrder<kBand> at(tile_ - offsets_.cluster_tiles[expert_],
-                              offsets_.row_tiles[expert_ + 1] - offsets_.row_tiles[expert_],
-                              col_tiles_);
-    tile = {expert_, offsets_.rows[expert_] + at.row * kBlockM, offsets_.rows[expert_ + 1], at.col,
-            false};
-    tile_ += step_;
-    return true;
+  __device__ void place(int expert, int begin, int end, int in_expert,
+                        int4 (&tiles)[kBlocks]) const {
+    constexpr int kBand = 16 / kBlocks;  // of row tiles of a cluster
+    const int row_tiles = (end - begin + kBlockM - 1) / kBlockM, groups = row_tiles / kBlocks;
+    const bool is_full = in_expert < groups * args_.col_tiles;
+    const TileOrder<kBand> at(is_full ? in_expert : 0, max(groups, 1), args_.col_tiles);
+#pragma unroll
+    for (int rank = 0; rank < kBlocks; ++rank) {
+      const int row_tile = is_full ? kBlocks * at.row + rank : row_tiles - 1;
+      const int col_tile =
+          is_full ? at.col : kBlocks * (in_expert - groups * args_.col_tiles) + rank;
+      tiles[rank] =
+          pack_tile({expert, begin + row_tile * kBlockM, end, col_tile, kBlocks > 1 && is_full});
+    }
   }
 
- private:
-  const ExpertTileOffsets& offsets_;
-  int num_experts_, col_tiles_, step_;
-  int tile_, expert_ = 0;
+  const ScheduleArgs& args_;
+  TileQueue<kBlocks> queue_;
+  int number_;
+  int first_expert_ = 0;  // of the 32 in which the last search ended
+  int tiles_before_ = 0;  // of the experts before it
 };
 
 }  // namespace smoe::kernels::cuda::sm90
