@@ -129,7 +129,7 @@ function check_calls(code) {
   if (FILENAME !~ /^(core\/system\/(file|folder|io_calls|descriptor|nonblocking_output|crash_trace)[.]cpp|tests\/.*)$/ && code ~ kTouchesFiles) {
     violation("only file, folder and io_calls of core/system touch the file system")
   }
-  if (FILENAME !~ /^(train|tests)\// && code ~ kLeavesOrPrints) {
+  if (FILENAME !~ /^(train|tests)\// && FILENAME != "kernels/cuda/experts/sm90/barrier_guard.cuh" && code ~ kLeavesOrPrints) {
     violation("libraries neither print nor end the process")
   }
 }

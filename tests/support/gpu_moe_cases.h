@@ -2,9 +2,11 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/grouped_gemm.h"
+#include "tests/support/counts.h"
 #include "tests/support/cuda.h"
 #include "tests/support/moe_cases.h"
 
@@ -40,6 +42,25 @@ inline const std::vector<MoeCase>& aligned_moe_cases() {
       {300, 16, 512, 16, 24, one_expert},
   };
   return cases;
+}
+
+/// Number `i` of random sizes and routings, all supported by the tensor-core kernels.
+inline MoeCase random_moe_case(std::int64_t i) {
+  RandomStream random(15, hash_name("routings"), i);
+  const auto up_to = [&](std::int64_t most) {
+    return 1 + static_cast<std::int64_t>(random.below(most));
+  };
+  const std::int64_t num_experts = up_to(up_to(96));
+  return {.num_tokens = up_to(400) - 1,
+          .top_k = up_to(std::min<std::int64_t>(num_experts, 8)),
+          .num_experts = num_experts,
+          .d = 8 * up_to(20),
+          .f = 8 * up_to(20),
+          .spread = static_cast<Spread>(random.below(4))};
+}
+/// With SMOE_FULL_COUNTS a soak of some minutes.
+inline std::int64_t num_random_moe_cases() {
+  return repetitions(10, 10'000);
 }
 
 /// f(case, dtype) for aligned sizes in bf16 and f32, and for unaligned ones.

@@ -38,6 +38,15 @@ TEST_CASE("grouped GEMMs on the GPU agree with the CPU's in every layout") {
   });
 }
 
+TEST_CASE("grouped GEMMs of random routings on the GPU agree with the CPU's") {
+  for (std::int64_t i = 0; i < num_random_moe_cases(); ++i) {
+    const MoeCase test = random_moe_case(i);
+    const GroupedMode& mode = kGroupedModes[i % std::size(kGroupedModes)];
+    check_on_gpu(concat(test.name(), " mode ", i % std::size(kGroupedModes)),
+                 [&] { return run_all(test, mode, DType::bf16); });
+  }
+}
+
 TEST_CASE("grouped GEMMs of strided rows on the GPU agree with the CPU's") {
   const MoeCase test{200, 2, 4, 136, 264};
   for (const std::int64_t pad : {8, 3})  // with whole 16-byte chunks, and without

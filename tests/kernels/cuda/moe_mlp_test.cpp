@@ -52,3 +52,13 @@ TEST_CASE("the fused expert GEMMs on the GPU agree with the CPU's") {
     }
   });
 }
+
+TEST_CASE("the fused expert GEMMs of random routings on the GPU agree with the CPU's") {
+  for (std::int64_t i = 0; i < num_random_moe_cases(); ++i) {
+    const MoeCase test = random_moe_case(i);
+    const auto kind = activations()[i % activations().size()].first;
+    const std::string name = concat(test.name(), " activation ", static_cast<int>(kind));
+    check_on_gpu("up " + name, [&] { return run_up({test, kind, DType::bf16}); });
+    check_on_gpu("down backward " + name, [&] { return run_backward({test, kind, DType::bf16}); });
+  }
+}

@@ -198,7 +198,7 @@ TEST_CASE("the plan names the form of the expert GEMMs on Hopper, and why not a 
   };
   shows(text_with([](Config&) {}),
         "  expert GEMMs           wgmma   on Hopper, in tiles of 128 x 256\n");
-  shows(text_with([](Config& c) { c.model.num_experts = 256; }),
+  shows(text_with([](Config& c) { c.model.num_experts = 520; }),
         "mma.sync   on Hopper, in tiles of 128 x 256, because there are more than 512 experts\n");
   shows(text_with([](Config& c) { c.train.precision = DType::f32; }),
         "SIMT (FFMA)   on Hopper, in tiles of 128 x 128, because the dtype is not bf16\n");

@@ -6,12 +6,13 @@
 // Grid:      one persistent block per SM, 384 threads, cooperative in clusters of 2; dout is
 // gathered
 //            by cp.async; roles and registers as in those files.
-// Shared:    cooperative: 3 stages (144 KiB); per consumer two slots of h (GLU and up sub-tiles, 16
-//            KiB each) and one sub-tile of a (8 KiB). Ping-pong: 4 stages (128 KiB); per consumer
-//            two slots of h and of a (48 KiB).
-// Epilogue:  sub-tiles of 64 columns in turn: h arrives by TMA in one of two slots, becomes dh in
-//            place and is stored over h. In an expert's last rows it also reads rows that another
-//            block may be writing, and uses none of them.
+// Shared:    cooperative: 3 stages (144 KiB); per consumer four slots of h (GLU and up, 8 KiB each)
+//            and two of a (4 KiB each). Ping-pong: 4 stages (128 KiB); per consumer four slots of
+//            each.
+// Epilogue:  parts of 32 columns in turn: h arrives by TMA three parts ahead, becomes dh in place
+//            and is stored over h, and its slot is loaded again one part later, when the store has
+//            read it. In an expert's last rows it also reads rows that another block may be
+//            writing, and uses none of them.
 #include "kernels/ceil_div.h"
 #include "kernels/cuda/device/activation_functions.cuh"
 #include "kernels/cuda/experts/epilogue_args.cuh"
@@ -29,71 +30,164 @@ struct EpilogueArgs {
   ActivateBackwardArgs<Bf16> out;
 };
 
-// Replaces a sub-tile of h by dh and writes the same one of a. `acc` holds da, of which sub-tile
-// `subtile` is meant; this thread's two rows have `gates`, and `dgates` accumulates their
-// gradients.
-template <class Function, bool kIsGated>
-__device__ void backward(const float* acc, int subtile, std::uint32_t h, std::uint32_t a,
-                         const float* gates, float* dgates) {
-  constexpr int kAhead = 3;  // pairs loaded ahead: all four would need more registers than there are
-  std::uint32_t glu_words[4][4], up_words[4][4];
-  const auto load = [&](int pair) {
-    ldmatrix_x4<false>(h + matrices_offset(pair), glu_words[pair]);
-    if (kIsGated) ldmatrix_x4<false>(h + kSubtileBytes + matrices_offset(pair), up_words[pair]);
-  };
-#pragma unroll
-  for (int pair = 0; pair < kAhead; ++pair) load(pair);
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
-    std::uint32_t activated[4];
-#pragma unroll
-    for (int word = 0; word < 4; ++word) {
-      const int i = accumulator_index(subtile, pair, word);
-      const float2 glu = unpack_bf16(glu_words[pair][word]);
-      const float2 up = kIsGated ? unpack_bf16(up_words[pair][word]) : float2{};
-      const float gate = gates[word % 2];
-      const auto x = activate_backward<Bf16, Function, kIsGated>(glu.x, up.x, gate, acc[i]);
-      const auto y = activate_backward<Bf16, Function, kIsGated>(glu.y, up.y, gate, acc[i + 1]);
-      glu_words[pair][word] = pack_bf16(x.dglu, y.dglu);
-      if (kIsGated) up_words[pair][word] = pack_bf16(x.dup, y.dup);
-      activated[word] = pack_bf16(x.a, y.a);
-      dgates[word % 2] += x.dgate + y.dgate;
-    }
-    stmatrix_x4<false>(a + matrices_offset(pair), activated);
-    stmatrix_x4<false>(h + matrices_offset(pair), glu_words[pair]);
-    if (kIsGated) stmatrix_x4<false>(h + kSubtileBytes + matrices_offset(pair), up_words[pair]);
-    if (pair + kAhead < 4) load(pair + kAhead);
-  }
-}
-
-// The first num_rows rows of a sub-tile whose first column is first_col of `cols`; `to` points to
-// column 0 of its first row.
-__device__ inline void store_rows(std::uint32_t subtile, int num_rows, int first_col, int cols,
-                                  Bf16* to, std::int64_t stride) {
-  for_each_chunk(subtile, num_rows, [&](int row, int chunk, const uint4& value) {
-    const int col = first_col + chunk * 8;
-    if (col < cols) *reinterpret_cast<uint4*>(to + row * stride + col) = value;
-  });
-}
-
 // The sum over the four lanes of a row.
 __device__ inline float reduce_row(float dgate) {
   dgate += __shfl_xor_sync(~0u, dgate, 1);
   return dgate + __shfl_xor_sync(~0u, dgate, 2);
 }
 
+// A tile's results leave a consumer in parts of 64 rows and 32 columns. Part i's h has slot
+// i % kSlots and its a slot i % kASlots.
+constexpr int kPartCols = 32;
+constexpr int kPartBytes = 64 * kPartCols * int{sizeof(Bf16)};
+constexpr int kSlots = 4;
+
+struct Part {
+  int row, num_rows, col;  // num_rows, to the expert's end, may exceed 64
+};
+
+/// Byte offset of 16-byte chunk `chunk` of row `row` in a part, which has a 64-byte swizzle.
+__device__ inline std::uint32_t part_offset(int row, int chunk) {
+  return row * 64 + ((chunk ^ (row / 2 & 3)) << 4);
+}
+
+template <class Function, bool kIsGated, int kASlots, bool kEvictsFirst>
+class Parts {
+ public:
+  static constexpr int kHalves = kIsGated ? 2 : 1;
+  static constexpr int kSlotBytes = kHalves * kPartBytes;
+  static constexpr int kBytes = kSlots * kSlotBytes + kASlots * kPartBytes;
+
+  __device__ Parts(const EpilogueArgs& args, int consumer, std::uint32_t memory,
+                   std::uint32_t barriers)
+      : args_(args), consumer_(consumer), memory_(memory), barriers_(barriers) {}
+
+  /// Called by the first thread of the warpgroup.
+  __device__ void load(int i, const Part& part) const {
+    mbarrier_arrive_expect_tx(barrier(i), kSlotBytes);
+    for (int half = 0; half < kHalves; ++half) {
+      const std::uint32_t to = h(i) + half * kPartBytes;
+      const TmaCoord at{part.col, half, part.row};
+      if constexpr (kEvictsFirst)
+        tma_load(to, args_.h_map, barrier(i), at, evict_first_policy());
+      else
+        tma_load(to, args_.h_map, barrier(i), at);
+    }
+  }
+  /// Turns part i's h into dh and stores it and a. `acc` are the da of the columns of its row of
+  /// parts, of which it is number `in_row`; this thread's two rows have `gates`, and `dgates`
+  /// accumulates their gradients. On return the part before it may be loaded to by the first
+  /// thread.
+  __device__ void run(int i, std::uint32_t phase, const Part& part, const float* acc, int in_row,
+                      const float* gates, float* dgates) const {
+    const bool is_first = threadIdx.x % kWarpgroup == 0;
+    mbarrier_wait(barrier(i), phase, {"h full", i % kSlots});
+    // With fewer slots the first thread has only now seen that the memory of this a was read.
+    if constexpr (kASlots < 3) warpgroup_sync(consumer_);
+    differentiate(i, acc, in_row, gates, dgates);
+    fence_proxy_async();
+    warpgroup_sync(consumer_);
+    if (part.num_rows >= 64) {
+      if (is_first) store_by_tma(i, part);
+    } else {
+      store_by_rows(i, part);
+      fence_proxy_async();
+      warpgroup_sync(consumer_);
+    }
+    if (is_first) tma_store_wait_read<1>();
+  }
+
+ private:
+  __device__ std::uint32_t h(int i) const { return memory_ + i % kSlots * kSlotBytes; }
+  __device__ std::uint32_t a(int i) const {
+    return memory_ + kSlots * kSlotBytes + i % kASlots * kPartBytes;
+  }
+  __device__ std::uint32_t barrier(int i) const { return barriers_ + i % kSlots * 8; }
+
+  __device__ void differentiate(int i, const float* acc, int in_row, const float* gates,
+                                float* dgates) const {
+    constexpr int kPairs = kPartCols / 16;  // of fragments
+    const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp;
+    const int row = thread / kWarp * 16 + lane % 16;
+    std::uint32_t glu_words[kPairs][4], up_words[kPairs][4];  // all loaded first
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      const std::uint32_t from = h(i) + part_offset(row, 2 * pair + lane / 16);
+      ldmatrix_x4<false>(from, glu_words[pair]);
+      if (kIsGated) ldmatrix_x4<false>(from + kPartBytes, up_words[pair]);
+    }
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      std::uint32_t activated[4];
+#pragma unroll
+      for (int word = 0; word < 4; ++word) {
+        const float* const da = acc + ((in_row * kPairs + pair) * 2 + word / 2) * 4 + word % 2 * 2;
+        const float2 glu = unpack_bf16(glu_words[pair][word]);
+        const float2 up = kIsGated ? unpack_bf16(up_words[pair][word]) : float2{};
+        const float gate = gates[word % 2];
+        const auto x = activate_backward<Bf16, Function, kIsGated>(glu.x, up.x, gate, da[0]);
+        const auto y = activate_backward<Bf16, Function, kIsGated>(glu.y, up.y, gate, da[1]);
+        glu_words[pair][word] = pack_bf16(x.dglu, y.dglu);
+        if (kIsGated) up_words[pair][word] = pack_bf16(x.dup, y.dup);
+        activated[word] = pack_bf16(x.a, y.a);
+        dgates[word % 2] += x.dgate + y.dgate;
+      }
+      const std::uint32_t offset = part_offset(row, 2 * pair + lane / 16);
+      stmatrix_x4<false>(a(i) + offset, activated);
+      stmatrix_x4<false>(h(i) + offset, glu_words[pair]);
+      if (kIsGated) stmatrix_x4<false>(h(i) + kPartBytes + offset, up_words[pair]);
+    }
+  }
+
+  __device__ void store_by_tma(int i, const Part& part) const {
+    const auto store = [](const CUtensorMap& map, std::uint32_t from, const TmaCoord& at) {
+      if constexpr (kEvictsFirst)
+        tma_store(map, from, at, evict_first_policy());
+      else
+        tma_store(map, from, at);
+    };
+    for (int half = 0; half < kHalves; ++half)
+      store(args_.h_map, h(i) + half * kPartBytes, {part.col, half, part.row});
+    store(args_.a_map, a(i), {part.col, part.row, 0});
+    tma_store_commit();
+  }
+  __device__ void store_by_rows(int i, const Part& part) const {
+    const ActivateBackwardArgs<Bf16>& out = args_.out;
+    for (int half = 0; half < kHalves; ++half)
+      store_rows(h(i) + half * kPartBytes, part, out.cols,
+                 out.h + part.row * out.h_stride + half * out.cols, out.h_stride);
+    store_rows(a(i), part, out.cols, out.a + part.row * out.a_stride, out.a_stride);
+  }
+  // `to` points to column 0 of the part's first row.
+  static __device__ void store_rows(std::uint32_t from, const Part& part, int cols, Bf16* to,
+                                    std::int64_t stride) {
+    const int thread = threadIdx.x % kWarpgroup, chunk = thread % 4, col = part.col + chunk * 8;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = thread / 4 + 32 * i;
+      if (row < part.num_rows && col < cols)
+        *reinterpret_cast<uint4*>(to + row * stride + col) =
+            load_chunk(from + part_offset(row, chunk));
+    }
+  }
+
+  const EpilogueArgs& args_;
+  int consumer_;
+  std::uint32_t memory_, barriers_;
+};
+
 template <class Function, bool kIsGated>
 class ActivateBackward {
  public:
   using Args = EpilogueArgs;
-  static constexpr int kHalves = kIsGated ? 2 : 1;
-  static constexpr int kSlotBytes = kHalves * kSubtileBytes;
-  static constexpr int kBytes = 2 * kSlotBytes + kSubtileBytes;
-  static constexpr int kSubtiles = kBlockN / 64;
+  using Parts = sm90::Parts<Function, kIsGated, 2, false>;
+  static constexpr int kBytes = Parts::kBytes;
+  static constexpr int kParts = kBlockN / kPartCols;
+  static_assert(kParts == 2 * kSlots);  // each barrier completes two phases per tile
 
   __device__ ActivateBackward(const Args& args, int consumer, std::uint32_t memory,
                               std::uint32_t barriers)
-      : args_(args), out_(args.out), consumer_(consumer), memory_(memory), barriers_(barriers) {}
+      : out_(args.out), parts_(args, consumer, memory, barriers) {}
 
   __device__ void begin(const ConsumerTile& tile) {
     for (int i = 0; i < 2; ++i)
@@ -103,42 +197,17 @@ class ActivateBackward {
   __device__ void prefetch(const ConsumerTile& tile) const {
     if (threadIdx.x % kWarpgroup > 0) return;
     tma_store_wait_read<0>();
-    for (int subtile = 0; subtile < 2; ++subtile) load_h(tile, subtile);
+    for (int i = 0; i < kSlots; ++i) parts_.load(i, part(tile, i));
   }
 
   __device__ void store(const ConsumerTile& tile, const Accumulators& acc) const {
-    const bool is_first = threadIdx.x % kWarpgroup == 0;
     float dgates[2] = {};
 #pragma unroll
-    for (int subtile = 0; subtile < kSubtiles; ++subtile) {
-      const std::uint32_t h = slot(subtile), a = memory_ + 2 * kSlotBytes;
-      if (is_first) tma_store_wait_read<0>();  // of a
-      mbarrier_wait(barrier(subtile), subtile / 2 % 2, {"h full", subtile});
-      warpgroup_sync(consumer_);
-      backward<Function, kIsGated>(acc, subtile, h, a, gates_, dgates);
-      fence_proxy_async();
-      warpgroup_sync(consumer_);
-      const int col = tile.col_tile * kBlockN + subtile * 64;
-      if (tile.num_rows >= 64) {
-        if (is_first) {
-          for (int half = 0; half < kHalves; ++half)
-            tma_store(args_.h_map, h + half * kSubtileBytes, {col, half, tile.row});
-          tma_store(args_.a_map, a, {col, tile.row, 0});
-          tma_store_commit();
-        }
-      } else {
-        for (int half = 0; half < kHalves; ++half)
-          store_rows(h + half * kSubtileBytes, tile.num_rows, col, out_.cols,
-                     out_.h + tile.row * out_.h_stride + half * out_.cols, out_.h_stride);
-        store_rows(a, tile.num_rows, col, out_.cols, out_.a + tile.row * out_.a_stride,
-                   out_.a_stride);
-        fence_proxy_async();
-        warpgroup_sync(consumer_);
-      }
-      if (subtile < 2 && is_first) {
-        tma_store_wait_read<0>();
-        load_h(tile, subtile + 2);
-      }
+    for (int i = 0; i < kParts; ++i) {
+      parts_.run(i, i / kSlots, part(tile, i), acc, i, gates_, dgates);
+      const int next = i - 1 + kSlots;
+      if (i > 0 && next < kParts && threadIdx.x % kWarpgroup == 0)
+        parts_.load(next, part(tile, next));
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -158,41 +227,28 @@ class ActivateBackward {
     const int thread = threadIdx.x % kWarpgroup;
     return thread / 32 * 16 + thread % 32 / 4;
   }
-  __device__ std::uint32_t slot(int subtile) const {
-    return memory_ + subtile % 2 * kSlotBytes;
-  }
-  __device__ std::uint32_t barrier(int subtile) const {
-    return barriers_ + subtile % 2 * 8;
+  static __device__ Part part(const ConsumerTile& tile, int i) {
+    return {tile.row, tile.num_rows, tile.col_tile * kBlockN + i * kPartCols};
   }
 
-  __device__ void load_h(const ConsumerTile& tile, int subtile) const {
-    mbarrier_arrive_expect_tx(barrier(subtile), kSlotBytes);
-    for (int half = 0; half < kHalves; ++half)
-      tma_load(slot(subtile) + half * kSubtileBytes, args_.h_map, barrier(subtile),
-               {tile.col_tile * kBlockN + subtile * 64, half, tile.row});
-  }
-
-  const Args& args_;
   const ActivateBackwardArgs<Bf16>& out_;
-  int consumer_;
-  std::uint32_t memory_, barriers_;
+  Parts parts_;
   float gates_[2] = {};  // of this thread's rows
 };
 
-// Ping-pong: four parts of 64 rows and 64 columns, the upper rows first. A part's h has one of two
-// slots, as above, and its a another memory than the part before.
+// Ping-pong: the parts of the upper 64 rows first.
 template <class Function, bool kIsGated>
 class PingPongActivateBackward {
  public:
   using Args = EpilogueArgs;
-  static constexpr int kHalves = kIsGated ? 2 : 1;
-  static constexpr int kSlotBytes = kHalves * kSubtileBytes;
-  static constexpr int kBytes = 2 * (kSlotBytes + kSubtileBytes);
-  static constexpr int kParts = 4;
+  using Parts = sm90::Parts<Function, kIsGated, 4, true>;
+  static constexpr int kBytes = Parts::kBytes;
+  static constexpr int kPartsOfHalf = kPingPongBlockN / kPartCols;
+  static_assert(kPartsOfHalf == kSlots);
 
   __device__ PingPongActivateBackward(const Args& args, int consumer, std::uint32_t memory,
                                       std::uint32_t barriers)
-      : args_(args), out_(args.out), consumer_(consumer), memory_(memory), barriers_(barriers) {}
+      : out_(args.out), parts_(args, consumer, memory, barriers) {}
 
   __device__ void begin(const TileCoord& tile) {
 #pragma unroll
@@ -200,7 +256,7 @@ class PingPongActivateBackward {
       ids_[i] = tile.row + row(i) < tile.row_end ? __ldg(out_.ids + tile.row + row(i)) : 0;
     if (threadIdx.x % kWarpgroup > 0) return;
     tma_store_wait_read<0>();
-    for (int part = 0; part < 2; ++part) load_h(tile, part);
+    for (int i = 0; i < kSlots; ++i) parts_.load(i, part(tile, i));
   }
   __device__ void prefetch() {
 #pragma unroll
@@ -208,33 +264,21 @@ class PingPongActivateBackward {
   }
 
   __device__ void store(const TileCoord& tile, const PingPongAccumulators& acc) {
-    const bool is_first = threadIdx.x % kWarpgroup == 0;
+    const bool has_lower_half = tile.row_end - tile.row > 64;
     float dgates[2];
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      const int half = part / 2, num_rows = tile.row_end - first_row(tile, part);
-      if (num_rows <= 0) break;
-      const std::uint32_t h = slot(part), a = h + kSlotBytes;
-      if (part % 2 == 0) dgates[0] = dgates[1] = 0;
-      mbarrier_wait(barrier(part), phase_ ^ half, {"h full", part});
-      backward<Function, kIsGated>(acc[half], part % 2, h, a, gates_ + 2 * half, dgates);
-      fence_proxy_async();
-      warpgroup_sync(consumer_);
-      if (num_rows >= 64) {
-        if (is_first) store_by_tma(tile, part, h, a);
-      } else {
-        store_by_rows(tile, part, num_rows, h, a);
-        fence_proxy_async();
-        warpgroup_sync(consumer_);
-      }
-      if (part < 2 && num_rows > 64 && is_first) {
-        tma_store_wait_read<0>();
-        load_h(tile, part + 2);
-      }
-      if (part % 2 == 1) store_dgates(tile, half, dgates);
+    for (int i = 0; i < 2 * kPartsOfHalf; ++i) {
+      const int half = i / kPartsOfHalf, in_half = i % kPartsOfHalf;
+      if (half == 1 && !has_lower_half) break;
+      if (in_half == 0) dgates[0] = dgates[1] = 0;
+      parts_.run(i, phase_ ^ half, part(tile, i), acc[half], in_half, gates_ + 2 * half, dgates);
+      const int next = i - 1 + kSlots;
+      if (i > 0 && next < 2 * kPartsOfHalf && has_lower_half && threadIdx.x % kWarpgroup == 0)
+        parts_.load(next, part(tile, next));
+      if (in_half == kPartsOfHalf - 1) store_dgates(tile, half, dgates);
     }
     // With the lower half each barrier completes two phases per tile.
-    if (tile.row_end - tile.row <= 64) phase_ ^= 1;
+    if (!has_lower_half) phase_ ^= 1;
   }
   __device__ void finish() const {
     if (threadIdx.x % kWarpgroup == 0) tma_store_wait();
@@ -246,18 +290,10 @@ class PingPongActivateBackward {
     const int thread = threadIdx.x % kWarpgroup;
     return thread / 32 * 16 + thread % 32 / 4 + i / 2 * 64 + i % 2 * 8;
   }
-  static __device__ int first_row(const TileCoord& tile, int part) {
-    return tile.row + part / 2 * 64;
-  }
-  static __device__ int first_col(const TileCoord& tile, int part) {
-    return tile.col_tile * kPingPongBlockN + part % 2 * 64;
-  }
-  // Of h; a follows.
-  __device__ std::uint32_t slot(int part) const {
-    return memory_ + part % 2 * (kSlotBytes + kSubtileBytes);
-  }
-  __device__ std::uint32_t barrier(int part) const {
-    return barriers_ + part % 2 * 8;
+  static __device__ Part part(const TileCoord& tile, int i) {
+    const int row = tile.row + i / kPartsOfHalf * 64;
+    return {row, tile.row_end - row,
+            tile.col_tile * kPingPongBlockN + i % kPartsOfHalf * kPartCols};
   }
 
   __device__ void store_dgates(const TileCoord& tile, int half, const float (&dgates)[2]) const {
@@ -268,35 +304,9 @@ class PingPongActivateBackward {
       if (threadIdx.x % 4 == 0 && at < tile.row_end) out_.partial(at, tile.col_tile) = dgate;
     }
   }
-  __device__ void load_h(const TileCoord& tile, int part) const {
-    const std::uint64_t policy = evict_first_policy();
-    mbarrier_arrive_expect_tx(barrier(part), kSlotBytes);
-    for (int half = 0; half < kHalves; ++half)
-      tma_load(slot(part) + half * kSubtileBytes, args_.h_map, barrier(part),
-               {first_col(tile, part), half, first_row(tile, part)}, policy);
-  }
-  __device__ void store_by_tma(const TileCoord& tile, int part, std::uint32_t h,
-                               std::uint32_t a) const {
-    const int col = first_col(tile, part), row = first_row(tile, part);
-    const std::uint64_t policy = evict_first_policy();
-    for (int half = 0; half < kHalves; ++half)
-      tma_store(args_.h_map, h + half * kSubtileBytes, {col, half, row}, policy);
-    tma_store(args_.a_map, a, {col, row, 0}, policy);
-    tma_store_commit();
-  }
-  __device__ void store_by_rows(const TileCoord& tile, int part, int num_rows, std::uint32_t h,
-                                std::uint32_t a) const {
-    const int col = first_col(tile, part), row = first_row(tile, part);
-    for (int half = 0; half < kHalves; ++half)
-      store_rows(h + half * kSubtileBytes, num_rows, col, out_.cols,
-                 out_.h + row * out_.h_stride + half * out_.cols, out_.h_stride);
-    store_rows(a, num_rows, col, out_.cols, out_.a + row * out_.a_stride, out_.a_stride);
-  }
 
-  const Args& args_;
   const ActivateBackwardArgs<Bf16>& out_;
-  int consumer_;
-  std::uint32_t memory_, barriers_;
+  Parts parts_;
   std::uint32_t phase_ = 0;  // of the barriers at a tile's begin
   // Of this thread's rows; of pair 0 where there is no row.
   std::int32_t ids_[4] = {};
@@ -338,8 +348,8 @@ typename P::Args kernel_args(const Launch& launch, const ExpertDownBackwardArgs&
           .row_bytes = row_bytes(args.dout),
           .index = RowIndex(args.routing, RowLayout::scattered, args.dout.rows),
           .epilogue = {
-              .h_map = halves_map(kOp, args.h, num_halves),
-              .a_map = matrix_map(kOp, args.a, 64),
+              .h_map = halves_map(kOp, args.h, num_halves, kPartCols),
+              .a_map = matrix_map(kOp, args.a, 64, kPartCols),
               .out = activate_backward_args<Bf16>(args, static_cast<int>(config.num_partials(f)))}};
 }
 

@@ -7,7 +7,9 @@
 //              64 rows of A each and run the epilogue independently of each other.
 // Registers:   producer 40 (TMA) or 56 (gather), consumers 232 or 224 each.
 // Schedule:    a warp of block 0's producer takes the cluster's tiles from a counter and publishes
-//              each while the one before it is loaded (tile_scheduler.cuh).
+//              each while the one before it is loaded (tile_scheduler.cuh). With TMA it does
+//              nothing else; with cp.async, which keeps all warps busy, it does so while it waits
+//              for the gathered rows' ids.
 // Shared:      SharedLayout: pipeline stages of 48 KiB, epilogue memory per consumer, mbarriers,
 //              tile queue.
 #pragma once
@@ -32,18 +34,22 @@ struct ConsumerTile {
   int col_tile;
 };
 
+constexpr int kEpilogueBarriers = 4;  // per consumer
+
 template <class Pipeline, class Epilogue>
 struct SharedLayout {
   unsigned char stages[Pipeline::kBytes];
   unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
   std::uint64_t pipeline_barriers[Pipeline::kNumBarriers];
-  std::uint64_t epilogue_barriers[kNumConsumers][2];
+  std::uint64_t epilogue_barriers[kNumConsumers][kEpilogueBarriers];
   alignas(16) unsigned char tile_queue[TileQueue<kClusterSize>::kBytes];
+  SearchedExperts searched_experts;
 };
 
-/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and two
-/// mbarriers, and called per tile that has rows: begin before the mainloop, prefetch once the first
-/// wgmmas are issued, store with the accumulators. finish waits for the last stores.
+/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and
+/// kEpilogueBarriers mbarriers, and called per tile that has rows: begin before the mainloop,
+/// prefetch once the first wgmmas are issued, store with the accumulators. finish waits for the
+/// last stores.
 template <bool kGathers_, WeightTile kWeightTile_, int kStages, class Epilogue_>
 struct GroupedGemm {
   using Epilogue = Epilogue_;
@@ -93,42 +99,17 @@ __device__ void load_weight(const typename P::Args& args, const typename P::Pipe
   }
 }
 
-/// A producer warp's tiles. The scheduling one, a warp of cluster block 0, publishes each tile
-/// before it loads the one before.
-template <int kBlocks>
-class ProducerTiles {
- public:
-  __device__ ProducerTiles(const RowTileScheduler<kBlocks>& scheduler,
-                           const TileQueue<kBlocks>& queue, bool schedules)
-      : scheduler_(scheduler), queue_(queue), schedules_(schedules) {
-    if (schedules_) scheduler_.publish(0);
-  }
-  __device__ TileCoord next() {
-    const TileCoord tile = unpack_tile(queue_.read(i_++));
-    if (schedules_ && !tile.is_end()) scheduler_.publish(i_);
-    return tile;
-  }
-  /// The end once more, for a second reader.
-  __device__ void end_again() {
-    if (schedules_) scheduler_.publish(i_);
-  }
-
- private:
-  RowTileScheduler<kBlocks> scheduler_;
-  TileQueue<kBlocks> queue_;
-  bool schedules_;
-  int i_ = 0;
-};
-
 /// Called by one warp. Rows past the expert's end belong to the next expert; their accumulators are
 /// never stored.
 template <class P>
 __device__ void produce_by_tma(const typename P::Args& args, const typename P::Pipeline& pipeline,
-                               ProducerTiles<kClusterSize> tiles) {
+                               const typename P::Queue& queue) {
   const int rank = cluster_rank();
   const bool loads = threadIdx.x % kWarp == 0;
   typename P::Pipeline::State state(1);
-  for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
+  for (int i = 0;; ++i) {
+    const TileCoord tile = unpack_tile(queue.read(i));
+    if (tile.is_end()) return;
     for (int k = 0; loads && k < args.k; k += kBlockK) {
       const int stage = state.stage();
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
@@ -144,13 +125,16 @@ __device__ void produce_by_tma(const typename P::Args& args, const typename P::P
 /// A producer thread's rows of a tile's A: chunks of the rows row + 16 i.
 class GatheredRows {
  public:
-  template <class Args>
-  __device__ GatheredRows(const Args& args, const TileCoord& tile, int row, int chunk)
+  /// Calls `meanwhile` while it waits for the rows' ids.
+  template <class Args, class F>
+  __device__ GatheredRows(const Args& args, const TileCoord& tile, int row, int chunk,
+                          F&& meanwhile)
       // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
       : num_copies_((min(tile.row_end - tile.row, kBlockM) - row + 15) / 16) {
     std::int32_t ids[kRows];  // all loads first, so that their latencies overlap
 #pragma unroll
     for (int i = 0; i < kRows; ++i) ids[i] = args.index.id(tile.row + row + 16 * i, tile.row_end);
+    meanwhile();
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
       source_[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
@@ -173,13 +157,24 @@ class GatheredRows {
 template <class P>
 __device__ void produce_by_gather(const typename P::Args& args,
                                   const typename P::Pipeline& pipeline,
-                                  ProducerTiles<kClusterSize> tiles) {
-  const int thread = threadIdx.x % kWarpgroup, rank = cluster_rank();
-  const int chunk = thread % 8, row = thread / 8;
+                                  const typename P::Queue& queue,
+                                  RowTileScheduler<kClusterSize> scheduler) {
+  const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
   const std::uint32_t target = swizzled_offset(row, chunk);
   typename P::Pipeline::State state(1);
-  for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
-    const GatheredRows source(args, tile, row, chunk);
+  // Asked again per tile, for want of registers.
+  const auto schedules = [] { return threadIdx.x % kWarpgroup < kWarp && cluster_rank() == 0; };
+  if (schedules()) {
+    scheduler.begin();
+    scheduler.publish(0);
+  }
+  for (int i = 0;; ++i) {
+    const TileCoord tile = unpack_tile(queue.read(i));
+    if (tile.is_end()) return;
+    const GatheredRows source(args, tile, row, chunk, [&] {
+      if (schedules()) scheduler.publish(i + 1);
+    });
+    const int rank = cluster_rank();  // per tile, for want of registers
     for (int k = 0; k < args.k; k += kBlockK) {
       const int stage = state.stage();
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
@@ -203,7 +198,7 @@ __device__ void consume(const typename P::Args& args, const typename P::Pipeline
   typename P::Epilogue epilogue(
       args.epilogue, consumer,
       shared + int{offsetof(Shared, epilogue)} + consumer * P::Epilogue::kBytes,
-      shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16);
+      shared + int{offsetof(Shared, epilogue_barriers)} + consumer * kEpilogueBarriers * 8);
   Accumulators acc;
   int i = 0;
   TileCoord next = unpack_tile(queue.read(i));
@@ -236,14 +231,15 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   const std::uint32_t shared = shared_address(memory);
   const typename P::Pipeline pipeline(shared, shared + int{offsetof(Shared, pipeline_barriers)});
   const typename P::Queue queue(shared + int{offsetof(Shared, tile_queue)});
-  // Prologue: the first tile by warp 0, barriers by warp 1.
-  const bool schedules = threadIdx.x < kWarp && cluster_rank() == 0;
-  const int first_number =
-      schedules && threadIdx.x == 0 ? take_tile(args.schedule.tile_counter) : 0;
+  // Prologue: the first tile's number by the scheduling warp, barriers by warp 1.
+  constexpr int kSchedulingWarp = P::kGathers ? 0 : 2;
+  const int first_number = threadIdx.x == kSchedulingWarp * kWarp && cluster_rank() == 0
+                               ? take_tile(args.schedule.tile_counter)
+                               : 0;
   if (threadIdx.x == kWarp) {
     pipeline.init(P::kGathers ? kWarpgroup + 1 : 1);
     queue.init((P::kGathers ? kWarpsPerGroup : 1) + kNumConsumers * kWarpsPerGroup);
-    for (int i = 0; i < kNumConsumers * 2; ++i)
+    for (int i = 0; i < kNumConsumers * kEpilogueBarriers; ++i)
       mbarrier_init(shared + int{offsetof(Shared, epilogue_barriers)} + i * 8, 1);
     fence_barrier_init();
     prefetch_tensor_map(args.weight);
@@ -254,11 +250,16 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
     setmaxnreg_dec<P::kGathers ? 56 : 40>();
-    const RowTileScheduler<kClusterSize> scheduler(args.schedule, queue, first_number);
-    if constexpr (P::kGathers)
-      produce_by_gather<P>(args, pipeline, {scheduler, queue, schedules});
-    else if (threadIdx.x < kWarp)
-      produce_by_tma<P>(args, pipeline, {scheduler, queue, schedules});
+    RowTileScheduler<kClusterSize> scheduler(
+        args.schedule, queue, reinterpret_cast<Shared*>(memory)->searched_experts, first_number);
+    if constexpr (P::kGathers) {
+      produce_by_gather<P>(args, pipeline, queue, scheduler);
+    } else if (threadIdx.x < kWarp) {
+      produce_by_tma<P>(args, pipeline, queue);
+    } else if (threadIdx.x / kWarp == kSchedulingWarp && cluster_rank() == 0) {
+      scheduler.begin();
+      for (int i = 0; scheduler.publish(i);) ++i;
+    }
   } else {
     setmaxnreg_inc<P::kGathers ? 224 : 232>();
     consume<P>(args, pipeline, queue, warpgroup - 1, shared);

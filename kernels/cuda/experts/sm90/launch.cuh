@@ -33,24 +33,25 @@ inline std::int64_t stride_bytes(const ConstMatrix& m) {
   return m.stride * size_of(m.dtype);
 }
 
-/// Boxes of 64 columns and `box_rows` rows.
-inline CUtensorMap matrix_map(const char* op, const ConstMatrix& m, int box_rows) {
+/// Boxes of `box_cols` columns and `box_rows` rows.
+inline CUtensorMap matrix_map(const char* op, const ConstMatrix& m, int box_rows,
+                              int box_cols = 64) {
   return make_tensor_map(op,
                          {.data = m.data,
                           .dtype = m.dtype,
                           .size = {m.cols, m.rows, 1},
                           .stride = {stride_bytes(m), stride_bytes(m) * m.rows}},
-                         {64, box_rows, 1});
+                         {box_cols, box_rows, 1});
 }
-/// Boxes of 64 columns of one half (of the whole matrix if halves is 1) and 64 rows.
-inline CUtensorMap halves_map(const char* op, const ConstMatrix& m, int halves) {
+/// Boxes of `box_cols` columns of one half (of the whole matrix if halves is 1) and 64 rows.
+inline CUtensorMap halves_map(const char* op, const ConstMatrix& m, int halves, int box_cols = 64) {
   const std::int64_t cols = m.cols / halves;
   return make_tensor_map(op,
                          {.data = m.data,
                           .dtype = m.dtype,
                           .size = {cols, halves, m.rows},
                           .stride = {cols * size_of(m.dtype), stride_bytes(m)}},
-                         {64, 1, 64});
+                         {box_cols, 1, 64});
 }
 /// Boxes of 64 columns and `box_rows` rows of one of the matrices [count, rows, cols].
 inline CUtensorMap weight_map(const char* op, const ExpertMatrices& w, std::int64_t count,

@@ -22,9 +22,9 @@ static_assert(kSm90PingPongTile.m == kBlockM && kSm90PingPongTile.k == kBlockK);
 /// Of the upper and the lower 64 rows of a tile.
 using PingPongAccumulators = NarrowAccumulators[2];
 
-/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and two
-/// mbarriers, and called per tile: begin before the consumer's turn, prefetch in its turn before
-/// the mainloop, store with the accumulators. finish waits for the last stores.
+/// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and
+/// kEpilogueBarriers mbarriers, and called per tile: begin before the consumer's turn, prefetch in
+/// its turn before the mainloop, store with the accumulators. finish waits for the last stores.
 template <int kStages_, class Epilogue_>
 struct PingPongGemm {
   using Epilogue = Epilogue_;
@@ -38,8 +38,9 @@ struct PingPongGemm {
     unsigned char stages_b[kStages][kStageBytesB];
     unsigned char epilogue[kNumConsumers][Epilogue::kBytes];
     std::uint64_t full_barriers[kStages], empty_barriers[kStages];
-    std::uint64_t epilogue_barriers[kNumConsumers][2];
+    std::uint64_t epilogue_barriers[kNumConsumers][kEpilogueBarriers];
     alignas(16) unsigned char tile_queue[Queue::kBytes];
+    SearchedExperts searched_experts;
   };
   static constexpr int kSharedBytes = int{sizeof(Shared)};
   static_assert(kSharedBytes <= kMaxSharedBytes);
@@ -70,7 +71,7 @@ struct PingPongGemm {
     return shared + int{offsetof(Shared, epilogue)} + consumer * Epilogue::kBytes;
   }
   __device__ std::uint32_t epilogue_barriers(int consumer) const {
-    return shared + int{offsetof(Shared, epilogue_barriers)} + consumer * 16;
+    return shared + int{offsetof(Shared, epilogue_barriers)} + consumer * kEpilogueBarriers * 8;
   }
 
   __device__ Queue tile_queue() const { return Queue(shared + int{offsetof(Shared, tile_queue)}); }
@@ -83,18 +84,31 @@ struct PingPongGemm {
       mbarrier_init(empty_barrier(i), 1);
     }
     for (int consumer = 0; consumer < kNumConsumers; ++consumer)
-      for (int i = 0; i < 2; ++i) mbarrier_init(epilogue_barriers(consumer) + i * 8, 1);
+      for (int i = 0; i < kEpilogueBarriers; ++i)
+        mbarrier_init(epilogue_barriers(consumer) + i * 8, 1);
   }
 
   /// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
-  __device__ void produce(const Args& args, int first_number) const {
+  __device__ void produce(const Args& args, SearchedExperts& experts, int first_number) const {
     const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
     const std::uint32_t target = swizzled_offset(row, chunk);
-    const RowTileScheduler<1> scheduler(args.schedule, tile_queue(), first_number);
-    ProducerTiles<1> tiles(scheduler, tile_queue(), thread < kWarp);
+    const Queue queue = tile_queue();
+    RowTileScheduler<1> scheduler(args.schedule, queue, experts, first_number);
+    const bool schedules = thread < kWarp;
+    if (schedules) {
+      scheduler.begin();
+      scheduler.publish(0);
+    }
     State state(1);
-    for (TileCoord tile = tiles.next(); !tile.is_end(); tile = tiles.next()) {
-      const GatheredRows source(args, tile, row, chunk);
+    for (int i = 0;; ++i) {
+      const TileCoord tile = unpack_tile(queue.read(i));
+      if (tile.is_end()) {
+        if (schedules) scheduler.publish(i + 1);  // for the other consumer
+        return;
+      }
+      const GatheredRows source(args, tile, row, chunk, [&] {
+        if (schedules) scheduler.publish(i + 1);
+      });
       for (int k = 0; k < args.k; k += kBlockK) {
         const int stage = state.stage();
         mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
@@ -109,7 +123,6 @@ struct PingPongGemm {
         state.advance();
       }
     }
-    tiles.end_again();
   }
 
   __device__ void consume(const Args& args, int consumer) const {
@@ -192,7 +205,8 @@ __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) 
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
     setmaxnreg_dec<56>();
-    gemm.produce(args, first_number);
+    gemm.produce(args, reinterpret_cast<typename P::Shared*>(memory)->searched_experts,
+                 first_number);
   } else {
     setmaxnreg_inc<224>();
     gemm.consume(args, warpgroup - 1);

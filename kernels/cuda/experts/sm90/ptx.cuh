@@ -4,9 +4,9 @@
 #include <cuda.h>
 
 #include <cstdint>
-#include <cstdio>
 
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/experts/sm90/barrier_guard.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
 
@@ -52,41 +52,6 @@ __device__ inline void mbarrier_arrive_expect_tx_cluster(std::uint32_t barrier, 
       : "memory");
 }
 
-#ifdef SMOE_BARRIER_GUARD
-constexpr bool kGuardsBarriers = true;
-#else
-constexpr bool kGuardsBarriers = false;
-#endif
-
-/// What a warp waits for, as guard builds (SMOE_BARRIER_GUARD) report it: e.g. "stage full" is
-/// awaited by consumers.
-struct Awaited {
-  const char* what;
-  int index;  ///< of the stage, slot or part
-};
-
-/// mbarrier_wait of guard builds: after about two seconds it prints who waits for what and traps.
-__device__ inline void mbarrier_wait_guarded(std::uint32_t barrier, std::uint32_t phase,
-                                             const Awaited& awaited) {
-  constexpr long long kMaxCycles = 3'000'000'000;
-  const long long begin = clock64();
-  for (int done = 0; done == 0;) {
-    asm volatile(
-        "{\n.reg .pred done;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%1], %2;\n"
-        "selp.b32 %0, 1, 0, done;\n}"
-        : "=r"(done)
-        : "r"(barrier), "r"(phase)
-        : "memory");
-    if (done == 0 && clock64() - begin > kMaxCycles) {
-      printf("block %d warpgroup %d thread %d waits in vain: %s %d phase %d\n",
-             static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x) / kWarpgroup,
-             static_cast<int>(threadIdx.x) % kWarpgroup, awaited.what, awaited.index,
-             static_cast<int>(phase));
-      __trap();
-    }
-  }
-}
 __device__ inline void mbarrier_wait(std::uint32_t barrier, std::uint32_t phase,
                                      const Awaited& awaited) {
   if constexpr (kGuardsBarriers) return mbarrier_wait_guarded(barrier, phase, awaited);
@@ -138,6 +103,11 @@ __device__ inline void store_async_cluster(std::uint32_t address, std::uint32_t 
       "[remote], {%3, %4, %5, %6}, [remote_barrier];\n}" ::"r"(address),
       "r"(barrier), "r"(rank), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
       : "memory");
+}
+__device__ inline void store_shared_int4(std::uint32_t address, const int4& value) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
 }
 __device__ inline int4 load_shared_int4(std::uint32_t address) {
   int4 value;

@@ -27,13 +27,14 @@ CUtensorMap encode(const char* op, const void* data, DType dtype, const cuuint64
                    const cuuint64_t (&stride)[kDims - 1], const cuuint32_t (&box)[kDims]) {
   cuuint32_t steps[kDims];
   std::fill_n(steps, kDims, 1);
+  const auto swizzle =
+      box[0] * size_of(dtype) == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
   CUtensorMap map;
   const CUresult result = encode_tiled()(
       &map,
       dtype == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
       kDims, const_cast<void*>(data), size, stride, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw SystemError(concat(op, ": the driver rejected a tensor map of [", size[2], ", ", size[1],
                              ", ", size[0], "]: error ", static_cast<int>(result)));

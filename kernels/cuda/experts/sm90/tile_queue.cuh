@@ -24,7 +24,7 @@ __device__ inline void finish_tiles(int* counter, int number, int num_tiles) {
 template <int kBlocks>
 class TileQueue {
  public:
-  static constexpr int kSlots = 4;
+  static constexpr int kSlots = 2;
   static constexpr int kBytes = kSlots * (16 + 2 * 8);
 
   /// `memory` holds kBytes, aligned to 16.
@@ -40,10 +40,15 @@ class TileQueue {
   __device__ void publish(int i, const int4 (&tiles)[kBlocks]) const {
     const int slot = i % kSlots;
     mbarrier_wait(empty_barrier(slot), phase(i) ^ 1, {"tile slot empty", slot});
+    if constexpr (kBlocks == 1) {  // without a cluster there are no remote stores
+      store_shared_int4(tile_address(slot), tiles[0]);
+      mbarrier_arrive(full_barrier(slot));
+    } else {
 #pragma unroll
-    for (int rank = 0; rank < kBlocks; ++rank) {
-      mbarrier_arrive_expect_tx_cluster(full_barrier(slot), rank, 16);
-      store_async_cluster(tile_address(slot), full_barrier(slot), rank, tiles[rank]);
+      for (int rank = 0; rank < kBlocks; ++rank) {
+        mbarrier_arrive_expect_tx_cluster(full_barrier(slot), rank, 16);
+        store_async_cluster(tile_address(slot), full_barrier(slot), rank, tiles[rank]);
+      }
     }
   }
   /// Called by all lanes of a reading warp.
