@@ -29,7 +29,7 @@ shrink() {
     -e 's/seq_len: .*/seq_len: 64/; s/eval_batches: .*/eval_batches: 1/; s/eval_every: .*/eval_every: 4/' \
     -e 's/warmup_steps: .*/warmup_steps: 1/' \
     -e 's/^  steps: .*/  steps: 8/; /^  every: 1000/d; /keep_every/d; /^  device:/d; s/precision: .*/precision: fp32/' \
-    -e 's/micro_batch: 16 .*/micro_batch: 8/; s/global_batch: 256 .*/global_batch: 8/' "$1"
+    -e 's/micro_batch: 16 .*/micro_batch: 8/; s/global_batch: 256 .*/global_batch: 64/' "$1"
 }
 
 make_inputs() {
@@ -41,7 +41,8 @@ make_inputs() {
   echo "What is" >question.txt
   for name in tiny small-8x smoe-1.5b; do shrink "$source/configs/$name.yaml" >configs/$name.yaml; done
   smoe prepare --input data/perl-doc --output data/tiny.h5
-  smoe prepare --input web.jsonl --tokenizer bpe --vocab-size 290 --output data/web.h5
+  smoe prepare --input web.jsonl --tokenizer bpe --vocab-size 296 --output data/web.h5
+  smoe tokenizer --input web.jsonl code/ --vocab-size 296 --output data/tok.model
   for set in corpus-32k my mine set other books; do cp data/tiny.h5 data/$set.h5; done
   smoe train configs/tiny.yaml train.steps=600 train.micro_batch=1 train.global_batch=1 \
     train.eval_every=0 log.every=100
@@ -64,7 +65,7 @@ restore() {
 make_room_for() {
   case $1 in
     'smoe prepare '*--force*) ;;
-    'smoe prepare '*) rm -f "$(sed 's/.*--output \([^ ]*\).*/\1/' <<<"$1")" ;;
+    'smoe prepare '* | 'smoe tokenizer '*) rm -f "$(sed 's/.*--output \([^ ]*\).*/\1/' <<<"$1")" ;;
     'smoe export '* | 'smoe import '*) rm -rf "$(awk '{ print $4 }' <<<"$1")" ;;
     'smoe train '* | 'smoe launch '*) rm -rf runs/tiny runs/my runs/low-lr runs/two runs/wide ;;
   esac
@@ -72,7 +73,7 @@ make_room_for() {
 
 # The small text has fewer pieces than the vocabulary that an example asks for.
 run_example() {
-  local line=${1//--vocab-size [0-9]*000/--vocab-size 290}
+  local line=${1//--vocab-size [0-9]*000/--vocab-size 296}
   case $line in
     *--nnodes* | *'nproc-per-node gpu'* | *' ...'*)
       local rest=${line##* train }
