@@ -57,7 +57,8 @@ std::string end_token_name(const std::string& folder) {
   if (!json.is_object() || !json.contains("eos_token")) return "";
   const nlohmann::json& token = json["eos_token"];
   if (token.is_string()) return token.get<std::string>();
-  return token.is_object() ? token.value("content", "") : "";
+  const auto content = token.is_object() ? token.find("content") : token.end();
+  return content != token.end() && content->is_string() ? content->get<std::string>() : "";
 }
 
 }  // namespace

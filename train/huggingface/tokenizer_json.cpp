@@ -251,6 +251,23 @@ std::string sentencepiece_model_of(const Json& json, const std::string& path,
   return writer.finish(first_token(json), end_token.empty() ? "</s>" : end_token, has_prefix);
 }
 
+JsonTokenizer read_json(const Json& json, const std::string& path, const std::string& end_token) {
+  if (is_byte_tokenizer(json)) return {std::make_unique<ByteTokenizer>()};
+  const Json& model = field(json, "model");
+  if (type_of(model) != "BPE")
+    return {nullptr, concat(path, ": a model of type ", type_of(model),
+                            " is not supported; only BPE with byte fallback is")};
+  const std::optional<bool> has_prefix = adds_prefix(json);
+  if (field(model, "byte_fallback") != true || !has_prefix)
+    return {nullptr, concat(path,
+                            ": only BPE that replaces spaces as SentencePiece does, with byte "
+                            "fallback, is supported; it has the normalizer ",
+                            type_of(field(json, "normalizer")), " and the pre_tokenizer ",
+                            type_of(field(json, "pre_tokenizer")))};
+  return {std::make_unique<SentencePieceTokenizer>(
+      sentencepiece_model_of(json, path, end_token, *has_prefix), path)};
+}
+
 }  // namespace
 
 std::string byte_tokenizer_json(const ByteTokenizer& tokenizer) {
@@ -300,20 +317,11 @@ std::string sentencepiece_json(const SentencePieceTokenizer& tokenizer) {
 JsonTokenizer read_tokenizer_json(const std::string& text, const std::string& path,
                                   const std::string& end_token) {
   const Json json = parse_json(text, path, kMaxTokenizerDepth);
-  if (is_byte_tokenizer(json)) return {std::make_unique<ByteTokenizer>()};
-  const Json& model = field(json, "model");
-  if (type_of(model) != "BPE")
-    return {nullptr, concat(path, ": a model of type ", type_of(model),
-                            " is not supported; only BPE with byte fallback is")};
-  const std::optional<bool> has_prefix = adds_prefix(json);
-  if (field(model, "byte_fallback") != true || !has_prefix)
-    return {nullptr, concat(path,
-                            ": only BPE that replaces spaces as SentencePiece does, with byte "
-                            "fallback, is supported; it has the normalizer ",
-                            type_of(field(json, "normalizer")), " and the pre_tokenizer ",
-                            type_of(field(json, "pre_tokenizer")))};
-  return {std::make_unique<SentencePieceTokenizer>(
-      sentencepiece_model_of(json, path, end_token, *has_prefix), path)};
+  try {
+    return read_json(json, path, end_token);
+  } catch (const Json::exception&) {  // a value of another type
+    throw UsageError(concat(path, ": must be a file of Hugging Face's tokenizers"));
+  }
 }
 
 }  // namespace smoe

@@ -115,6 +115,9 @@ TEST_CASE("a folder without a supported tokenizer gives the reason") {
   CHECK(read_tokenizer_files(folder.path()).reason ==
         folder / "tokenizer.json" +
             ": a model of type null is not supported; only BPE with byte fallback is");
+  overwrite(folder / "tokenizer.json", "{\"model\": {\"type\": 5}, \"added_tokens\": 3}");
+  CHECK(read_tokenizer_files(folder.path()).reason ==
+        folder / "tokenizer.json" + ": must be a file of Hugging Face's tokenizers");
   overwrite(folder / "tokenizer.model", "{}");
   const TokenizerFound found = read_tokenizer_files(folder.path());
   CHECK(!found.tokenizer);
