@@ -1,6 +1,7 @@
-// Routing on a GPU: one warp per token, whose lanes each process every 32nd expert. Sums over
-// tokens are partial sums of fixed blocks, added in order; the counting sort only adds integers. No
-// launch configuration depends on the results of an earlier kernel.
+// Routing on a GPU: one warp per token, whose lanes each process every 32nd expert, or one thread
+// per token if experts are few. Sums over tokens are partial sums of fixed blocks, added in order;
+// the counting sort only adds integers. No launch configuration depends on the results of an
+// earlier kernel.
 #include "kernels/routing.h"
 
 #include "kernels/cuda/device/reduce.cuh"
@@ -50,23 +51,56 @@ __device__ T sigmoid_of(T x) {
   return 1 / (1 + exp(-x));
 }
 
+/// The threads that share a token: a warp.
+struct Warp {
+  static constexpr int kSize = kWarp;
+  __device__ static int lane() { return lane_id(); }
+  template <class T, class Op>
+  __device__ static T reduce(T x, Op op) {
+    return reduce_warp(x, op);
+  }
+  template <class T>
+  __device__ static T other(T x, int distance) {
+    return __shfl_xor_sync(~0u, x, distance);
+  }
+  __device__ static void sync() { __syncwarp(); }
+};
+
+/// One thread per token.
+struct Thread {
+  static constexpr int kSize = 1;
+  __device__ static int lane() { return 0; }
+  template <class T, class Op>
+  __device__ static T reduce(T x, Op) {
+    return x;
+  }
+  template <class T>
+  __device__ static T other(T x, int) {
+    return x;
+  }
+  __device__ static void sync() {}
+};
+
+constexpr int kMaxExpertsOfThread = 32;
+
 /// Positive weights proportional to exp(z): exp(logit - maximum), or for the sigmoid score
 /// sigmoid(logit) exp(-m) = 1 / (exp(m) + exp(m - logit)) with m = min(maximum, 0), so that the
 /// largest weight is at least 1/2 for all logits. NaN logits make their weight and the sum NaN.
-template <class T>
+template <class Group, class T>
 struct Weights {
   RouterScore score;
   T maximum;
   T sum = 0;
 
-  /// Of logit(0), ..., logit(size - 1). Called by all lanes of a warp.
+  /// Of logit(0), ..., logit(size - 1). Called by all threads of a group.
   template <class Logit>
   __device__ Weights(RouterScore score, int size, const Logit& logit)
       : score(score), maximum(-INFINITY) {
-    for (int i = lane_id(); i < size; i += kWarp) maximum = MaximumNumber{}(maximum, logit(i));
-    maximum = reduce_warp(maximum, MaximumNumber{});
-    for (int i = lane_id(); i < size; i += kWarp) sum += (*this)(logit(i));
-    sum = reduce_warp(sum, Sum{});
+    for (int i = Group::lane(); i < size; i += Group::kSize)
+      maximum = MaximumNumber{}(maximum, logit(i));
+    maximum = Group::reduce(maximum, MaximumNumber{});
+    for (int i = Group::lane(); i < size; i += Group::kSize) sum += (*this)(logit(i));
+    sum = Group::reduce(sum, Sum{});
   }
 
   __device__ T operator()(T logit) const {
@@ -77,8 +111,8 @@ struct Weights {
 };
 
 /// log sum exp(logit), from the weights of a softmax.
-template <class T>
-__device__ T log_sum_exp(const Weights<T>& weights) {
+template <class Group, class T>
+__device__ T log_sum_exp(const Weights<Group, T>& weights) {
   return weights.maximum + log(weights.sum);
 }
 
@@ -98,42 +132,41 @@ struct Choice {
 
 /// Writes the `top_k` experts with the largest key(e) to `ids` in descending order: each round
 /// finds the first expert that comes after the previous one.
-template <class T, class Key>
+template <class Group, class T, class Key>
 __device__ void select_top_k(const Key& key, int num_experts, int top_k, std::int32_t* ids) {
   Choice<T> last{};
   for (int j = 0; j < top_k; ++j) {
     constexpr int kNone = 0x7fffffff;
     Choice<T> best{T(NAN), kNone};  // after every expert
-    for (int e = lane_id(); e < num_experts; e += kWarp) {
+    for (int e = Group::lane(); e < num_experts; e += Group::kSize) {
       const Choice<T> candidate{key(e), e};
       if ((j == 0 || last.comes_before(candidate)) && candidate.comes_before(best))
         best = candidate;
     }
 #pragma unroll
-    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-      const Choice<T> other{__shfl_xor_sync(~0u, best.key, distance),
-                            __shfl_xor_sync(~0u, best.expert, distance)};
+    for (int distance = Group::kSize / 2; distance > 0; distance /= 2) {
+      const Choice<T> other{Group::other(best.key, distance), Group::other(best.expert, distance)};
       if (other.comes_before(best)) best = other;
     }
     last = best;
-    if (lane_id() == 0) ids[j] = best.expert;
+    if (Group::lane() == 0) ids[j] = best.expert;
   }
-  __syncwarp();
+  Group::sync();
 }
 
-template <class T>
+template <class Group, class T>
 __global__ void router_topk_forward_kernel(RouterForwardArgs args) {
-  extern __shared__ double shared_sums[];  // [warps, E + 1]
+  extern __shared__ double shared_sums[];  // [groups, E + 1]
   const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
-  const int warps = blockDim.x / kWarp, size = num_experts + 1;
+  const int groups = blockDim.x / Group::kSize, size = num_experts + 1;
   const bool is_sigmoid = args.score == RouterScore::sigmoid;
-  double* const sums = shared_sums + threadIdx.x / kWarp * size;
-  for (int e = lane_id(); e < size; e += kWarp) sums[e] = 0;
-  __syncwarp();
+  double* const sums = shared_sums + threadIdx.x / Group::kSize * size;
+  for (int e = Group::lane(); e < size; e += Group::kSize) sums[e] = 0;
+  Group::sync();
 
   const std::int64_t begin = std::int64_t{blockIdx.x} * kTokens;
   const std::int64_t end = std::min(begin + kTokens, args.logits.rows);
-  for (std::int64_t t = begin + threadIdx.x / kWarp; t < end; t += warps) {
+  for (std::int64_t t = begin + threadIdx.x / Group::kSize; t < end; t += groups) {
     const T* const logits = static_cast<const T*>(args.logits.data) + t * args.logits.stride;
     T* const gates = static_cast<T*>(args.gates) + t * top_k;
     std::int32_t* const ids = args.expert_ids + t * top_k;
@@ -141,29 +174,31 @@ __global__ void router_topk_forward_kernel(RouterForwardArgs args) {
       if (!is_sigmoid) return logits[e];
       return sigmoid_of(logits[e]) + (args.selection_bias ? T(args.selection_bias[e]) : T(0));
     };
-    if (!args.is_chosen) select_top_k<T>(key, num_experts, top_k, ids);
+    if (!args.is_chosen) select_top_k<Group, T>(key, num_experts, top_k, ids);
 
     const auto logit = [&](int e) { return logits[e]; };
     const auto chosen_logit = [&](int j) { return logits[ids[j]]; };
-    const Weights<T> all(args.score, num_experts, logit);
+    const Weights<Group, T> all(args.score, num_experts, logit);
     if (gates_are_renormalized(args.score)) {
-      const Weights<T> chosen(args.score, top_k, chosen_logit);
-      for (int j = lane_id(); j < top_k; j += kWarp)
+      const Weights<Group, T> chosen(args.score, top_k, chosen_logit);
+      for (int j = Group::lane(); j < top_k; j += Group::kSize)
         gates[j] = chosen(chosen_logit(j)) / chosen.sum;
     } else {
-      for (int j = lane_id(); j < top_k; j += kWarp) gates[j] = all(chosen_logit(j)) / all.sum;
+      for (int j = Group::lane(); j < top_k; j += Group::kSize)
+        gates[j] = all(chosen_logit(j)) / all.sum;
     }
-    for (int e = lane_id(); e < num_experts; e += kWarp) sums[e] += all(logits[e]) / all.sum;
-    const double lse = is_sigmoid
-                           ? log_sum_exp(Weights<T>(RouterScore::softmax_topk, num_experts, logit))
-                           : log_sum_exp(all);
-    if (lane_id() == 0) sums[num_experts] += lse * lse;
+    for (int e = Group::lane(); e < num_experts; e += Group::kSize)
+      sums[e] += all(logits[e]) / all.sum;
+    const double lse =
+        is_sigmoid ? log_sum_exp(Weights<Group, T>(RouterScore::softmax_topk, num_experts, logit))
+                   : log_sum_exp(all);
+    if (Group::lane() == 0) sums[num_experts] += lse * lse;
   }
   __syncthreads();
   double* const block_sums = static_cast<double*>(args.workspace) + std::int64_t{blockIdx.x} * size;
   for (int e = threadIdx.x; e < size; e += blockDim.x) {
     double sum = 0;
-    for (int warp = 0; warp < warps; ++warp) sum += shared_sums[warp * size + e];
+    for (int group = 0; group < groups; ++group) sum += shared_sums[group * size + e];
     block_sums[e] = sum;
   }
 }
@@ -298,11 +333,12 @@ __device__ double value_or_zero(const void* scalar) {
   return scalar ? static_cast<double>(*static_cast<const T*>(scalar)) : 0.0;
 }
 
-/// One warp per token; the same formulas as in kernels/cpu/routing.cpp, which derives them.
-template <class T>
+/// One group per token; the same formulas as in kernels/cpu/routing.cpp, which derives them.
+template <class Group, class T>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     router_backward_kernel(RouterBackwardArgs args) {
-  const std::int64_t t = std::int64_t{blockIdx.x} * kMaxWarps + threadIdx.x / kWarp;
+  const std::int64_t t =
+      std::int64_t{blockIdx.x} * (blockDim.x / Group::kSize) + threadIdx.x / Group::kSize;
   const auto num_tokens = static_cast<double>(args.logits.rows);
   if (t >= args.logits.rows) return;
   const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
@@ -322,25 +358,25 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
   const auto dq = [&](int e) {
     return balance_scale * T(args.expert_offsets[e + 1] - args.expert_offsets[e]);
   };
-  const Weights<T> all(args.score, num_experts, logit);
+  const Weights<Group, T> all(args.score, num_experts, logit);
   const T inverse = 1 / all.sum;
   T balance_dot = 0, gate_dot = 0;
-  for (int e = lane_id(); e < num_experts; e += kWarp)
+  for (int e = Group::lane(); e < num_experts; e += Group::kSize)
     balance_dot += all(logits[e]) * inverse * dq(e);
-  balance_dot = reduce_warp(balance_dot, Sum{});
+  balance_dot = Group::reduce(balance_dot, Sum{});
   if (dgates)
-    for (int j = lane_id(); j < top_k; j += kWarp) gate_dot += gates[j] * dgates[j];
-  gate_dot = reduce_warp(gate_dot, Sum{});
+    for (int j = Group::lane(); j < top_k; j += Group::kSize) gate_dot += gates[j] * dgates[j];
+  gate_dot = Group::reduce(gate_dot, Sum{});
   const bool renormalized = gates_are_renormalized(args.score);
   const T dot_of_all = renormalized ? balance_dot : balance_dot + gate_dot;
   const T dot_of_chosen = renormalized ? gate_dot : T(0);
-  const Weights<T> softmax =
-      is_sigmoid ? Weights<T>(RouterScore::softmax_topk, num_experts, logit) : all;
+  const Weights<Group, T> softmax =
+      is_sigmoid ? Weights<Group, T>(RouterScore::softmax_topk, num_experts, logit) : all;
   const T z_factor = z_scale * log_sum_exp(softmax);
   const T z_share = z_factor / softmax.sum;
 
   const T z_of_all = is_sigmoid ? T(0) : z_factor;
-  for (int e = lane_id(); e < num_experts; e += kWarp) {
+  for (int e = Group::lane(); e < num_experts; e += Group::kSize) {
     const T q = all(logits[e]) * inverse;
     T dz = q * (dq(e) - dot_of_all + z_of_all);
     if (dgates)
@@ -376,6 +412,12 @@ int forward_warps(std::int64_t num_experts) {
   return warps_for("router_forward", (num_experts + 1) * std::int64_t{sizeof(double)}, num_experts);
 }
 
+/// Calls f with the threads that share a token, of type Warp or Thread.
+template <class F>
+void dispatch_group(std::int64_t num_experts, F&& f) {
+  num_experts <= kMaxExpertsOfThread ? f(Thread{}) : f(Warp{});
+}
+
 int sort_warps(std::int64_t num_experts) {
   return warps_for("group_by_expert", num_experts * std::int64_t{sizeof(std::int32_t)},
                    num_experts);
@@ -394,12 +436,15 @@ std::int64_t router_forward_workspace_bytes(const Launch&, const RouterForwardAr
 
 void router_forward(const Launch& launch, const RouterForwardArgs& args) {
   const std::int64_t blocks = ceil_div(args.logits.rows, kTokens), size = args.logits.cols + 1;
-  const int warps = forward_warps(args.logits.cols);
   dispatch_logits(args.logits.dtype, [&](auto type) {
     if (blocks == 0) return;
-    router_topk_forward_kernel<decltype(type)>
-        <<<static_cast<unsigned>(blocks), warps * kWarp, warps * size * sizeof(double),
-           stream_of(launch)>>>(args);
+    dispatch_group(args.logits.cols, [&](auto group) {
+      using Group = decltype(group);
+      const int groups = Group::kSize == 1 ? kTokens : forward_warps(args.logits.cols);
+      router_topk_forward_kernel<Group, decltype(type)>
+          <<<static_cast<unsigned>(blocks), groups * Group::kSize, groups * size * sizeof(double),
+             stream_of(launch)>>>(args);
+    });
   });
   router_sums_kernel<<<static_cast<unsigned>(size), kWarp, 0, stream_of(launch)>>>(
       static_cast<const double*>(args.workspace), blocks, args.sums);
@@ -437,9 +482,13 @@ void router_losses(const Launch& launch, const RouterLossesArgs& args) {
 void router_backward(const Launch& launch, const RouterBackwardArgs& args) {
   if (args.logits.rows == 0) return;
   dispatch_logits(args.logits.dtype, [&](auto type) {
-    router_backward_kernel<decltype(type)>
-        <<<static_cast<unsigned>(ceil_div(args.logits.rows, kMaxWarps)), kMaxWarps * kWarp, 0,
-           stream_of(launch)>>>(args);
+    dispatch_group(args.logits.cols, [&](auto group) {
+      using Group = decltype(group);
+      constexpr int kBlock = Group::kSize == 1 ? 64 : kMaxWarps * kWarp;
+      router_backward_kernel<Group, decltype(type)>
+          <<<static_cast<unsigned>(ceil_div(args.logits.rows, kBlock / Group::kSize)), kBlock, 0,
+             stream_of(launch)>>>(args);
+    });
   });
   check_launch("router_backward");
 }
