@@ -1,6 +1,7 @@
-// One thread block per row of logits. The first pass keeps a running maximum and sum of
-// exponentials per thread and reduces them over the block (online softmax, arXiv:1805.02867); the
-// second reads the row from cache and writes the gradient.
+// One thread block per row of logits, which it keeps in registers: maximum, then sum of
+// exponentials, then gradient. A longer row is read twice: the first pass keeps a running maximum
+// and sum of exponentials per thread and reduces them over the block (online softmax,
+// arXiv:1805.02867); the second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
 #include "kernels/cuda/device/checked_index.cuh"
@@ -69,18 +70,23 @@ __device__ Exponentials reduce_row(const T* row, std::int64_t n) {
   return all;
 }
 
+// Writes what a row without a target is given.
 template <int N, class T>
-__global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyArgs args) {
+__device__ void write_ignored(const CrossEntropyArgs& args, std::int64_t t) {
+  if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = 0;
+  T* row = row_of<T>(args.logits, t);
+  for (std::int64_t j = threadIdx.x * N; args.write_gradient && j < args.logits.cols;
+       j += kThreads * N)
+    store<N>(row + j, {});
+}
+
+template <int N, class T>
+__global__ void __launch_bounds__(kThreads) cross_entropy_long_kernel(CrossEntropyArgs args) {
   const std::int64_t t = blockIdx.x, n = args.logits.cols;
   T* row = row_of<T>(args.logits, t);
   float* losses = static_cast<float*>(args.losses);
   const std::int32_t target = args.targets[t];
-  if (target < 0) {
-    if (threadIdx.x == 0) losses[t] = 0;
-    for (std::int64_t j = threadIdx.x * N; args.write_gradient && j < n; j += kThreads * N)
-      store<N>(row + j, {});
-    return;
-  }
+  if (target < 0) return write_ignored<N, T>(args, t);
   const float at_target = to_f32(
       row[checked_index(target, n)]);  // every thread reads it before the barrier in reduce_row
   const Exponentials all = reduce_row<N>(row, n);
@@ -97,6 +103,70 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyArg
           scale * (j + i == target ? expm1f(x[i] - logsumexp) : exponential<T>(x[i] - logsumexp));
     store(row + j, x);
   }
+}
+
+// For bf16 rows of at most kThreads * kWidth * kRowChunks logits.
+constexpr int kRowChunks = 8;
+constexpr std::int64_t kMaxRow = std::int64_t{kThreads} * kWidth * kRowChunks;
+
+// Unpacks N logits. The compiler cannot tell that later calls unpack the same, so it keeps them
+// packed between passes, which halves the registers of a row.
+template <int N>
+__device__ void unpack(uint4& packed, float (&x)[N]) {
+  asm volatile("" : "+r"(packed.x), "+r"(packed.y), "+r"(packed.z), "+r"(packed.w));
+  load(reinterpret_cast<const __nv_bfloat16*>(&packed), x);
+}
+
+__global__ void __launch_bounds__(kThreads, 2) cross_entropy_kernel(CrossEntropyArgs args) {
+  using T = __nv_bfloat16;
+  constexpr int N = kWidth, kStep = kThreads * N;
+  __shared__ float scratch[kThreads / kWarp];
+  const std::int64_t t = blockIdx.x;
+  const std::int32_t target = args.targets[t];
+  if (target < 0) return write_ignored<N, T>(args, t);
+  const int first = threadIdx.x * N;                         // this thread's columns: first and on,
+  const int n = static_cast<int>(args.logits.cols) - first;  // kStep apart; n of the row are left
+  T* const row = row_of<T>(args.logits, t) + first;
+  uint4 chunks[kRowChunks];  // N logits each; none is -infinity
+#pragma unroll
+  for (int c = 0; c < kRowChunks; ++c)
+    chunks[c] = c * kStep < n ? *reinterpret_cast<const uint4*>(row + c * kStep)
+                              : uint4{0xff80ff80u, 0xff80ff80u, 0xff80ff80u, 0xff80ff80u};
+  const float at_target = to_f32(row[checked_index(target, args.logits.cols) - first]);
+  float maximum = -INFINITY;
+#pragma unroll
+  for (int c = 0; c < kRowChunks; ++c) {
+    float x[N];
+    unpack(chunks[c], x);
+#pragma unroll
+    for (int i = 0; i < N; ++i) maximum = Maximum{}(maximum, x[i]);
+  }
+  maximum = reduce_block<kThreads>(maximum, Maximum{}, scratch);
+  float sum = 0;
+#pragma unroll
+  for (int c = 0; c < kRowChunks; ++c) {
+    float x[N];
+    unpack(chunks[c], x);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += __expf(x[i] - maximum);
+  }
+  // Every thread has read the target's logit before this barrier.
+  const float log_sum = logf(reduce_block<kThreads>(sum, Sum{}, scratch));
+  if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
+  if (!args.write_gradient) return;
+  const float logsumexp = maximum + log_sum, scale = static_cast<float>(args.scale);
+#pragma unroll
+  for (int c = 0; c < kRowChunks; ++c) {
+    if (c * kStep >= n) break;
+    float x[N];
+    unpack(chunks[c], x);
+#pragma unroll
+    for (int i = 0; i < N; ++i) x[i] = scale * __expf(x[i] - logsumexp);
+    store(row + c * kStep, x);
+  }
+  // The thread that wrote the target's column corrects it.
+  if (target / N % kThreads == threadIdx.x)
+    row[target - first] = from_f32<T>(scale * expm1f(at_target - logsumexp));
 }
 
 // Thread i accumulates losses i, i + kSumThreads, ...; a block reduction adds the partial sums.
@@ -116,11 +186,15 @@ void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
   dispatch_storage("cross_entropy", args.logits.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.logits.rows == 0) return;
-    dispatch_width(fits_width(args.logits), [&](auto width) {
-      cross_entropy_kernel<width, T>
-          <<<static_cast<unsigned>(args.logits.rows), kThreads, 0, stream_of(launch)>>>(args);
-      check_launch("cross_entropy");
-    });
+    const auto blocks = static_cast<unsigned>(args.logits.rows);
+    const bool fits = fits_width(args.logits);
+    if (sizeof(T) == 2 && fits && args.logits.cols <= kMaxRow)
+      cross_entropy_kernel<<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+    else
+      dispatch_width(fits, [&](auto width) {
+        cross_entropy_long_kernel<width, T><<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+      });
+    check_launch("cross_entropy");
   });
 }
 
