@@ -52,4 +52,29 @@ struct ElementwiseCase {
   Tensor x, y;
 };
 
+/// n scalars at addresses apart, and weights.
+struct ScalarCase {
+  ScalarCase(std::int64_t n, DType dtype) : x(random_normal("scalars", {n, 3}, dtype)) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      addresses.push_back(x.view(3 * i + 1, {1}).data());
+      weights.push_back(1.0 / static_cast<double>(2 + i));
+    }
+  }
+
+  Tensor weighted_sum() const {
+    const Tensor sum = Tensor::empty({1}, x.dtype());
+    kernels::weighted_sum(launch(), {addresses, weights, x.dtype(), sum.data()});
+    return sum;
+  }
+  Tensor gather() const {
+    const Tensor values = Tensor::empty({x.dim(0)}, DType::f64);
+    kernels::gather_scalars(launch(), {addresses, weights, x.dtype(), values.data_as<double>()});
+    return values;
+  }
+
+  Tensor x;
+  std::vector<const void*> addresses;
+  std::vector<double> weights;
+};
+
 }  // namespace smoe::test

@@ -103,6 +103,23 @@ TEST_CASE("jitter's factors are uniform in their interval") {
   CHECK(squares / kCount == doctest::Approx(0.1 * 0.1 / 3).epsilon(0.02));
 }
 
+TEST_CASE("scalars are summed with weights and gathered in double") {
+  const PoisonGuard poison;
+  for (const std::int64_t n : {1, 2, 128, 300})
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const ScalarCase c(n, dtype);
+      const std::vector<double> x = values_of(c.x);
+      std::vector<double> wanted;
+      double sum = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        wanted.push_back(c.weights[i] * x[3 * i + 1]);
+        sum += wanted.back();
+      }
+      CHECK(values_of(c.gather()) == wanted);
+      check_close("weighted_sum", c.weighted_sum(), {sum}, {.sum_length = n * n});
+    }
+}
+
 TEST_CASE("elementwise bits do not depend on the number of threads") {
   for (const DType dtype : kDtypes)
     check_thread_independence("elementwise", [&] {

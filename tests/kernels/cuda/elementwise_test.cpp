@@ -33,6 +33,15 @@ TEST_CASE("elementwise kernels on the GPU agree with the CPU's") {
       }
 }
 
+TEST_CASE("sums and gathers of scalars on the GPU agree with the CPU's") {
+  for (const std::int64_t n : {1, 2, 128, 129, 300})
+    check_on_gpu(concat(n, " scalars"), [&] {
+      const ScalarCase c(n, DType::f32);
+      return std::vector<Result>{{"weighted_sum", c.weighted_sum(), {.sum_length = n * n}},
+                                 {"gather", c.gather()}};
+    });
+}
+
 TEST_CASE("f64 tensors are rejected on a GPU") {
   const StreamGuard guard(gpu_stream());
   const Tensor x = Tensor::empty({4}, DType::f64);
