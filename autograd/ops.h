@@ -5,6 +5,7 @@
 //
 // Weight gradients accumulate straight into Parameter::gradient() in the master dtype (beta).
 #pragma once
+#include <memory>
 #include <span>
 #include <variant>
 
@@ -17,6 +18,8 @@
 #include "kernels/routing.h"
 
 namespace smoe {
+
+struct RotaryTable;
 
 using kernels::Activation;
 using kernels::AttentionShape;
@@ -52,7 +55,9 @@ Variable embedding(const Tensor& token_ids, Parameter& weight);
 
 /// y = x / sqrt(mean(x^2) + epsilon) * weight, over the last dimension (arXiv:1910.07467).
 /// x [T, D], weight [D] full_precision. Saves x and one number per row, from which y is
-/// rematerialized for ops that save it.
+/// rematerialized for ops that save it. Backward sums the gradients of moe_mlp and of one linear op
+/// with few outputs itself, unrounded, where it reads them: the result is that of combine, the
+/// linear op's GEMM and their sum up to rounding.
 Variable rms_norm(const Variable& x, Parameter& weight, double epsilon);
 
 struct ResidualNorm {
@@ -60,8 +65,9 @@ struct ResidualNorm {
   Variable normed;  ///< [T, D], rms_norm(sum)
 };
 /// Residual add and RMSNorm in one pass; the delta may be undefined. Saves the same as
-/// rms_norm(sum), and `normed` is rematerialized in the same way; backward combines both outputs'
-/// gradients in one pass and gives the same tensor to residual and delta.
+/// rms_norm(sum), and `normed` is rematerialized and its gradient summed in the same way; backward
+/// combines both outputs' gradients in one pass and gives the same tensor to residual and delta.
+/// A delta from moe_mlp is summed over its rows in the same pass, with the bits of combine and add.
 ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Parameter& weight,
                           double epsilon);
 
@@ -70,9 +76,10 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 /// Rotary position embedding (arXiv:2104.09864), half-split form, on the query and key heads of a
 /// packed projection qkv [T, (H + 2 Hkv) C]; positions in each sequence count from
 /// `first_position`. Works in place if qkv is the sole reference to its storage (move it in);
-/// saves nothing.
+/// saves nothing. Sines and cosines are computed in double, once for all calls that share a `table`
+/// and its positions.
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
-                std::int64_t first_position = 0);
+                std::int64_t first_position = 0, std::shared_ptr<RotaryTable> table = nullptr);
 
 /// Causal grouped-query attention: qkv [T, (H + 2 Hkv) C] -> [T, H C], scale 1/sqrt(C). Saves qkv,
 /// the output and one number per query and head; never holds more than a block of rows of scores.
@@ -140,7 +147,7 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
 /// weight one (put factors into `scale`); the backward checks that. Computes no gradient without
 /// recording.
 Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& targets, double scale,
-                      std::int64_t chunk = 2048);
+                      std::int64_t chunk = 4096);
 
 // ---- not differentiable ------------------------------------------------------------------------
 

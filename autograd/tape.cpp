@@ -27,6 +27,10 @@ void InputGradients::give(int i, Tensor gradient) {
   if (wants(i)) tape_.accumulate(op_, slots_[i], std::move(gradient));
 }
 
+void InputGradients::give_part(int i) {
+  if (wants(i)) tape_.slots_[slots_[i]].has_part = true;
+}
+
 bool InputGradients::is_unit(const Tensor& dy) const {
   return dy.shares_storage(tape_.unit_);
 }
@@ -140,6 +144,7 @@ void Tape::run_last() {
   bool reached = false;
   for (int i = 0; i < node.num_outputs; ++i) {
     dys.push_back(std::move(gradients_[node.first_output + i]));
+    reached = reached || slots_[node.first_output + i].has_part;
     if (!dys.back().defined()) continue;
     if (observer_) observer_(node.op, dys.back());
     reached = true;

@@ -31,6 +31,9 @@ class InputGradients {
   /// the gradients of several uses; it may overwrite the tensor once it holds the sole reference to
   /// its storage.
   void give(int i, Tensor gradient);
+  /// Says that a part of input i's gradient is in its UnsummedGradient, so that the op that
+  /// computed it runs its backward even if no tensor is given.
+  void give_part(int i);
   /// Whether dy is exactly one because it is the loss's own gradient, known without reading it.
   bool is_unit(const Tensor& dy) const;
   /// The tape's observer, for a tape that a recomputing backward records on.
@@ -112,6 +115,7 @@ class Tape {
   struct Slot {
     Shape shape;
     DType dtype;
+    bool has_part = false;  // of its gradient, besides what is in gradients_
   };
 
   WatchedGradients run_nodes();

@@ -22,6 +22,9 @@ class Rematerialization {
   Tensor tensor_;
 };
 
+class RoutedSum;
+struct UnsummedGradient;
+
 class Variable {
  public:
   /// The gradient slot of a variable. Only Tape assigns and reads it.
@@ -35,7 +38,10 @@ class Variable {
   Variable(Tensor data) : data_(std::move(data)) {}  // NOLINT: tensors are constants
   Variable(Tensor data, const Place& place) : data_(std::move(data)), place_(place) {}
 
-  const Tensor& data() const { return data_; }
+  const Tensor& data() const {
+    if (routed_sum_) compute_routed_sum();
+    return data_;
+  }
   const Shape& shape() const { return data_.shape(); }
   std::int64_t dim(int i) const { return data_.dim(i); }
   DType dtype() const { return data_.dtype(); }
@@ -43,6 +49,11 @@ class Variable {
   /// Whether a gradient will flow to this variable.
   bool requires_grad() const { return place_.slot >= 0; }
   const Place& place() const { return place_; }
+
+  /// Delays the computation of the data, the memory of which is the sum's, until data() is called.
+  void set_routed_sum(std::shared_ptr<RoutedSum> sum) { routed_sum_ = std::move(sum); }
+  /// Null unless the data is such a sum.
+  const std::shared_ptr<RoutedSum>& routed_sum() const { return routed_sum_; }
 
   /// Lets ops that save this variable keep `compute` instead of its data. No effect on constants,
   /// which are never saved.
@@ -53,10 +64,22 @@ class Variable {
   /// Null if the data must be kept.
   const std::shared_ptr<Rematerialization>& rematerialization() const { return rematerialization_; }
 
+  /// Lets the backward of ops that use this variable leave its gradient in `parts`, which the op
+  /// that computed it adds up. No effect on constants.
+  void set_unsummed_gradient(std::shared_ptr<UnsummedGradient> parts) {
+    if (requires_grad()) unsummed_gradient_ = std::move(parts);
+  }
+  /// Null if only tensors can be given.
+  const std::shared_ptr<UnsummedGradient>& unsummed_gradient() const { return unsummed_gradient_; }
+
  private:
+  void compute_routed_sum() const;
+
   Tensor data_;
   Place place_;
+  std::shared_ptr<RoutedSum> routed_sum_;
   std::shared_ptr<Rematerialization> rematerialization_;
+  std::shared_ptr<UnsummedGradient> unsummed_gradient_;
 };
 
 }  // namespace smoe

@@ -15,8 +15,10 @@ struct RotaryArgs {
   AttentionShape shape;
   double theta;
   bool inverse;  ///< rotate by the negative angle: the backward of the forward rotation
-  void* workspace = nullptr;        ///< rotary_workspace_bytes()
+  void* workspace = nullptr;        ///< rotary_workspace_bytes(): a table of sines and cosines
   std::int64_t first_position = 0;  ///< position of the first row of each sequence
+  /// The workspace is that of an earlier call with equal S, C, theta, first_position and dtype.
+  bool has_table = false;
 };
 void rotary(const Launch& launch, const RotaryArgs& args);
 

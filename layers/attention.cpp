@@ -16,11 +16,13 @@ Parameter::Options projection_parts(const std::string& name, const ModelConfig& 
 
 }  // namespace
 
-Attention::Attention(const std::string& name, const ModelConfig& c)
+Attention::Attention(const std::string& name, const ModelConfig& c,
+                     std::shared_ptr<RotaryTable> rotary_table)
     : num_heads_(c.num_heads),
       num_kv_heads_(c.num_kv_heads),
       head_dim_(c.head_dim),
       rope_theta_(c.rope_theta),
+      rotary_table_(std::move(rotary_table)),
       qkv_(name + ".qkv_proj.weight", c.d_model, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim,
            projection_std(c.d_model), projection_parts(name, c)),
       out_(name + ".o_proj.weight", c.num_heads * c.head_dim, c.d_model,
@@ -38,8 +40,8 @@ Variable Attention::forward(const Variable& x, const LayerContext& context) {
   const CachedLayer* const cached = context.cached;
   const std::int64_t first_position = cached ? cached->length : 0;
   // Passed as a temporary, so that the rotation can work in place.
-  const Variable qkv =
-      rotary(qkv_.forward(x), shape, rope_theta_, first_position);  // [T, (H + 2 Hkv) C]
+  const Variable qkv = rotary(qkv_.forward(x), shape, rope_theta_, first_position,
+                              rotary_table_);  // [T, (H + 2 Hkv) C]
   const Variable attended =
       cached ? cached_attention(qkv.data(), shape, cached->keys_and_values, cached->length)
              : causal_attention(qkv, shape);  // [T, H C]

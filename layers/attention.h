@@ -9,8 +9,10 @@ namespace smoe {
 
 class Attention : public Module {
  public:
-  /// Parameters are named `name`.q_proj.weight and so on.
-  Attention(const std::string& name, const ModelConfig& config);
+  /// Parameters are named `name`.q_proj.weight and so on. Layers that run one after the other may
+  /// share a table.
+  Attention(const std::string& name, const ModelConfig& config,
+            std::shared_ptr<RotaryTable> rotary_table);
 
   /// x [T, D], sequence after sequence -> [T, D]. With a KV cache, the tokens follow those in the
   /// cache and are appended to it.
@@ -19,6 +21,7 @@ class Attention : public Module {
  private:
   std::int64_t num_heads_, num_kv_heads_, head_dim_;
   double rope_theta_;
+  std::shared_ptr<RotaryTable> rotary_table_;
   Linear qkv_;  // [(H + 2 Hkv) C, D]
   Linear out_;  // [D, H C]
 };

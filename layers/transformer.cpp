@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "autograd/recompute.h"
+#include "autograd/rotary_table.h"
 #include "autograd/tape.h"
 #include "core/state.h"
 
@@ -19,9 +20,10 @@ Variable mean(const std::vector<Routing>& layers, Variable Routing::*loss) {
 
 }  // namespace
 
-DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c)
+DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c,
+                           std::shared_ptr<RotaryTable> rotary_table)
     : input_norm_(name + ".input_layernorm.weight", c.d_model, c.norm_epsilon),
-      attention_(name + ".self_attn", c),
+      attention_(name + ".self_attn", c, std::move(rotary_table)),
       post_attention_norm_(name + ".post_attention_layernorm.weight", c.d_model, c.norm_epsilon),
       moe_(name + ".block_sparse_moe", c) {
   own(input_norm_);
@@ -30,12 +32,16 @@ DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c)
   own(moe_);
 }
 
-DecoderLayer::Output DecoderLayer::run(const Variable& residual, const Variable& delta,
+// What no later op reads is released before the experts run, where memory is at its peak.
+DecoderLayer::Output DecoderLayer::run(Variable residual, Variable delta,
                                        const LayerContext& context) {
-  const ResidualNorm attention_input = input_norm_.forward(residual, delta);
-  const Variable attention_output = attention_.forward(attention_input.normed, context);
+  ResidualNorm attention_input = input_norm_.forward(residual, delta);
+  residual = delta = {};
+  Variable attention_output = attention_.forward(attention_input.normed, context);
   const ResidualNorm moe_input =
       post_attention_norm_.forward(attention_input.sum, attention_output);
+  attention_input = {};
+  attention_output = {};
   const MoE::Output moe = moe_.forward(moe_input.normed, context);
   return {moe_input.sum, moe.y, moe.routing};
 }
@@ -55,11 +61,11 @@ DecoderLayer::Output DecoderLayer::run_recomputed(const Variable& input,
   return {outputs[0], outputs[1], {**plan, {}, outputs[2], outputs[3]}};
 }
 
-DecoderLayer::Output DecoderLayer::forward(const Variable& residual, const Variable& delta,
+DecoderLayer::Output DecoderLayer::forward(Variable residual, Variable delta,
                                            const LayerContext& context) {
   if (context.recompute == Recompute::block && is_recording())
     return run_recomputed(delta.defined() ? add(residual, delta) : residual, context);
-  return run(residual, delta, context);
+  return run(std::move(residual), std::move(delta), context);
 }
 
 Transformer::Transformer(const ModelConfig& c)
@@ -67,8 +73,10 @@ Transformer::Transformer(const ModelConfig& c)
       embedding_("model.embed_tokens.weight", c.vocab_size, c.d_model, c.init_std),
       norm_("model.norm.weight", c.d_model, c.norm_epsilon) {
   own(embedding_);
+  const auto rotary_table = std::make_shared<RotaryTable>();
   for (std::int64_t i = 0; i < c.num_layers; ++i) {
-    layers_.push_back(std::make_unique<DecoderLayer>("model.layers." + std::to_string(i), c));
+    layers_.push_back(
+        std::make_unique<DecoderLayer>("model.layers." + std::to_string(i), c, rotary_table));
     own(*layers_.back());
   }
   own(norm_);
@@ -93,10 +101,11 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
     std::optional<CachedLayer> cached;
     if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());
     if (forced) layer_context.plan = &(*forced)[i];
-    const DecoderLayer::Output output = layers_[i]->forward(residual, delta, layer_context);
-    residual = output.residual;
-    delta = output.delta;
-    routings.push_back(output.routing);
+    DecoderLayer::Output output =
+        layers_[i]->forward(std::move(residual), std::move(delta), layer_context);
+    residual = std::move(output.residual);
+    delta = std::move(output.delta);
+    routings.push_back(std::move(output.routing));
   }
   if (context.on_routing) context.on_routing(routings);
   return {norm_.forward(residual, delta).normed, mean(routings, &Routing::balance_loss),

@@ -25,7 +25,8 @@ struct ModelLosses {
 
 class DecoderLayer : public Module {
  public:
-  DecoderLayer(const std::string& name, const ModelConfig& config);
+  DecoderLayer(const std::string& name, const ModelConfig& config,
+               std::shared_ptr<RotaryTable> rotary_table);
 
   /// The layer's result is residual + delta; the norm that reads it fuses the addition.
   struct Output {
@@ -34,13 +35,14 @@ class DecoderLayer : public Module {
     Routing routing;    ///< of its experts; `gates` is undefined with Recompute::block
   };
 
-  /// Applies the layer to residual + delta, both [T, D]; delta may be undefined.
-  Output forward(const Variable& residual, const Variable& delta, const LayerContext& context);
+  /// Applies the layer to residual + delta, both [T, D]; delta may be undefined. Releases both as
+  /// soon as they are read (move them in).
+  Output forward(Variable residual, Variable delta, const LayerContext& context);
 
   Router& router() { return moe_.router(); }
 
  private:
-  Output run(const Variable& residual, const Variable& delta, const LayerContext& context);
+  Output run(Variable residual, Variable delta, const LayerContext& context);
   Output run_recomputed(const Variable& input, const LayerContext& context);
 
   RMSNorm input_norm_;

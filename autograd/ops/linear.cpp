@@ -4,6 +4,8 @@
 #include "autograd/ops/views.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
+#include "autograd/unsummed_gradient.h"
+#include "kernels/norm.h"
 
 namespace smoe {
 namespace {
@@ -19,6 +21,12 @@ void check_linear(const Variable& x, const Parameter& weight) {
              weight.name(), " in ", name_of(weight.value().dtype()));
 }
 
+// Whether the gradient of x is left unsummed: as of a router with few experts.
+bool is_part(const UnsummedGradient& parts, const Parameter& weight) {
+  return !parts.dlogits.defined() && weight.full_precision() &&
+         weight.shape()[0] <= kernels::kMaxPartExperts;
+}
+
 }  // namespace
 
 Variable linear(const Variable& x, Parameter& weight) {
@@ -28,7 +36,8 @@ Variable linear(const Variable& x, Parameter& weight) {
   run_gemm({.a = matrix_of(x.data()), .b = matrix_of(w), .transpose_b = true, .c = matrix_of(y)});
   return record(
       "linear", std::move(y), {&x}, {&weight},
-      [saved = SavedTensor(x), &weight](Tensor dy, InputGradients& out) mutable {
+      [saved = SavedTensor(x), parts = x.unsummed_gradient(), &weight](
+          Tensor dy, InputGradients& out) mutable {
         const Tensor x = saved.take();
         run_gemm({.a = matrix_of(dy),
                   .transpose_a = true,
@@ -36,6 +45,11 @@ Variable linear(const Variable& x, Parameter& weight) {
                   .c = matrix_of(weight.gradient()),
                   .beta = weight.claim_gradient()});
         if (!out.wants(0)) return;
+        if (parts && is_part(*parts, weight)) {
+          parts->dlogits = std::move(dy);
+          parts->weight = &weight;
+          return out.give_part(0);
+        }
         Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
         run_gemm({.a = matrix_of(dy), .b = matrix_of(weight.value()), .c = matrix_of(dx)});
         out.give(0, std::move(dx));

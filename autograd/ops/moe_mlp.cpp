@@ -3,7 +3,8 @@
 //   dgate = <dA, act(h)>, dh = gate * dA * act'(h) over h, a recomputed   (expert_down_backward)
 //   dW2 += dout a^T;  dx~ = W1^T dh over a;  dx = sum of each token's rows of dx~;  dW1 += dh x^T
 // so that only one array of N rows is live besides h. dx overwrites dout if that is the sole
-// reference. If h is not saved, backward begins with expert_up, which recomputes it.
+// reference; where x is a norm's output, the backward of the norm sums the rows of dx~. If h is not
+// saved, backward begins with expert_up, which recomputes it.
 #include "kernels/moe_mlp.h"
 
 #include <algorithm>
@@ -11,8 +12,10 @@
 #include "autograd/ops.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
+#include "autograd/routed_sum.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
+#include "autograd/unsummed_gradient.h"
 #include "kernels/combine.h"
 
 namespace smoe {
@@ -51,8 +54,8 @@ void check_mlp(const Variable& x, const Variable& gates, const ExpertMlp& mlp) {
 }
 
 // sum = the sum of each token's grouped rows.
-void combine_rows(const ExpertMlp& mlp, const Tensor& rows, const Tensor& sum) {
-  kernels::combine(launch(), {.routing = view_of(mlp.plan),
+void combine_rows(const RoutingPlan& plan, const Tensor& rows, const Tensor& sum) {
+  kernels::combine(launch(), {.routing = view_of(plan),
                               .y = {matrix_of(rows), RowLayout::grouped},
                               .out = matrix_of(sum)});
 }
@@ -85,25 +88,24 @@ void up_projection(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, c
               .a = matrix_of(a)});
 }
 
+// y = W2 a, [N, D].
 Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const Tensor& h) {
   const std::int64_t rows = mlp.plan.num_rows();
   Tensor a = Tensor::empty({rows, mlp.width()}, x.dtype());  // [N, F]
   up_projection(mlp, x, gates, h, a);
-  const Tensor y = Tensor::empty({rows, x.dim(1)}, x.dtype());  // [N, D]
+  Tensor y = Tensor::empty({rows, x.dim(1)}, x.dtype());  // [N, D]
   run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
              {.routing = view_of(mlp.plan),
               .x = {matrix_of(a), RowLayout::grouped},
               .weight = experts_of(mlp.w2->value()),
               .y = matrix_of(y)});
-  a = Tensor();
-  Tensor out = Tensor::empty_like(x);  // [T, D]
-  combine_rows(mlp, y, out);
-  return out;
+  return y;
 }
 
-// Recomputes h if it is undefined.
+// Recomputes h if it is undefined. The gradient of x is left in `parts` unless that is null or has
+// such a part already.
 void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor h, Tensor dout,
-              InputGradients& out) {
+              UnsummedGradient* parts, InputGradients& out) {
   const std::int64_t rows = mlp.plan.num_rows(), d = x.dim(1), f = mlp.width();
   // One buffer, first for a, then for dx~.
   Tensor shared = Tensor::empty({rows * std::max(d, f)}, x.dtype());
@@ -128,15 +130,21 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor
                       {matrix_of(a), RowLayout::grouped});
   const Tensor& dh = h;
   if (out.wants(0)) {
-    Tensor dx = dout.is_sole_reference() ? std::move(dout) : Tensor::empty_like(x);
     run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
                {.routing = view_of(mlp.plan),
                 .x = {matrix_of(dh), RowLayout::grouped},
                 .weight = experts_of(mlp.w1->value()),
                 .transpose_weight = true,
                 .y = matrix_of(routed_dx)});
-    combine_rows(mlp, routed_dx, dx);
-    out.give(0, std::move(dx));
+    if (parts && !parts->rows.defined()) {
+      parts->rows = routed_dx;
+      parts->plan = mlp.plan;
+      out.give_part(0);
+    } else {
+      Tensor dx = dout.is_sole_reference() ? std::move(dout) : Tensor::empty_like(x);
+      combine_rows(mlp.plan, routed_dx, dx);
+      out.give(0, std::move(dx));
+    }
   }
   accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
                       {matrix_of(x), RowLayout::scattered});
@@ -150,12 +158,27 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
   check_mlp(x, gates, mlp);
   Tensor h;  // undefined if backward will not run or will recompute it
   if (is_recording() && !recompute) h = empty_preactivations(mlp, x.data());
-  Tensor out = forward(mlp, x.data(), gates.data(), h);
-  return record("moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
-                [mlp, saved = SavedTensor(x), gates = gates.data(), h = std::move(h)](
-                    Tensor dout, InputGradients& gradients) mutable {
-                  backward(mlp, saved.take(), gates, std::move(h), std::move(dout), gradients);
-                });
+  Tensor rows = forward(mlp, x.data(), gates.data(), h);
+  Tensor out = Tensor::empty_like(x.data());  // [T, D]
+  const auto sum = std::make_shared<RoutedSum>(std::move(rows), plan, out);
+  Variable y = record(
+      "moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
+      [mlp, saved = SavedTensor(x), parts = x.unsummed_gradient(), gates = gates.data(),
+       h = std::move(h)](Tensor dout, InputGradients& gradients) mutable {
+        backward(mlp, saved.take(), gates, std::move(h), std::move(dout), parts.get(), gradients);
+      });
+  y.set_routed_sum(sum);
+  return y;
+}
+
+void RoutedSum::compute() {
+  if (!has_rows()) return;
+  combine_rows(plan_, rows_, sum_);
+  rows_ = Tensor();
+}
+
+void Variable::compute_routed_sum() const {
+  routed_sum_->compute();
 }
 
 }  // namespace smoe

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "kernels/ceil_div.h"
+#include "kernels/checked_index.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace smoe::kernels::cpu {
@@ -26,8 +28,22 @@ Acc sum_of_squares(const T* x, std::int64_t n) {
   return sum;
 }
 
-template <class T>
-void add_row(const T* a, const T* b, T* sum, std::int64_t n) {
+// delta = the sum of token t's rows, rounded as a T.
+template <class T, class Acc>
+void add_grouped_rows(const RmsNormArgs& args, std::int64_t t, Acc* delta, std::int64_t n) {
+  std::fill_n(delta, n, Acc(0));
+  for (std::int64_t k = 0; k < args.top_k; ++k) {
+    const std::int32_t row = args.grouped_rows[t * args.top_k + k];
+    const T* routed = args.delta.row<T>(checked_index(row, args.delta.rows));
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) delta[j] += Acc(routed[j]);
+  }
+#pragma omp simd
+  for (std::int64_t j = 0; j < n; ++j) delta[j] = Acc(T(delta[j]));
+}
+
+template <class T, class B>
+void add_row(const T* a, const B* b, T* sum, std::int64_t n) {
   using Acc = accumulation_t<T>;
 #pragma omp simd
   for (std::int64_t j = 0; j < n; ++j) sum[j] = T(Acc(a[j]) + Acc(b[j]));
@@ -39,10 +55,39 @@ void scale_row(const T* x, Acc inverse_rms, const Acc* weight, T* y, std::int64_
   for (std::int64_t j = 0; j < n; ++j) y[j] = T(Acc(x[j]) * inverse_rms * weight[j]);
 }
 
-// The backward of one row. `dsum` is null without a residual gradient. Adds the row's term of
-// dweight to `partial`.
+// dy = the sum of the parts of row t.
 template <class T, class Acc>
-void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const T* dy, const T* dsum, T* dx,
+void add_parts(const GradientParts& parts, std::int64_t t, Acc* dy, std::int64_t n) {
+  std::fill_n(dy, n, Acc(0));
+  for (std::int64_t k = 0; parts.rows.data && k < parts.top_k; ++k) {
+    const std::int32_t row = parts.grouped_rows[t * parts.top_k + k];
+    const T* routed = parts.rows.row<T>(checked_index(row, parts.rows.rows));
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) dy[j] += Acc(routed[j]);
+  }
+  if (parts.dense.data) {
+    const T* dense = parts.dense.row<T>(t);
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) dy[j] += Acc(dense[j]);
+  }
+  if (!parts.dlogits.data) return;
+  const Acc* dlogits = parts.dlogits.row<Acc>(t);
+  for (std::int64_t first = 0; first < n; first += kCols) {
+    const std::int64_t count = std::min(kCols, n - first);
+    Acc sum[kCols] = {};
+    for (std::int64_t e = 0; e < parts.weight.rows; ++e) {
+      const Acc* weight = parts.weight.row<Acc>(e) + first;
+#pragma omp simd
+      for (std::int64_t j = 0; j < count; ++j) sum[j] += dlogits[e] * weight[j];
+    }
+    for (std::int64_t j = 0; j < count; ++j) dy[first + j] += sum[j];
+  }
+}
+
+// The backward of one row; `G` is T or Acc. `dsum` is null without a residual gradient. Adds the
+// row's term of dweight to `partial`.
+template <class T, class Acc, class G>
+void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const G* dy, const T* dsum, T* dx,
                   Acc* partial, std::int64_t n) {
   Acc dot = 0;
 #pragma omp simd reduction(+ : dot)
@@ -84,12 +129,16 @@ void rms_norm(const Launch&, const RmsNormArgs& args) {
     const Acc* weight = static_cast<const Acc*>(args.weight);
     Acc* inverse_rms = static_cast<Acc*>(args.inverse_rms);
     parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
+      std::vector<Acc> delta(args.grouped_rows ? n : 0);
       for (std::int64_t i = begin; i < end; ++i) {
         const T* x = args.x.row<T>(i);
-        if (args.delta.data) {
+        if (args.grouped_rows) {
+          add_grouped_rows<T>(args, i, delta.data(), n);
+          add_row(x, delta.data(), args.sum.row<T>(i), n);
+        } else if (args.delta.data) {
           add_row(x, args.delta.row<T>(i), args.sum.row<T>(i), n);
-          x = args.sum.row<T>(i);
         }
+        if (args.delta.data) x = args.sum.row<T>(i);
         const Acc mean = sum_of_squares<T, Acc>(x, n) / Acc(n);
         inverse_rms[i] = Acc(1) / std::sqrt(mean + Acc(args.epsilon));
         scale_row(x, inverse_rms[i], weight, args.y.row<T>(i), n);
@@ -106,12 +155,24 @@ void rms_norm_backward(const Launch&, const RmsNormBackwardArgs& args) {
     const Acc* weight = static_cast<const Acc*>(args.weight);
     const Acc* inverse_rms = static_cast<const Acc*>(args.inverse_rms);
     Acc* partials = static_cast<Acc*>(args.workspace);
+    const bool is_dense = !args.dy.rows.data && !args.dy.dlogits.data;
+    Acc* sums = partials + num_row_blocks(args.x.rows) * n;
     parallel_blocks(args.x.rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
       Acc* partial = partials + begin / kRows * n;
       std::fill(partial, partial + n, Acc(0));
-      for (std::int64_t i = begin; i < end; ++i)
-        backward_row(args.x.row<T>(i), inverse_rms[i], weight, args.dy.row<T>(i),
+      const auto run_row = [&](std::int64_t i, const auto* dy) {
+        backward_row(args.x.row<T>(i), inverse_rms[i], weight, dy,
                      args.dsum.data ? args.dsum.row<T>(i) : nullptr, args.dx.row<T>(i), partial, n);
+      };
+      Acc* sum = sums + begin / kRows * n;
+      for (std::int64_t i = begin; i < end; ++i) {
+        if (is_dense) {
+          run_row(i, args.dy.dense.row<T>(i));
+        } else {
+          add_parts<T>(args.dy, i, sum, n);
+          run_row(i, sum);
+        }
+      }
     });
     add_partials(partials, num_row_blocks(args.x.rows), n, args.beta,
                  static_cast<Acc*>(args.dweight));
@@ -119,7 +180,9 @@ void rms_norm_backward(const Launch&, const RmsNormBackwardArgs& args) {
 }
 
 std::int64_t rms_norm_backward_workspace_bytes(const Launch&, const RmsNormBackwardArgs& args) {
-  return num_row_blocks(args.x.rows) * args.x.cols * size_of(accumulation_dtype(args.x.dtype));
+  const bool is_dense = !args.dy.rows.data && !args.dy.dlogits.data;
+  return (is_dense ? 1 : 2) * num_row_blocks(args.x.rows) * args.x.cols *
+         size_of(accumulation_dtype(args.x.dtype));
 }
 
 }  // namespace smoe::kernels::cpu

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args)
   sincos(static_cast<double>(args.first_position + row) * frequency, &sine, &cosine);
   float* angles = static_cast<float*>(args.workspace) + row * width;
   angles[i] = static_cast<float>(cosine);
-  angles[half + i] = static_cast<float>(args.inverse ? -sine : sine);
+  angles[half + i] = static_cast<float>(sine);
 }
 
 // Per row: chunks of N pairs of the query and key heads, then of 2 N elements of the value heads.
@@ -47,9 +47,9 @@ __global__ void __launch_bounds__(kThreads)
     load(angles + half, sine);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const float x = low[j], y = high[j];
-      low[j] = x * cosine[j] - y * sine[j];
-      high[j] = y * cosine[j] + x * sine[j];
+      const float x = low[j], y = high[j], s = args.inverse ? -sine[j] : sine[j];
+      low[j] = x * cosine[j] - y * s;
+      high[j] = y * cosine[j] + x * s;
     }
   }
   store(target + head * width + i, low);
@@ -67,8 +67,9 @@ void rotary(const Launch& launch, const RotaryArgs& args) {
   dispatch_storage("rotary", args.source.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.source.rows == 0 || half == 0) return;
-    rotary_table_kernel<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)), kThreads,
-                          0, stream_of(launch)>>>(args);
+    if (!args.has_table)
+      rotary_table_kernel<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)),
+                            kThreads, 0, stream_of(launch)>>>(args);
     check_launch("rotary");
     const bool fits = fits_width(args.source) && fits_width(args.target) &&
                       is_aligned(args.workspace) && half % kWidth == 0;

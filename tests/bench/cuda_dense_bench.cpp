@@ -26,7 +26,7 @@ using namespace smoe::test;
 
 namespace {
 
-constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 2048;
+constexpr std::int64_t kTokens = 32768, kWidth = 1024, kVocab = 32000, kChunk = 4096;
 constexpr kernels::AttentionShape kHeads{16, 2048, 8, 2, 128};
 constexpr std::int64_t kParameters = 1517000704;
 
@@ -110,7 +110,7 @@ void measure_norms(Bench& bench) {
                                  matrix_of(y), inverse_rms.data(), 1e-5});
   });
   kernels::RmsNormBackwardArgs args{
-      matrix_of(x),   inverse_rms.data(), weight.data(),  matrix_of(delta),
+      matrix_of(x),   inverse_rms.data(), weight.data(),  {.dense = matrix_of(delta)},
       matrix_of(sum), matrix_of(y),       dweight.data(), 0,
       nullptr};
   const Tensor scratch =
@@ -120,12 +120,68 @@ void measure_norms(Bench& bench) {
                           [&] { kernels::rms_norm_backward(launch(), args); });
 }
 
+// What surrounds the experts of a layer with top_k 2 of 8: fused with the norms, and its parts.
+void measure_expert_borders(Bench& bench) {
+  const Tensor x = random({kTokens, kWidth}, DType::bf16),
+               residual = random(x.shape(), DType::bf16);
+  const Tensor rows = random({2 * kTokens, kWidth}, DType::bf16), y = Tensor::empty_like(x);
+  const Tensor sum = Tensor::empty_like(x), weight = random({kWidth}, DType::f32);
+  const Tensor dweight = Tensor::empty_like(weight), router = random({8, kWidth}, DType::f32);
+  const Tensor logits = random({kTokens, 8}, DType::f32);
+  const Tensor inverse_rms = random({kTokens}, DType::f32);
+  std::vector<std::int32_t> order(2 * kTokens);
+  for (std::int64_t i = 0; i < 2 * kTokens; ++i)
+    order[i] = static_cast<std::int32_t>(i * 40503 % (2 * kTokens));
+  const Tensor grouped_rows = Tensor::from(order, {2 * kTokens});
+  kernels::RmsNormArgs forward{.x = matrix_of(residual),
+                               .delta = matrix_of(x),
+                               .sum = matrix_of(sum),
+                               .weight = weight.data(),
+                               .y = matrix_of(y),
+                               .inverse_rms = inverse_rms.data(),
+                               .epsilon = 1e-5};
+  const auto run_forward = [&](const char* name, double tensors) {
+    bench.measure_bandwidth(name, tensors * x.bytes(),
+                            [&] { kernels::rms_norm(launch(), forward); });
+  };
+  forward.delta = matrix_of(rows);
+  forward.grouped_rows = grouped_rows.data_as<std::int32_t>();
+  forward.top_k = 2;
+  run_forward("add_rms_norm of rows", 5);
+
+  kernels::RmsNormBackwardArgs backward{.x = matrix_of(sum),
+                                        .inverse_rms = inverse_rms.data(),
+                                        .weight = weight.data(),
+                                        .dy = {},
+                                        .dsum = matrix_of(residual),
+                                        .dx = matrix_of(y),
+                                        .dweight = dweight.data(),
+                                        .beta = 0};
+  backward.dy.rows = matrix_of(rows);
+  backward.dy.grouped_rows = grouped_rows.data_as<std::int32_t>();
+  backward.dy.top_k = 2;
+  const Tensor scratch =
+      Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), backward)}, DType::u8);
+  backward.workspace = scratch.data();
+  const auto run_backward = [&](const char* name) {
+    bench.measure_bandwidth(name, 5.0 * x.bytes(),
+                            [&] { kernels::rms_norm_backward(launch(), backward); });
+  };
+  run_backward("rms_norm_backward of rows");
+  backward.dy.dlogits = matrix_of(logits);
+  backward.dy.weight = matrix_of(router);
+  run_backward("... and dlogits");
+}
+
 void measure_attention(Bench& bench) {
   const Tensor qkv = random({kTokens, kHeads.packed_width()}, DType::bf16);
   kernels::RotaryArgs rotary{matrix_of(qkv), matrix_of(qkv), kHeads, 10000, false, nullptr};
   const Tensor table =
       Tensor::empty({kernels::rotary_workspace_bytes(launch(), rotary)}, DType::u8);
   rotary.workspace = table.data();
+  bench.measure_bandwidth("rotary and its table", 2.0 * qkv.bytes() * 10 / 12,
+                          [&] { kernels::rotary(launch(), rotary); });
+  rotary.has_table = true;
   bench.measure_bandwidth("rotary", 2.0 * qkv.bytes() * 10 / 12,
                           [&] { kernels::rotary(launch(), rotary); });
 
@@ -233,8 +289,9 @@ int main(int argc, char** argv) try {
   const Stream stream(select_device("cuda"));
   const StreamGuard guard(stream);
   Bench bench{argc > 1 ? argv[1] : ""};
-  for (const auto measure : {measure_ceilings, measure_norms, measure_attention, measure_gemms,
-                             measure_vocabulary, measure_optimizer})
+  for (const auto measure :
+       {measure_ceilings, measure_norms, measure_expert_borders, measure_attention, measure_gemms,
+        measure_vocabulary, measure_optimizer})
     measure(bench);
 } catch (const UsageError& error) {
   std::printf("skipped: no GPU (%s)\n", error.what());

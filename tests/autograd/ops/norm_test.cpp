@@ -5,6 +5,7 @@
 #include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "autograd/parameter_store.h"
+#include "autograd/routed_sum.h"
 #include "autograd/tape.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
@@ -177,4 +178,65 @@ TEST_CASE("the norms reject invalid arguments") {
       "add_rms_norm: residual and delta must have one shape and dtype; got [2, 4] bf16 and "
       "[3, 4] bf16",
       UsageError);
+}
+
+TEST_CASE("a norm sums the gradients of experts and router itself, as their own ops do") {
+  const std::int64_t tokens = 7, width = 6;
+  for (const std::int64_t num_experts : {4, 9}) {
+    Parameter weight("norm", {width}, Init::normal(1), {.full_precision = true});
+    Parameter router("router", {num_experts, width}, Init::normal(1), {.full_precision = true});
+    Parameter w1("w1", {num_experts, 2, 5, width}, Init::normal(1));
+    Parameter w2("w2", {num_experts, width, 5}, Init::normal(1));
+    ParameterStore store({&weight, &router, &w1, &w2}, {DType::f64, DType::f64, 3});
+    const auto run = [&](bool is_summed) {
+      Tape tape;
+      const TapeScope scope(tape);
+      GradientStep step(store);
+      const Variable residual = tape.watch(random_normal("residual", {tokens, width}, DType::f64));
+      const Variable delta = tape.watch(random_normal("delta", {tokens, width}, DType::f64));
+      const ResidualNorm norm = add_rms_norm(residual, delta, weight, kEpsilon);
+      // An op in between receives tensors only.
+      const Variable x =
+          is_summed ? norm.normed : add(norm.normed, Tensor::zeros({tokens, width}, DType::f64));
+      const Routing routing =
+          route(linear(x, router), RouterScore::softmax_topk_renorm, TopK{.top_k = 2});
+      const Variable y = moe_mlp(x, routing.gates, routing.plan, w1, w2, Activation::swiglu);
+      const std::vector<Variable> terms{
+          dot(y, random_normal("dy", {tokens, width}, DType::f64)),
+          dot(norm.normed, random_normal("dnormed", {tokens, width}, DType::f64)),
+          dot(norm.sum, random_normal("dsum", {tokens, width}, DType::f64)), routing.balance_loss};
+      const auto gradients =
+          step.backward(tape, weighted_sum(terms, std::vector<double>{1, 1, 1, 0.5}));
+      step.finish();
+      return std::vector{values_of(gradients.of(residual)), values_of(gradients.of(delta)),
+                         values_of(store.gradient())};
+    };
+    const auto summed = run(true), apart = run(false);
+    for (std::size_t i = 0; i < summed.size(); ++i)
+      for (std::size_t j = 0; j < summed[i].size(); ++j)
+        CHECK(summed[i][j] == doctest::Approx(apart[i][j]).epsilon(1e-10));
+  }
+}
+
+TEST_CASE("a norm sums the experts' rows itself, with the bits of combine and add") {
+  const std::int64_t tokens = 7, width = 6, num_experts = 4;
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    Parameter weight("norm", {width}, Init::normal(1), {.full_precision = true});
+    Parameter w1("w1", {num_experts, 2, 5, width}, Init::normal(1));
+    Parameter w2("w2", {num_experts, width, 5}, Init::normal(1));
+    const DType acc = accumulation_dtype(dtype);
+    const ParameterStore store({&weight, &w1, &w2}, {acc, dtype, 3});
+    const Variable x = random_normal("x", {tokens, width}, dtype);
+    const Routing routing = route(random_normal("logits", {tokens, num_experts}, acc),
+                                  RouterScore::softmax_topk_renorm, TopK{.top_k = 2});
+    const Variable y = moe_mlp(x, routing.gates, routing.plan, w1, w2, Activation::swiglu);
+    REQUIRE(y.routed_sum()->has_rows());
+    const ResidualNorm fused = add_rms_norm(x, y, weight, kEpsilon);
+    const ResidualNorm apart = add_rms_norm(x, Variable(y.data()), weight, kEpsilon);
+    CHECK_FALSE(y.routed_sum()->has_rows());
+    check_same_bits("sum", fused.sum.data(), apart.sum.data());
+    check_same_bits("normed", fused.normed.data(), apart.normed.data());
+    check_same_bits("sum of rows", add_rms_norm(x, y, weight, kEpsilon).sum.data(),
+                    apart.sum.data());
+  }
 }

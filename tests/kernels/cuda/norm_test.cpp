@@ -13,8 +13,9 @@ namespace {
 constexpr DType kDtypes[] = {DType::f32, DType::bf16};
 
 // Tails, no rows, more rows than thread blocks of the backward, a row that exceeds shared memory.
-constexpr NormSizes kSizes[] = {{0, 8},    {1, 1},     {1, 7},      {3, 1},      {5, 33},   {17, 8},
-                                {64, 128}, {33, 1024}, {200, 1032}, {20000, 24}, {3, 20000}};
+constexpr NormSizes kSizes[] = {{0, 8},    {1, 1},      {1, 7},     {3, 1},      {5, 33},
+                                {17, 8},   {64, 128},   {33, 1024}, {200, 1032}, {37, 2048},
+                                {6, 4096}, {20000, 24}, {3, 20000}};
 
 std::vector<Result> forward(const NormSizes& sizes, DType dtype, bool with_delta, Over over) {
   const NormForward norm = run_norm(sizes, dtype, with_delta, over);
@@ -49,6 +50,19 @@ TEST_CASE("rms_norm on the GPU agrees with the CPU's") {
     }
 }
 
+TEST_CASE("rms_norm of summed rows on the GPU agrees with the CPU's") {
+  for (const NormSizes& sizes : kSizes)
+    for (const DType dtype : kDtypes)
+      for (const std::int64_t top_k : {1, 2, 3, 9})
+        check_on_gpu(concat(describe("rms_norm of rows", sizes, dtype), " K ", top_k), [&] {
+          const FusedForward r = run_fused_norm(sizes, dtype, top_k);
+          const Closeness close{.sum_length = sizes.width + top_k};
+          return std::vector<Result>{{"sum", r.sum, {.sum_length = top_k + 1}},
+                                     {"y", r.y, close},
+                                     {"inverse_rms", r.inverse_rms, close}};
+        });
+}
+
 TEST_CASE("rms_norm_backward on the GPU agrees with the CPU's") {
   for (const NormSizes& sizes : kSizes)
     for (const DType dtype : kDtypes) {
@@ -59,4 +73,21 @@ TEST_CASE("rms_norm_backward on the GPU agrees with the CPU's") {
       check_on_gpu(name + " over dsum",
                    [&] { return backward(sizes, dtype, true, 0, Over::dsum); });
     }
+}
+
+TEST_CASE("rms_norm_backward of parts on the GPU agrees with the CPU's") {
+  for (const NormSizes& sizes : kSizes)
+    for (const DType dtype : kDtypes)
+      for (const PartsCase& c : kPartsCases)
+        for (const Over over : {Over::none, Over::dy, Over::dsum})
+          check_on_gpu(
+              concat(describe("parts", sizes, dtype), " dense ", c.dense, " rows ", c.rows, " K ",
+                     c.top_k, " E ", c.num_experts),
+              [&] {
+                const PartsBackward r = run_parts_backward(run_norm(sizes, dtype, false), c, over);
+                const std::int64_t length = c.top_k + c.num_experts + 2;
+                return std::vector<Result>{
+                    {"dx", r.dx, {.sum_length = sizes.width * length}},
+                    {"dweight", r.dweight, {.sum_length = (sizes.num_tokens + 1) * length}}};
+              });
 }
