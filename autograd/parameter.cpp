@@ -2,11 +2,29 @@
 
 #include "autograd/parameter_store.h"
 #include "core/base/check.h"
+#include "core/names.h"
 
 namespace smoe {
+namespace {
+
+// "model.layers.3.self_attn.o_proj.weight" -> "self_attn.o_proj"
+std::string label_of(std::string name) {
+  constexpr std::string_view kLayers = "layers.", kWeight = ".weight";
+  if (name.ends_with(kWeight)) name.resize(name.size() - kWeight.size());
+  const std::size_t layers = name.find(kLayers);
+  if (layers == std::string::npos) return name;
+  const std::size_t dot = name.find('.', layers + kLayers.size());
+  return dot == std::string::npos ? name : name.substr(dot + 1);
+}
+
+}  // namespace
 
 Parameter::Parameter(std::string name, const Shape& shape, Init init, Options options)
-    : name_(std::move(name)), shape_(shape), init_(init), options_(std::move(options)) {
+    : name_(std::move(name)),
+      label_(interned(label_of(name_))),
+      shape_(shape),
+      init_(init),
+      options_(std::move(options)) {
   if (options_.parts.empty()) options_.parts.push_back({name_, shape_});
   std::int64_t covered = 0;
   for (const ParameterPart& part : options_.parts) covered += part.shape.numel();

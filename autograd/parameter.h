@@ -43,6 +43,9 @@ class Parameter {
   Parameter& operator=(const Parameter&) = delete;
 
   const std::string& name() const { return name_; }
+  /// For profiles: the name without its layer's number, "self_attn.o_proj". Lives as long as the
+  /// process.
+  const char* label() const { return label_; }
   const Shape& shape() const { return shape_; }
   std::int64_t numel() const { return shape_.numel(); }
   const std::vector<ParameterPart>& parts() const { return options_.parts; }
@@ -66,6 +69,7 @@ class Parameter {
   friend class ParameterStore;
 
   std::string name_;
+  const char* label_;
   Shape shape_;
   Init init_;
   Options options_;

@@ -2,6 +2,7 @@
 
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
+#include "core/base/instrument.h"
 
 namespace smoe {
 namespace {
@@ -21,10 +22,15 @@ struct Recomputation {
       watched.push_back(out.wants(static_cast<int>(i)) ? tape.watch(std::move(input))
                                                        : Variable(std::move(input)));
     }
-    const WatchedGradients gradients = tape.backward(segment(watched), std::move(doutputs));
+    const WatchedGradients gradients = tape.backward(run_again(watched), std::move(doutputs));
     for (std::size_t i = 0; i < watched.size(); ++i)
       if (Tensor gradient = gradients.find(watched[i]); gradient.defined())
         out.give(static_cast<int>(i), std::move(gradient));
+  }
+
+  std::vector<Variable> run_again(const std::vector<Variable>& watched) {
+    const PlaceScope place(Phase::recompute);
+    return segment(watched);
   }
 };
 

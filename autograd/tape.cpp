@@ -5,6 +5,7 @@
 
 #include "autograd/parameter_store.h"
 #include "core/device.h"
+#include "core/memory_log.h"
 #include "kernels/elementwise.h"
 
 namespace smoe {
@@ -15,6 +16,19 @@ thread_local Tape* current_tape = nullptr;
 std::uint64_t next_graph() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
+}
+
+// What a profile shows beside the op: its first parameter, or null.
+const char* part_of(std::span<Parameter* const> parameters) {
+  for (const Parameter* parameter : parameters)
+    if (parameter) return parameter->label();
+  return nullptr;
+}
+
+// Tells profiler and memory log that a forward op has done its work.
+void end_op(const char* op, const char* part) {
+  name_new_blocks(op, part);
+  if (Instrument* const instrument = current_instrument()) instrument->end_op(op, part);
 }
 
 }  // namespace
@@ -73,7 +87,12 @@ std::vector<Variable> Tape::record(const char* op, std::vector<Tensor> outputs,
             .first_output = static_cast<std::int64_t>(slots_.size()),
             .num_outputs = static_cast<int>(outputs.size()),
             .parameters = {},
-            .backward = std::move(backward)};
+            .backward = std::move(backward),
+            .place = {.phase = Phase::backward,
+                      .layer = current_place().layer,
+                      .micro_batch = current_place().micro_batch,
+                      .op = op,
+                      .part = part_of(parameters)}};
   for (const Variable* input : inputs) {
     if (input->requires_grad()) check_belongs(op, *input);
     node.inputs.push_back(input->place().slot);
@@ -150,6 +169,7 @@ void Tape::run_last() {
     reached = true;
   }
   if (reached) {
+    const PlaceScope place(node.place);
     InputGradients out(*this, node.op, node.inputs);
     node.backward(std::move(dys), out);
   }
@@ -210,6 +230,7 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
                                      std::span<const Variable* const> inputs,
                                      std::span<Parameter* const> parameters,
                                      MultiBackward backward) {
+  end_op(op, part_of(parameters));
   const auto needs = [](const Variable* input) { return input->requires_grad(); };
   const bool has_parameters = std::any_of(parameters.begin(), parameters.end(),
                                           [](const Parameter* p) { return p != nullptr; });

@@ -9,6 +9,7 @@
 
 #include "autograd/parameter.h"
 #include "autograd/variable.h"
+#include "core/base/instrument.h"
 
 namespace smoe {
 
@@ -111,6 +112,7 @@ class Tape {
     int num_outputs;
     std::vector<Parameter*> parameters;
     MultiBackward backward;
+    Place place;  // of the backward
   };
   struct Slot {
     Shape shape;

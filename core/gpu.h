@@ -34,6 +34,8 @@ void wait_for_stream(void* stream);
 std::shared_ptr<void> create_event(int device);
 void record_event(void* event, void* stream);
 void wait_for_event(void* event);
+/// Whether the stream has reached the event; does not wait.
+bool has_reached(void* event);
 /// Makes work queued on `stream` afterwards wait for the event; does not block the caller.
 void wait_for_event_on(void* stream, void* event);
 double milliseconds_between(void* begin, void* end);

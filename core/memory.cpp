@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -13,6 +14,7 @@
 
 #include "core/base/check.h"
 #include "core/gpu.h"
+#include "core/memory_log.h"
 
 namespace smoe {
 namespace {
@@ -149,9 +151,10 @@ void poison(void* data, std::int64_t bytes, const Stream& stream) {
     const gpu::MemoryInfo info = gpu::memory_info(device.index);
     available = concat(", where ", info.free_bytes, " of ", info.total_bytes, " bytes are free");
   }
-  throw SystemError(concat("memory: out of memory: cannot allocate ", bytes, " bytes of ",
-                           name_of(category), " on ", to_string(device), available,
-                           "; tensors hold ", uses.to_string()));
+  throw OutOfMemory(
+      concat("memory: out of memory: cannot allocate ", bytes, " bytes of ", name_of(category),
+             " on ", to_string(device), available, "; tensors hold ", uses.to_string()),
+      bytes, std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
 }  // namespace
@@ -215,6 +218,7 @@ Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
   Uses& uses = memory.uses_of(stream.device());
   if (!data_) throw_out_of_memory(bytes, category, stream.device(), uses);
   uses.count(category, bytes);
+  log_allocation(data_, bytes, category, stream.device());
   if (memory.poison) poison(data_, bytes, stream);
 }
 
@@ -224,6 +228,7 @@ Storage::~Storage() {
   const std::lock_guard lock(memory.mutex);
   Uses& uses = memory.uses_of(device());
   uses.count(category_, -bytes_);
+  log_free(data_);
   switch (device().type) {
     case DeviceType::cpu:
       memory.host.keep(data_, bytes_, uses.total.peak_bytes);

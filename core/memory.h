@@ -5,9 +5,19 @@
 #include <array>
 #include <cstdint>
 
+#include "core/base/check.h"
 #include "core/device.h"
 
 namespace smoe {
+
+/// The device has too little memory for a block.
+struct OutOfMemory : SystemError {
+  OutOfMemory(const std::string& message, std::int64_t bytes, std::int64_t time_ns)
+      : SystemError(message), bytes(bytes), time_ns(time_ns) {}
+
+  std::int64_t bytes;    ///< of the block
+  std::int64_t time_ns;  ///< of the steady clock, to find the moment in the memory log
+};
 
 /// What a block of memory is for.
 enum class Category : std::uint8_t { parameters, gradients, optimizer, activations, workspace };
@@ -42,7 +52,7 @@ void set_poison_new_memory(bool on);
 /// stream must be ordered after the first and before the second by events.
 class Storage {
  public:
-  /// Throws: SystemError when out of memory; names bytes, category, free bytes and uses.
+  /// Throws: OutOfMemory, which names bytes, category, free bytes and uses.
   Storage(std::int64_t bytes, Category category, const Stream& stream);
   ~Storage();
   Storage(const Storage&) = delete;

@@ -1,22 +1,9 @@
 // Backend dispatch: one line per kernel of kernels/*.h, which calls kernels/cpu or kernels/cuda by
-// the launch's device.
+// the launch's device. Here an instrument sees each launch and its cost.
 #include <type_traits>
 
 #include "core/base/check.h"
-#include "kernels/activation.h"
-#include "kernels/attention.h"
-#include "kernels/combine.h"
-#include "kernels/cross_entropy.h"
-#include "kernels/digest.h"
-#include "kernels/elementwise.h"
-#include "kernels/embedding.h"
-#include "kernels/gemm.h"
-#include "kernels/grouped_gemm.h"
-#include "kernels/moe_mlp.h"
-#include "kernels/norm.h"
-#include "kernels/optimizer.h"
-#include "kernels/rotary.h"
-#include "kernels/routing.h"
+#include "kernels/cost.h"
 
 // Declares a function of both backends and defines the one that chooses between them. In a dry run
 // kernels do nothing, and workspace sizes are the CPU's.
@@ -28,6 +15,7 @@
   Result function(const Launch& launch, const Args& args);                                \
   }                                                                                       \
   Result function(const Launch& launch, const Args& args) {                               \
+    const LaunchScope<Result> scope(launch, #function, args);                             \
     if (std::is_void_v<Result> && launch.device.type == DeviceType::dry) return Result(); \
     if (launch.device.type != DeviceType::cuda) return cpu::function(launch, args);       \
     if constexpr (kHasCuda) return cuda::function(launch, args);                          \
@@ -41,6 +29,47 @@ constexpr bool kHasCuda = false;
 #endif
 
 namespace smoe::kernels {
+namespace cuda {
+
+void push_range(const char* name);
+void pop_range();
+
+}  // namespace cuda
+
+namespace {
+
+// Shows the launch of a kernel, a function without a result, to the thread's instrument and to
+// NVTX.
+template <class Result>
+class LaunchScope {
+ public:
+  template <class Args>
+  LaunchScope(const Launch&, const char*, const Args&) {}
+};
+template <>
+class LaunchScope<void> {
+ public:
+  template <class Args>
+  LaunchScope(const Launch& launch, const char* name, const Args& args)
+      : launch_(launch), instrument_(current_instrument()) {
+    if constexpr (kHasCuda)
+      if (launch.device.type == DeviceType::cuda) cuda::push_range(name);
+    if (instrument_) instrument_->begin_kernel(launch, name, cost_of(args));
+  }
+  ~LaunchScope() {
+    if (instrument_) instrument_->end_kernel(launch_);
+    if constexpr (kHasCuda)
+      if (launch_.device.type == DeviceType::cuda) cuda::pop_range();
+  }
+  LaunchScope(const LaunchScope&) = delete;
+  LaunchScope& operator=(const LaunchScope&) = delete;
+
+ private:
+  const Launch& launch_;
+  Instrument* instrument_;
+};
+
+}  // namespace
 
 SMOE_DISPATCH(void, add, AddArgs)
 SMOE_DISPATCH(void, scale, ScaleArgs)

@@ -6,6 +6,7 @@
 #include "autograd/recompute.h"
 #include "autograd/rotary_table.h"
 #include "autograd/tape.h"
+#include "core/base/instrument.h"
 #include "core/state.h"
 
 namespace smoe {
@@ -97,6 +98,7 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Routing> routings;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const PlaceScope place(place_in_layer(static_cast<std::int64_t>(i)));
     LayerContext layer_context = context;
     std::optional<CachedLayer> cached;
     if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());

@@ -3,10 +3,13 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "core/device.h"
 #include "core/system/format.h"
 #include "core/version.h"
 #include "kernels/threads.h"
+#include "train/profile/memory_page.h"
 #include "train/replicas.h"
 
 namespace smoe {
@@ -21,10 +24,23 @@ Run::Run(RunComponents components, Ranks& ranks)
 
 int Run::train() {
   signals_.emplace(ranks_.is_first() ? "saving after this step" : nullptr);
-  const int exit_code = train_all_steps();
+  const int exit_code = train_or_explain();
   signals_.reset();
   ranks_.leave();
   return exit_code;
+}
+
+// A run that is out of memory leaves the timeline of its last step.
+int Run::train_or_explain() {
+  try {
+    return train_all_steps();
+  } catch (const OutOfMemory& error) {
+    const std::string path =
+        fmt::format("{}/out-of-memory{}.html", config_.run.folder(),
+                    ranks_.are_several() ? fmt::format(".rank-{}", ranks_.rank()) : "");
+    components_.say(write_out_of_memory_page(error, current_stream().device(), path));
+    throw;
+  }
 }
 
 int Run::train_all_steps() {
@@ -220,7 +236,10 @@ void Run::save() {
   if (checkpoints_.is_saved()) return;
   check_folder();
   if (components_.reports) components_.reports->sync();
+  const auto begin = std::chrono::steady_clock::now();
   checkpoints_.save();
+  step_reporter_.add_save_time(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
 void Run::finish() {

@@ -49,6 +49,7 @@ class Run {
  private:
   void report(const Report& report);
   void check_folder();
+  int train_or_explain();
   int train_all_steps();
   int stop(int signal);
   void say_done() const;

@@ -12,7 +12,9 @@ class StepReporter {
   StepReporter(const Config& config, Trainer& trainer, int world_size);
 
   /// Adds the wall time of one step.
-  void add_time(double step_s) { timer_.add(step_s); }
+  void add_time(double step_s) { timer_.add(step_s, trainer_.step_times()); }
+  /// Adds the time that training waited for a save.
+  void add_save_time(double seconds) { timer_.add_save(seconds); }
   /// Completes the report of the last step: times are means over the steps since the last call,
   /// memory is the peak since then.
   void complete(StepReport& report);

@@ -5,6 +5,7 @@
 
 #include "train/config/config.h"
 #include "train/report/report.h"
+#include "train/train_step.h"
 
 namespace smoe {
 
@@ -14,10 +15,12 @@ class StepTimer {
   /// FLOP/s.
   StepTimer(const Config& config, int world_size);
 
-  /// Adds the wall time of one step.
-  void add(double step_s);
-  /// Sets the times, throughput and MFU of `report`: means over the steps since the last call, of
-  /// which there must be at least one.
+  /// Adds the wall time of one step, and what of it was not computing.
+  void add(double step_s, const StepTimes& times = {});
+  /// Adds time between steps in which training waited for a save.
+  void add_save(double seconds) { save_s_ += seconds; }
+  /// Sets the times, their shares, throughput and MFU of `report`: means over the steps since the
+  /// last call, of which there must be at least one.
   void report_to(StepReport& report);
 
  private:
@@ -25,6 +28,8 @@ class StepTimer {
   double peak_flops_;  // per rank; 0: unknown
   int world_size_;
   double total_s_ = 0, interval_s_ = 0;
+  StepTimes interval_times_;
+  double save_s_ = 0;
   std::int64_t interval_steps_ = 0;
 };
 

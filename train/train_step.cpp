@@ -1,8 +1,10 @@
 #include "train/train_step.h"
 
+#include <chrono>
 #include <cmath>
 
 #include "autograd/gradient_step.h"
+#include "core/base/instrument.h"
 #include "optim/selection_bias.h"
 
 namespace smoe {
@@ -17,6 +19,20 @@ const Config& checked(const Config& config, int world_size) {
 std::int64_t layer_width(const ModelConfig& model) {
   return model.num_experts + 2;
 }
+
+// Adds the time until the end of its scope.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point begin_ = Clock::now();
+};
 
 }  // namespace
 
@@ -38,10 +54,17 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
   const double loss_scale = 1.0 / (train.global_batch * train.seq_len);
   if (observer_) observer_("weight", model_.store.master());
   results_.fill_zero();
+  times_ = {};
   const TapeScope scope(tape_);
   GradientStep gradients(model_.store, count / stride);
   for (std::int64_t j = parallel_.rank(); j < count; j += stride) {
-    const Batch batch = batch_of(j);
+    const auto micro_batch = static_cast<std::int32_t>(j);
+    const Batch batch = [&] {
+      const PlaceScope place({.phase = Phase::data, .micro_batch = micro_batch});
+      const Stopwatch stopwatch(times_.data_s);
+      return batch_of(j);
+    }();
+    const PlaceScope place({.phase = Phase::forward, .micro_batch = micro_batch});
     const ForwardContext context{
         .batch = batch.num_sequences,
         .seq_len = batch.seq_len,
@@ -53,14 +76,26 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
         .on_routing = [this](std::span<const Routing> layers) { stats_.add(layers); }};
     const ModelLosses losses =
         model_.transformer.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / count, context);
-    gradients.backward(tape_, losses.total);
+    {
+      const PlaceScope backward(Phase::backward);
+      gradients.backward(tape_, losses.total);
+    }
     if (observer_) observer_("loss", losses.cross_entropy.data());
     const std::vector<Variable> terms{losses.cross_entropy, losses.balance, losses.z};
     gather_scalars(terms, std::vector{1.0, 1.0 / count, 1.0 / count}, losses_.rows(j, j + 1));
   }
-  gradients.finish();
   const std::int64_t num_sums = results_.numel() - 2;
-  parallel_.sum(results_.view(0, {num_sums}));
+  {
+    const PlaceScope place(Phase::reduce);
+    const Event begin(current_stream());
+    {
+      const Stopwatch stopwatch(times_.communication_s);
+      gradients.finish();
+      parallel_.sum(results_.view(0, {num_sums}));
+    }
+    if (parallel_.world_size() > 1) reduction_.emplace(begin, Event(current_stream()));
+  }
+  const PlaceScope place(Phase::clip);
   const GradientClip clip{.norm = results_.view(num_sums, {1}),
                           .coefficient = results_.view(num_sums + 1, {1})};
   clip_to(parallel_.sum_of_squares(), config_.optim.clip_norm, losses_, clip);
@@ -68,6 +103,7 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
 }
 
 void TrainStep::update(const StepGradient& gradient, std::int64_t update, double lr) {
+  const PlaceScope place(Phase::optimizer);
   const Tensor& coefficient = gradient.clip.coefficient;
   optimizer_.step(lr, update, coefficient);
   parallel_.start_weight_gather();
@@ -80,6 +116,7 @@ void TrainStep::update(const StepGradient& gradient, std::int64_t update, double
 
 // Copies on a stream of its own, which waits for the results but not for the update behind them.
 StepResult TrainStep::read(const StepGradient& gradient) const {
+  const PlaceScope place(Phase::losses);
   reader_.wait(gradient.ready);
   const StreamGuard guard(reader_);
   const std::vector<double> values = results_.to_vector<double>();
@@ -101,6 +138,14 @@ StepResult TrainStep::read(const StepGradient& gradient) const {
   result.grad_norm = *next++;
   result.is_applied = std::isfinite(*next);
   return result;
+}
+
+StepTimes TrainStep::times() const {
+  StepTimes times = times_;
+  if (parallel_.world_size() == 1) times.communication_s = 0;
+  if (reduction_ && current_stream().device().type == DeviceType::cuda)
+    times.communication_s = reduction_->second.ms_since(reduction_->first) / 1e3;
+  return times;
 }
 
 void TrainStep::set_observer(ValueObserver observer) {

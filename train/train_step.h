@@ -6,6 +6,7 @@
 // whether the update applies, and read waits for the results, once per step, while the update runs.
 #pragma once
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "autograd/tape.h"
@@ -46,6 +47,13 @@ struct StepGradient {
   Event ready;        ///< when it and the losses are there
 };
 
+/// Time of a step on this rank in which it did not compute, in seconds.
+struct StepTimes {
+  double data_s = 0;  ///< host time in reading batches
+  double communication_s =
+      0;  ///< in which the device waited for the gradient's reduction over ranks
+};
+
 class TrainStep {
  public:
   /// Returns the batch of micro-batch `index` of the step.
@@ -70,6 +78,9 @@ class TrainStep {
   /// of each micro-batch ("loss"), and what a Tape's observer sees.
   void set_observer(ValueObserver observer);
 
+  /// Of the last step. Call after read().
+  StepTimes times() const;
+
   std::int64_t num_micro_batches() const {
     return config_.train.global_batch / config_.train.micro_batch;
   }
@@ -93,6 +104,8 @@ class TrainStep {
   RouterStats stats_;  // in the second
   Stream reader_;
   Tape tape_;
+  StepTimes times_;                                   // on the host
+  std::optional<std::pair<Event, Event>> reduction_;  // around the wait for it, on a GPU
   ValueObserver observer_;
 };
 

@@ -63,6 +63,8 @@ class Trainer {
   const RouterStats& router_stats() const { return train_step_.router_stats(); }
   /// Losses, routing and norm of the last step, over all ranks.
   const StepResult& result() const { return result_; }
+  /// Of the last step, on this rank.
+  StepTimes step_times() const { return train_step_.times(); }
   std::int64_t num_micro_batches() const { return train_step_.num_micro_batches(); }
 
  private:

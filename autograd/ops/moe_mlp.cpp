@@ -16,6 +16,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "autograd/unsummed_gradient.h"
+#include "core/base/instrument.h"
 #include "kernels/combine.h"
 
 namespace smoe {
@@ -112,6 +113,9 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor
   const Tensor a = shared.view(0, {rows, f});
   const Tensor routed_dx = shared.view(0, {rows, d});
   if (!h.defined()) {
+    Place again = current_place();
+    again.phase = Phase::recompute;
+    const PlaceScope place(again);
     h = empty_preactivations(mlp, x);
     up_projection(mlp, x, gates, h, a);
   }

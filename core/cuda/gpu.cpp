@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "core/base/cuda.cuh"
+#include "core/base/instrument.h"
 #include "core/host_wait.h"
 
 namespace smoe::gpu {
@@ -23,6 +24,7 @@ cudaEvent_t event_of(void* event) {
 // Waits by asking where a HostWaitScope must be able to end the wait, else in CUDA.
 template <class Query, class Synchronize>
 void wait_for(Query&& query, Synchronize&& synchronize) {
+  const WaitScope scope;
   if (!has_host_wait_check()) {
     CUDA_CHECK(synchronize());
     return;
@@ -222,6 +224,16 @@ void wait_for_event(void* event) {
 
 void wait_for_event_on(void* stream, void* event) {
   CUDA_CHECK(cudaStreamWaitEvent(stream_of(stream), event_of(event)));
+}
+
+bool has_reached(void* event) {
+  const cudaError_t code = cudaEventQuery(event_of(event));
+  if (code == cudaErrorNotReady) {
+    cudaGetLastError();  // else the next check of a launch takes it for its own error
+    return false;
+  }
+  CUDA_CHECK(code);
+  return true;
 }
 
 double milliseconds_between(void* begin, void* end) {

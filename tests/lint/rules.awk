@@ -3,7 +3,7 @@
 
 BEGIN {
   # Libraries from outside: the name used below, then the headers that belong to it.
-  library("cuda", "cuda*.h cublas*.h cub/** nvtx3/** cooperative_groups.h cooperative_groups/**")
+  library("cuda", "cuda*.h cublas*.h cupti*.h cub/** nvtx3/** cooperative_groups.h cooperative_groups/**")
   library("cudnn", "cudnn.h cudnn_frontend.h")
   library("nccl", "nccl.h")
   library("gloo", "gloo/**")
@@ -64,6 +64,20 @@ BEGIN {
                             " core/distributed/communicator.h kernels/engines.h" \
                             " autograd/*.h layers/*.h" \
                             " optim/*.h train/config/*.h train/data/*.h train/train_step.h train/plan/*.h")
+  may_include("train/profile/cupti", "posix cuda core/base/*.h train/profile/*.h")
+  may_include("train/profile", "posix fmt nlohmann-json zlib" kCore " core/version.h core/system/*.h" \
+                               " core/distributed/*.h kernels/*.h" \
+                               " autograd/*.h layers/*.h optim/*.h train/*.h train/config/*.h" \
+                               " train/data/*.h train/plan/*.h train/report/*.h train/profile/*.h")
+  may_include("train/bench", "fmt nlohmann-json" kCore " core/system/*.h kernels/*.h autograd/*.h" \
+                             " autograd/ops/*.h train/profile/*.h train/report/*.h" \
+                             " train/bench/*.h")
+  may_include("train/compare", "fmt" kCore " core/system/*.h layers/model_size.h train/config/*.h" \
+                               " train/report/*.h train/compare/*.h")
+  may_include("train/doctor", "fmt nlohmann-json" kCore " core/version.h core/system/*.h" \
+                              " core/distributed/*.h kernels/*.h autograd/*.h train/*.h" \
+                              " train/launch/*.h train/profile/*.h train/report/peak_flops.h" \
+                              " train/doctor/*.h")
   may_include("train/inspect", "fmt" kCore " core/system/*.h layers/*.h train/config/*.h" \
                                " train/data/*.h train/checkpoint/*.h train/huggingface/*.h" \
                                " train/inspect/*.h")
@@ -73,7 +87,8 @@ BEGIN {
   may_include("train", "posix fmt nlohmann-json" kCore " core/version.h core/system/*.h" \
                        " core/distributed/*.h kernels/*.h autograd/*.h layers/*.h optim/*.h" \
                        " train/*.h train/config/*.h train/data/*.h train/checkpoint/*.h" \
-                       " train/report/*.h train/launch/*.h")
+                       " train/report/*.h train/launch/*.h" \
+                       " train/profile/memory_page.h")
   may_include("tests/reference", "tests/reference/**")
   may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib sentencepiece doctest" \
                        " core/** kernels/** autograd/** layers/** optim/** train/** tests/**")

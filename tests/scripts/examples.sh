@@ -47,6 +47,8 @@ make_inputs() {
   smoe train configs/tiny.yaml train.steps=600 train.micro_batch=1 train.global_batch=1 \
     train.eval_every=0 log.every=100
   smoe train configs/tiny.yaml run.name=web data.path=data/web.h5 train.steps=8
+  smoe profile configs/tiny.yaml --steps 1 --warmup 1
+  cp -r runs/tiny runs/low-lr
   for run in my books; do cp -r runs/web runs/$run; done
   smoe export runs/tiny models/tiny
   smoe export runs/tiny models/mixtral

@@ -22,4 +22,21 @@ TEST_CASE("times and throughput are means over the steps since the last report")
   CHECK(report.step_s == 0.5);
   CHECK(report.elapsed_s == 4.5);
   CHECK(report.tokens_per_s == 1200);
+  CHECK(report.data_share == 0);
+}
+
+TEST_CASE("shares of data, communication and saving are of steps and saves together") {
+  Config config;
+  StepTimer timer(config, 1);
+  timer.add(1, {.data_s = 0.5, .communication_s = 0.25});
+  timer.add(2, {.data_s = 0.5, .communication_s = 0});
+  timer.add_save(1);
+  StepReport report;
+  timer.report_to(report);
+  CHECK(report.data_share == 0.25);
+  CHECK(report.communication_share == 0.0625);
+  CHECK(report.save_share == 0.25);
+  timer.add(1);
+  timer.report_to(report);
+  CHECK(report.save_share == 0);
 }

@@ -74,6 +74,8 @@ int run_command_line(int argc, const char* const* argv) {
       add_train_command(app),     add_launch_command(app),  add_eval_command(app),
       add_generate_command(app),  add_report_command(app),  add_inspect_command(app),
       add_import_command(app),    add_export_command(app),  add_init_command(app),
+      add_profile_command(app),   add_doctor_command(app),  add_bench_command(app),
+      add_compare_command(app),
   };
 
   try {

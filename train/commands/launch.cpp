@@ -95,11 +95,12 @@ std::string own_program() {
   return "/proc/self/exe";
 }
 
-// `command` is `train CONFIG [key=value ...]`. An invalid configuration is reported here, once,
-// instead of by each rank.
+// `command` is `train CONFIG [key=value ...]`, or the same with profile. An invalid configuration
+// is reported here, once, instead of by each rank.
 void set_training(const std::vector<std::string>& command, LaunchOptions& options) {
-  SMOE_CHECK(command[0] == "train", "smoe launch: only train runs on several ranks; got '",
-             command[0], "'");
+  const bool trains = command[0] == "train";
+  SMOE_CHECK(trains || command[0] == "profile",
+             "smoe launch: only train and profile run on several ranks; got '", command[0], "'");
   options.program = own_program();
   options.arguments = {"smoe"};
   options.arguments.insert(options.arguments.end(), command.begin(), command.end());
@@ -116,6 +117,10 @@ void set_training(const std::vector<std::string>& command, LaunchOptions& option
   const Config config = arguments.config.load();
   if (!arguments.change.empty()) parse_consent(arguments.change, config);
   const RunPaths run(config.run.folder());
+  if (!trains) {
+    if (options.log_folder.empty()) options.log_folder = run.path() + "/profile/logs";
+    return;
+  }
   if (options.node_rank == 0) check_not_written(run.path());
   if (options.log_folder.empty()) options.log_folder = run.logs_path();
   // A branch resumes by its own rule: from the other run until it has a checkpoint.
@@ -229,7 +234,7 @@ Command add_launch_command(CLI::App& app) {
   // argument it would reject "--".
   command->prefix_command();
   command->validate_positionals();
-  command->add_option("COMMAND", flags->command, "train CONFIG [key.path=value ...]")
+  command->add_option("COMMAND", flags->command, "train or profile, CONFIG [key.path=value ...]")
       ->check(CLI::Validator([](std::string&) { return std::string("left to COMMAND"); }, ""))
       ->type_name("");
   command->footer(

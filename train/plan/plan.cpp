@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "train/data/training_data.h"
+#include "train/plan/step_cost.h"
 #include "train/plan/warnings.h"
 
 namespace smoe {
@@ -69,7 +70,12 @@ Plan make_plan(const Config& config, int num_ranks) {
   plan.groups = parameter_groups(model);
   plan.size = model_size(model);
   plan.flops = flops_per_token(model, config.train.seq_len, config.train.recompute);
-  plan.memory = plan_memory(plan.config);
+  StepCost step;
+  {
+    const InstrumentScope scope(step);
+    plan.memory = plan_memory(plan.config);
+  }
+  plan.step = step.total();
   if (num_ranks > 1) plan.ranks = plan_ranks(plan);
   plan.warnings = warnings_of(plan, machine_bytes());
   return plan;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/instrument.h"
 #include "kernels/engines.h"
 #include "layers/model_size.h"
 #include "train/plan/communication_cost.h"
@@ -40,6 +41,7 @@ struct Plan {
   MemoryPlan memory;  ///< on one rank
   int num_ranks = 1;
   std::vector<RankPlan> ranks;  ///< without and with ZeRO; empty for one rank
+  Cost step;  ///< of the kernels of one rank's step: what a profile divides by times
   std::vector<PlanWarning> warnings;
 
   std::int64_t tokens_per_micro_batch() const {

@@ -70,6 +70,10 @@ std::string compute_table(const Plan& plan) {
                                *gemm.reason == '\0' ? "" : ", because ", gemm.reason));
   const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
   text += labelled("step", cell(step));
+  text += labelled("executed",
+                   cell(plan.step.flops) +
+                       fmt::format("   by the kernels of a step, which move {} at least",
+                                   format_bytes(static_cast<std::int64_t>(plan.step.bytes))));
   text += labelled("run", cell(step * static_cast<double>(plan.config.train.steps)));
   return text;
 }
@@ -232,6 +236,7 @@ std::string plan_json(const Plan& plan) {
         {"run", plan.tokens()},
         {"training_set", plan.data ? ordered_json(plan.data->training_tokens) : ordered_json()},
         {"rows_per_expert", plan.rows_per_expert()}}},
+      {"kernels_per_step", {{"flops", plan.step.flops}, {"bytes", plan.step.bytes}}},
       {"memory_bytes", memory},
       {"num_ranks", plan.num_ranks},
       {"rank", ranks},

@@ -71,7 +71,7 @@ void add_values(Html& html, const Chart& chart) {
     double step = INFINITY;
     for (std::size_t c = 0; c < next.size(); ++c) step = std::min(step, step_at(c));
     if (std::isinf(step)) break;
-    html.add("{:.0f}", step);
+    html.add("{:.6g}", step);
     for (std::size_t c = 0; c < next.size(); ++c) {
       const bool has_value = step_at(c) == step;
       html.add("|{}",
@@ -89,7 +89,8 @@ std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
   Html html;
   html.add_text(card_head(chart.title, chart.note));
   add_legend(html, chart);
-  html.add("<div class=\"plot\" data-last=\"{:.0f}\"", plot.x.high);
+  html.add("<div class=\"plot\" data-last=\"{:.6g}\" data-x=\"{}\"", plot.x.high,
+           escaped(chart.x_name));
   add_values(html, chart);
   html.add("><svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
            kPlotWidth, kPlotHeight);

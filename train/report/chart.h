@@ -39,6 +39,7 @@ struct Chart {
   bool is_log = false;  ///< if all values are positive; otherwise the axis is linear
   bool is_from_zero = false;
   double last_step = 1;               ///< end of the x axis
+  std::string x_name = "step";        ///< what the x axis counts
   std::vector<std::int64_t> marks{};  ///< steps with a dashed line
   std::vector<Mark> changes{};        ///< steps with a dashed line and a label
   std::vector<Curve> curves{};

@@ -121,6 +121,8 @@ std::string format_norm(double norm) {
   return fmt::format("{:.{}f}", norm, norm < 9.9995 ? 3 : 2);
 }
 
+constexpr double kLeastShare = 0.005;  // of the time: smaller ones round to 0 %
+
 }  // namespace
 
 LineStyle console_style() {
@@ -149,6 +151,11 @@ std::string console_line(const StepReport& report, LineStyle style, std::size_t 
     line.add("mfu", fmt::format("{:>4.1f} %", 100 * report.mfu), Priority::detail);
   line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Priority::detail);
   line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Priority::health);
+  for (const auto& [name, share] : {std::pair{"data", report.data_share},
+                                    {"comm", report.communication_share},
+                                    {"save", report.save_share}})
+    if (share >= kLeastShare)
+      line.add(name, fmt::format("{:.0f} %", 100 * share), Priority::detail);
   const double remaining = static_cast<double>(report.steps - report.step) * report.step_s;
   line.add("eta", fmt::format("{:>6}", format_duration(remaining)), Priority::pace);
   if (report.dead_experts > 0) line.add_problem(fmt::format("dead {}", report.dead_experts));

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
@@ -41,22 +42,55 @@ void for_each_line(const File& file, Take&& take) {
   }
 }
 
-bool is_report_up_to(std::string_view line, std::int64_t last_step) {
-  try {
-    return step_of(parse_metrics_line(line)) <= last_step;
-  } catch (const UsageError&) {
-    return false;
-  }
-}
+/// Parses lines, and counts those that are damaged.
+class LineParser {
+ public:
+  explicit LineParser(const std::string& path) : path_(path) {}
 
-/// Opens the file after removing the lines that a resumed run will write again.
-LineWriter open_truncated(const std::string& path, std::int64_t resumed_step) {
+  /// Empty for a damaged line.
+  std::optional<Report> parse(std::string_view line) {
+    ++line_number_;
+    try {
+      return parse_metrics_line(line);
+    } catch (const UsageError& error) {
+      if (++num_damaged_ == 1)
+        first_problem_ = concat(path_, ":", line_number_, ": ", error.what());
+      return std::nullopt;
+    }
+  }
+  std::int64_t num_damaged() const { return num_damaged_; }
+  /// Reports the first `num_damaged` of them.
+  void warn_if_damaged(std::int64_t num_damaged, const OnWarning& warn) const {
+    if (num_damaged > 0)
+      warn(concat(first_problem_, "; passed over, with ", num_damaged - 1, " more damaged lines"));
+  }
+
+ private:
+  std::string path_, first_problem_;
+  std::int64_t line_number_ = 0, num_damaged_ = 0;
+};
+
+/// Opens the file after removing the lines that a resumed run will write again; calls `take` with
+/// the reports of the others.
+LineWriter open_truncated(const std::string& path, std::int64_t resumed_step, const OnReport& take,
+                          const OnWarning& warn) {
   if (kind_of(path) != PathKind::none) {
     File file = File::open_append(path);
-    std::int64_t kept = 0;
-    for_each_line(file, [&](std::string_view line, std::int64_t end) {
-      if (resumed_step > 0 && is_report_up_to(line, resumed_step)) kept = end;
-    });
+    LineParser parser(path);
+    std::int64_t kept = 0, num_damaged = 0;
+    std::vector<Report> unsure;  // since the last line that is kept
+    if (resumed_step > 0)
+      for_each_line(file, [&](std::string_view line, std::int64_t end) {
+        std::optional<Report> report = parser.parse(line);
+        if (!report) return;
+        unsure.push_back(std::move(*report));
+        if (step_of(unsure.back()) > resumed_step) return;
+        kept = end;
+        num_damaged = parser.num_damaged();
+        for (const Report& one : unsure) take(one);
+        unsure.clear();
+      });
+    parser.warn_if_damaged(num_damaged, warn);
     if (kept < file.size()) file.resize(kept);
     file.close();
   }
@@ -65,26 +99,17 @@ LineWriter open_truncated(const std::string& path, std::int64_t resumed_step) {
 
 }  // namespace
 
-void read_metrics(const std::string& path, const std::function<void(const Report&)>& take,
-                  const std::function<void(const std::string&)>& warn) {
+void read_metrics(const std::string& path, const OnReport& take, const OnWarning& warn) {
   const File file = File::open(path);
-  std::int64_t line_number = 0, num_damaged = 0;
-  std::string first_problem;
+  LineParser parser(path);
   for_each_line(file, [&](std::string_view line, std::int64_t) {
-    ++line_number;
-    std::optional<Report> report;
-    try {
-      report = parse_metrics_line(line);
-    } catch (const UsageError& error) {
-      if (++num_damaged == 1) first_problem = concat(path, ":", line_number, ": ", error.what());
-    }
-    if (report) take(*report);
+    if (const std::optional<Report> report = parser.parse(line)) take(*report);
   });
-  if (num_damaged > 0)
-    warn(concat(first_problem, "; passed over, with ", num_damaged - 1, " more damaged lines"));
+  parser.warn_if_damaged(parser.num_damaged(), warn);
 }
 
-MetricsFile::MetricsFile(const std::string& path, std::int64_t resumed_step)
-    : lines_(open_truncated(path, resumed_step)) {}
+MetricsFile::MetricsFile(const std::string& path, std::int64_t resumed_step, const OnReport& take,
+                         const OnWarning& warn)
+    : lines_(open_truncated(path, resumed_step, take, warn)) {}
 
 }  // namespace smoe

@@ -22,11 +22,13 @@
 
 namespace smoe {
 
+using OnReport = std::function<void(const Report&)>;
+using OnWarning = std::function<void(const std::string&)>;
+
 /// Calls `take` with every report in the file at `path`, in order. Passes over damaged lines, and
 /// then calls `warn` once, with `path:line: rule` of the first. Ignores a last line without a
 /// newline, which is still being written. Throws: SystemError.
-void read_metrics(const std::string& path, const std::function<void(const Report&)>& take,
-                  const std::function<void(const std::string&)>& warn);
+void read_metrics(const std::string& path, const OnReport& take, const OnWarning& warn);
 
 /// Writes metrics.jsonl. When a run resumes after step s, lines of later steps are removed first,
 /// so that each step occurs once.
@@ -34,8 +36,12 @@ class MetricsFile {
  public:
   /// Opens or creates `path` for a run that has done `resumed_step` steps. Truncates the file after
   /// the last line up to that step, or completely when no step is done; damaged lines before it
-  /// stay. Throws: SystemError.
-  MetricsFile(const std::string& path, std::int64_t resumed_step);
+  /// stay. Calls `take` with the reports that stay, in order, and `warn` as read_metrics.
+  /// Throws: SystemError.
+  MetricsFile(
+      const std::string& path, std::int64_t resumed_step,
+      const OnReport& take = [](const Report&) {},
+      const OnWarning& warn = [](const std::string&) {});
 
   void write(const Report& report) { lines_.write(metrics_line(report)); }
   /// Makes all lines durable. Called before a checkpoint is saved, so that a resumed run finds

@@ -13,6 +13,20 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;  // to write
 using Json = nlohmann::json;                 // to read
 
+/// Where a value stands in a line: "loss", "layers.z_loss.3". The text is made only where it is
+/// needed, since a line has thousands of values.
+struct ValuePath {
+  const char* section = nullptr;
+  const char* name = "";
+  std::int64_t item = -1, element = -1;  // -1: none
+
+  std::string text() const {
+    std::string text = section ? concat(section, ".", name) : name;
+    if (item >= 0) text += concat(".", item);
+    return element >= 0 ? concat(text, ".", element) : text;
+  }
+};
+
 /// Collects the fields of one line; "nonfinite" names the numbers that JSON cannot represent.
 class Writer {
  public:
@@ -20,11 +34,11 @@ class Writer {
 
   template <class T>
   void value(const char* name, const T& value) {
-    fields_[name] = json_of(name, value);
+    fields_[name] = json_of({.name = name}, value);
   }
   template <class T>
   void value_of(const char* section, const char* name, const T& value) {
-    fields_[section][name] = json_of(concat(section, ".", name), value);
+    fields_[section][name] = json_of({.section = section, .name = name}, value);
   }
   /// A list with one member of each item; nothing when there are no items.
   template <class Item, class Get>
@@ -32,7 +46,9 @@ class Writer {
     if (items.empty()) return;
     OrderedJson list = OrderedJson::array();
     for (const Item& item : items)
-      list.push_back(json_of(concat(section, ".", name, ".", list.size()), get(item)));
+      list.push_back(json_of(
+          {.section = section, .name = name, .item = static_cast<std::int64_t>(list.size())},
+          get(item)));
     fields_[section][name] = std::move(list);
   }
 
@@ -43,12 +59,12 @@ class Writer {
 
  private:
   template <class T>
-  OrderedJson json_of(const std::string&, const T& value) {
+  OrderedJson json_of(const ValuePath&, const T& value) {
     return value;
   }
-  OrderedJson json_of(const std::string& path, double value) {
+  OrderedJson json_of(const ValuePath& path, double value) {
     if (std::isfinite(value)) return value;
-    nonfinite_[path] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+    nonfinite_[path.text()] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
     return nullptr;
   }
 
@@ -70,12 +86,12 @@ class Reader {
 
   template <class T>
   void value(const char* name, T& value) {
-    read(fields_, name, name, value);
+    read(fields_, {.name = name}, value);
   }
   template <class T>
   void value_of(const char* section, const char* name, T& value) {
     if (const Json* fields = section_of(section))
-      read(*fields, name, concat(section, ".", name), value);
+      read(*fields, {.section = section, .name = name}, value);
   }
   template <class Item, class Get>
   void column(const char* section_name, std::vector<Item>& items, const char* name, Get get) {
@@ -86,7 +102,9 @@ class Reader {
     SMOE_CHECK(list.is_array() && list.size() == items.size(), "the lists of \"", section_name,
                "\" must have equal lengths");
     for (std::size_t i = 0; i < items.size(); ++i)
-      convert(list[i], concat(section_name, ".", name, ".", i), get(items[i]));
+      convert(list[i],
+              {.section = section_name, .name = name, .item = static_cast<std::int64_t>(i)},
+              get(items[i]));
   }
 
  private:
@@ -98,29 +116,39 @@ class Reader {
     return &*found;
   }
   template <class T>
-  void read(const Json& fields, const char* name, const std::string& path, T& value) {
-    const auto found = fields.find(name);
+  void read(const Json& fields, const ValuePath& path, T& value) {
+    const auto found = fields.find(path.name);
     if (found != fields.end()) convert(*found, path, value);
   }
   template <class T>
-  void convert(const Json& json, const std::string&, T& value) {
+  void convert(const Json& json, const ValuePath&, T& value) {
     json.get_to(value);
   }
-  void convert(const Json& json, const std::string& path, std::int64_t& value) {
-    value = checked_integer(json, path, 0, kMaxCount);
+  void convert(const Json& json, const ValuePath& path, std::int64_t& value) {
+    // The common case, without the path that checked_integer needs for its message.
+    if (json.is_number_unsigned()) {
+      const auto number = json.get<std::uint64_t>();
+      if (number <= static_cast<std::uint64_t>(kMaxCount)) {
+        value = static_cast<std::int64_t>(number);
+        return;
+      }
+    }
+    value = checked_integer(json, path.text(), 0, kMaxCount);
   }
-  void convert(const Json& json, const std::string& path, std::vector<std::int64_t>& values) {
-    SMOE_CHECK(json.is_array(), path, ": must be a list of integers");
+  void convert(const Json& json, const ValuePath& path, std::vector<std::int64_t>& values) {
+    SMOE_CHECK(json.is_array(), path.text(), ": must be a list of integers");
     values.resize(json.size());
-    for (std::size_t i = 0; i < values.size(); ++i)
-      convert(json[i], concat(path, ".", i), values[i]);
+    ValuePath element = path;
+    for (element.element = 0; element.element < static_cast<std::int64_t>(values.size());
+         ++element.element)
+      convert(json[element.element], element, values[element.element]);
   }
-  void convert(const Json& json, const std::string& path, double& value) {
+  void convert(const Json& json, const ValuePath& path, double& value) {
     if (!json.is_null()) {
       json.get_to(value);
       return;
     }
-    const std::string which = nonfinite_.value(path, "nan");
+    const std::string which = nonfinite_.value(path.text(), "nan");
     const double infinity = std::numeric_limits<double>::infinity();
     value = which == "inf" ? infinity : which == "-inf" ? -infinity : std::nan("");
   }
@@ -172,6 +200,9 @@ void step_fields(Archive& a, Report& r) {
   a.value("mfu", r.mfu);
   a.value("step_s", r.step_s);
   a.value("elapsed_s", r.elapsed_s);
+  a.value("data_share", r.data_share);
+  a.value("communication_share", r.communication_share);
+  a.value("save_share", r.save_share);
   a.value("peak_bytes", r.peak_bytes);
   a.value("imbalance", r.imbalance);
   a.value("dead_experts", r.dead_experts);

@@ -15,7 +15,7 @@ for (const plot of document.querySelectorAll('.plot[data-points]')) {
     let best = points[0];
     for (const p of points) if (Math.abs(p[0] - step) < Math.abs(best[0] - step)) best = p;
     const share = best[0] / last;
-    tip.replaceChildren(...['step ' + best[0], ...best.slice(1).map((v, i) => v && (names[i] + ' ' + v))]
+    tip.replaceChildren(...[plot.dataset.x + ' ' + best[0], ...best.slice(1).map((v, i) => v && (names[i] + ' ' + v))]
       .filter(Boolean).map(text => Object.assign(document.createElement('div'), {textContent: text})));
     at.style.left = 100 * share + '%';
     tip.style.left = share < .5 ? 'calc(' + 100 * share + '% + 8px)' : 'auto';

@@ -42,10 +42,14 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;  ///< before clipping
   double tokens_per_s = 0;
-  double mfu = 0;               ///< model FLOP/s over the GPU's peak FLOP/s; 0: peak unknown
-  double step_s = 0;            ///< wall time per step, the mean since the last report
-  double elapsed_s = 0;         ///< wall time since this process began to train
-  std::int64_t peak_bytes = 0;  ///< peak memory of tensors since the last report
+  double mfu = 0;        ///< model FLOP/s over the GPU's peak FLOP/s; 0: peak unknown
+  double step_s = 0;     ///< wall time per step, the mean since the last report
+  double elapsed_s = 0;  ///< wall time since this process began to train
+  // Shares of the time since the last report, steps and saves, on this rank: 0 to 1.
+  double data_share = 0;           ///< reading batches
+  double communication_share = 0;  ///< waiting for the reduction of gradients over ranks
+  double save_share = 0;           ///< saving, as far as training waits for it
+  std::int64_t peak_bytes = 0;     ///< peak memory of tensors since the last report
   std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
   double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 at balance
   std::int64_t dead_experts = 0;  ///< experts without a token in this step, over all layers

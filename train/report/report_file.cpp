@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/system/file.h"
-#include "train/report/metrics_file.h"
 #include "train/report/report_page.h"
 
 namespace smoe {
@@ -16,13 +15,6 @@ constexpr int kPausePerWriteTime = 250;
 
 ReportFile::ReportFile(std::string path, const Config& config)
     : path_(std::move(path)), config_(config) {}
-
-void ReportFile::restart(const std::string& metrics_path,
-                         const std::function<void(const std::string&)>& warn) {
-  history_ = {};
-  read_metrics(
-      metrics_path, [this](const Report& report) { add(report); }, warn);
-}
 
 void ReportFile::add(const Report& report) {
   history_.add(report);

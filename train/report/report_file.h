@@ -14,9 +14,8 @@ class ReportFile {
   /// The page at `path` for the run that `config` describes.
   ReportFile(std::string path, const Config& config);
 
-  /// Replaces all reports by those in the metrics file at `metrics_path`; `warn` as read_metrics.
-  void restart(const std::string& metrics_path,
-               const std::function<void(const std::string&)>& warn);
+  /// Forgets all reports.
+  void restart() { history_ = {}; }
   void add(const Report& report);
   const RunHistory& history() const { return history_; }
   /// Writes the page if there are new reports and enough time has passed: a few seconds, and so

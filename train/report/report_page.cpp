@@ -8,7 +8,7 @@
 #include "layers/model_size.h"
 #include "train/report/chart.h"
 #include "train/report/load_map.h"
-#include "train/report/page_assets.h"
+#include "train/report/page_frame.h"
 
 namespace smoe {
 namespace {
@@ -59,8 +59,7 @@ std::string headline(const RunHistory& history, const Config& config) {
   const ModelConfig& m = config.model;
   const ModelSize size = model_size(m);
   const std::int64_t step = history.last_step() ? history.last_step()->step : 0;
-  std::string html = fmt::format("<h1>{}</h1>", escaped(config.run.name));
-  html += fmt::format(
+  std::string html = fmt::format(
       "<p>{} parameters, {} active · {} layers of width {} · {} experts of width {}, top {}</p>",
       short_count(static_cast<double>(size.total)), short_count(static_cast<double>(size.active)),
       m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k);
@@ -198,12 +197,8 @@ std::string layer_table(const StepReport& step) {
 
 std::string report_page(const RunHistory& history, const Config& config) {
   const Charts charts(history);
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-      "<title>{} · smoe</title><style>{}</style></head><body>\n",
-      escaped(config.run.name), kPageStyle);
-  html += "<header>" + headline(history, config) + "</header>" + tiles(history);
+  std::string html = page_head(config.run.name);
+  html += headline(history, config) + "</header>" + tiles(history);
 
   html += "\n<h2>Training</h2><div class=\"charts\">";
   html += charts.loss();
@@ -228,7 +223,7 @@ std::string report_page(const RunHistory& history, const Config& config) {
     html += layer_table(*step);
   html += "</div>\n<details class=\"card\"><summary>Configuration</summary><pre>" +
           escaped(to_yaml(config)) + "</pre></details>\n";
-  return html + "<script>" + kPageScript + "</script></body></html>\n";
+  return html + page_end();
 }
 
 }  // namespace smoe

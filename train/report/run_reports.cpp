@@ -32,8 +32,10 @@ RunReports::~RunReports() {
 }
 
 void RunReports::begin_after(std::int64_t step) {
-  metrics_.emplace(paths_.metrics_path(), step);
-  page_.restart(paths_.metrics_path(), [this](const auto& line) { say("warning: " + line); });
+  page_.restart();
+  metrics_.emplace(
+      paths_.metrics_path(), step, [this](const Report& report) { page_.add(report); },
+      [this](const std::string& line) { say("warning: " + line); });
   events_.reset();
   resumed_step_ = step;
 }

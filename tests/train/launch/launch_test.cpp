@@ -278,7 +278,8 @@ TEST_CASE("invalid flags print one line and exit with code 2") {
   };
   CHECK(contains(refusal(""), "smoe launch: a command is required, such as train CONFIG"));
   CHECK(contains(refusal("--nprocs 2 train x"), "smoe launch: unknown flag --nprocs"));
-  CHECK(contains(refusal("eval x"), "smoe launch: only train runs on several ranks; got 'eval'"));
+  CHECK(contains(refusal("eval x"),
+                 "smoe launch: only train and profile run on several ranks; got 'eval'"));
   CHECK(contains(refusal("train configs/tiny.yaml optim.lrr=1"),
                  "unknown key; did you mean optim.lr?"));
   CHECK(contains(refusal("-- train configs/tiny.yaml optim.lr=x"), "optim.lr"));

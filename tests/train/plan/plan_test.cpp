@@ -203,3 +203,21 @@ TEST_CASE("the plan names the form of the expert GEMMs on Hopper, and why not a 
   shows(text_with([](Config& c) { c.train.precision = DType::f32; }),
         "SIMT (FFMA)   on Hopper, in tiles of 128 x 128, because the dtype is not bf16\n");
 }
+
+TEST_CASE("the cost of a step's kernels is that of the model's FLOP, and of what is recomputed") {
+  Config c = healthy();
+  const auto flops = [&](Recompute recompute) {
+    c.train.recompute = recompute;
+    return make_plan(c).step.flops;
+  };
+  const Plan plan = make_plan(c);
+  const auto tokens = static_cast<double>(plan.tokens_per_step());
+  // Attention's backward executes 2.5 forwards of which training() counts 2.
+  const double executed = tokens * (plan.flops.training() + plan.flops.attention / 2);
+  CHECK(flops(Recompute::none) == doctest::Approx(executed).epsilon(1e-9));
+  for (const Recompute recompute : {Recompute::experts, Recompute::block}) {
+    const double more = flops(recompute) - executed;
+    CHECK(more == doctest::Approx(tokens * make_plan(c).flops.recomputed).epsilon(1e-9));
+  }
+  CHECK(plan.step.bytes > 0);
+}

@@ -1,0 +1,119 @@
+#include "train/bench/sweep.h"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/text.h"
+#include "train/bench/bench_report.h"
+#include "train/bench/expert_reference.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+// Awkward sizes: no multiple of a tile, K that does not divide 128.
+ExpertShape small_shape(std::int64_t top_k) {
+  return {.num_tokens = 37,
+          .d_model = 24,
+          .d_expert = 40,
+          .num_experts = 6,
+          .top_k = top_k,
+          .dtype = DType::f32};
+}
+
+const Measurement* measurement(const SweepRow& row, VariantKind kind) {
+  for (const Measurement& m : row.measurements)
+    if (m.variant == kind) return &m;
+  return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("all variants of a layer agree, with equal and unequal loads") {
+  for (const std::int64_t top_k : {1, 3}) {
+    for (const double imbalance : {1.0, 3.0}) {
+      const ExpertInputs inputs(small_shape(top_k), imbalance);
+      const ExpertReference reference(inputs, true);
+      for (const VariantKind kind : kVariants) {
+        CAPTURE(name_of(kind));
+        CAPTURE(top_k);
+        const auto variant = make_variant(kind, inputs);
+        CHECK(reference.error_of(kind, *variant, true) < 1e-4);
+        CHECK(reference.error_of(kind, *variant, false) < 1e-4);
+      }
+    }
+  }
+}
+
+TEST_CASE("a variant with wrong results is noticed") {
+  ExpertInputs inputs(small_shape(2));
+  const ExpertReference reference(inputs, true);
+  ExpertInputs other = inputs;
+  other.w2 = inputs.w2.clone(Category::workspace);
+  other.w2.fill_zero();
+  const auto wrong = make_variant(VariantKind::smoe, other);
+  CHECK(reference.error_of(VariantKind::smoe, *wrong, false) > 0.5);
+}
+
+TEST_CASE("a sweep measures time and memory; the reuse of buffers saves what it should") {
+  Sweep sweep{.name = "small", .meaning = "a test", .x_name = "top_k", .points = {}};
+  for (const std::int64_t k : {1, 2})
+    sweep.points.push_back({static_cast<double>(k), small_shape(k)});
+  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  REQUIRE(result.rows.size() == 2);
+  for (const SweepRow& row : result.rows) {
+    REQUIRE(row.refused.empty());
+    REQUIRE(row.measurements.size() == std::size(kVariants));
+    const ExpertShape& s = row.point.shape;
+    const Measurement& own = *measurement(row, VariantKind::smoe);
+    const Measurement& separate = *measurement(row, VariantKind::smoe_no_reuse);
+    // For backward: pre-activations and the output.
+    CHECK(own.kept_bytes == 4 * (s.num_rows() * 2 * s.d_expert + s.num_tokens * s.d_model));
+    // The rows of dx, and dh beside h.
+    CHECK(separate.backward_peak_bytes - own.backward_peak_bytes ==
+          4 * s.num_rows() * (s.d_model + 2 * s.d_expert));
+    CHECK(measurement(row, VariantKind::padded)->kept_bytes > own.kept_bytes);
+    for (const Measurement& m : row.measurements) CHECK(m.ms() > 0);
+  }
+  CHECK(contains(bench_text(result), "reusing buffers in backward saves"));
+  CHECK(contains(bench_csv({result}), "small,top_k,2,37,24,40,6,2,f32,\"gather + pad\""));
+  const auto json = nlohmann::json::parse(bench_json({result}));
+  CHECK(json.at(0).at("rows").at(1).at("variants").at("smoe").at("kept_bytes") ==
+        measurement(result.rows[1], VariantKind::smoe)->kept_bytes);
+  const std::string page = bench_page({result});
+  CHECK(contains(page, "Throughput"));
+  CHECK(page.size() < 200'000);
+}
+
+TEST_CASE("the break-even lies between the sizes around it") {
+  SweepResult result;
+  result.sweep.x_name = "tokens";
+  const auto row = [](double x, double own_ms, double other_ms) {
+    SweepRow r{.point = {x, small_shape(1)}, .measurements = {}, .refused = {}};
+    r.measurements.push_back({.variant = VariantKind::smoe, .forward_ms = own_ms});
+    r.measurements.push_back({.variant = VariantKind::loop, .forward_ms = other_ms});
+    return r;
+  };
+  result.rows = {row(10, 2, 1), row(20, 2, 4)};
+  REQUIRE(break_even(result, VariantKind::loop));
+  CHECK(*break_even(result, VariantKind::loop) == doctest::Approx(15));
+  result.rows = {row(10, 1, 2), row(20, 2, 4)};
+  CHECK(!break_even(result, VariantKind::loop));
+  CHECK(!break_even(result, VariantKind::padded));
+}
+
+TEST_CASE("sweeps are known by name, and their scale is a power of two") {
+  for (const std::string& name : sweep_names()) {
+    const Sweep sweep = make_sweep(name, 32, DType::f32);
+    CHECK(sweep.points.size() >= 2);
+    for (const SweepPoint& point : sweep.points)
+      CHECK(point.shape.top_k <= point.shape.num_experts);
+  }
+  CHECK_THROWS_WITH_AS(make_sweep("layers", 1, DType::f32),
+                       "bench: unknown sweep 'layers'; one of layer, granularity, sparsity, batch, "
+                       "imbalance, inference",
+                       UsageError);
+  CHECK_THROWS_AS(make_sweep("layer", 3, DType::f32), UsageError);
+}

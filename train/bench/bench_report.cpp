@@ -1,0 +1,190 @@
+#include "train/bench/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "core/system/format.h"
+#include "train/report/chart.h"
+#include "train/report/page_frame.h"
+
+namespace smoe {
+namespace {
+
+// FLOP of forward, or forward and backward.
+double flops_of(const SweepRow& row, bool trains) {
+  return row.point.shape.forward_flops() * (trains ? 3 : 1);
+}
+
+double tflops_of(const SweepRow& row, const Measurement& m, bool trains) {
+  return flops_of(row, trains) / m.ms() / 1e9;
+}
+
+const Measurement* find(const SweepRow& row, VariantKind kind) {
+  for (const Measurement& m : row.measurements)
+    if (m.variant == kind) return &m;
+  return nullptr;
+}
+
+double mib(std::int64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
+std::string shape_text(const ExpertShape& s) {
+  return fmt::format("T {}  D {}  F {}  E {}  K {}  {}", s.num_tokens, s.d_model, s.d_expert,
+                     s.num_experts, s.top_k, name_of(s.dtype));
+}
+
+// "smoe keeps 54 % and peaks at 70 % of gather + pad"
+std::string memory_sentence(const SweepRow& row) {
+  const Measurement* const own = find(row, VariantKind::smoe);
+  const Measurement* const padded = find(row, VariantKind::padded);
+  const Measurement* const separate = find(row, VariantKind::smoe_no_reuse);
+  if (!own || !padded) return "";
+  std::string text = fmt::format(
+      "  memory: smoe keeps {:.1f} % and peaks at {:.1f} % of gather + pad; {:.2f} x its speed\n",
+      100 * mib(own->kept_bytes) / mib(padded->kept_bytes),
+      100 * mib(own->peak_bytes) / mib(padded->peak_bytes), padded->ms() / own->ms());
+  if (separate)
+    text += fmt::format("  reusing buffers in backward saves {} of its peak\n",
+                        format_bytes(separate->backward_peak_bytes - own->backward_peak_bytes));
+  return text;
+}
+
+std::string break_even_lines(const SweepResult& result) {
+  std::string text;
+  for (const VariantKind kind : kVariants) {
+    if (kind == VariantKind::smoe || kind == VariantKind::smoe_no_reuse) continue;
+    if (const auto x = break_even(result, kind))
+      text += fmt::format("break-even with {} at {} = {:.3g}\n", name_of(kind), result.sweep.x_name,
+                          *x);
+  }
+  return text;
+}
+
+constexpr const char* kColors[] = {"--series-1", "--dim",      "--series-2",
+                                   "--series-3", "--series-4", "--series-5"};
+
+template <class Value>
+std::string sweep_chart(const SweepResult& result, const std::string& title,
+                        const std::string& note, Unit unit, Value value) {
+  Chart chart{.title = title, .note = note, .unit = unit, .is_from_zero = true};
+  chart.x_name = result.sweep.x_name;
+  for (const VariantKind kind : kVariants) {
+    Curve curve{.name = name_of(kind), .color = kColors[static_cast<int>(kind)], .points = {}};
+    curve.has_dots = true;
+    for (const SweepRow& row : result.rows)
+      if (const Measurement* const m = find(row, kind)) {
+        const double v = value(row, *m);
+        curve.points.push_back({.step = row.point.x, .value = v, .low = v, .high = v});
+        chart.last_step = std::max(chart.last_step, row.point.x);
+      }
+    if (!curve.points.empty()) chart.curves.push_back(std::move(curve));
+  }
+  return line_chart(chart);
+}
+
+std::string sweep_section(const SweepResult& result) {
+  const bool trains = result.sweep.trains;
+  std::string html = fmt::format("<h2>{}: {}</h2><div class=\"charts\">",
+                                 escaped(result.sweep.name), escaped(result.sweep.meaning));
+  html += sweep_chart(
+      result, "Throughput", trains ? "TFLOP/s, forward and backward" : "TFLOP/s, forward",
+      Unit::number,
+      [&](const SweepRow& row, const Measurement& m) { return tflops_of(row, m, trains); });
+  html += sweep_chart(
+      result, "Kept memory", trains ? "for backward, with the output" : "the output", Unit::bytes,
+      [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.kept_bytes); });
+  html += sweep_chart(
+      result, "Peak memory", "above the inputs, without weight gradients", Unit::bytes,
+      [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.peak_bytes); });
+  html += card_head("Table", break_even_lines(result), true) + "<pre>" +
+          escaped(bench_text(result)) + "</pre></figure>";
+  return html + "</div>\n";
+}
+
+}  // namespace
+
+std::string bench_text(const SweepResult& result) {
+  const bool trains = result.sweep.trains;
+  std::string text =
+      fmt::format("{}: {}, on {}\n", result.sweep.name, result.sweep.meaning, result.device);
+  for (const SweepRow& row : result.rows) {
+    text += fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x,
+                        shape_text(row.point.shape));
+    text += fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>10}{:>12}{:>12}{:>9}\n", "", "forward",
+                        trains ? "backward" : "", "tokens/s", "TFLOP/s", "kept MiB", "peak MiB",
+                        "error");
+    for (const Measurement& m : row.measurements)
+      text += fmt::format(
+          "  {:<16}{:>8.3f} ms{:>12}{:>11}{:>10.2f}{:>12.1f}{:>12.1f}{:>9.0e}\n",
+          name_of(m.variant), m.forward_ms, trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
+          short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
+          tflops_of(row, m, trains), mib(m.kept_bytes), mib(m.peak_bytes), m.error);
+    for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
+    text += memory_sentence(row);
+  }
+  return text + break_even_lines(result);
+}
+
+std::string bench_csv(const std::vector<SweepResult>& results) {
+  std::string text =
+      "sweep,x_name,x,tokens,d_model,d_expert,experts,top_k,dtype,variant,forward_ms,backward_ms,"
+      "tflops,kept_bytes,peak_bytes,error\n";
+  for (const SweepResult& result : results)
+    for (const SweepRow& row : result.rows)
+      for (const Measurement& m : row.measurements) {
+        const ExpertShape& s = row.point.shape;
+        fmt::format_to(std::back_inserter(text),
+                       "{},{},{},{},{},{},{},{},{},\"{}\",{},{},{},{},{},{}\n", result.sweep.name,
+                       result.sweep.x_name, row.point.x, s.num_tokens, s.d_model, s.d_expert,
+                       s.num_experts, s.top_k, name_of(s.dtype), name_of(m.variant), m.forward_ms,
+                       m.backward_ms, tflops_of(row, m, result.sweep.trains), m.kept_bytes,
+                       m.peak_bytes, m.error);
+      }
+  return text;
+}
+
+std::string bench_json(const std::vector<SweepResult>& results) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const SweepResult& result : results) {
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const SweepRow& row : result.rows) {
+      const ExpertShape& s = row.point.shape;
+      nlohmann::ordered_json variants;
+      for (const Measurement& m : row.measurements)
+        variants[name_of(m.variant)] = {{"forward_ms", m.forward_ms},
+                                        {"backward_ms", m.backward_ms},
+                                        {"kept_bytes", m.kept_bytes},
+                                        {"peak_bytes", m.peak_bytes},
+                                        {"backward_peak_bytes", m.backward_peak_bytes},
+                                        {"error", m.error}};
+      rows.push_back({{"x", row.point.x},
+                      {"tokens", s.num_tokens},
+                      {"d_model", s.d_model},
+                      {"d_expert", s.d_expert},
+                      {"experts", s.num_experts},
+                      {"top_k", s.top_k},
+                      {"dtype", name_of(s.dtype)},
+                      {"imbalance", row.point.imbalance},
+                      {"variants", variants},
+                      {"refused", row.refused}});
+    }
+    list.push_back({{"sweep", result.sweep.name},
+                    {"x_name", result.sweep.x_name},
+                    {"device", result.device},
+                    {"rows", rows}});
+  }
+  return list.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string bench_page(const std::vector<SweepResult>& results) {
+  std::string html = page_head("Experts of one layer");
+  if (!results.empty()) html += "<p>" + escaped(results.front().device) + "</p>";
+  html += "</header>\n";
+  for (const SweepResult& result : results) html += sweep_section(result);
+  return html + page_end();
+}
+
+}  // namespace smoe

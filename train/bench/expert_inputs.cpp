@@ -1,0 +1,87 @@
+#include "train/bench/expert_inputs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "core/random.h"
+#include "kernels/elementwise.h"
+
+namespace smoe {
+namespace {
+
+// Normal values repeated with a period that is no multiple of any row: drawing each would take
+// longer than the benchmark.
+Tensor normal(const char* name, const Shape& shape, DType dtype, double scale) {
+  constexpr std::int64_t kPeriod = (1 << 20) + 7;
+  RandomStream random(3, hash_name(name));
+  std::vector<float> values(std::min(kPeriod, shape.numel()));
+  for (float& value : values) value = static_cast<float>(scale * random.normal());
+  const auto count = static_cast<std::int64_t>(values.size());
+  const Tensor period = Tensor::from(values, {count}, Category::workspace);
+  const Tensor x = Tensor::empty(shape, dtype, Category::workspace);
+  for (std::int64_t i = 0; i < x.numel(); i += count) {
+    const std::int64_t size = std::min(count, x.numel() - i);
+    kernels::scale(launch(), {period.data(), DType::f32, x.view(i, {size}).data(), dtype, size, 1});
+  }
+  return x;
+}
+
+// Rows per expert, N in all: the first has `imbalance` times the mean, the others share the rest.
+std::vector<std::int64_t> loads_of(const ExpertShape& shape, double imbalance) {
+  const std::int64_t n = shape.num_rows(), e = shape.num_experts;
+  const auto first = std::min<std::int64_t>(
+      shape.num_tokens, std::llround(imbalance * static_cast<double>(n) / static_cast<double>(e)));
+  std::vector<std::int64_t> loads{first};
+  for (std::int64_t i = 1; i < e; ++i) {
+    const std::int64_t given = (n - first) * (i - 1) / (e - 1), next = (n - first) * i / (e - 1);
+    loads.push_back(next - given);
+  }
+  if (e == 1) loads[0] = n;
+  return loads;
+}
+
+// Experts of the tokens in turn, each expert as often as its load: adjacent rows differ.
+RoutingPlan plan_of(const ExpertShape& shape, double imbalance) {
+  std::vector<std::int64_t> left = loads_of(shape, imbalance);
+  std::vector<std::int32_t> ids;
+  RandomStream random(5, hash_name("routing"));
+  for (std::int64_t t = 0; t < shape.num_tokens; ++t) {
+    // The K experts with the most rows left, among equals at random: distinct for each token.
+    std::vector<std::pair<double, std::int32_t>> order;
+    for (std::size_t e = 0; e < left.size(); ++e)
+      order.emplace_back(-static_cast<double>(left[e]) - random.uniform(),
+                         static_cast<std::int32_t>(e));
+    std::partial_sort(order.begin(), order.begin() + shape.top_k, order.end());
+    for (std::int64_t j = 0; j < shape.top_k; ++j) {
+      ids.push_back(order[j].second);
+      --left[order[j].second];
+    }
+  }
+  return plan_routing(Tensor::from(ids, {shape.num_tokens, shape.top_k}, Category::workspace),
+                      shape.num_experts);
+}
+
+}  // namespace
+
+double ExpertShape::forward_flops() const {
+  return 6.0 * static_cast<double>(num_rows()) * static_cast<double>(d_model) *
+         static_cast<double>(d_expert);
+}
+
+ExpertInputs::ExpertInputs(const ExpertShape& s, double imbalance)
+    : shape(s),
+      plan(plan_of(s, imbalance)),
+      x(normal("x", {s.num_tokens, s.d_model}, s.dtype, 1)),
+      dout(normal("dout", {s.num_tokens, s.d_model}, s.dtype, 1)),
+      gates(normal("gates", {s.num_tokens, s.top_k}, accumulation_dtype(s.dtype), 1)),
+      w1(normal("w1", {s.num_experts, 2 * s.d_expert, s.d_model}, s.dtype,
+                1 / std::sqrt(static_cast<double>(s.d_model)))),
+      w2(normal("w2", {s.num_experts, s.d_model, s.d_expert}, s.dtype,
+                1 / std::sqrt(static_cast<double>(s.d_expert)))),
+      dense_w1(normal("w1", {2 * s.top_k * s.d_expert, s.d_model}, s.dtype,
+                      1 / std::sqrt(static_cast<double>(s.d_model)))),
+      dense_w2(normal("w2", {s.d_model, s.top_k * s.d_expert}, s.dtype,
+                      1 / std::sqrt(static_cast<double>(s.d_expert)))) {}
+
+}  // namespace smoe

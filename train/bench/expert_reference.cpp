@@ -1,0 +1,133 @@
+#include "train/bench/expert_reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace smoe {
+namespace {
+
+using Row = std::vector<double>;
+
+Row row_of(const Tensor& matrix, std::int64_t row) {
+  return dispatch_floating(matrix.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t cols = matrix.dim(-1);
+    const auto values = matrix.view(row * cols, {cols}).to_vector<T>();
+    return Row(values.begin(), values.end());
+  });
+}
+
+// m x for the matrix [rows, cols] at element `first` of `weights`.
+Row product(const Tensor& weights, std::int64_t first, std::int64_t rows, const Row& x) {
+  return dispatch_floating(weights.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const auto cols = static_cast<std::int64_t>(x.size());
+    const auto matrix = weights.view(first, {rows * cols}).template to_vector<T>();
+    Row y(rows, 0.0);
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c)
+        y[r] += static_cast<double>(matrix[r * cols + c]) * x[c];
+    return y;
+  });
+}
+
+// W2 a, a = silu(W1[0:F] x) * (W1[F:2F] x), with the matrices of one expert.
+Row mlp(const Row& x, const Tensor& w1, const Tensor& w2, std::int64_t expert, std::int64_t f) {
+  const auto d = static_cast<std::int64_t>(x.size());
+  const Row h = product(w1, expert * 2 * f * d, 2 * f, x);
+  Row a(f);
+  for (std::int64_t i = 0; i < f; ++i) a[i] = h[i] / (1 + std::exp(-h[i])) * h[f + i];
+  return product(w2, expert * d * f, d, a);
+}
+
+// The largest difference over the largest value of the reference.
+template <class A, class B>
+double relative_error(const A& values, const B& reference) {
+  double difference = 0, largest = 1e-30;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double d = std::abs(static_cast<double>(values[i]) - static_cast<double>(reference[i]));
+    difference = std::isfinite(d) ? std::max(difference, d) : INFINITY;
+    largest = std::max(largest, std::abs(static_cast<double>(reference[i])));
+  }
+  return difference / largest;
+}
+
+// Elements at some thousand places spread over the tensor: all of a large one would take longer
+// than the benchmark.
+std::vector<double> sampled(const Tensor& tensor) {
+  constexpr std::int64_t kBlock = 512, kNumBlocks = 16;
+  return dispatch_floating(tensor.dtype(), [&](auto type) {
+    using T = decltype(type);
+    std::vector<double> values;
+    const std::int64_t block = std::min(kBlock, tensor.numel());
+    for (std::int64_t i = 0; i < kNumBlocks; ++i) {
+      const std::int64_t at =
+          (tensor.numel() - block) * i / std::max<std::int64_t>(kNumBlocks - 1, 1);
+      for (const T& value : tensor.view(at, {block}).template to_vector<T>())
+        values.push_back(static_cast<double>(value));
+    }
+    return values;
+  });
+}
+
+double difference_of(const Tensor& values, const Tensor& reference) {
+  return relative_error(sampled(values), sampled(reference));
+}
+
+}  // namespace
+
+ExpertReference::ExpertReference(const ExpertInputs& inputs, bool trains) : in_(inputs) {
+  const auto loop = make_variant(VariantKind::loop, inputs);
+  out_ = loop->forward(trains);
+  if (trains) {
+    loop->backward(out_);
+    dx_ = loop->dx;
+    dw1_ = loop->dw1;
+    dw2_ = loop->dw2;
+  }
+  constexpr double kAllowed = 0.03;
+  const double error = sampled_error(out_, false);
+  SMOE_INTERNAL_CHECK(error <= kAllowed,
+                      "bench: the loop over experts differs from sums in double by ", error,
+                      " of the largest value");
+}
+
+double ExpertReference::sampled_error(const Tensor& out, bool is_dense) const {
+  const ExpertShape& s = in_.shape;
+  double worst = 0;
+  for (const std::int64_t t : {std::int64_t{0}, s.num_tokens - 1}) {
+    const Row x = row_of(in_.x, t);
+    Row expected(s.d_model, 0.0);
+    if (is_dense) {
+      expected = mlp(x, in_.dense_w1, in_.dense_w2, 0, s.top_k * s.d_expert);
+    } else {
+      const Row gates = row_of(in_.gates, t);
+      const auto ids = in_.plan.expert_ids.rows(t, t + 1).to_vector<std::int32_t>();
+      for (std::int64_t j = 0; j < s.top_k; ++j) {
+        const Row y = mlp(x, in_.w1, in_.w2, ids[j], s.d_expert);
+        for (std::int64_t i = 0; i < s.d_model; ++i) expected[i] += gates[j] * y[i];
+      }
+    }
+    worst = std::max(worst, relative_error(row_of(out, t), expected));
+  }
+  return worst;
+}
+
+double ExpertReference::error_of(VariantKind kind, ExpertVariant& variant, bool trains) const {
+  Tensor out = variant.forward(trains);
+  if (kind == VariantKind::dense) {
+    const double error = sampled_error(out, true);
+    if (trains) variant.backward(std::move(out));
+    return error;
+  }
+  double worst = difference_of(out, out_);
+  if (!trains) return worst;
+  variant.backward(std::move(out));
+  for (const auto& [values, reference] :
+       {std::pair{variant.dx, dx_}, {variant.dw1, dw1_}, {variant.dw2, dw2_}})
+    worst = std::max(worst, difference_of(values, reference));
+  return worst;
+}
+
+}  // namespace smoe

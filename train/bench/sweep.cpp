@@ -1,0 +1,197 @@
+#include "train/bench/sweep.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/gpu.h"
+#include "core/memory.h"
+#include "kernels/threads.h"
+#include "train/bench/expert_reference.h"
+#include "train/profile/timing.h"
+
+namespace smoe {
+namespace {
+
+constexpr int kMinRuns = 3, kMaxRuns = 100;
+
+struct SweepSpec {
+  const char* name;
+  const char* meaning;
+  const char* x_name;
+  bool trains;
+};
+constexpr SweepSpec kSweeps[] = {
+    {"layer", "the paper's unit layer and the 1.5B model's, by number of experts", "experts", true},
+    {"granularity", "finer experts at equal active FLOP: K of E = 8 K experts of width 8192 / K",
+     "top_k", true},
+    {"sparsity", "more experts per token of E = 64 of width 1024", "top_k", true},
+    {"batch", "more tokens, K = 8 of E = 64 experts of width 1024", "tokens", true},
+    {"imbalance", "load of the busiest of E = 8 experts over the mean, K = 2", "imbalance", true},
+    {"inference", "forward alone: more tokens, K = 2 of E = 8 experts of width 3584", "tokens",
+     false}};
+
+std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, DType dtype) {
+  const auto divided = [&](std::int64_t value) { return std::max<std::int64_t>(value / scale, 8); };
+  const auto shape = [&](std::int64_t t, std::int64_t d, std::int64_t f, std::int64_t e,
+                         std::int64_t k) {
+    return ExpertShape{divided(t), divided(d), divided(f), e, k, dtype};
+  };
+  std::vector<SweepPoint> points;
+  if (name == "layer")
+    points = {{8, shape(32768, 1024, 3584, 8, 2)}, {32, shape(61440, 4096, 2048, 32, 4)}};
+  if (name == "granularity")
+    for (const std::int64_t k : {1, 2, 4, 8, 16})
+      points.push_back({static_cast<double>(k), shape(16384, 4096, 8192 / k, 8 * k, k)});
+  if (name == "sparsity")
+    for (const std::int64_t k : {1, 2, 4, 8, 16, 30})
+      points.push_back({static_cast<double>(k), shape(8192, 4096, 1024, 64, k)});
+  if (name == "batch")
+    for (const std::int64_t t : {1, 2, 4, 8, 16, 30})
+      points.push_back({0, shape(2048 * t, 4096, 1024, 64, 8)});
+  if (name == "imbalance")
+    for (const double ratio : {1.0, 1.5, 2.0, 3.0, 4.0})
+      points.push_back({ratio, shape(32768, 1024, 3584, 8, 2), ratio});
+  if (name == "inference")
+    for (const std::int64_t t : {64, 256, 1024, 4096, 16384})
+      points.push_back({0, shape(t * 8, 1024, 3584, 8, 2)});
+  for (SweepPoint& point : points)
+    if (point.x == 0) point.x = static_cast<double>(point.shape.num_tokens);
+  return points;
+}
+
+// Medians of enough runs to fill `seconds`.
+struct Times {
+  double forward = 0, backward = 0;
+};
+Times time_variant(ExpertVariant& variant, bool trains, double seconds) {
+  std::vector<double> forward, backward;
+  double spent_ms = 0;
+  for (int run = 0; run < kMaxRuns && (run <= kMinRuns || spent_ms < 1e3 * seconds); ++run) {
+    Tensor out;
+    const double f = time_ms([&] { out = variant.forward(trains); });
+    const double b = trains ? time_ms([&] { variant.backward(std::move(out)); }) : 0;
+    spent_ms += f + b;
+    if (run == 0) continue;  // warm-up
+    forward.push_back(f);
+    backward.push_back(b);
+  }
+  return {median(forward), median(backward)};
+}
+
+std::int64_t bytes_without_gradients() {
+  return memory_use().now_bytes - memory_use(Category::gradients).now_bytes;
+}
+
+std::int64_t peak_without_gradients() {
+  const auto at_peak = memory_at_peak();
+  return std::accumulate(at_peak.begin(), at_peak.end(), std::int64_t{0}) -
+         at_peak[static_cast<int>(Category::gradients)];
+}
+
+void measure_memory(ExpertVariant& variant, bool trains, Measurement& m) {
+  variant.dx = variant.dw1 = variant.dw2 = Tensor();
+  const std::int64_t before = bytes_without_gradients();
+  reset_peak_memory();
+  Tensor out = variant.forward(trains);
+  m.kept_bytes = bytes_without_gradients() - before;
+  m.peak_bytes = peak_without_gradients() - before;
+  if (!trains) return;
+  reset_peak_memory();
+  variant.backward(std::move(out));
+  m.backward_peak_bytes = peak_without_gradients() - before;
+  m.peak_bytes = std::max(m.peak_bytes, m.backward_peak_bytes);
+}
+
+void add_measurement(VariantKind kind, const ExpertInputs& inputs, const ExpertReference& reference,
+                     bool trains, double seconds, SweepRow& row) {
+  constexpr double kAllowed = 0.03;  // of the largest value: a few roundings to bf16
+  Measurement m{.variant = kind};
+  try {
+    const auto variant = make_variant(kind, inputs);
+    m.error = reference.error_of(kind, *variant, trains);
+    if (!(m.error <= kAllowed)) {
+      row.refused.push_back(fmt::format("{}: its results differ by {:.1e} of the largest value",
+                                        name_of(kind), m.error));
+      return;
+    }
+    measure_memory(*variant, trains, m);
+    const Times times = time_variant(*variant, trains, seconds);
+    m.forward_ms = times.forward;
+    m.backward_ms = times.backward;
+    row.measurements.push_back(m);
+  } catch (const OutOfMemory& error) {
+    row.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
+  }
+}
+
+std::string bench_device() {
+  const Device device = current_stream().device();
+  return device.type == DeviceType::cuda
+             ? gpu::name(device.index)
+             : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
+}
+
+}  // namespace
+
+std::vector<std::string> sweep_names() {
+  std::vector<std::string> names;
+  for (const SweepSpec& spec : kSweeps) names.emplace_back(spec.name);
+  return names;
+}
+
+Sweep make_sweep(const std::string& name, std::int64_t scale, DType dtype) {
+  SMOE_CHECK(scale >= 1 && (scale & (scale - 1)) == 0, "bench: scale must be a power of two; got ",
+             scale);
+  for (const SweepSpec& spec : kSweeps)
+    if (name == spec.name)
+      return {spec.name, spec.meaning, spec.x_name, spec.trains, points_of(name, scale, dtype)};
+  throw UsageError(concat("bench: unknown sweep '", name,
+                          "'; one of layer, granularity, sparsity, ",
+                          "batch, imbalance, inference"));
+}
+
+SweepResult run_sweep(const Sweep& sweep, double seconds,
+                      const std::function<void(const std::string&)>& on_progress) {
+  SweepResult result{sweep, bench_device(), {}};
+  for (const SweepPoint& point : sweep.points) {
+    on_progress(fmt::format("{}: {} = {:g}", sweep.name, sweep.x_name, point.x));
+    SweepRow row{.point = point};
+    try {
+      const ExpertInputs inputs(point.shape, point.imbalance);
+      const ExpertReference reference(inputs, sweep.trains);
+      for (const VariantKind kind : kVariants)
+        if (sweep.trains || kind != VariantKind::smoe_no_reuse)
+          add_measurement(kind, inputs, reference, sweep.trains, seconds, row);
+    } catch (const OutOfMemory&) {
+      row.refused.emplace_back("all: out of memory for the inputs");
+    }
+    release_cached_memory();
+    result.rows.push_back(std::move(row));
+  }
+  return result;
+}
+
+std::optional<double> break_even(const SweepResult& result, VariantKind variant) {
+  const auto ratio = [&](const SweepRow& row) -> std::optional<double> {
+    double own = 0, other = 0;
+    for (const Measurement& m : row.measurements) {
+      if (m.variant == VariantKind::smoe) own = m.ms();
+      if (m.variant == variant) other = m.ms();
+    }
+    if (own == 0 || other == 0) return std::nullopt;
+    return std::log(other / own);
+  };
+  for (std::size_t i = 1; i < result.rows.size(); ++i) {
+    const auto a = ratio(result.rows[i - 1]), b = ratio(result.rows[i]);
+    if (!a || !b || *a == 0 || (*a > 0) == (*b > 0)) continue;
+    const double share = *a / (*a - *b);
+    const double x0 = result.rows[i - 1].point.x, x1 = result.rows[i].point.x;
+    return x0 + share * (x1 - x0);
+  }
+  return std::nullopt;
+}
+
+}  // namespace smoe

@@ -1,0 +1,44 @@
+// Measuring a profile: warm-up steps, a window of recorded steps, and steps after it that show that
+// nothing of the profiler is left.
+#pragma once
+#include <functional>
+
+#include "core/distributed/communicator.h"
+#include "train/data/training_data.h"
+#include "train/profile/profile.h"
+
+namespace smoe {
+
+enum class ProfileMode : std::uint8_t {
+  automatic,  ///< CUPTI on a GPU that allows it, else events
+  events,     ///< timing events around launches; on the CPU the host's clock
+  cupti,      ///< kernels one by one
+};
+
+struct ProfileOptions {
+  std::int64_t steps = 3;   ///< in the window
+  std::int64_t warmup = 5;  ///< before it, at least 1
+  ProfileMode mode = ProfileMode::automatic;
+  std::function<void(const std::string&)>
+      on_progress{};  ///< called with what is done next; may be null
+};
+
+/// A profile and the recording that it was made from.
+struct ProfiledRun {
+  Profile profile;
+  Recording recording;
+};
+
+/// Profiles calls of `step`, which does one training step on the current stream. Without what only
+/// a model has: plan, routing, tokens. Throws: UsageError without steps or warm-up; SystemError
+/// where ProfileMode::cupti is impossible.
+ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& roofline,
+                          const std::function<void()>& step);
+
+/// Trains the model of `config` on `training`, from initial weights, and profiles it. A collective
+/// operation; each rank gets its own profile and the times of all. Throws: also OutOfMemory.
+ProfiledRun profile_training(const Config& config, const TrainingData& training,
+                             const ProfileOptions& options,
+                             Communicator& communicator = single_communicator());
+
+}  // namespace smoe
