@@ -76,7 +76,7 @@ __device__ void write_ignored(const CrossEntropyArgs& args, std::int64_t t) {
   if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = 0;
   T* row = row_of<T>(args.logits, t);
   for (std::int64_t j = threadIdx.x * N; args.write_gradient && j < args.logits.cols;
-       j += kThreads * N)
+       j += blockDim.x * N)
     store<N>(row + j, {});
 }
 
@@ -105,9 +105,10 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_long_kernel(CrossEntro
   }
 }
 
-// For bf16 rows of at most kThreads * kWidth * kRowChunks logits.
-constexpr int kRowChunks = 8;
-constexpr std::int64_t kMaxRow = std::int64_t{kThreads} * kWidth * kRowChunks;
+// For bf16 rows of at most kRowThreads * kWidth * kRowChunks logits.
+constexpr int kRowThreads = 1024;
+constexpr int kRowChunks = 4;
+constexpr std::int64_t kMaxRow = std::int64_t{kRowThreads} * kWidth * kRowChunks;
 
 // Unpacks N logits. The compiler cannot tell that later calls unpack the same, so it keeps them
 // packed between passes, which halves the registers of a row.
@@ -117,10 +118,10 @@ __device__ void unpack(uint4& packed, float (&x)[N]) {
   load(reinterpret_cast<const __nv_bfloat16*>(&packed), x);
 }
 
-__global__ void __launch_bounds__(kThreads, 2) cross_entropy_kernel(CrossEntropyArgs args) {
+__global__ void __launch_bounds__(kRowThreads) cross_entropy_kernel(CrossEntropyArgs args) {
   using T = __nv_bfloat16;
-  constexpr int N = kWidth, kStep = kThreads * N;
-  __shared__ float scratch[kThreads / kWarp];
+  constexpr int N = kWidth, kStep = kRowThreads * N;
+  __shared__ float scratch[kRowThreads / kWarp];
   const std::int64_t t = blockIdx.x;
   const std::int32_t target = args.targets[t];
   if (target < 0) return write_ignored<N, T>(args, t);
@@ -141,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, 2) cross_entropy_kernel(CrossEntropy
 #pragma unroll
     for (int i = 0; i < N; ++i) maximum = Maximum{}(maximum, x[i]);
   }
-  maximum = reduce_block<kThreads>(maximum, Maximum{}, scratch);
+  maximum = reduce_block<kRowThreads>(maximum, Maximum{}, scratch);
   float sum = 0;
 #pragma unroll
   for (int c = 0; c < kRowChunks; ++c) {
@@ -151,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 2) cross_entropy_kernel(CrossEntropy
     for (int i = 0; i < N; ++i) sum += __expf(x[i] - maximum);
   }
   // Every thread has read the target's logit before this barrier.
-  const float log_sum = logf(reduce_block<kThreads>(sum, Sum{}, scratch));
+  const float log_sum = logf(reduce_block<kRowThreads>(sum, Sum{}, scratch));
   if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
   if (!args.write_gradient) return;
   const float logsumexp = maximum + log_sum, scale = static_cast<float>(args.scale);
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(kThreads, 2) cross_entropy_kernel(CrossEntropy
     store(row + c * kStep, x);
   }
   // The thread that wrote the target's column corrects it.
-  if (target / N % kThreads == threadIdx.x)
+  if (target / N % kRowThreads == threadIdx.x)
     row[target - first] = from_f32<T>(scale * expm1f(at_target - logsumexp));
 }
 
@@ -189,7 +190,7 @@ void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
     const auto blocks = static_cast<unsigned>(args.logits.rows);
     const bool fits = fits_width(args.logits);
     if (sizeof(T) == 2 && fits && args.logits.cols <= kMaxRow)
-      cross_entropy_kernel<<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+      cross_entropy_kernel<<<blocks, kRowThreads, 0, stream_of(launch)>>>(args);
     else
       dispatch_width(fits, [&](auto width) {
         cross_entropy_long_kernel<width, T><<<blocks, kThreads, 0, stream_of(launch)>>>(args);

@@ -2,10 +2,10 @@
 // gradients and weights, in turn, so that clocks and data are the same for both. Without sending,
 // the ranks' weights differ, which changes no time but that of routing.
 //
-//   smoe launch --nproc-per-node 2 --no-python smoe_bench_parallel CONFIG [key=value ...] [PAIRS] \
-//     [trace]
+//   smoe launch --nproc-per-node 2 --no-python smoe_bench_parallel CONFIG [key=value ...]
+//     [pairs=N] [trace]
 //
-// PAIRS: "pairs=N", default 8. As the only rank it times one GPU. "trace" also prints when each
+// N: default 8. As the only rank it times one GPU. "trace" also prints when each
 // operation of two steps was ready and done, and how long computing waited for it.
 #include <algorithm>
 #include <chrono>
@@ -187,7 +187,7 @@ void print_trace(Trainer& trainer, Mutable& communicator, bool prints) {
 
 void measure(Ranks& ranks, const Config& config, int pairs, bool traces) {
   const TrainingData data = TrainingData::open(config.data);
-  if (ranks.are_several()) ranks.join(run_facts(config, data, {}), device_identity());
+  if (ranks.are_several()) ranks.join(run_facts(config, {}, data, {}), device_identity());
   Mutable communicator(ranks.communicator());
   Trainer trainer(config, data, communicator);
   timed_steps(trainer, communicator);

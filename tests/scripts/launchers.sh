@@ -78,7 +78,7 @@ kill_one() {
 }
 
 try launch "$smoe" launch --nproc-per-node 2
-kill_one launch "$smoe" launch --nproc-per-node 2
+kill_one launch "$smoe" launch --nproc-per-node 2 --max-restarts 0
 if [ -n "$torchrun" ]; then
   try torchrun "$torchrun" --standalone --no-python --nproc-per-node 2 "$smoe"
   kill_one torchrun "$torchrun" --standalone --no-python --nproc-per-node 2 "$smoe"

@@ -57,7 +57,7 @@ start() {
   shift
   for node in 0 1; do
     become_on "$([ $node = 0 ] && echo $a || echo $b)" "$smoe" launch --nnodes 2 --node-rank $node \
-      --master-addr 10.77.0.1 --rdzv-id "$name" --nproc-per-node 2 "${train[@]}" \
+      --master-addr 10.77.0.1 --rdzv-id "$name" --nproc-per-node 2 --max-restarts 0 "${train[@]}" \
       "run.name=$name" "$@" > "$work/$name.$node.txt" 2>&1 &
     [ $node = 0 ] && first=$! || second=$!
   done

@@ -48,8 +48,10 @@ TEST_CASE("memory, descriptors and files of a long run do not grow") {
   overwrite(folder / "config.yaml", to_yaml(config));
   SmoeProcess process({"train", folder / "config.yaml"}, folder / "output.txt");
   const std::string run = config.run.folder(), checkpoints = run + "/checkpoints";
-  // The largest use in the second and in the last tenth of the steps.
+  // Of the second and the last tenth of the steps: the largest use, but the fewest descriptors,
+  // because a save opens some for a moment that a sample may miss.
   Use early, late;
+  early.num_descriptors = late.num_descriptors = 1 << 20;
   while (!process.has_ended()) {
     ::usleep(2000);
     if (kind_of(checkpoints) != PathKind::folder) continue;
@@ -62,7 +64,7 @@ TEST_CASE("memory, descriptors and files of a long run do not grow") {
     try {
       const Use now = use_of(process.id(), run);
       most.resident_bytes = std::max(most.resident_bytes, now.resident_bytes);
-      most.num_descriptors = std::max(most.num_descriptors, now.num_descriptors);
+      most.num_descriptors = std::min(most.num_descriptors, now.num_descriptors);
       most.num_files = std::max(most.num_files, now.num_files);
     } catch (const SystemError&) {
       break;
@@ -76,5 +78,5 @@ TEST_CASE("memory, descriptors and files of a long run do not grow") {
   CHECK(late.num_descriptors <= early.num_descriptors);
   CHECK(late.num_files <= early.num_files);
   MESSAGE(config.train.steps, " steps: memory grew by ", drift / 1024, " KiB, descriptors ",
-          late.num_descriptors, " at most, files ", late.num_files);
+          late.num_descriptors, " at least, files ", late.num_files);
 }

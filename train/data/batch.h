@@ -27,8 +27,8 @@ struct SequenceRef {
 
 /// A batch on the host.
 struct HostBatch {
-  std::vector<std::int32_t> token_ids;  ///< [B*S]
-  std::vector<std::int32_t> targets;    ///< [B*S]
+  std::vector<std::int32_t> token_ids = {};  ///< [B*S]
+  std::vector<std::int32_t> targets = {};    ///< [B*S]
   std::int64_t num_sequences = 0;
   std::int64_t seq_len = 0;
 };

@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/gpu.h"
@@ -192,6 +193,8 @@ ProfiledRun profile_training(const Config& given, const TrainingData& training,
                              const ProfileOptions& options, Communicator& communicator) {
   Config config = given;
   if (config.model.vocab_size == 0) config.model.vocab_size = training.vocab_size();
+  // A short run is profiled as a longer one, whose schedule has as many steps.
+  config.train.steps = std::max(config.train.steps, options.warmup + options.steps + kStepsAfter);
   say(options, "roofline of this device");
   const Roofline roofline = measure_roofline(config.train.precision);
   release_cached_memory();

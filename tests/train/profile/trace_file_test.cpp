@@ -34,6 +34,7 @@ Recording recording() {
   r.waits = {{{.phase = Phase::losses}, 0, 9.0, 9.5}};
   const LaunchSample first{.name = "gemm",
                            .place = {.phase = Phase::forward},
+                           .cost = {},
                            .begin = 1.0,
                            .end = 2.0000004,
                            .busy = 1};
