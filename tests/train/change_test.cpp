@@ -148,7 +148,8 @@ TEST_CASE("a blend can be re-weighted and gain a source, but its sets are those 
   CHECK(sources[0].samples == 24);
   CHECK(sources[1].samples == 8);
   CHECK(sources[2].samples == 0);
-  TokenSetWriter writer(more, ByteTokenizer());
+  const ByteTokenizer tokenizer;
+  TokenSetWriter writer(more, tokenizer);
   writer.begin_document(Split::train);
   writer.append(std::string(5000, 'x'));
   writer.finish();
