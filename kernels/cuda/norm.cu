@@ -1,7 +1,6 @@
 // RMSNorm: one thread block per row, which reads it once from memory and again from cache. With
-// r = inverse_rms and g = dy * weight, dx = r (g - x r^2 mean(g x)) and
-// dweight = sum over rows of dy x r. The backward of a
-// gradient in parts keeps a row in registers if it fits.
+// r = inverse_rms and g = dy * weight, dx = r (g - x r^2 mean(g x)) and dweight = sum over rows of
+// dy x r. The backward of a gradient in parts keeps a row in registers if it fits.
 #include "kernels/norm.h"
 
 #include "kernels/cuda/device/checked_index.cuh"
@@ -14,6 +13,20 @@ namespace {
 
 constexpr int kThreads = 128;
 
+// sum += columns [j, j + N) of token t's rows, in the order of its slots.
+template <int N, class T>
+__device__ void add_rows(const ConstMatrix& rows, const std::int32_t* grouped_rows,
+                         std::int64_t top_k, std::int64_t t, std::int64_t j, float (&sum)[N]) {
+#pragma unroll 2
+  for (std::int64_t k = 0; k < top_k; ++k) {
+    const std::int64_t row = checked_index(grouped_rows[t * top_k + k], rows.rows);
+    float y[N];
+    load(row_of<T>(rows, row) + j, y);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] += y[i];
+  }
+}
+
 // Columns [j, j + N) of what is added to the residual of row t, rounded.
 template <int N, bool kHasRows, class T>
 __device__ void load_delta(const RmsNormArgs& args, std::int64_t t, std::int64_t j,
@@ -23,15 +36,7 @@ __device__ void load_delta(const RmsNormArgs& args, std::int64_t t, std::int64_t
   } else {
 #pragma unroll
     for (int i = 0; i < N; ++i) delta[i] = 0;
-#pragma unroll 2
-    for (std::int64_t k = 0; k < args.top_k; ++k) {
-      const std::int64_t row =
-          checked_index(args.grouped_rows[t * args.top_k + k], args.delta.rows);
-      float y[N];
-      load(row_of<T>(args.delta, row) + j, y);
-#pragma unroll
-      for (int i = 0; i < N; ++i) delta[i] += y[i];
-    }
+    add_rows<N, T>(args.delta, args.grouped_rows, args.top_k, t, j, delta);
 #pragma unroll
     for (int i = 0; i < N; ++i) delta[i] = to_f32(from_f32<T>(delta[i]));
   }
@@ -97,17 +102,7 @@ __device__ void load_dense(const GradientParts& parts, std::int64_t t, std::int6
                            float (&dy)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) dy[i] = 0;
-  if (parts.rows.data) {
-#pragma unroll 2
-    for (std::int64_t k = 0; k < parts.top_k; ++k) {
-      const std::int64_t row =
-          checked_index(parts.grouped_rows[t * parts.top_k + k], parts.rows.rows);
-      float y[N];
-      load(row_of<T>(parts.rows, row) + j, y);
-#pragma unroll
-      for (int i = 0; i < N; ++i) dy[i] += y[i];
-    }
-  }
+  if (parts.rows.data) add_rows<N, T>(parts.rows, parts.grouped_rows, parts.top_k, t, j, dy);
   if (parts.dense.data) {
     float y[N];
     load(row_of<T>(parts.dense, t) + j, y);

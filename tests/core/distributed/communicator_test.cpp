@@ -272,8 +272,8 @@ std::vector<int> listening_ports(const std::vector<int>& known) {
   return ports;
 }
 
-// Takes the place of a rank at `port` and speaks Gloo's protocol: asks for everything that is
-// announced, and sends zeros where something is expected.
+// Connects to `port` in place of a rank and implements Gloo's wire protocol: requests all data that
+// the peer offers, and sends zeros where the peer waits for data.
 class Stranger {
  public:
   explicit Stranger(int port) : socket_(Socket::connect("127.0.0.1", port, Deadline::in(1))) {

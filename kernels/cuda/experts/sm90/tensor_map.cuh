@@ -15,8 +15,9 @@ struct TensorView {
   std::int64_t stride[2];  ///< of dimensions 1 and 2
 };
 
-/// A map with boxes of `box` elements, 64 or 128 bytes in dimension 0, and a swizzle of as many
-/// bytes. Throws: SystemError if the driver rejects it.
+/// A tensor map whose TMA copies transfer boxes of box[0] x box[1] x box[2] elements. Dimension 0
+/// of a box is 64 or 128 bytes, which is also the swizzle. Throws: SystemError if the driver
+/// rejects it.
 CUtensorMap make_tensor_map(const char* op, const TensorView& view, const int (&box)[3]);
 
 /// A map with 128-byte swizzle and boxes of 64 columns and 64 rows of a bf16 matrix [rows, cols],
