@@ -38,9 +38,8 @@ const Tensor& Parameter::value() const {
   return value_;
 }
 
-const Tensor& Parameter::master() const {
-  SMOE_CHECK(master_.defined(), "parameter ", name_, ": not in a ParameterStore yet");
-  return master_;
+Tensor Parameter::master() const {
+  return store().master(*this);
 }
 
 const Tensor& Parameter::gradient() const {

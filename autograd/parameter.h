@@ -55,8 +55,9 @@ class Parameter {
 
   /// The weights as ops read them, in the compute dtype.
   const Tensor& value() const;
-  /// The weights as the optimizer updates them, in the master dtype.
-  const Tensor& master() const;
+  /// The weights as the optimizer updates them, in the master dtype: value() where ops read that
+  /// dtype, else a copy. Elements that other ranks update are rounded to the compute dtype.
+  Tensor master() const;
   /// The gradient of the step so far, in the master dtype. Undefined content until claimed.
   const Tensor& gradient() const;
   /// Call before writing gradient(). Returns the beta to write with: 0 for the first write of a
@@ -73,7 +74,7 @@ class Parameter {
   Shape shape_;
   Init init_;
   Options options_;
-  Tensor value_, master_, gradient_;
+  Tensor value_, gradient_;
   bool has_gradient_ = false;  // claimed in this step
   int pending_uses_ = 0;       // recorded ops whose backward has not run yet
   ParameterStore* store_ = nullptr;

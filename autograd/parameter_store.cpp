@@ -10,6 +10,7 @@
 #include "core/random.h"
 #include "core/state.h"
 #include "kernels/elementwise.h"
+#include "kernels/optimizer.h"
 #include "kernels/threads.h"
 
 namespace smoe {
@@ -18,6 +19,8 @@ namespace {
 // In elements: parameters are aligned to 256 bytes in f32 and 128 bytes in bf16, which is whole
 // cache lines and more than vector loads and TMA require.
 constexpr std::int64_t kAlignment = 64;
+// Master weights that exist in f32 at one time while they are drawn, in elements.
+constexpr std::int64_t kDrawnAtOnce = std::int64_t{1} << 22;
 
 std::int64_t aligned(std::int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
@@ -42,9 +45,10 @@ void on_all_cores(std::int64_t n, F&& task) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// Fills a tensor with std times the stream's normals, drawn on the host: the same weights on any
-// device.
-void draw_normals(const Tensor& weights, double std, const RandomStream& stream) {
+// Fills a tensor with std times the stream's normals from the `first`, an even number, on. They are
+// drawn on the host: the same weights on any device.
+void draw_normals(const Tensor& weights, double std, const RandomStream& stream,
+                  std::int64_t first = 0) {
   dispatch_floating(weights.dtype(), [&](auto type) {
     using T = decltype(type);
     constexpr std::int64_t kSize = sizeof(T);
@@ -52,7 +56,7 @@ void draw_normals(const Tensor& weights, double std, const RandomStream& stream)
       T* const values = static_cast<T*>(data);
       on_all_cores(bytes / kSize, [&](std::int64_t begin, std::int64_t end) {
         RandomStream own = stream;
-        own.skip_to_normal(offset / kSize + begin);
+        own.skip_to_normal(first + offset / kSize + begin);
         for (std::int64_t i = begin; i < end; ++i) values[i] = T(std * own.normal());
       });
     });
@@ -77,48 +81,65 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
                  part.name);
   }
   std::reverse(parameters_.begin(), parameters_.end());
+  place_parameters();
   allocate();
   if (options.trains) initialize(options.seed);
 }
 
-void ParameterStore::allocate() {
-  std::int64_t total = 0;
+void ParameterStore::place_parameters() {
+  std::int64_t total = 0, total_full_precision = 0;
   for (const Parameter* parameter : parameters_) {
     offsets_.push_back(total);
-    const bool joins = !ranges_.empty() && ranges_.back().decays == parameter->decays() &&
-                       ranges_.back().offset + ranges_.back().numel == total;
-    if (joins)
-      ranges_.back().numel += parameter->numel();
-    else
-      ranges_.push_back({total, parameter->numel(), parameter->decays()});
     total = aligned(total + parameter->numel());
+    const bool is_apart = is_split() && parameter->full_precision();
+    full_precision_offsets_.push_back(is_apart ? total_full_precision : -1);
+    if (is_apart) total_full_precision = aligned(total_full_precision + parameter->numel());
   }
-  master_ = Tensor::zeros({total}, options_.master, Category::parameters);
-  compute_ = options_.compute == options_.master
-                 ? master_
-                 : Tensor::zeros({total}, options_.compute, Category::parameters);
-  if (options_.trains) gradient_ = Tensor::zeros({total}, options_.master, Category::gradients);
+  own_ = options_.own ? options_.own(total) : std::vector<Range>{{0, total}};
+  for (const Range& range : own_) num_own_ += range.numel();
+  compute_ = Tensor::zeros({total}, options_.compute, Category::parameters);
+  if (is_split())
+    full_precision_ = Tensor::zeros({total_full_precision}, options_.master, Category::parameters);
+}
+
+void ParameterStore::allocate() {
+  if (options_.trains) {
+    if (is_split()) remainders_ = Tensor::zeros({num_own_}, DType::u16, Category::parameters);
+    gradient_ = Tensor::zeros(compute_.shape(), options_.master, Category::gradients);
+  }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = *parameters_[i];
     parameter.store_ = this;
-    parameter.master_ = master_.view(offsets_[i], parameter.shape());
-    parameter.value_ = parameter.full_precision() ? parameter.master_
-                                                  : compute_.view(offsets_[i], parameter.shape());
+    parameter.value_ = full_precision_offsets_[i] < 0
+                           ? compute_.view(offsets_[i], parameter.shape())
+                           : full_precision_.view(full_precision_offsets_[i], parameter.shape());
     if (options_.trains) parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
   }
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {
-  for (const Parameter* parameter : parameters_) {
-    const Init& init = parameter->init();
+  for (const Parameter* parameter : parameters_) draw(*parameter, seed);
+}
+
+void ParameterStore::draw(const Parameter& parameter, std::uint64_t seed) {
+  const RandomStream stream(seed, hash_name(parameter.name()));
+  const auto draw_to = [&](const Tensor& masters, std::int64_t first) {
+    const Init& init = parameter.init();
     if (init.kind == Init::Kind::normal)
-      draw_normals(parameter->master_, init.value,
-                   RandomStream(seed, hash_name(parameter->name())));
+      draw_normals(masters, init.value, stream, first);
     else
-      kernels::fill(launch(),
-                    {parameter->master_.data(), options_.master, parameter->numel(), init.value});
+      kernels::fill(launch(), {masters.data(), options_.master, masters.numel(), init.value});
+  };
+  if (parameter.value_.dtype() == options_.master) return draw_to(parameter.value_, 0);
+  const std::int64_t offset = offset_of(parameter), numel = parameter.numel();
+  const Tensor memory =
+      Tensor::empty({std::min(numel, kDrawnAtOnce)}, options_.master, Category::workspace);
+  for (std::int64_t begin = 0; begin < numel; begin += kDrawnAtOnce) {
+    const Range range{offset + begin, offset + std::min(begin + kDrawnAtOnce, numel)};
+    const Tensor masters = memory.rows(0, range.numel());
+    draw_to(masters, begin);
+    split_all(masters, range);
   }
-  refresh_compute();
 }
 
 std::int64_t ParameterStore::offset_of(const Parameter& parameter) const {
@@ -150,20 +171,117 @@ void ParameterStore::zero_if_unwritten(Parameter& parameter) {
     kernels::fill(launch(), {parameter.gradient_.data(), options_.master, parameter.numel(), 0.0});
 }
 
-void ParameterStore::refresh_compute() {
-  if (compute_.shares_storage(master_)) return;
-  kernels::scale(launch(), {master_.data(), options_.master, compute_.data(), options_.compute,
-                            master_.numel()});
+std::int64_t ParameterStore::value_offset_of(const Parameter& parameter) const {
+  return parameter.value_.dtype() == compute_.dtype()
+             ? offset_of(parameter)
+             : full_precision_offsets_[std::find(parameters_.begin(), parameters_.end(),
+                                                 &parameter) -
+                                       parameters_.begin()];
+}
+
+Tensor ParameterStore::value_elements(const Parameter& parameter, const Range& range) const {
+  return parameter.value_.view(range.begin - offset_of(parameter), {range.numel()});
+}
+
+Tensor ParameterStore::master(const Parameter& parameter) const {
+  if (parameter.value_.dtype() == options_.master) return parameter.value_;
+  const std::int64_t offset = offset_of(parameter);
+  const Range range{offset, offset + parameter.numel()};
+  const Tensor masters = Tensor::empty({range.numel()}, options_.master, Category::workspace);
+  kernels::scale(launch(), {parameter.value_.data(), options_.compute, masters.data(),
+                            options_.master, masters.numel()});
+  for_each_own(range, [&](const Range& common, std::int64_t own) {
+    masters.view(common.begin - offset, {common.numel()}).copy_from(join(common, own));
+  });
+  return masters.reshape(parameter.shape());
+}
+
+/// Calls f(elements of `range` that this rank updates, the first one's index among own elements).
+template <class F>
+void ParameterStore::for_each_own(const Range& range, F&& f) const {
+  std::int64_t at = 0;
+  for (const Range& own : own_) {
+    const Range common{std::max(own.begin, range.begin), std::min(own.end, range.end)};
+    if (common.begin < common.end) f(common, at + common.begin - own.begin);
+    at += own.numel();
+  }
+}
+
+/// A copy of own elements `range` of split master weights.
+Tensor ParameterStore::join(const Range& range, std::int64_t own) const {
+  const Tensor masters = Tensor::empty({range.numel()}, options_.master, Category::workspace);
+  kernels::join_masters(
+      launch(), {.weights = compute_.view(range.begin, {range.numel()}).data(),
+                 .remainders = remainders_.defined()
+                                   ? remainders_.view(own, {range.numel()}).data_as<std::uint16_t>()
+                                   : nullptr,
+                 .masters = masters.data_as<float>(),
+                 .numel = range.numel()});
+  return masters;
+}
+
+/// The inverse of join.
+void ParameterStore::split(const Tensor& masters, const Range& range, std::int64_t own) const {
+  kernels::split_masters(
+      launch(), {.masters = masters.data_as<float>(),
+                 .weights = compute_.view(range.begin, {range.numel()}).data(),
+                 .remainders = remainders_.defined()
+                                   ? remainders_.view(own, {range.numel()}).data_as<std::uint16_t>()
+                                   : nullptr,
+                 .numel = range.numel()});
+}
+
+/// Sets the weights of all elements of `range`, and the remainders of own ones.
+void ParameterStore::split_all(const Tensor& masters, const Range& range) const {
+  kernels::split_masters(launch(), {.masters = masters.data_as<float>(),
+                                    .weights = compute_.view(range.begin, {range.numel()}).data(),
+                                    .remainders = nullptr,
+                                    .numel = range.numel()});
+  for_each_own(range, [&](const Range& common, std::int64_t own) {
+    split(masters.view(common.begin - range.begin, {common.numel()}), common, own);
+  });
+}
+
+void ParameterStore::for_each_piece(const std::function<void(const Piece&)>& f) const {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    std::int64_t offset = offsets_[i];
+    for (const ParameterPart& part : parameters_[i]->parts()) {
+      bool is_named = false;
+      for_each_own({offset, offset + part.shape.numel()},
+                   [&](const Range& range, std::int64_t own) {
+                     f({*parameters_[i], part, range.begin - offset, range, own});
+                     is_named = true;
+                   });
+      if (!is_named) f({*parameters_[i], part, 0, {offset, offset}, 0});
+      offset += part.shape.numel();
+    }
+  }
 }
 
 void ParameterStore::visit_state(StateVisitor& visitor) {
-  visit_buffer(visitor, "", master_);
+  for_each_piece([&](const Piece& piece) {
+    const bool is_whole = piece.parameter.value_.dtype() == options_.master;
+    Tensor masters =
+        is_whole ? value_elements(piece.parameter, piece.range) : join(piece.range, piece.own);
+    visitor.range(piece.part.name, piece.part.shape, piece.begin, masters);
+    if (!is_whole) split(masters, piece.range, piece.own);
+  });
+}
+
+void ParameterStore::visit_own(StateVisitor& visitor, std::string_view prefix,
+                               const Tensor& state) const {
+  SMOE_CHECK(state.shape() == Shape{num_own_}, "parameter_store: optimizer state must be [",
+             num_own_, "]; got ", state.shape());
+  for_each_piece([&](const Piece& piece) {
+    Tensor elements = state.view(piece.own, {piece.range.numel()});
+    visitor.range(concat(prefix, piece.part.name), piece.part.shape, piece.begin, elements);
+  });
 }
 
 void ParameterStore::visit_buffer(StateVisitor& visitor, std::string_view prefix,
                                   const Tensor& buffer) const {
-  SMOE_CHECK(buffer.shape() == master_.shape(), "parameter_store: a buffer must be ",
-             master_.shape(), "; got ", buffer.shape());
+  SMOE_CHECK(buffer.shape() == compute_.shape(), "parameter_store: a buffer must be ",
+             compute_.shape(), "; got ", buffer.shape());
   for_each_part([&](const ParameterPart& part, std::int64_t offset) {
     Tensor view = buffer.view(offset, part.shape);
     visitor.tensor(concat(prefix, part.name), view);

@@ -1,13 +1,18 @@
-// ParameterStore: the flat buffers (master weights, compute weights, gradients) that hold all
-// parameters. Parameters lie in reverse order of use, so that backward fills the gradient buffer
-// from its start and a bucket of gradients is a contiguous range. Optimizer, gradient norm and
-// communication work on ranges.
+// ParameterStore: the flat buffers (weights, gradients) that hold all parameters. Parameters lie in
+// reverse order of use, so that backward fills the gradient buffer from its start and a bucket of
+// gradients is a contiguous range. Optimizer, gradient norm and communication work on ranges.
+//
+// Where ops read f32 or f64, the weights they read are the master weights. Where they read bf16, an
+// f32 master weight is a bf16 weight and a 16-bit remainder (core/base/split_weight.h), and each
+// rank holds the remainders of only those elements that it updates; full_precision parameters, few
+// and small, are f32 in a buffer of their own on all ranks.
 #pragma once
 #include <functional>
 #include <span>
 #include <vector>
 
 #include "autograd/parameter.h"
+#include "core/range.h"
 
 namespace smoe {
 
@@ -20,13 +25,9 @@ class ParameterStore {
     DType compute = DType::f32;  ///< what ops read: the master dtype, or bf16 beside f32 masters
     std::uint64_t seed = 0;
     bool trains = true;  ///< false: no gradients, and all weights are zero until loaded
-  };
-
-  /// A contiguous range of parameters with the same weight decay, in elements of the buffers.
-  struct DecayRange {
-    std::int64_t offset;
-    std::int64_t numel;
-    bool decays;
+    /// Returns the elements of buffers of `numel` elements that this rank updates, ascending and
+    /// disjoint; null: all.
+    std::function<std::vector<Range>(std::int64_t numel)> own = nullptr;
   };
 
   /// Called by GradientStep, to reduce gradients over ranks while backward runs; each may be null.
@@ -51,11 +52,29 @@ class ParameterStore {
   /// First element of a parameter in the buffers.
   std::int64_t offset_of(const Parameter& parameter) const;
   /// The flat buffers. Elements between parameters are padding and stay zero.
-  const Tensor& master() const { return master_; }
   const Tensor& compute() const { return compute_; }
   const Tensor& gradient() const { return gradient_; }
-  /// All parameters as few ranges as possible, in buffer order; padding is in no range.
-  std::span<const DecayRange> ranges() const { return ranges_; }
+  /// Dtype of master weights and gradients.
+  DType master_dtype() const { return options_.master; }
+  /// Whether master weights are bf16 weights and remainders.
+  bool is_split() const { return options_.compute != options_.master; }
+  /// [num_own]: remainders of this rank's elements, u16; undefined unless is_split().
+  const Tensor& remainders() const { return remainders_; }
+  /// The f32 buffer of full_precision parameters, or compute() unless is_split().
+  const Tensor& full_precision() const { return is_split() ? full_precision_ : compute_; }
+  /// First element of a parameter's value in full_precision() or compute().
+  std::int64_t value_offset_of(const Parameter& parameter) const;
+  /// `range` of the buffers, inside the parameter: those elements of its value. Does not wait for
+  /// pending values.
+  Tensor value_elements(const Parameter& parameter, const Range& range) const;
+  /// The master weights of a parameter, as Parameter::master.
+  Tensor master(const Parameter& parameter) const;
+
+  /// The elements of the buffers that this rank updates, in ascending order, and their number.
+  /// Optimizer state holds them in this order without gaps.
+  std::span<const Range> own() const { return own_; }
+  std::int64_t num_own() const { return num_own_; }
+
   /// Elements of all parameters, without padding.
   std::int64_t num_elements() const;
 
@@ -76,30 +95,46 @@ class ParameterStore {
   bool are_values_pending() const { return are_values_pending_; }
   void await_value(const Parameter& parameter) const { await_value_(parameter); }
 
-  /// Copies the master weights to the compute weights, rounded; no-op if they share storage.
-  void refresh_compute();
-  /// Visits the master weights, part by part under the parts' names. Call refresh_compute() after
-  /// loading.
+  /// Visits this rank's elements of the master weights, part by part under the parts' names.
   void visit_state(StateVisitor& visitor);
+  /// The same for optimizer state [num_own], as `prefix` + name.
+  void visit_own(StateVisitor& visitor, std::string_view prefix, const Tensor& state) const;
   /// Calls f(part, first element in the buffers) for all parts of all parameters, in buffer order.
   void for_each_part(const std::function<void(const ParameterPart&, std::int64_t)>& f) const;
-  /// Visits another buffer of the same layout (an optimizer's moments) part by part as `prefix` +
-  /// name.
+  /// Visits a buffer of the layout of compute() part by part as `prefix` + name.
   void visit_buffer(StateVisitor& visitor, std::string_view prefix, const Tensor& buffer) const;
 
  private:
   friend class GradientStep;
+  /// This rank's elements of a part that are consecutive in all buffers.
+  struct Piece {
+    const Parameter& parameter;
+    const ParameterPart& part;
+    std::int64_t begin;  ///< in the part
+    Range range;         ///< of the buffers
+    std::int64_t own;    ///< first one among own elements
+  };
+  void place_parameters();
   void allocate();
   void initialize(std::uint64_t seed);
+  void draw(const Parameter& parameter, std::uint64_t seed);
+  void for_each_piece(const std::function<void(const Piece&)>& f) const;
+  Tensor join(const Range& range, std::int64_t own) const;
+  void split(const Tensor& masters, const Range& range, std::int64_t own) const;
+  void split_all(const Tensor& masters, const Range& range) const;
+  template <class F>
+  void for_each_own(const Range& range, F&& f) const;
   void begin_step();
   void finish_step();
   void zero_if_unwritten(Parameter& parameter);
 
   std::vector<Parameter*> parameters_;
-  std::vector<std::int64_t> offsets_;
-  std::vector<DecayRange> ranges_;
+  std::vector<std::int64_t> offsets_;                 // in compute and gradient
+  std::vector<std::int64_t> full_precision_offsets_;  // -1: not in that buffer
+  std::vector<Range> own_;
+  std::int64_t num_own_ = 0;
   Options options_;
-  Tensor master_, compute_, gradient_;
+  Tensor compute_, full_precision_, remainders_, gradient_;
   GradientHooks hooks_;
   bool is_last_backward_ = false;  // of a GradientStep
   std::function<void(const Parameter&)> await_value_;

@@ -9,9 +9,12 @@
 
 namespace smoe::kernels {
 
-/// A contiguous range of elements of the flat buffers with its own weight decay. In host memory.
+/// Consecutive elements with the same weight decay, by their first element in each buffer. In host
+/// memory.
 struct AdamwRange {
-  std::int64_t offset;
+  std::int64_t weight;    ///< in the weights
+  std::int64_t gradient;  ///< in the gradient
+  std::int64_t moment;    ///< in both moments and the remainders
   std::int64_t numel;
   double weight_decay;
 };
@@ -19,15 +22,17 @@ struct AdamwRange {
 /// One AdamW step (arXiv:1711.05101) with gradient g' = scale g on each element of each range:
 ///   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
 ///   w = (1 - lr weight_decay) w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon).
+/// w is computed from m and v as they are before they are rounded to bf16.
 /// If the scale is not finite, nothing is written: a gradient that overflowed changes no weight.
 struct AdamwArgs {
-  void* master;  ///< weights, updated; like the next three, the whole flat buffer
-  const void* gradient;
-  void* m;
+  void* weights;              ///< master weights of `dtype`; with `remainders`, bf16
+  std::uint16_t* remainders;  ///< f32 master weights are split_weight.h's halves; null: not split
+  const void* gradient;       ///< of `dtype`
+  void* m;                    ///< of `moment_dtype`, like v
   void* v;
-  DType dtype;         ///< of these four: f32 or f64
-  void* compute_bf16;  ///< [whole buffer], receives the rounded new weights; or null
-  std::span<const AdamwRange> ranges;  ///< ascending and disjoint
+  DType dtype;                         ///< f32 or f64, also of the arithmetic
+  DType moment_dtype;                  ///< `dtype`, or bf16 beside f32, rounded to nearest even
+  std::span<const AdamwRange> ranges;  ///< disjoint, ascending in the moments
   double lr;
   double beta1;
   double beta2;
@@ -36,6 +41,24 @@ struct AdamwArgs {
   const double* gradient_scale;  ///< [1] on the device; null: 1
 };
 void adamw(const Launch& launch, const AdamwArgs& args);
+
+/// Splits f32 master weights into the halves of core/base/split_weight.h, element by element.
+struct SplitMastersArgs {
+  const float* masters;
+  void* weights;              ///< bf16
+  std::uint16_t* remainders;  ///< null: only the rounded weights are wanted
+  std::int64_t numel;
+};
+void split_masters(const Launch& launch, const SplitMastersArgs& args);
+
+/// The inverse of split_masters.
+struct JoinMastersArgs {
+  const void* weights;              ///< bf16
+  const std::uint16_t* remainders;  ///< null: zeros, so that the masters are the bf16 weights
+  float* masters;
+  std::int64_t numel;
+};
+void join_masters(const Launch& launch, const JoinMastersArgs& args);
 
 /// Elements [offset, offset + numel) of a flat buffer. In host memory.
 struct ElementRange {

@@ -21,6 +21,7 @@ struct ForwardContext {
   std::int64_t step = 0;     ///< with micro_batch, keys the random numbers of this pass
   std::int64_t micro_batch = 0;
   Recompute recompute = Recompute::none;
+  std::int64_t recompute_layers = 0;  ///< the layers it applies to, from the first; 0: all
 
   /// Called with the routing of all layers, once per forward pass.
   std::function<void(std::span<const Routing> layers)> on_routing = nullptr;

@@ -48,7 +48,8 @@ ModelSize model_size(const ModelConfig& config) {
   return sum;
 }
 
-TokenFlops flops_per_token(const ModelConfig& c, std::int64_t seq_len, Recompute recompute) {
+TokenFlops flops_per_token(const ModelConfig& c, std::int64_t seq_len, Recompute recompute,
+                           std::int64_t recompute_layers) {
   TokenFlops flops;
   for (const ParameterGroup& group : parameter_groups(c))
     if (group.part != ModelPart::norms)
@@ -63,6 +64,8 @@ TokenFlops flops_per_token(const ModelConfig& c, std::int64_t seq_len, Recompute
                        (static_cast<double>(c.top_k * expert_up_size(c)) + shared);
   const double head = 2.0 * static_cast<double>(c.vocab_size * c.d_model);
   if (recompute == Recompute::block) flops.recomputed = flops.forward() - head;
+  if (recompute_layers > 0)  // all layers cost the same
+    flops.recomputed *= static_cast<double>(recompute_layers) / static_cast<double>(c.num_layers);
   return flops;
 }
 

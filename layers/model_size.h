@@ -50,8 +50,10 @@ struct TokenFlops {
   double training() const { return 3 * forward(); }
 };
 
-/// For sequences of `seq_len` tokens.
+/// For sequences of `seq_len` tokens, with recomputation in the first `recompute_layers` layers; 0:
+/// in all.
 TokenFlops flops_per_token(const ModelConfig& config, std::int64_t seq_len,
-                           Recompute recompute = Recompute::none);
+                           Recompute recompute = Recompute::none,
+                           std::int64_t recompute_layers = 0);
 
 }  // namespace smoe

@@ -100,6 +100,9 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const PlaceScope place(place_in_layer(static_cast<std::int64_t>(i)));
     LayerContext layer_context = context;
+    const bool is_kept =
+        context.recompute_layers > 0 && static_cast<std::int64_t>(i) >= context.recompute_layers;
+    if (is_kept) layer_context.recompute = Recompute::none;
     std::optional<CachedLayer> cached;
     if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());
     if (forced) layer_context.plan = &(*forced)[i];

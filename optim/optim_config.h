@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/base/dtype.h"
+
 namespace smoe {
 
 struct OptimConfig {
@@ -12,6 +14,9 @@ struct OptimConfig {
   double epsilon = 1e-8;
   double weight_decay = 0.1;
   double clip_norm = 1.0;
+  /// f32: in the dtype of the master weights, which may be f64. bf16: beside f32 masters only, and
+  /// only if 1 - beta2 is at least 2^-7, as a smaller change of v would round to none.
+  DType moments = DType::f32;
 };
 
 enum class ScheduleKind : std::uint8_t { cosine, wsd, linear, constant };

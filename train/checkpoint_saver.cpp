@@ -35,7 +35,8 @@ CheckpointSaver::CheckpointSaver(const Config& config, const TrainingData& train
       is_async_(config.checkpoint.async),
       every_(config.checkpoint.every),
       every_minutes_(config.checkpoint.every_minutes) {
-  if (is_async_ && ranks_.is_first()) background_.emplace(store_.options(), log);
+  if (is_async_ && (ranks_.is_first() || trainer_.is_sharded()))
+    background_.emplace(store_.options(), log);
 }
 
 CheckpointHeader CheckpointSaver::header() const {
@@ -45,33 +46,40 @@ CheckpointHeader CheckpointSaver::header() const {
   return header;
 }
 
-ShardWriters CheckpointSaver::writers() {
-  if (!trainer_.is_sharded()) return {};
-  return {.index = ranks_.rank(), .count = ranks_.world_size(), .barrier = [this] {
-            ranks_.communicator().barrier()->wait();
-          }};
-}
-
 void CheckpointSaver::save() {
   if (is_saved()) return;
   ranks_.expect_long_wait();
-  if (is_async_) {
-    start();
-  } else {
-    if (ranks_.is_first() || trainer_.is_sharded()) store_.save(header(), visit_state(), writers());
+  if (background_) background_->wait();
+  if (trainer_.is_sharded()) {
+    if (ranks_.is_first()) store_.begin(trainer_.steps_done());
     ranks_.communicator().barrier()->wait();
   }
+  if (is_async_)
+    start();
+  else
+    write();
   saved_step_ = trainer_.steps_done();
   last_end_ = Clock::now();
 }
 
-// Rank 0 copies and saves the whole state; visiting sharded state gathers it from all ranks.
+void CheckpointSaver::write() {
+  const auto barrier = [this] { ranks_.communicator().barrier()->wait(); };
+  if (trainer_.is_sharded())
+    store_.save(header(), visit_state(),
+                {.index = ranks_.rank(),
+                 .count = ranks_.world_size(),
+                 .await_others = [&](const auto&) { barrier(); }});
+  else if (ranks_.is_first())
+    store_.save(header(), visit_state());
+  barrier();
+}
+
 void CheckpointSaver::start() {
-  if (background_) {
+  if (!background_) return;
+  if (trainer_.is_sharded())
+    background_->start(header(), visit_state(), ranks_.rank(), ranks_.world_size());
+  else
     background_->start(header(), visit_state());
-  } else if (trainer_.is_sharded()) {
-    StateCopy::participate(visit_state());
-  }
 }
 
 void CheckpointSaver::poll() {

@@ -63,7 +63,7 @@ class CheckpointSaver {
   using Clock = std::chrono::steady_clock;
 
   CheckpointHeader header() const;
-  ShardWriters writers();
+  void write();
   void start();
   std::optional<std::int64_t> load_newest(std::int64_t every);
   std::optional<std::int64_t> load_selected(const std::string& selected);
@@ -81,7 +81,7 @@ class CheckpointSaver {
   Config trained_;
   std::vector<KeyChange> changes_;
   bool is_async_;
-  std::optional<BackgroundSave> background_;  // on rank 0, if is_async_
+  std::optional<BackgroundSave> background_;  // on ranks that write, if is_async_
   std::int64_t saved_step_ = -1;              // -1: none
   std::int64_t every_;                        // steps; 0: none
   std::chrono::duration<double, std::ratio<60>> every_minutes_;

@@ -29,6 +29,10 @@ std::vector<Range> make_buckets(std::int64_t numel, std::int64_t mib, DType dtyp
   return buckets;
 }
 
+bool shards_optimizer(const ParallelConfig& config, Communicator& communicator) {
+  return config.zero && communicator.world_size() > 1;
+}
+
 Tensor elements(const Tensor& buffer, const Range& part) {
   return buffer.view(part.begin, {part.numel()});
 }
@@ -44,11 +48,10 @@ DataParallel::DataParallel(ParameterStore& store, Communicator& communicator,
                            const ParallelConfig& config)
     : store_(store),
       communicator_(communicator),
-      is_sharded_(config.zero && communicator.world_size() > 1),
+      is_sharded_(shards_optimizer(config, communicator)),
       buckets_(make_buckets(store.gradient().numel(), bucket_mib(config, store.gradient().device()),
                             store.gradient().dtype(), communicator.world_size())),
-      shards_(buckets_, communicator),
-      optimizer_shards_(is_sharded_ ? shards_ : Shards(store.gradient().numel())),
+      shards_(buckets_, communicator.rank(), communicator.world_size()),
       num_parameters_(buckets_.size()) {
   if (communicator.world_size() == 1) return;
   for (const Parameter* parameter : store.parameters()) {
@@ -60,6 +63,17 @@ DataParallel::DataParallel(ParameterStore& store, Communicator& communicator,
        .complete = [this](const Parameter& parameter) { gradient_complete(parameter); },
        .finish = [this] { finish_step(); }});
   store.set_await_value([this](const Parameter& parameter) { await_value(parameter); });
+}
+
+std::vector<Range> DataParallel::own_elements(std::int64_t numel, DType gradient,
+                                              Communicator& communicator,
+                                              const ParallelConfig& config) {
+  if (!shards_optimizer(config, communicator)) return {{0, numel}};
+  const int world_size = communicator.world_size();
+  const Shards shards(
+      make_buckets(numel, bucket_mib(config, current_stream().device()), gradient, world_size),
+      communicator.rank(), world_size);
+  return {shards.own().begin(), shards.own().end()};
 }
 
 std::pair<std::size_t, std::size_t> DataParallel::buckets_of(const Parameter& parameter) const {
@@ -108,15 +122,16 @@ Tensor DataParallel::sum_of_squares() const {
 
 void DataParallel::start_weight_gather() {
   if (!is_sharded_) return;
-  const Tensor &compute = store_.compute(), &master = store_.master();
+  await_values();
+  const Tensor& compute = store_.compute();
   // Small, and read by the first ops; their place among the compute weights is not read.
   std::vector<RootedTensor> full_precision;
-  if (!compute.shares_storage(master))
+  if (store_.is_split())
     for (const Parameter* parameter : store_.parameters()) {
       if (!parameter->full_precision()) continue;
       const std::int64_t begin = store_.offset_of(*parameter);
       for (const auto& [range, rank] : shards_.owners_of({begin, begin + parameter->numel()}))
-        full_precision.push_back({elements(master, range), rank});
+        full_precision.push_back({store_.value_elements(*parameter, range), rank});
     }
   gathers_.resize(buckets_.size() + 1);
   if (!full_precision.empty()) gathers_.back() = communicator_.broadcast_each(full_precision);
@@ -128,7 +143,7 @@ void DataParallel::start_weight_gather() {
 
 void DataParallel::await_value(const Parameter& parameter) {
   if (parameter.full_precision() && gathers_.back()) return await(gathers_.back());
-  if (parameter.full_precision() && !store_.compute().shares_storage(store_.master())) return;
+  if (parameter.full_precision() && store_.is_split()) return;
   const auto [first, last] = buckets_of(parameter);
   for (std::size_t b = first; b <= last; ++b)
     if (gathers_[b]) await(gathers_[b]);
@@ -143,15 +158,6 @@ void DataParallel::await(CollectiveHandle& gather) {
 void DataParallel::await_values() {
   for (CollectiveHandle& gather : gathers_)
     if (gather) await(gather);
-}
-
-void DataParallel::gather_masters() {
-  await_values();
-  if (!is_sharded_ || store_.compute().shares_storage(store_.master())) return;
-  std::vector<CollectiveHandle> gathers;
-  for (const Range& bucket : buckets_)
-    gathers.push_back(communicator_.all_gather(elements(store_.master(), bucket)));
-  wait_for(gathers);
 }
 
 void DataParallel::sum(const Tensor& values) const {

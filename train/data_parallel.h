@@ -6,8 +6,9 @@
 // complete and all buckets before it have been started, so that all ranks use the same order.
 //   zero off   all_reduce of each bucket; every rank updates all weights
 //   zero on    reduce_scatter of each bucket; each rank updates its part of each bucket and keeps
-//              optimizer state only for that part; then all_gather of the weights, in their order
-//              of use in the next forward pass, where the first op that reads a weight waits for it
+//              masters and moments only for that part; then all_gather of the weights, in their
+//              order of use in the next forward pass, where the first op that reads a weight waits
+//              for it
 // Both accumulate in the communicator's order of ranks; where that does not depend on the operation
 // they train bit-identical weights.
 #pragma once
@@ -27,26 +28,25 @@ class DataParallel {
   /// finish() returns when this rank's optimizer elements are reduced; the others are undefined.
   /// Both arguments must outlive this.
   DataParallel(ParameterStore& store, Communicator& communicator, const ParallelConfig& config);
+  /// The elements that this rank updates, of buffers of `numel` elements on the current device
+  /// whose gradients are of dtype `gradient`: for ParameterStore::Options::own.
+  static std::vector<Range> own_elements(std::int64_t numel, DType gradient,
+                                         Communicator& communicator, const ParallelConfig& config);
   DataParallel(const DataParallel&) = delete;
   DataParallel& operator=(const DataParallel&) = delete;
 
   int rank() const { return communicator_.rank(); }
   int world_size() const { return communicator_.world_size(); }
-  /// Whether each rank keeps optimizer state only for its part of the weights.
+  /// Whether each rank updates, and keeps masters and moments of, only its part of the weights.
   bool is_sharded() const { return is_sharded_; }
-  /// The elements that this rank keeps optimizer state for.
-  const Shards& optimizer_shards() const { return optimizer_shards_; }
 
   /// f64 [1]: sum of squares of the reduced gradient, bit-identical on all ranks.
   Tensor sum_of_squares() const;
-  /// Call after the optimizer's update: starts to gather the weights that other ranks updated, in
-  /// the dtype that ops read. Parameter::value() waits for what it needs of them.
+  /// Call after this rank's weights have changed: starts to gather those of the other ranks, in the
+  /// dtype that ops read. Parameter::value() waits for what it needs of them.
   void start_weight_gather();
   /// Waits for all of them at once.
   void await_values();
-  /// Makes the master weights whole, of which each rank has updated only its own elements if
-  /// is_sharded(). A collective operation then.
-  void gather_masters();
 
   /// Replaces each element by its sum over the ranks.
   void sum(const Tensor& values) const;
@@ -66,7 +66,6 @@ class DataParallel {
   bool is_sharded_;
   std::vector<Range> buckets_;
   Shards shards_;                                     // this rank's part of each bucket
-  Shards optimizer_shards_;                           // the same, or everything
   std::vector<int> num_parameters_, num_incomplete_;  // per bucket
   std::vector<CollectiveHandle> reductions_;          // of the buckets started in this step
   // Weights that are being gathered; null: none. Per bucket those of the compute dtype, then those

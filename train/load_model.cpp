@@ -62,7 +62,6 @@ LoadedModel load_model(StoredModel stored, bool trains) {
   loaded.trainable = std::make_unique<TrainableModel>(loaded.config, trains);
   stored.checkpoint.load_part(
       [&](StateVisitor& visitor) { loaded.trainable->visit_state(visitor); });
-  loaded.store().refresh_compute();
   return loaded;
 }
 

@@ -93,24 +93,35 @@ std::string describe_difference(const std::vector<std::int64_t>& values) {
   return wrong + " differs from the other ranks";
 }
 
-}  // namespace
-
-void check_replicas(Communicator& communicator, const std::function<void(StateVisitor&)>& visit) {
-  if (communicator.world_size() == 1) return;
-  DigestVisitor digests;
-  visit(digests);
-  const std::vector<std::int64_t>& own = digests.values();
-  const auto whole = digest_of(own.data(), static_cast<std::int64_t>(own.size() * sizeof own[0]));
-  if (all_equal(gather(communicator, {static_cast<std::int64_t>(whole.low)}))) return;
+/// Throws the error of check_replicas for the first value that is not the same on all ranks.
+void report_difference(Communicator& communicator, const std::vector<std::string>& names,
+                       const std::vector<std::int64_t>& own) {
   const std::vector<std::int64_t> all = gather(communicator, own);
   for (std::size_t i = 0; i < own.size(); ++i) {
     std::vector<std::int64_t> values;
     for (int rank = 0; rank < communicator.world_size(); ++rank)
       values.push_back(all[rank * own.size() + i]);
     if (all_equal(values)) continue;
-    throw SystemError(concat("replicas: ", digests.names()[i], ": must be the same on all ranks; ",
+    throw SystemError(concat("replicas: ", names[i], ": must be the same on all ranks; ",
                              describe_difference(values),
                              "; suspect faulty memory, and resume from a checkpoint"));
+  }
+}
+
+}  // namespace
+
+void check_replicas(Communicator& communicator, const std::function<void(StateVisitor&)>& visit,
+                    const std::function<void(StateVisitor&)>& visit_parts) {
+  if (communicator.world_size() == 1) return;
+  DigestVisitor whole;
+  visit(whole);
+  const std::vector<std::int64_t>& own = whole.values();
+  const auto all = digest_of(own.data(), static_cast<std::int64_t>(own.size() * sizeof own[0]));
+  if (all_equal(gather(communicator, {static_cast<std::int64_t>(all.low)}))) return;
+  for (const auto& detail : {visit_parts, visit}) {
+    DigestVisitor digests;
+    detail(digests);
+    report_difference(communicator, digests.names(), digests.values());
   }
 }
 

@@ -58,8 +58,9 @@ int Run::train_all_steps() {
     train_step();
     checkpoints_.poll();
     if (is_due(config_.parallel.check_every))
-      check_replicas(ranks_.communicator(),
-                     [this](StateVisitor& v) { trainer_.visit_replicated(v); });
+      check_replicas(
+          ranks_.communicator(), [this](StateVisitor& v) { trainer_.visit_replicated(v); },
+          [this](StateVisitor& v) { trainer_.visit_replicated_parts(v); });
     if (is_due(config_.train.eval_every))
       if (const int signal = run_validation()) return stop(signal);
     if (is_due(config_.checkpoint.every)) save();

@@ -38,9 +38,13 @@ class Stopwatch {
 
 TrainStep::TrainStep(const Config& config, Communicator& communicator)
     : config_(checked(config, communicator.world_size())),
-      model_(config),
+      model_(config, true,
+             [&](std::int64_t numel) {
+               return DataParallel::own_elements(numel, accumulation_dtype(config.train.precision),
+                                                 communicator, config.parallel);
+             }),
       parallel_(model_.store, communicator, config.parallel),
-      optimizer_(model_.store, config.optim, parallel_.optimizer_shards()),
+      optimizer_(model_.store, config.optim),
       results_(Tensor::zeros(
           {3 * num_micro_batches() + config.model.num_layers * layer_width(config.model) + 2},
           DType::f64, Category::workspace)),
@@ -52,7 +56,7 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
   const TrainConfig& train = config_.train;
   const std::int64_t count = num_micro_batches(), stride = parallel_.world_size();
   const double loss_scale = 1.0 / (train.global_batch * train.seq_len);
-  if (observer_) observer_("weight", model_.store.master());
+  if (observer_) observer_("weight", model_.store.compute());
   results_.fill_zero();
   times_ = {};
   const TapeScope scope(tape_);
@@ -73,6 +77,7 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
         .step = step,
         .micro_batch = j,
         .recompute = train.recompute,
+        .recompute_layers = train.recompute_layers,
         .on_routing = [this](std::span<const Routing> layers) { stats_.add(layers); }};
     const ModelLosses losses =
         model_.transformer.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / count, context);

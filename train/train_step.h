@@ -74,7 +74,7 @@ class TrainStep {
   /// called before the next compute_gradient.
   StepResult read(const StepGradient& gradient) const;
 
-  /// Calls `observer` with the master weights before each step (site "weight"), the cross-entropy
+  /// Calls `observer` with the weights before each step (site "weight"), the cross-entropy
   /// of each micro-batch ("loss"), and what a Tape's observer sees.
   void set_observer(ValueObserver observer);
 

@@ -1,5 +1,8 @@
 // TrainableModel: a model together with the store of its parameters.
 #pragma once
+#include <functional>
+#include <vector>
+
 #include "autograd/parameter_store.h"
 #include "layers/transformer.h"
 #include "train/config/config.h"
@@ -8,10 +11,11 @@ namespace smoe {
 
 struct TrainableModel {
   /// The model of `config.model` with initial weights on the current device, computing in
-  /// train.precision. `trains` as in ParameterStore::Options.
-  explicit TrainableModel(const Config& config, bool trains = true);
+  /// train.precision. `trains` and `own` as in ParameterStore::Options.
+  explicit TrainableModel(const Config& config, bool trains = true,
+                          std::function<std::vector<Range>(std::int64_t numel)> own = nullptr);
 
-  /// Visits the weights and the routers' selection biases.
+  /// Visits this rank's elements of the master weights, and the routers' selection biases.
   void visit_state(StateVisitor& visitor);
 
   Transformer transformer;

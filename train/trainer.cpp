@@ -102,25 +102,44 @@ void Trainer::visit_state(StateVisitor& visitor) {
 
 void Trainer::visit_replicated(StateVisitor& visitor) {
   visit_counters(visitor);
+  train_step_.parallel().await_values();
+  TrainableModel& trained = train_step_.model();
+  const auto visit = [&](const char* name, Tensor buffer) {
+    if (buffer.defined()) visitor.tensor(name, buffer);
+  };
+  visit("weights", trained.store.compute());
+  if (trained.store.is_split()) visit("full_precision_weights", trained.store.full_precision());
+  trained.transformer.visit_state(visitor);
+  if (is_sharded()) return;
+  visit("weight_remainders", trained.store.remainders());
+  train_step_.optimizer().visit_buffers(visitor);
+}
+
+void Trainer::visit_replicated_parts(StateVisitor& visitor) {
+  visit_counters(visitor);
+  train_step_.parallel().await_values();
+  TrainableModel& trained = train_step_.model();
   if (!is_sharded()) {
-    visit_model(visitor);
+    trained.visit_state(visitor);
     train_step_.optimizer().visit_state(visitor);
     return;
   }
-  // Each rank has its own elements of the master weights; what all have is the weights ops read.
-  train_step_.parallel().await_values();
-  TrainableModel& trained = train_step_.model();
   trained.store.visit_buffer(visitor, "", trained.store.compute());
+  for (const Parameter* parameter : trained.store.parameters()) {
+    if (!parameter->full_precision() || !trained.store.is_split()) continue;
+    Tensor value = parameter->value();
+    visitor.tensor(parameter->name(), value);
+  }
   trained.transformer.visit_state(visitor);
 }
 
 void Trainer::visit_model(StateVisitor& visitor) {
-  train_step_.parallel().gather_masters();
+  train_step_.parallel().await_values();
   train_step_.model().visit_state(visitor);
 }
 
 void Trainer::state_loaded() {
-  train_step_.model().store.refresh_compute();
+  train_step_.parallel().start_weight_gather();
 }
 
 }  // namespace smoe

@@ -35,15 +35,20 @@ class Trainer {
   /// Number of consecutive skipped steps up to now.
   std::int64_t nonfinite_in_a_row() const { return nonfinite_in_a_row_; }
 
-  /// Visits everything that a later step reads. A collective operation if is_sharded().
+  /// Visits everything that a later step reads; if is_sharded(), of weights and moments only this
+  /// rank's elements.
   void visit_state(StateVisitor& visitor);
   /// Whether other ranks hold a part of the state.
   bool is_sharded() const { return train_step_.parallel().is_sharded(); }
-  /// Visits the part of the state that is replicated on all ranks.
+  /// Visits the part of the state that is replicated on all ranks: counters, and whole buffers of
+  /// weights and moments as they are in memory.
   void visit_replicated(StateVisitor& visitor);
-  /// Visits the part of the state that is the model: weights and selection biases.
+  /// The same with a name for each parameter.
+  void visit_replicated_parts(StateVisitor& visitor);
+  /// Visits the part of the state that is the model: weights, as visit_state, and selection biases.
   void visit_model(StateVisitor& visitor);
-  /// Call after a visitor has loaded state: updates what is derived from it.
+  /// Call after a visitor has loaded state: updates what is derived from it, and gathers the
+  /// weights that other ranks loaded. A collective operation if is_sharded().
   void state_loaded();
   /// Visits the optimizer's part of the state: moments and their number of updates. A collective
   /// operation if is_sharded().

@@ -2,9 +2,11 @@
 #include "kernels/optimizer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "core/base/split_weight.h"
 #include "kernels/ceil_div.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -41,39 +43,85 @@ struct AdamwFactors {
   }
 };
 
-template <class T, bool kHasCompute>
-void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, std::int64_t begin,
-                 std::int64_t end) {
-  T* w = static_cast<T*>(args.master);
-  const T* gradient = static_cast<const T*>(args.gradient);
-  T* m = static_cast<T*>(args.m);
-  T* v = static_cast<T*>(args.v);
-  bf16* compute = static_cast<bf16*>(args.compute_bf16);
+/// Rounded to nearest even if it is stored as bf16.
+template <class T>
+void store(T value, T& target) {
+  target = value;
+}
+inline void store(float value, bf16& target) {
+  target.bits = bf16(value).bits;  // as bits, so that GCC vectorizes
+}
+
+/// Master weights in one piece.
+template <class T>
+struct WholeMasters {
+  T* weights;
+  T load(std::int64_t i) const { return weights[i]; }
+  void store(std::int64_t i, T value) const { weights[i] = value; }
+};
+
+/// Master weights in two halves.
+struct SplitMasters {
+  std::uint16_t* weights;
+  std::uint16_t* remainders;
+  float load(std::int64_t i) const {
+    return std::bit_cast<float>(join_weight(weights[i], remainders[i]));
+  }
+  void store(std::int64_t i, float value) const {
+    const SplitWeight halves = split_weight(std::bit_cast<std::uint32_t>(value));
+    weights[i] = halves.weight;
+    remainders[i] = halves.remainder;
+  }
+};
+
+/// Elements [begin, end) of a range. T computes, M stores moments.
+template <class T, class M, class Masters>
+void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, const AdamwRange& range,
+                 const Masters& masters, std::int64_t begin, std::int64_t end) {
+  const T* const gradient = static_cast<const T*>(args.gradient) + range.gradient;
+  M* const m = static_cast<M*>(args.m) + range.moment;
+  M* const v = static_cast<M*>(args.v) + range.moment;
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
     const T g = f.scale * gradient[i];
-    const T new_m = f.beta1 * m[i] + f.one_minus_beta1 * g;
-    const T new_v = f.beta2 * v[i] + f.one_minus_beta2 * g * g;
-    const T new_w =
-        f.keep * w[i] - f.step_size * new_m / (std::sqrt(new_v) * f.root_factor + f.epsilon);
-    m[i] = new_m;
-    v[i] = new_v;
-    w[i] = new_w;
-    if constexpr (kHasCompute)
-      compute[i].bits = bf16(new_w).bits;  // as bits, so that GCC vectorizes
+    const T new_m = f.beta1 * T(m[i]) + f.one_minus_beta1 * g;
+    const T new_v = f.beta2 * T(v[i]) + f.one_minus_beta2 * g * g;
+    masters.store(i, f.keep * masters.load(i) -
+                         f.step_size * new_m / (std::sqrt(new_v) * f.root_factor + f.epsilon));
+    store(new_m, m[i]);
+    store(new_v, v[i]);
   }
 }
 
-/// Calls update(begin, end, weight_decay) for the intersection of [begin, end) with each range.
+/// Calls f(T{}, M{}) for the dtypes of the arithmetic and of the moments.
 template <class F>
-void for_each_intersection(std::span<const AdamwRange> ranges, std::int64_t begin, std::int64_t end,
-                           F&& update) {
+void dispatch_adamw(const AdamwArgs& args, F&& f) {
+  const bool is_split = args.remainders != nullptr;
+  const bool dtypes_fit = args.dtype == DType::f32 || (args.dtype == DType::f64 && !is_split &&
+                                                       args.moment_dtype == args.dtype);
+  SMOE_CHECK(dtypes_fit && (args.moment_dtype == args.dtype || args.moment_dtype == DType::bf16),
+             "adamw: dtype must be f32, with moments in f32 or bf16, or f64 unsplit; got ",
+             name_of(args.dtype), is_split ? " split" : "", ", moments in ",
+             name_of(args.moment_dtype));
+  if (args.dtype == DType::f64)
+    f(double{}, double{});
+  else if (args.moment_dtype == DType::f32)
+    f(float{}, float{});
+  else
+    f(float{}, bf16{});
+}
+
+/// Calls update(range, begin, end) for the elements [begin, end) of each range whose moments are
+/// among [first, last).
+template <class F>
+void for_each_intersection(std::span<const AdamwRange> ranges, std::int64_t first,
+                           std::int64_t last, F&& update) {
   auto range = std::partition_point(ranges.begin(), ranges.end(), [&](const AdamwRange& r) {
-    return r.offset + r.numel <= begin;
+    return r.moment + r.numel <= first;
   });
-  for (; range != ranges.end() && range->offset < end; ++range)
-    update(std::max(begin, range->offset), std::min(end, range->offset + range->numel),
-           range->weight_decay);
+  for (; range != ranges.end() && range->moment < last; ++range)
+    update(*range, std::max(first - range->moment, std::int64_t{0}),
+           std::min(last - range->moment, range->numel));
 }
 
 template <class T>
@@ -90,19 +138,45 @@ double block_sum_of_squares(const T* x, std::int64_t begin, std::int64_t end) {
 void adamw(const Launch&, const AdamwArgs& args) {
   const double scale = args.gradient_scale ? *args.gradient_scale : 1.0;
   if (!std::isfinite(scale) || args.ranges.empty()) return;
-  const std::int64_t size = args.ranges.back().offset + args.ranges.back().numel;
-  dispatch_master("adamw", args.dtype, [&](auto type) {
+  const std::int64_t size = args.ranges.back().moment + args.ranges.back().numel;
+  dispatch_adamw(args, [&](auto type, auto moment) {
     using T = decltype(type);
+    using M = decltype(moment);
+    const auto update = [&](const AdamwRange& range, std::int64_t begin, std::int64_t end) {
+      const AdamwFactors<T> factors(args, scale, range.weight_decay);
+      if constexpr (std::is_same_v<T, float>)
+        if (args.remainders)
+          return adamw_block<T, M>(
+              args, factors, range,
+              SplitMasters{static_cast<std::uint16_t*>(args.weights) + range.weight,
+                           args.remainders + range.moment},
+              begin, end);
+      adamw_block<T, M>(args, factors, range,
+                        WholeMasters<T>{static_cast<T*>(args.weights) + range.weight}, begin, end);
+    };
     parallel_blocks(size, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
-      for_each_intersection(args.ranges, begin, end,
-                            [&](std::int64_t first, std::int64_t last, double weight_decay) {
-                              const AdamwFactors<T> factors(args, scale, weight_decay);
-                              if (args.compute_bf16)
-                                adamw_block<T, true>(args, factors, first, last);
-                              else
-                                adamw_block<T, false>(args, factors, first, last);
-                            });
+      for_each_intersection(args.ranges, begin, end, update);
     });
+  });
+}
+
+void split_masters(const Launch&, const SplitMastersArgs& args) {
+  auto* const weights = static_cast<std::uint16_t*>(args.weights);
+  parallel_blocks(args.numel, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const SplitWeight halves = split_weight(std::bit_cast<std::uint32_t>(args.masters[i]));
+      weights[i] = halves.weight;
+      if (args.remainders) args.remainders[i] = halves.remainder;
+    }
+  });
+}
+
+void join_masters(const Launch&, const JoinMastersArgs& args) {
+  const auto* const weights = static_cast<const std::uint16_t*>(args.weights);
+  parallel_blocks(args.numel, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i)
+      args.masters[i] = std::bit_cast<float>(
+          join_weight(weights[i], args.remainders ? args.remainders[i] : std::uint16_t{0}));
   });
 }
 

@@ -1,8 +1,11 @@
 // Flat, memory-bound loops. Tables of ranges are passed as kernel arguments, kMaxRanges at a time.
 #include "kernels/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "core/base/split_weight.h"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -39,27 +42,82 @@ constexpr int kMaxRanges = 64;
 struct Ranges {
   int count = 0;
   std::int64_t first_block[kMaxRanges];
-  std::int64_t offset[kMaxRanges];
+  std::int64_t weight[kMaxRanges];
+  std::int64_t gradient[kMaxRanges];
+  std::int64_t moment[kMaxRanges];
   std::int64_t numel[kMaxRanges];
   float keep[kMaxRanges];  // 1 - lr * weight_decay
 };
 
+/// Master weights in one piece.
+struct WholeMasters {
+  float* weights;
+
+  template <int N>
+  __device__ void load_masters(std::int64_t weight, std::int64_t, float (&w)[N]) const {
+    load(weights + weight, w);
+  }
+  template <int N>
+  __device__ void store_masters(std::int64_t weight, std::int64_t, const float (&w)[N]) const {
+    store(weights + weight, w);
+  }
+};
+
+/// Master weights in two halves.
+struct SplitMasters {
+  std::uint16_t* weights;
+  std::uint16_t* remainders;
+
+  template <int N>
+  __device__ void load_masters(std::int64_t weight, std::int64_t moment, float (&w)[N]) const {
+    using Access = detail::access_t<std::uint16_t, N>;
+    alignas(16) std::uint16_t high[N], low[N];
+    *reinterpret_cast<Access*>(high) = *reinterpret_cast<const Access*>(weights + weight);
+    *reinterpret_cast<Access*>(low) = *reinterpret_cast<const Access*>(remainders + moment);
+#pragma unroll
+    for (int j = 0; j < N; ++j) w[j] = __uint_as_float(join_weight(high[j], low[j]));
+  }
+  template <int N>
+  __device__ void store_masters(std::int64_t weight, std::int64_t moment,
+                                const float (&w)[N]) const {
+    using Access = detail::access_t<std::uint16_t, N>;
+    alignas(16) std::uint16_t high[N], low[N];
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const SplitWeight halves = split_weight(__float_as_uint(w[j]));
+      high[j] = halves.weight;
+      low[j] = halves.remainder;
+    }
+    *reinterpret_cast<Access*>(weights + weight) = *reinterpret_cast<const Access*>(high);
+    *reinterpret_cast<Access*>(remainders + moment) = *reinterpret_cast<const Access*>(low);
+  }
+};
+
+/// What a launch reads and writes. M stores moments.
+template <class Masters, class M>
 struct Buffers {
-  float* master;
+  Masters masters;
   const float* gradient;
-  float *m, *v;
-  __nv_bfloat16* compute;
+  M *m, *v;
   const double* gradient_scale;
 };
 
-template <int N>
-__device__ void update(const Buffers& buffers, const Factors& f, float scale, float keep,
-                       std::int64_t i) {
+/// Where an element of each buffer is.
+struct Place {
+  std::int64_t weight, gradient, moment;
+  __device__ Place operator+(std::int64_t i) const {
+    return {weight + i, gradient + i, moment + i};
+  }
+};
+
+template <int N, class Masters, class M>
+__device__ void update(const Buffers<Masters, M>& buffers, const Factors& f, float scale,
+                       float keep, const Place& at) {
   float w[N], g[N], m[N], v[N];
-  load(buffers.master + i, w);
-  load(buffers.gradient + i, g);
-  load(buffers.m + i, m);
-  load(buffers.v + i, v);
+  buffers.masters.load_masters(at.weight, at.moment, w);
+  load(buffers.gradient + at.gradient, g);
+  load(buffers.m + at.moment, m);
+  load(buffers.v + at.moment, v);
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     g[j] *= scale;
@@ -67,31 +125,47 @@ __device__ void update(const Buffers& buffers, const Factors& f, float scale, fl
     v[j] = f.beta2 * v[j] + f.one_minus_beta2 * g[j] * g[j];
     w[j] = keep * w[j] - f.step_size * m[j] / (sqrtf(v[j]) * f.root_factor + f.epsilon);
   }
-  store(buffers.m + i, m);
-  store(buffers.v + i, v);
-  store(buffers.master + i, w);
-  if (buffers.compute) store(buffers.compute + i, w);
+  store(buffers.m + at.moment, m);
+  store(buffers.v + at.moment, v);
+  buffers.masters.store_masters(at.weight, at.moment, w);
 }
 
-template <int N>
+template <int N, class Masters, class M>
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(__grid_constant__ const Ranges ranges, Buffers buffers, Factors factors) {
+    adamw_kernel(__grid_constant__ const Ranges ranges, Buffers<Masters, M> buffers,
+                 Factors factors) {
   const double scale = buffers.gradient_scale ? *buffers.gradient_scale : 1.0;
   if (!isfinite(scale)) return;
   int r = 0;
   while (r + 1 < ranges.count && ranges.first_block[r + 1] <= blockIdx.x) ++r;
+  const Place first{ranges.weight[r], ranges.gradient[r], ranges.moment[r]};
   const std::int64_t begin = (blockIdx.x - ranges.first_block[r]) * kBlock;
   const std::int64_t numel = ranges.numel[r];
   for (std::int64_t i = begin + threadIdx.x * N; i < min(begin + kBlock, numel);
        i += kThreads * N) {
     if (i + N <= numel) {
-      update<N>(buffers, factors, static_cast<float>(scale), ranges.keep[r], ranges.offset[r] + i);
+      update<N>(buffers, factors, static_cast<float>(scale), ranges.keep[r], first + i);
     } else {
       for (std::int64_t j = i; j < numel; ++j)
-        update<1>(buffers, factors, static_cast<float>(scale), ranges.keep[r],
-                  ranges.offset[r] + j);
+        update<1>(buffers, factors, static_cast<float>(scale), ranges.keep[r], first + j);
     }
   }
+}
+
+__global__ void __launch_bounds__(kThreads) split_masters_kernel(SplitMastersArgs args) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= args.numel) return;
+  const SplitWeight halves = split_weight(__float_as_uint(args.masters[i]));
+  static_cast<std::uint16_t*>(args.weights)[i] = halves.weight;
+  if (args.remainders) args.remainders[i] = halves.remainder;
+}
+
+__global__ void __launch_bounds__(kThreads) join_masters_kernel(JoinMastersArgs args) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= args.numel) return;
+  const std::uint16_t remainder = args.remainders ? args.remainders[i] : std::uint16_t{0};
+  args.masters[i] =
+      __uint_as_float(join_weight(static_cast<const std::uint16_t*>(args.weights)[i], remainder));
 }
 
 constexpr std::int64_t kSumBlock = 1 << 14;  // elements per partial sum of squares
@@ -188,39 +262,78 @@ __global__ void __launch_bounds__(kThreads) update_selection_bias_kernel(Selecti
   }
 }
 
+bool offsets_fit(const AdamwRange& range) {
+  return range.weight % kWidth == 0 && range.gradient % kWidth == 0 && range.moment % kWidth == 0;
+}
+
+/// The table of `ranges`, at most kMaxRanges, and the number of thread blocks that they take.
+std::pair<Ranges, std::int64_t> table_of(std::span<const AdamwRange> ranges, double lr) {
+  Ranges table;
+  std::int64_t num_blocks = 0;
+  for (const AdamwRange& range : ranges) {
+    const int r = table.count++;
+    table.first_block[r] = num_blocks;
+    table.weight[r] = range.weight;
+    table.gradient[r] = range.gradient;
+    table.moment[r] = range.moment;
+    table.numel[r] = range.numel;
+    table.keep[r] = static_cast<float>(1 - lr * range.weight_decay);
+    num_blocks += ceil_div(range.numel, kBlock);
+  }
+  return {table, num_blocks};
+}
+
+template <class M, class Masters>
+void launch_adamw(const Launch& launch, const AdamwArgs& args, const Masters& masters) {
+  const Buffers<Masters, M> buffers{masters, static_cast<const float*>(args.gradient),
+                                    static_cast<M*>(args.m), static_cast<M*>(args.v),
+                                    args.gradient_scale};
+  const Factors factors(args);
+  const bool fits = is_aligned(args.weights) && is_aligned(args.remainders) &&
+                    is_aligned(args.gradient) && is_aligned(args.m) && is_aligned(args.v) &&
+                    std::all_of(args.ranges.begin(), args.ranges.end(), offsets_fit);
+  for (std::size_t done = 0; done < args.ranges.size(); done += kMaxRanges) {
+    const auto [table, num_blocks] = table_of(
+        args.ranges.subspan(done, std::min<std::size_t>(kMaxRanges, args.ranges.size() - done)),
+        args.lr);
+    if (num_blocks == 0) continue;
+    dispatch_width(fits, [&, &table = table, num_blocks = num_blocks](auto width) {
+      adamw_kernel<width><<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+          table, buffers, factors);
+      check_launch("adamw");
+    });
+  }
+}
+
+/// For kernels with one thread per element.
+unsigned blocks_of(std::int64_t numel) {
+  return static_cast<unsigned>(ceil_div(numel, std::int64_t{kThreads}));
+}
+
 }  // namespace
 
 void adamw(const Launch& launch, const AdamwArgs& args) {
   check_master("adamw", args.dtype);
-  const Buffers buffers{static_cast<float*>(args.master),
-                        static_cast<const float*>(args.gradient),
-                        static_cast<float*>(args.m),
-                        static_cast<float*>(args.v),
-                        static_cast<__nv_bfloat16*>(args.compute_bf16),
-                        args.gradient_scale};
-  const Factors factors(args);
-  bool fits = is_aligned(args.master) && is_aligned(args.gradient) && is_aligned(args.m) &&
-              is_aligned(args.v) && is_aligned(args.compute_bf16);
-  for (const AdamwRange& range : args.ranges) fits = fits && range.offset % kWidth == 0;
-  for (std::size_t done = 0; done < args.ranges.size(); done += kMaxRanges) {
-    Ranges ranges;
-    std::int64_t num_blocks = 0;
-    for (const AdamwRange& range :
-         args.ranges.subspan(done, std::min<std::size_t>(kMaxRanges, args.ranges.size() - done))) {
-      ranges.first_block[ranges.count] = num_blocks;
-      ranges.offset[ranges.count] = range.offset;
-      ranges.numel[ranges.count] = range.numel;
-      ranges.keep[ranges.count] = static_cast<float>(1 - args.lr * range.weight_decay);
-      num_blocks += ceil_div(range.numel, kBlock);
-      ++ranges.count;
-    }
-    if (num_blocks == 0) continue;
-    dispatch_width(fits, [&](auto width) {
-      adamw_kernel<width><<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
-          ranges, buffers, factors);
-      check_launch("adamw");
-    });
-  }
+  dispatch_storage("adamw", args.moment_dtype, [&](auto moment) {
+    using M = decltype(moment);
+    if (args.remainders)
+      launch_adamw<M>(launch, args,
+                      SplitMasters{static_cast<std::uint16_t*>(args.weights), args.remainders});
+    else
+      launch_adamw<M>(launch, args, WholeMasters{static_cast<float*>(args.weights)});
+  });
+}
+
+void split_masters(const Launch& launch, const SplitMastersArgs& args) {
+  if (args.numel == 0) return;
+  split_masters_kernel<<<blocks_of(args.numel), kThreads, 0, stream_of(launch)>>>(args);
+  check_launch("split_masters");
+}
+
+void join_masters(const Launch& launch, const JoinMastersArgs& args) {
+  if (args.numel == 0) return;
+  join_masters_kernel<<<blocks_of(args.numel), kThreads, 0, stream_of(launch)>>>(args);
+  check_launch("join_masters");
 }
 
 std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArgs& args) {

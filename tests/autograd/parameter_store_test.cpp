@@ -7,6 +7,7 @@
 
 #include "autograd/gradient_step.h"
 #include "autograd/ops.h"
+#include "core/state.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
 #include "tests/support/temporary_folder.h"
@@ -38,7 +39,7 @@ TEST_CASE("parameters lie in the buffers in reverse order of use, aligned to 64 
   CHECK(store.offset_of(model.norm) == 64);
   CHECK(store.offset_of(model.first) == 128);
   CHECK(store.num_elements() == 15 + 5 + 64);
-  CHECK(store.master().numel() == 192);
+  CHECK(store.compute().numel() == 192);
   CHECK(store.gradient().numel() == 192);
   CHECK(model.norm.gradient().shares_storage(store.gradient()));
   CHECK(model.norm.gradient().data() == store.gradient().data_as<float>() + 64);
@@ -46,19 +47,6 @@ TEST_CASE("parameters lie in the buffers in reverse order of use, aligned to 64 
   Parameter stranger("stranger", {1}, Init::constant(0));
   CHECK_THROWS_WITH_AS(store.offset_of(stranger), "parameter_store: stranger is not in this store",
                        UsageError);
-}
-
-TEST_CASE("ranges cover every element once, exclude padding, and do not mix weight decay") {
-  Model model;
-  Parameter whole("whole", {64}, Init::constant(0)), next("next", {2}, Init::constant(0));
-  ParameterStore store({&next, &whole, &model.first, &model.norm, &model.last}, {});
-  std::vector<std::vector<std::int64_t>> ranges;
-  for (const auto& range : store.ranges())
-    ranges.push_back({range.offset, range.numel, range.decays});
-  // last fills its 64 elements, but norm does not decay; first ends in padding; whole and next
-  // are adjacent.
-  CHECK(ranges ==
-        std::vector<std::vector<std::int64_t>>{{0, 64, 1}, {64, 5, 0}, {128, 15, 1}, {192, 66, 1}});
 }
 
 TEST_CASE("initial values depend only on seed and name") {
@@ -76,28 +64,100 @@ TEST_CASE("initial values depend only on seed and name") {
 }
 
 TEST_CASE("in bf16, ops read rounded weights, except for full_precision parameters") {
-  Model model;
+  Model model, same;
   ParameterStore store({&model.first, &model.norm, &model.last}, {DType::f32, DType::bf16, 7});
+  ParameterStore whole({&same.first, &same.norm, &same.last}, {DType::f32, DType::f32, 7});
   CHECK(model.first.value().dtype() == DType::bf16);
-  CHECK(model.first.master().dtype() == DType::f32);
   CHECK(model.first.gradient().dtype() == DType::f32);
-  CHECK(model.norm.value().shares_storage(store.master()));
-  const auto rounded = [&] {
-    return values_of(tensor_of(values_of(model.first.master()), {15}, DType::bf16));
-  };
-  CHECK(values_of(model.first.value()) == rounded());
-  model.first.master().data_as<float>()[3] = 1.2345f;
-  CHECK(values_of(model.first.value()) != rounded());
-  store.refresh_compute();
-  CHECK(values_of(model.first.value()) == rounded());
+  CHECK(model.norm.value().dtype() == DType::f32);
+  CHECK(model.norm.value().shares_storage(store.full_precision()));
+  CHECK(store.full_precision().numel() == 64);
+  check_same_bits("first", model.first.master(), same.first.master());
+  check_same_bits("norm", model.norm.master(), same.norm.master());
+  check_same_bits("last", model.last.master(), same.last.master());
+  CHECK(values_of(model.first.value()) ==
+        values_of(tensor_of(values_of(same.first.value()), {15}, DType::bf16)));
 }
 
-TEST_CASE("with one dtype, master and compute weights share memory") {
+TEST_CASE("a store holds the remainders of its own elements, and visits those") {
+  Model model, same;
+  const std::vector<Range> own = {{10, 20}, {60, 140}};  // last is 0-64, norm 64-69, first 128-143
+  ParameterStore store({&model.first, &model.norm, &model.last}, {.master = DType::f32,
+                                                                  .compute = DType::bf16,
+                                                                  .seed = 7,
+                                                                  .trains = true,
+                                                                  .own = [&](std::int64_t numel) {
+                                                                    CHECK(numel == 192);
+                                                                    return own;
+                                                                  }});
+  ParameterStore whole({&same.first, &same.norm, &same.last}, {DType::f32, DType::f32, 7});
+  CHECK(store.num_own() == 90);
+  CHECK(store.remainders().numel() == 90);
+  check_same_bits("rounded", model.last.value(),
+                  tensor_of(values_of(same.last.value()), {8, 8}, DType::bf16));
+  struct Visit {
+    std::string name;
+    std::int64_t begin;
+    std::vector<double> values;
+  };
+  struct Ranges : StateVisitor {
+    std::vector<Visit> visits;
+    void tensor(std::string_view, Tensor&) override { FAIL("not a range"); }
+    void range(std::string_view name, const Shape&, std::int64_t begin, Tensor& elements) override {
+      visits.push_back({std::string(name), begin, values_of(elements)});
+    }
+    void integer(std::string_view, std::int64_t&) override {}
+    void real(std::string_view, double&) override {}
+  } ranges;
+  store.visit_state(ranges);
+  const struct {
+    const char* name;
+    const Parameter& parameter;
+    std::int64_t begin, end;
+  } wanted[] = {{"last", same.last, 10, 20},
+                {"last", same.last, 60, 64},
+                {"norm", same.norm, 0, 5},
+                {"first", same.first, 0, 12}};
+  REQUIRE(ranges.visits.size() == std::size(wanted));
+  for (std::size_t i = 0; i < std::size(wanted); ++i) {
+    const auto& [name, parameter, begin, end] = wanted[i];
+    const std::vector<double> masters = values_of(parameter.master());
+    CHECK(ranges.visits[i].name == name);
+    CHECK(ranges.visits[i].begin == begin);
+    CHECK(ranges.visits[i].values ==
+          std::vector<double>(masters.begin() + begin, masters.begin() + end));
+  }
+  // What a visitor writes is kept, split anew; a parameter of which nothing is own is still named.
+  const Tensor state = Tensor::zeros({90}, DType::f32);
+  store.visit_own(ranges, "m/", state);
+  CHECK(ranges.visits.back().name == "m/first");
+  CHECK(ranges.visits.back().values.size() == 12);
+}
+
+TEST_CASE("what a visitor writes to split masters is kept in all bits") {
+  Model model;
+  ParameterStore store({&model.first, &model.norm, &model.last}, {DType::f32, DType::bf16, 7});
+  struct Write : StateVisitor {
+    void tensor(std::string_view, Tensor& value) override {
+      for (std::int64_t i = 0; i < value.numel(); ++i)
+        value.data_as<float>()[i] = 1.2345f + static_cast<float>(i) * 1e-6f;
+    }
+    void integer(std::string_view, std::int64_t&) override {}
+    void real(std::string_view, double&) override {}
+  } write;
+  store.visit_state(write);
+  for (const Parameter* parameter : store.parameters()) {
+    const auto masters = parameter->master().to_vector<float>();
+    for (std::size_t i = 0; i < masters.size(); ++i)
+      CHECK(masters[i] == 1.2345f + static_cast<float>(i) * 1e-6f);
+  }
+}
+
+TEST_CASE("with one dtype, ops read the master weights") {
   Model model;
   ParameterStore store({&model.first}, {DType::f64, DType::f64, 7});
-  CHECK(store.compute().shares_storage(store.master()));
   CHECK(model.first.value().data() == model.first.master().data());
-  store.refresh_compute();
+  CHECK(!store.remainders().defined());
 }
 
 TEST_CASE(

@@ -259,17 +259,40 @@ void measure_vocabulary(Bench& bench) {
   });
 }
 
+/// Bytes per parameter: gradient, and reads and writes of masters and moments.
+void measure_adamw(Bench& bench, const Tensor& gradient, bool is_split, DType moments) {
+  const Tensor weights =
+      is_split ? Tensor::zeros({kParameters}, DType::bf16) : random({kParameters}, DType::f32);
+  const Tensor remainders = is_split ? Tensor::zeros({kParameters}, DType::u16) : Tensor();
+  const Tensor m = Tensor::zeros({kParameters}, moments), v = Tensor::zeros({kParameters}, moments);
+  const std::vector<kernels::AdamwRange> ranges{{0, 0, 0, kParameters, 0.1}};
+  const auto bytes = static_cast<double>(4 + 8 + 4 * size_of(moments));
+  bench.measure_bandwidth(
+      concat("adamw", is_split ? " split" : "", ", moments ", name_of(moments)).c_str(),
+      bytes * kParameters, [&] {
+        kernels::adamw(launch(),
+                       {.weights = weights.data(),
+                        .remainders = is_split ? remainders.data_as<std::uint16_t>() : nullptr,
+                        .gradient = gradient.data(),
+                        .m = m.data(),
+                        .v = v.data(),
+                        .dtype = DType::f32,
+                        .moment_dtype = moments,
+                        .ranges = ranges,
+                        .lr = 1e-3,
+                        .beta1 = 0.9,
+                        .beta2 = 0.95,
+                        .epsilon = 1e-8,
+                        .step = 1,
+                        .gradient_scale = nullptr});
+      });
+}
+
 void measure_optimizer(Bench& bench) {
-  const Tensor master = random({kParameters}, DType::f32),
-               gradient = random({kParameters}, DType::f32);
-  const Tensor m = Tensor::zeros({kParameters}, DType::f32),
-               v = Tensor::zeros({kParameters}, DType::f32);
-  const Tensor compute = Tensor::empty({kParameters}, DType::bf16);
-  const std::vector<kernels::AdamwRange> ranges{{0, kParameters, 0.1}};
-  bench.measure_bandwidth("adamw", 30.0 * kParameters, [&] {
-    kernels::adamw(launch(), {master.data(), gradient.data(), m.data(), v.data(), DType::f32,
-                              compute.data(), ranges, 1e-3, 0.9, 0.95, 1e-8, 1, nullptr});
-  });
+  const Tensor gradient = random({kParameters}, DType::f32);
+  measure_adamw(bench, gradient, false, DType::f32);
+  for (const DType moments : {DType::f32, DType::bf16})
+    measure_adamw(bench, gradient, true, moments);
   const Tensor result = Tensor::empty({1}, DType::f64);
   const kernels::ElementRange all{0, kParameters};
   kernels::SumOfSquaresArgs args{.x = gradient.data(),

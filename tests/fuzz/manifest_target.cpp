@@ -22,7 +22,8 @@ Manifest sample() {
                       {{"w", DType::f32, {2, 3}, 0, 24, {5, 6}},
                        {"empty", DType::bf16, {0, 7}, 24, 0, {7, 8}},
                        {"scalar", DType::f64, {}, 24, 8, {9, 10}}}},
-                     {"shard-00001.bin", 6, {{"v", DType::u16, {1, 3, 1, 1}, 0, 6, {5, 6}}}}};
+                     {"shard-00001.bin", 6, {{"v", DType::u16, {1, 5, 1, 1}, 0, 6, {5, 6}}}},
+                     {"shard-00002.bin", 4, {{"v", DType::u16, {1, 5, 1, 1}, 0, 4, {5, 6}, 3}}}};
   return manifest;
 }
 
@@ -38,8 +39,9 @@ void read(const std::string& input) {
     std::int64_t end = 0;
     for (const ManifestTensor& tensor : shard.tensors) {
       require(tensor.offset == end && tensor.bytes >= 0, tensor.name, ": leaves a gap");
-      require(tensor.shape.numel() * size_of(tensor.dtype) == tensor.bytes, tensor.name,
-              ": another size");
+      require(tensor.bytes % size_of(tensor.dtype) == 0 &&
+                  tensor.begin + tensor.numel() <= tensor.shape.numel(),
+              tensor.name, ": another size");
       end += tensor.bytes;
     }
     require(end == shard.bytes, shard.file, ": differs in size from its tensors");

@@ -1,22 +1,39 @@
 // Cases of kernels/optimizer.h on the current stream.
 #pragma once
+#include <bit>
+#include <string>
+#include <vector>
+
 #include "autograd/ops/run_kernel.h"
 #include "kernels/optimizer.h"
 #include "tests/support/tensors.h"
 
 namespace smoe::test {
 
+/// Ranges at the same place in all buffers: {offset, numel, weight_decay}.
+struct FlatRange {
+  std::int64_t offset, numel;
+  double weight_decay;
+};
+inline std::vector<kernels::AdamwRange> adamw_ranges(const std::vector<FlatRange>& flat) {
+  std::vector<kernels::AdamwRange> ranges;
+  for (const auto& [offset, numel, decay] : flat)
+    ranges.push_back({offset, offset, offset, numel, decay});
+  return ranges;
+}
+
 /// The flat buffers that AdamW reads and writes.
 struct AdamwBuffers {
-  Tensor weights, gradient, m, v, compute;
+  Tensor weights, remainders, gradient, m, v;  // remainders may be undefined
 
   kernels::AdamwArgs args(std::span<const kernels::AdamwRange> ranges) const {
-    return {.master = weights.data(),
+    return {.weights = weights.data(),
+            .remainders = remainders.defined() ? remainders.data_as<std::uint16_t>() : nullptr,
             .gradient = gradient.data(),
             .m = m.data(),
             .v = v.data(),
-            .dtype = weights.dtype(),
-            .compute_bf16 = compute.data(),
+            .dtype = gradient.dtype(),
+            .moment_dtype = m.dtype(),
             .ranges = ranges,
             .lr = 0.01,
             .beta1 = 0.9,
@@ -26,6 +43,72 @@ struct AdamwBuffers {
             .gradient_scale = nullptr};
   }
 };
+
+struct SplitMasters {
+  Tensor weights;     // bf16
+  Tensor remainders;  // u16
+};
+
+/// f32 `masters` in halves.
+inline SplitMasters run_split_masters(const Tensor& masters) {
+  SplitMasters halves{Tensor::empty(masters.shape(), DType::bf16),
+                      Tensor::empty(masters.shape(), DType::u16)};
+  kernels::split_masters(launch(), {.masters = masters.data_as<float>(),
+                                    .weights = halves.weights.data(),
+                                    .remainders = halves.remainders.data_as<std::uint16_t>(),
+                                    .numel = masters.numel()});
+  return halves;
+}
+
+/// The f32 masters of `weights` and `remainders`, which may be undefined.
+inline Tensor run_join_masters(const Tensor& weights, const Tensor& remainders) {
+  const Tensor masters = Tensor::empty(weights.shape(), DType::f32);
+  kernels::join_masters(
+      launch(), {.weights = weights.data(),
+                 .remainders = remainders.defined() ? remainders.data_as<std::uint16_t>() : nullptr,
+                 .masters = masters.data_as<float>(),
+                 .numel = weights.numel()});
+  return masters;
+}
+
+/// f32 numbers with every pattern of the lower 16 bits, after upper halves of both signs: of zero,
+/// subnormal numbers, the smallest and largest normal ones, one, infinity and NaNs.
+inline Tensor masters_with_all_remainders() {
+  std::vector<float> masters;
+  for (const std::uint32_t sign : {0u, 0x8000u})
+    for (const std::uint32_t upper : {0u, 1u, 0x7fu, 0x80u, 0x3f80u, 0x4049u, 0x7f7fu, 0x7f80u})
+      for (std::uint32_t lower = 0; lower < 0x10000u; ++lower)
+        masters.push_back(std::bit_cast<float>((sign | upper) << 16 | lower));
+  return Tensor::from(masters, {static_cast<std::int64_t>(masters.size())});
+}
+
+struct MastersAndMoments {
+  Tensor masters, m, v;
+};
+
+/// The masters and moments after `steps` steps that hold the masters in one piece or in halves.
+inline MastersAndMoments train_masters(bool is_split, DType moment_dtype, std::int64_t size,
+                                       int steps) {
+  const Tensor initial = random_normal("masters", {size}, DType::f32);
+  AdamwBuffers a{.weights = initial.clone(Category::parameters),
+                 .remainders = {},
+                 .gradient = {},
+                 .m = Tensor::zeros({size}, moment_dtype),
+                 .v = Tensor::zeros({size}, moment_dtype)};
+  if (is_split) {
+    const SplitMasters halves = run_split_masters(initial);
+    a.weights = halves.weights;
+    a.remainders = halves.remainders;
+  }
+  const auto ranges = adamw_ranges({{0, size / 2, 0.1}, {size / 2, size - size / 2, 0}});
+  for (int t = 1; t <= steps; ++t) {
+    a.gradient = random_normal("gradient" + std::to_string(t), {size}, DType::f32);
+    kernels::AdamwArgs args = a.args(ranges);
+    args.step = t;
+    kernels::adamw(launch(), args);
+  }
+  return {is_split ? run_join_masters(a.weights, a.remainders) : a.weights, a.m, a.v};
+}
 
 /// Of each range of x: f64 [ranges].
 inline Tensor run_sum_of_squares(const Tensor& x, std::span<const kernels::ElementRange> ranges) {

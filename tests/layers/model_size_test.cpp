@@ -73,6 +73,8 @@ TEST_CASE("FLOPs per token are two per multiply-add of its GEMMs") {
   CHECK(flops.recomputed == 0);
   CHECK(flops_per_token(c, 50, Recompute::block).recomputed == flops.forward() - 2 * head);
   // The first GEMM of the routed experts, and all of the shared one.
+  CHECK(flops_per_token(c, 50, Recompute::block, 1).recomputed ==
+        flops_per_token(c, 50, Recompute::block).recomputed / static_cast<double>(c.num_layers));
   CHECK(flops_per_token(c, 50, Recompute::experts).recomputed ==
         2 * 3 * (2 * 2 * 16 * 20 + expert));
   c.tie_embeddings = true;

@@ -37,7 +37,8 @@ struct Step {
 // One forward and backward pass; `between` runs after the forward one.
 Step train_once(
     const ModelConfig& c, DType compute, Recompute recompute,
-    const std::function<void(Transformer&)>& between = [](Transformer&) {}) {
+    const std::function<void(Transformer&)>& between = [](Transformer&) {},
+    std::int64_t recompute_layers = 0) {
   Transformer model(c);
   ParameterStore store(model.parameters(), {DType::f32, compute, 4});
   const Tensor tokens = ids_tensor(random_ids("tokens", kTokens, c.vocab_size));
@@ -56,6 +57,7 @@ Step train_once(
        .seed = 5,
        .step = 1,
        .recompute = recompute,
+       .recompute_layers = recompute_layers,
        .on_routing = [&](std::span<const Routing> layers) {
          for (const Routing& routing : layers)
            step.expert_offsets.push_back(routing.plan.expert_offsets.to_vector<std::int32_t>());
@@ -113,6 +115,24 @@ TEST_CASE("recomputed tensors are not held between forward and backward") {
     CHECK(block.kept_bytes < c.num_layers * (layer_bytes + 64) + final_norm_bytes + 4096);
     CHECK(experts.peak_bytes < none.peak_bytes);
     CHECK(block.peak_bytes < experts.peak_bytes);
+  }
+}
+
+TEST_CASE("recomputation in some layers changes no bit and frees its share of the memory") {
+  const ModelConfig c = config();
+  const auto none = [](Transformer&) {};
+  for (const Recompute recompute : {Recompute::experts, Recompute::block}) {
+    const Step kept = train_once(c, DType::f32, Recompute::none);
+    const Step all = train_once(c, DType::f32, recompute);
+    std::int64_t previous = kept.kept_bytes;
+    for (std::int64_t layers = 1; layers <= c.num_layers; ++layers) {
+      const Step step = train_once(c, DType::f32, recompute, none, layers);
+      CHECK(step.loss == kept.loss);
+      CHECK(step.gradient == kept.gradient);
+      CHECK(step.kept_bytes < previous);
+      previous = step.kept_bytes;
+    }
+    CHECK(previous == all.kept_bytes);
   }
 }
 

@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <bit>
 #include <map>
 
+#include "core/base/split_weight.h"
 #include "optim/clip.h"
 #include "tests/reference/adamw.h"
 #include "tests/support/compare.h"
@@ -22,8 +25,17 @@ struct Model {
   Parameter last{"last", {3, 5, 11}, Init::normal(1)};
   ParameterStore store;
 
-  explicit Model(DType master, DType compute)
-      : store({&first, &norm, &last}, {master, compute, 1}) {}
+  /// `own`: the elements that are updated; empty: all.
+  explicit Model(DType master, DType compute, const std::vector<Range>& own = {})
+      : store({&first, &norm, &last}, {.master = master,
+                                       .compute = compute,
+                                       .seed = 1,
+                                       .trains = true,
+                                       .own = own.empty() ? nullptr : own_function(own)}) {}
+
+  static std::function<std::vector<Range>(std::int64_t)> own_function(std::vector<Range> own) {
+    return [own = std::move(own)](std::int64_t) { return own; };
+  }
 
   /// Sets a gradient of norm `size` that depends on the step.
   void set_gradients(int step, double size = 3) {
@@ -82,21 +94,57 @@ TEST_CASE("AdamW with clipping follows the double reference over 50 steps, decay
   }
 }
 
-TEST_CASE("the bf16 weights are the rounded masters after a step, and padding stays zero") {
-  Model model(DType::f32, DType::bf16);
-  AdamW optimizer(model.store, kConfig);
+TEST_CASE("with bf16 weights the masters are those of f32 training, and padding stays zero") {
+  Model split(DType::f32, DType::bf16), whole(DType::f32, DType::f32);
+  AdamW optimizer(split.store, kConfig), same(whole.store, kConfig);
   for (int t = 1; t <= 3; ++t) {
-    model.set_gradients(t);
+    for (auto* m : {&split, &whole}) m->set_gradients(t);
     optimizer.step(0.02, t, {});
+    same.step(0.02, t, {});
   }
-  const std::vector<double> masters = values_of(model.store.master());
-  const std::vector<double> compute = values_of(model.store.compute());
-  std::vector<bool> is_padding(masters.size(), true);
-  for (const auto& range : model.store.ranges())
-    for (std::int64_t i = range.offset; i < range.offset + range.numel; ++i) is_padding[i] = false;
-  for (std::size_t i = 0; i < masters.size(); ++i) {
-    CHECK(compute[i] == static_cast<float>(bf16(masters[i])));
-    CHECK((!is_padding[i] || masters[i] == 0));
+  std::vector<bool> is_padding(split.store.compute().numel(), true);
+  for (std::size_t i = 0; i < split.store.parameters().size(); ++i) {
+    const Parameter& p = *split.store.parameters()[i];
+    check_same_bits(p.name(), p.master(), whole.store.parameters()[i]->master());
+    const std::int64_t offset = split.store.offset_of(p);
+    std::fill_n(is_padding.begin() + offset, p.numel(), false);
+    if (p.full_precision()) continue;
+    const auto masters = p.master().to_vector<float>();
+    const auto weights = p.value().to_vector<bf16>();
+    for (std::size_t j = 0; j < masters.size(); ++j)
+      CHECK(weights[j].bits == split_weight(std::bit_cast<std::uint32_t>(masters[j])).weight);
+  }
+  const std::vector<double> compute = values_of(split.store.compute());
+  const auto remainders = split.store.remainders().to_vector<std::uint16_t>();
+  for (std::size_t i = 0; i < compute.size(); ++i)
+    CHECK((!is_padding[i] || (compute[i] == 0 && remainders[i] == 0)));
+}
+
+TEST_CASE("two optimizers that each own a part of the elements train the bits of one") {
+  const std::int64_t cut = 100;  // inside of a parameter
+  for (const DType moments : {DType::f32, DType::bf16}) {
+    OptimConfig config = kConfig;
+    config.moments = moments;
+    Model whole(DType::f32, DType::bf16), first(DType::f32, DType::bf16, {{0, cut}}),
+        second(DType::f32, DType::bf16, {{cut, 384}});
+    REQUIRE(whole.store.compute().numel() == 384);
+    for (auto* model : {&whole, &first, &second}) {
+      AdamW optimizer(model->store, config);
+      for (int t = 1; t <= 3; ++t) {
+        model->set_gradients(t);
+        optimizer.step(0.02, t, {});
+      }
+    }
+    CHECK(first.store.remainders().numel() == cut);
+    for (std::size_t i = 0; i < whole.store.parameters().size(); ++i) {
+      const std::int64_t offset = whole.store.offset_of(*whole.store.parameters()[i]);
+      const auto of = [&](Model& model) {
+        return values_of(model.store.parameters()[i]->master());
+      };
+      const std::vector<double> wanted = of(whole), a = of(first), b = of(second);
+      for (std::size_t j = 0; j < wanted.size(); ++j)
+        CHECK(wanted[j] == (offset + static_cast<std::int64_t>(j) < cut ? a : b)[j]);
+    }
   }
 }
 
@@ -113,8 +161,9 @@ TEST_CASE("a gradient that is not finite leaves weights and moments unchanged") 
     const GradientClip clipped = clip(model.store, 1);
     CHECK(!std::isfinite(clipped.norm.item()));
     optimizer.step(0.02, 2, clipped.coefficient);
-    check_same_bits("master", model.store.master(), untouched.store.master());
     check_same_bits("compute", model.store.compute(), untouched.store.compute());
+    check_same_bits("remainders", model.store.remainders(), untouched.store.remainders());
+    check_same_bits("norm", model.norm.value(), untouched.norm.value());
     CollectTensors state, wanted;
     optimizer.visit_state(state);
     same.visit_state(wanted);
@@ -144,14 +193,18 @@ TEST_CASE("moments restored through visit_state continue the run bit-identically
     std::copy(values.begin(), values.end(), tensor.data_as<float>());
   }
   train(resumed, after, 4, 6);
-  check_same_bits("resumed weights", resumed.store.master(), whole.store.master());
+  check_same_bits("resumed weights", resumed.store.compute(), whole.store.compute());
 }
 
-TEST_CASE("moments take twice the memory of the master weights, in the optimizer category") {
-  Model model(DType::f32, DType::bf16);
-  const std::int64_t before = memory_use(Category::optimizer).now_bytes;
-  const AdamW optimizer(model.store, kConfig);
-  CHECK(memory_use(Category::optimizer).now_bytes - before == 2 * model.store.master().bytes());
+TEST_CASE("moments take 8 or 4 bytes per own element, in the optimizer category") {
+  Model model(DType::f32, DType::bf16, {{64, 192}});
+  for (const DType moments : {DType::f32, DType::bf16}) {
+    OptimConfig config = kConfig;
+    config.moments = moments;
+    const std::int64_t before = memory_use(Category::optimizer).now_bytes;
+    const AdamW optimizer(model.store, config);
+    CHECK(memory_use(Category::optimizer).now_bytes - before == 128 * 2 * size_of(moments));
+  }
 }
 
 TEST_CASE("errors of AdamW and clipping") {
@@ -171,6 +224,14 @@ TEST_CASE("errors of AdamW and clipping") {
   CHECK(message([](auto& c) { c.epsilon = 0; }) == "adamw: epsilon must be positive; got 0");
   CHECK(message([](auto& c) { c.weight_decay = -1; }) ==
         "adamw: weight_decay must not be negative; got -1");
+  const auto with_bf16_moments = [&](double beta2) {
+    return message([&](auto& c) {
+      c.moments = DType::bf16;
+      c.beta2 = beta2;
+    });
+  };
+  CHECK(with_bf16_moments(0.9921875).empty());
+  CHECK(with_bf16_moments(0.993).starts_with("adamw: with bf16 moments 1 - beta2 must be"));
   AdamW optimizer(model.store, kConfig);
   CHECK_THROWS_WITH_AS(optimizer.step(0.1, 0, {}), "adamw: step_number counts from 1; got 0",
                        UsageError);

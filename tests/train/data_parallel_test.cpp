@@ -6,9 +6,12 @@
 #include <cmath>
 #include <mutex>
 
+#include "core/system/folder.h"
 #include "tests/support/ranks.h"
 #include "tests/support/state_bytes.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/train/small_run.h"
+#include "train/checkpoint/checkpoint.h"
 #include "train/replicas.h"
 #include "train/step_reporter.h"
 #include "train/validate.h"
@@ -30,8 +33,14 @@ struct Setting : SmallRun {
 };
 
 std::string weights_of(const Trainer& trainer) {
-  const Tensor& master = trainer.store().master();
-  return {static_cast<const char*>(master.data()), static_cast<std::size_t>(master.bytes())};
+  const Tensor& weights = trainer.store().compute();
+  return {static_cast<const char*>(weights.data()), static_cast<std::size_t>(weights.bytes())};
+}
+
+/// Adds to `state` the ranges that another rank holds, which are zero in it.
+void join_states(std::string& state, const std::string& other) {
+  REQUIRE(state.size() == other.size());
+  for (std::size_t i = 0; i < state.size(); ++i) state[i] = static_cast<char>(state[i] | other[i]);
 }
 
 struct Curve {
@@ -65,7 +74,10 @@ Curve train_on(int world_size, const Config& config, std::int64_t steps) {
     curves[ranks.rank()] = train_as(config, ranks, steps);
   });
   for (const Curve& curve : curves) {
-    CHECK(curve.state == curves[0].state);
+    if (config.parallel.zero)
+      join_states(curves[0].state, curve.state);
+    else
+      CHECK(curve.state == curves[0].state);
     CHECK(curve.validation_loss == curves[0].validation_loss);
     for (std::int64_t i = 0; i < steps; ++i) {
       CHECK(curve.steps[i].loss == curves[0].steps[i].loss);
@@ -140,6 +152,77 @@ TEST_CASE(
   CHECK(train_on(2, config, 3).state == whole.state);
 }
 
+TEST_CASE("a sharded rank allocates the remainders and moments of its own elements only") {
+  Setting setting;
+  setting.config.train.precision = DType::bf16;
+  for (const DType moments : {DType::f32, DType::bf16})
+    on_ranks(2, [&](Communicator& ranks, RendezvousStore&) {
+      Config config = setting.config;
+      config.parallel.zero = true;
+      config.optim.moments = moments;
+      const TrainingData data = TrainingData::open(config.data);
+      const Trainer trainer(config, data, ranks);
+      const ParameterStore& store = trainer.store();
+      CHECK(store.num_own() <= store.compute().numel() / 2 + 64);
+      CHECK(store.remainders().numel() == store.num_own());
+    });
+}
+
+TEST_CASE("a checkpoint of any ranks and ZeRO stage resumes in any other, bit for bit") {
+  Setting setting;
+  const TemporaryFolder folder;
+  for (const DType precision : {DType::f32, DType::bf16}) {
+    setting.config.train.precision = precision;
+    std::string at_two;  // the state after two steps and, of two ranks, after four
+    std::string at_four;
+    for (const bool saves_sharded : {false, true}) {
+      const std::string path =
+          folder / concat(name_of(precision), saves_sharded ? "-sharded" : "-whole");
+      if (saves_sharded) make_new_folder(path);
+      on_ranks(2, [&](Communicator& ranks, RendezvousStore&) {
+        Config config = setting.config;
+        config.parallel.zero = saves_sharded;
+        const TrainingData data = TrainingData::open(config.data);
+        Trainer trainer(config, data, ranks);
+        for (int i = 0; i < 2; ++i) trainer.step();
+        const VisitState visit = [&](StateVisitor& visitor) { trainer.visit_state(visitor); };
+        if (saves_sharded)
+          write_checkpoint(path, {.step = 2}, visit,
+                           {.index = ranks.rank(), .count = 2, .await_others = [&](const auto&) {
+                              ranks.barrier()->wait();
+                            }});
+        else if (ranks.rank() == 0)
+          write_checkpoint(path, {.step = 2}, visit);
+      });
+      for (const int world_size : {1, 2, 4})
+        for (const bool loads_sharded : {false, true}) {
+          CAPTURE(world_size);
+          std::vector<std::string> loaded(world_size), trained(world_size);
+          on_ranks(world_size, [&](Communicator& ranks, RendezvousStore&) {
+            Config config = setting.config;
+            config.parallel.zero = loads_sharded;
+            const TrainingData data = TrainingData::open(config.data);
+            Trainer trainer(config, data, ranks);
+            Checkpoint(path).load([&](StateVisitor& visitor) { trainer.visit_state(visitor); });
+            trainer.state_loaded();
+            loaded[ranks.rank()] = state_of(trainer);
+            for (int i = 0; i < 2; ++i) trainer.step();
+            trained[ranks.rank()] = state_of(trainer);
+          });
+          for (int rank = 1; rank < world_size; ++rank) {
+            join_states(loaded[0], loaded[rank]);
+            join_states(trained[0], trained[rank]);
+          }
+          if (at_two.empty()) at_two = loaded[0];
+          CHECK(loaded[0] == at_two);
+          if (world_size != 2) continue;
+          if (at_four.empty()) at_four = trained[0];
+          CHECK(trained[0] == at_four);
+        }
+    }
+  }
+}
+
 TEST_CASE("a loss that is not finite on one rank lets all skip the step, and all go on alike") {
   const Setting setting;
   std::vector<std::string> states(2);
@@ -147,7 +230,7 @@ TEST_CASE("a loss that is not finite on one rank lets all skip the step, and all
     const TrainingData data = TrainingData::open(setting.config.data);
     Trainer trainer(setting.config, data, ranks);
     trainer.step();
-    float* const weight = trainer.store().master().data_as<float>();
+    float* const weight = trainer.store().compute().data_as<float>();
     const float good = *weight;
     const std::string before = weights_of(trainer);
     if (ranks.rank() == 1) *weight = std::nanf("");
@@ -172,7 +255,9 @@ TEST_CASE("a flipped bit is found, with rank and tensor") {
       Trainer trainer(config, data, ranks);
       trainer.step();
       const auto check = [&] {
-        check_replicas(ranks, [&](StateVisitor& visitor) { trainer.visit_replicated(visitor); });
+        check_replicas(
+            ranks, [&](StateVisitor& visitor) { trainer.visit_replicated(visitor); },
+            [&](StateVisitor& visitor) { trainer.visit_replicated_parts(visitor); });
       };
       check();
       const Parameter& weight = *trainer.store().parameters()[5];

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "core/system/folder.h"
+#include "tests/train/checkpoint/tensor_digests.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint_store.h"
@@ -78,12 +79,7 @@ std::vector<double> losses(const RunPaths& paths) {
 
 /// The digests of all tensors after the last step, by name, whatever their shards.
 std::map<std::string, std::string> final_state(const RunPaths& paths) {
-  const Checkpoint checkpoint(paths.checkpoints_path() + "/step-00000040");
-  checkpoint.verify();
-  std::map<std::string, std::string> digests;
-  for (const ManifestShard& shard : checkpoint.manifest().shards)
-    for (const ManifestTensor& tensor : shard.tensors) digests[tensor.name] = tensor.digest.hex();
-  return digests;
+  return tensor_digests(Checkpoint(paths.checkpoints_path() + "/step-00000040"));
 }
 
 std::size_t num_shards(const RunPaths& paths) {

@@ -68,7 +68,7 @@ TEST_CASE("micro-batches add up to the global batch") {
     config.train.micro_batch = micro_batch;
     Trainer trainer(config, setting.data);
     train(trainer, 3);
-    const auto weights = trainer.store().master().to_vector<double>();
+    const auto weights = trainer.store().compute().to_vector<double>();
     if (first.empty()) first = weights;
     double worst = 0;
     for (std::size_t i = 0; i < weights.size(); ++i)
@@ -92,7 +92,7 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
       float* element = parameter->master().data_as<float>();
       const float kept = *element;
       *element = bad;
-      const std::string before = bytes_of(trainer.store().master());
+      const std::string before = bytes_of(trainer.store().compute());
       const StepReport report = trainer.step();
       CAPTURE(parameter->name());
       // A bad element of one expert may stay unseen until a token reaches it.
@@ -102,7 +102,7 @@ TEST_CASE("a step that is not finite changes no weight and is reported") {
       }
       ++skipped;
       CHECK(trainer.nonfinite_in_a_row() >= 1);
-      CHECK(bytes_of(trainer.store().master()) == before);
+      CHECK(bytes_of(trainer.store().compute()) == before);
       *element = kept;
     }
     CHECK(skipped >= 16);

@@ -1,6 +1,9 @@
 #include "train/checkpoint/background_save.h"
 
+#include <chrono>
 #include <utility>
+
+#include "core/base/check.h"
 
 namespace smoe {
 
@@ -11,6 +14,7 @@ BackgroundSave::BackgroundSave(CheckpointStore::Options options, CheckpointStore
       }) {}
 
 BackgroundSave::~BackgroundSave() {
+  is_ending_ = true;
   try {
     wait();
   } catch (const std::exception& error) {
@@ -25,17 +29,35 @@ void BackgroundSave::log_or_ignore(const std::string& line) noexcept {
   }
 }
 
-void BackgroundSave::start(const CheckpointHeader& header, const VisitState& visit) {
+void BackgroundSave::start(const CheckpointHeader& header, const VisitState& visit, int index,
+                           int count) {
   wait();
   copy_.take(visit);
   is_done_ = false;
-  thread_ = std::thread([this, header] { run(header); });
+  thread_ = std::thread([this, header, index, count] { run(header, index, count); });
 }
 
-void BackgroundSave::run(const CheckpointHeader& header) noexcept {
+// The other writers' threads must not use the communicator, which their training does.
+void BackgroundSave::await_files(const std::function<bool()>& are_complete) const {
+  constexpr auto kLongest = std::chrono::minutes(30);
+  constexpr auto kPause = std::chrono::milliseconds(20);
+  const auto start = std::chrono::steady_clock::now();
+  while (!are_complete()) {
+    const bool is_late = std::chrono::steady_clock::now() - start > kLongest;
+    if (is_late || is_ending_)
+      throw SystemError("checkpoint: another rank has not written its part; nothing was saved");
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+void BackgroundSave::run(const CheckpointHeader& header, int index, int count) noexcept {
   std::exception_ptr error;
   try {
-    store_.save(header, [this](StateVisitor& visitor) { copy_.visit(visitor); });
+    ShardWriters writers{.index = index, .count = count};
+    if (index == 0)
+      writers.await_others = [this](const auto& are_complete) { await_files(are_complete); };
+    store_.save(
+        header, [this](StateVisitor& visitor) { copy_.visit(visitor); }, writers);
   } catch (...) {
     error = std::current_exception();
   }

@@ -1,11 +1,12 @@
 #include "train/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "core/base/check.h"
 #include "core/host_chunks.h"
+#include "core/range.h"
 #include "core/system/folder.h"
 #include "core/version.h"
 #include "train/checkpoint/parse_manifest.h"
@@ -15,40 +16,67 @@ namespace {
 
 constexpr const char* kManifestName = "manifest.json";
 
-/// Checks that the names of the visited state are valid and unique.
+/// Checks that the names of the visited state are valid and unique, and that the ranges of a tensor
+/// come in ascending order.
 class SeenNames {
  public:
   std::string add(std::string_view name) {
+    return add_range(name, 0, std::numeric_limits<std::int64_t>::max());
+  }
+  std::string add_range(std::string_view name, std::int64_t begin, std::int64_t end) {
     SMOE_CHECK(is_state_name(name), "checkpoint: a state name must be 1 to 256 of ",
                "A-Z a-z 0-9 . _ / -; got '", name, "'");
-    const auto [entry, is_new] = names_.emplace(name);
-    SMOE_CHECK(is_new, "checkpoint: state names must be unique; got ", name, " twice");
-    return *entry;
+    const auto [entry, is_new] = ends_.emplace(name, end);
+    SMOE_CHECK(is_new || (entry->second <= begin && begin < end),
+               "checkpoint: state names must be unique; got ", name, " twice");
+    entry->second = end;
+    return entry->first;
   }
-  bool contains(const std::string& name) const { return names_.count(name) > 0; }
+  bool contains(const std::string& name) const { return ends_.count(name) > 0; }
 
  private:
-  std::unordered_set<std::string> names_;
+  std::unordered_map<std::string, std::int64_t> ends_;  // of the last range of each name
 };
 
-/// Writes this process's share of the visited tensors to a shard file and adds their table to the
-/// manifest; the manifest of writer 0 also contains the scalars.
+/// Writes the ranges that this process visits to a shard file and adds their table to the manifest;
+/// writer 0 also writes whole tensors, which all have, and numbers.
 class Writer final : public StateVisitor {
  public:
-  Writer(Manifest& manifest, File& file, const ShardWriters& writers)
-      : manifest_(manifest), file_(file), index_(writers.index), bytes_of_(writers.count) {}
+  Writer(Manifest& manifest, File& file, bool is_first)
+      : manifest_(manifest), file_(file), is_first_(is_first) {}
 
   void tensor(std::string_view name, Tensor& value) override {
     const std::string own_name = seen_.add(name);
-    // The writer with the fewest bytes so far takes the tensor; all writers visit the same tensors
-    // and therefore choose alike.
-    const auto least = std::min_element(bytes_of_.begin(), bytes_of_.end());
-    *least += value.bytes();
-    if (least - bytes_of_.begin() != index_) return;
+    if (is_first_) write(own_name, value.shape(), 0, value);
+  }
+  void range(std::string_view name, const Shape& shape, std::int64_t begin,
+             Tensor& elements) override {
+    const std::string own_name = seen_.add_range(name, begin, begin + elements.numel());
+    if (elements.numel() > 0 || (is_first_ && shape.numel() == 0))
+      write(own_name, shape, begin, elements);
+  }
+  void integer(std::string_view name, std::int64_t& value) override {
+    const std::string own_name = seen_.add(name);
+    if (is_first_) manifest_.integers[own_name] = value;
+  }
+  void real(std::string_view name, double& value) override {
+    const std::string own_name = seen_.add(name);
+    if (is_first_) manifest_.reals[own_name] = value;
+  }
+
+ private:
+  void write(const std::string& name, const Shape& shape, std::int64_t begin,
+             const Tensor& elements) {
     ManifestShard& shard = manifest_.shards.back();
-    ManifestTensor entry{own_name, value.dtype(), value.shape(), shard.bytes, value.bytes(), {}};
+    ManifestTensor entry{.name = name,
+                         .dtype = elements.dtype(),
+                         .shape = shape,
+                         .offset = shard.bytes,
+                         .bytes = elements.bytes(),
+                         .digest = {},
+                         .begin = begin};
     Hasher hasher;
-    for_each_host_chunk(value, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
+    for_each_host_chunk(elements, [&](std::int64_t offset, const void* data, std::int64_t bytes) {
       file_.write_at(entry.offset + offset, data, bytes);
       hasher.update(data, bytes);
     });
@@ -56,20 +84,10 @@ class Writer final : public StateVisitor {
     shard.bytes += entry.bytes;
     shard.tensors.push_back(std::move(entry));
   }
-  void integer(std::string_view name, std::int64_t& value) override {
-    const std::string own_name = seen_.add(name);
-    if (index_ == 0) manifest_.integers[own_name] = value;
-  }
-  void real(std::string_view name, double& value) override {
-    const std::string own_name = seen_.add(name);
-    if (index_ == 0) manifest_.reals[own_name] = value;
-  }
 
- private:
   Manifest& manifest_;
   File& file_;
-  std::ptrdiff_t index_;
-  std::vector<std::int64_t> bytes_of_;  // assigned to each writer so far
+  bool is_first_;
   SeenNames seen_;
 };
 
@@ -90,14 +108,20 @@ struct Location {
   const ManifestTensor* entry;
   std::size_t shard;
 };
-using TensorIndex = std::unordered_map<std::string, Location>;
+using TensorIndex = std::unordered_map<std::string, std::vector<Location>>;
 
 TensorIndex index_of(const Manifest& manifest) {
   TensorIndex index;
   for (std::size_t i = 0; i < manifest.shards.size(); ++i)
     for (const ManifestTensor& tensor : manifest.shards[i].tensors)
-      index[tensor.name] = {&tensor, i};
+      index[tensor.name].push_back({&tensor, i});
   return index;
+}
+
+/// Moments are kept in either, as the run that loads them is configured.
+bool converts(DType stored, DType wanted) {
+  const auto is_either = [](DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; };
+  return stored == wanted || (is_either(stored) && is_either(wanted));
 }
 
 /// Compares the names, dtypes and shapes of the state with those of a checkpoint; changes neither.
@@ -107,16 +131,13 @@ class Matcher final : public StateVisitor {
       : manifest_(manifest), index_(index) {}
 
   void tensor(std::string_view name, Tensor& value) override {
-    const std::string key = seen_.add(name);
-    const auto found = index_.find(key);
-    if (found == index_.end()) {
-      missing_.push_back(key);
-      return;
-    }
-    const std::string stored = describe(found->second.entry->dtype, found->second.entry->shape);
-    const std::string expected = describe(value.dtype(), value.shape());
-    if (stored != expected)
-      mismatched_.push_back(concat(key, " (expected ", expected, ", got ", stored, ")"));
+    compare(seen_.add(name), value.dtype(), value.shape());
+  }
+  void range(std::string_view name, const Shape& shape, std::int64_t begin,
+             Tensor& elements) override {
+    const bool is_again = seen_.contains(std::string(name));
+    const std::string key = seen_.add_range(name, begin, begin + elements.numel());
+    if (!is_again) compare(key, elements.dtype(), shape);
   }
   void integer(std::string_view name, std::int64_t&) override { scalar(name, manifest_.integers); }
   void real(std::string_view name, double&) override { scalar(name, manifest_.reals); }
@@ -129,10 +150,24 @@ class Matcher final : public StateVisitor {
     add("missing: ", missing_);
     if (refuse_extra) add("unexpected: ", extra());
     add("mismatched: ", mismatched_);
+    if (!missing_.empty() && manifest_.base_digest)
+      problems +=
+          concat("; it leaves out what is in the base with digest ", manifest_.base_digest->hex());
     SMOE_CHECK(problems.empty(), path, ": must match the state of this run; ", problems);
   }
 
  private:
+  void compare(const std::string& name, DType dtype, const Shape& shape) {
+    const auto found = index_.find(name);
+    if (found == index_.end()) {
+      missing_.push_back(name);
+      return;
+    }
+    const ManifestTensor& stored = *found->second.front().entry;
+    if (!converts(stored.dtype, dtype) || stored.shape != shape)
+      mismatched_.push_back(concat(name, " (expected ", describe(dtype, shape), ", got ",
+                                   describe(stored.dtype, stored.shape), ")"));
+  }
   template <class Map>
   void scalar(std::string_view name, const Map& map) {
     const std::string key = seen_.add(name);
@@ -147,6 +182,7 @@ class Matcher final : public StateVisitor {
     for (const auto& [name, value] : manifest_.reals) check(name);
     for (const ManifestShard& shard : manifest_.shards)
       for (const ManifestTensor& tensor : shard.tensors) check(tensor.name);
+    names.erase(std::unique(names.begin(), names.end()), names.end());
     return names;
   }
 
@@ -161,6 +197,27 @@ void check_digest(const File& file, const ManifestTensor& entry, Digest found) {
              " is damaged: its digest must be ", entry.digest.hex(), "; got ", found.hex());
 }
 
+Digest digest_in(const File& file, const ManifestTensor& entry) {
+  std::string block(static_cast<std::size_t>(std::min(entry.bytes, std::int64_t{1} << 20)), '\0');
+  Hasher hasher;
+  for (std::int64_t done = 0; done < entry.bytes;) {
+    const std::int64_t size = std::min(entry.bytes - done, static_cast<std::int64_t>(block.size()));
+    file.read_at(entry.offset + done, block.data(), size);
+    hasher.update(block.data(), size);
+    done += size;
+  }
+  return hasher.digest();
+}
+
+/// Converts `numel` numbers from f32 to bf16, or from bf16 to f32.
+void convert(const void* source, void* target, std::int64_t numel, DType source_dtype) {
+  if (source_dtype == DType::f32)
+    std::transform(static_cast<const float*>(source), static_cast<const float*>(source) + numel,
+                   static_cast<bf16*>(target), [](float value) { return bf16(value); });
+  else
+    std::copy_n(static_cast<const bf16*>(source), numel, static_cast<float*>(target));
+}
+
 /// Loads the visited state, which a Matcher has checked.
 class Reader final : public StateVisitor {
  public:
@@ -168,15 +225,19 @@ class Reader final : public StateVisitor {
       : manifest_(manifest), index_(index), shards_(shards) {}
 
   void tensor(std::string_view name, Tensor& value) override {
-    const Location& location = index_.at(std::string(name));
-    const ManifestTensor& entry = *location.entry;
-    const File& file = shards_[location.shard];
-    Hasher hasher;
-    fill_by_host_chunks(value, [&](std::int64_t offset, void* data, std::int64_t bytes) {
-      file.read_at(entry.offset + offset, data, bytes);
-      hasher.update(data, bytes);
-    });
-    check_digest(file, entry, hasher.digest());
+    Tensor elements = value.reshape({value.numel()});
+    range(name, value.shape(), 0, elements);
+  }
+  void range(std::string_view name, const Shape&, std::int64_t begin, Tensor& elements) override {
+    for (const Location& location : index_.at(std::string(name))) {
+      const ManifestTensor& entry = *location.entry;
+      const Range common{std::max(begin, entry.begin),
+                         std::min(begin + elements.numel(), entry.begin + entry.numel())};
+      const bool is_empty_tensor = entry.numel() == 0 && elements.numel() == 0;
+      if (common.begin >= common.end && !is_empty_tensor) continue;
+      read(shards_[location.shard], entry, common,
+           elements.rows(common.begin - begin, common.end - begin));
+    }
   }
   void integer(std::string_view name, std::int64_t& value) override {
     value = manifest_.integers.at(std::string(name));
@@ -186,6 +247,28 @@ class Reader final : public StateVisitor {
   }
 
  private:
+  /// Reads elements `wanted` of the tensor from an entry that has them, whose digest is checked
+  /// whole.
+  static void read(const File& file, const ManifestTensor& entry, const Range& wanted,
+                   const Tensor& target) {
+    const bool is_whole = wanted.numel() == entry.numel();
+    if (!is_whole) check_digest(file, entry, digest_in(file, entry));
+    const std::int64_t width = size_of(entry.dtype), target_width = size_of(target.dtype());
+    const std::int64_t first = entry.offset + (wanted.begin - entry.begin) * width;
+    Hasher hasher;
+    std::string converted;  // from these bytes, if the dtypes differ
+    fill_by_host_chunks(target, [&](std::int64_t offset, void* data, std::int64_t bytes) {
+      const bool is_same = target.dtype() == entry.dtype;
+      const std::int64_t at = offset / target_width * width, size = bytes / target_width * width;
+      if (!is_same) converted.resize(static_cast<std::size_t>(size));
+      void* const stored = is_same ? data : converted.data();
+      file.read_at(first + at, stored, size);
+      hasher.update(stored, size);
+      if (!is_same) convert(stored, data, bytes / target_width, entry.dtype);
+    });
+    if (is_whole) check_digest(file, entry, hasher.digest());
+  }
+
   const Manifest& manifest_;
   const TensorIndex& index_;
   const std::vector<File>& shards_;
@@ -199,6 +282,7 @@ Manifest manifest_of(const CheckpointHeader& header) {
   manifest.config_digest = header.config;
   manifest.data_digest = header.data;
   manifest.tokenizer_digest = header.tokenizer;
+  manifest.base_digest = header.base;
   manifest.processor = header.processor;
   manifest.config = header.config_text;
   manifest.data = header.sampling;
@@ -209,14 +293,14 @@ Manifest manifest_of(const CheckpointHeader& header) {
 void write_shard(const std::string& path, const VisitState& visit, const ShardWriters& writers,
                  Manifest& manifest) {
   File shard = File::create(path + "/" + shard_name(writers.index));
-  Writer writer(manifest, shard, writers);
+  Writer writer(manifest, shard, writers.index == 0);
   visit(writer);
   shard.sync();
   shard.close();
 }
 
 /// The file in which a writer other than 0 leaves the manifest of its own shard, which writer 0
-/// merges into the manifest of the checkpoint.
+/// merges into the manifest of the checkpoint. It has this name once it is complete.
 std::string shard_manifest_path(const std::string& path, int index) {
   return path + "/" + shard_name(index) + ".json";
 }
@@ -235,17 +319,24 @@ void write_durably(const std::string& path, const std::string& text) {
 
 void write_checkpoint(const std::string& path, const CheckpointHeader& header,
                       const VisitState& visit, const ShardWriters& writers) {
-  const bool is_first = writers.index == 0;
-  if (is_first) make_new_folder(path);
-  writers.barrier();
+  if (writers.count == 1) make_new_folder(path);
   Manifest manifest = manifest_of(header);
   write_shard(path, visit, writers, manifest);
-  if (!is_first) write_durably(shard_manifest_path(path, writers.index), manifest_text(manifest));
-  writers.barrier();
-  if (!is_first) return;
+  if (writers.index > 0) {
+    const std::string own_path = shard_manifest_path(path, writers.index);
+    write_durably(own_path + ".part", manifest_text(manifest));
+    rename_path(own_path + ".part", own_path);
+  }
+  writers.await_others([&] {
+    for (int i = 1; i < writers.count; ++i)
+      if (kind_of(shard_manifest_path(path, i)) == PathKind::none) return false;
+    return true;
+  });
+  if (writers.index > 0) return;
   for (int i = 1; i < writers.count; ++i) {
     const std::string other_path = shard_manifest_path(path, i);
-    Manifest other = parse_manifest(read_file(other_path, kMaxManifestBytes), other_path);
+    Manifest other = parse_manifest(read_file(other_path, kMaxManifestBytes), other_path,
+                                    ManifestCoverage::part);
     manifest.shards.push_back(std::move(other.shards.front()));
     manifest.shards.back().file = shard_name(i);
     remove_file(other_path);
@@ -292,20 +383,9 @@ void Checkpoint::check_config(const std::string& path, const Digest& config,
 }
 
 void Checkpoint::verify() const {
-  std::string block(std::size_t{1} << 20, '\0');
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
-    for (const ManifestTensor& entry : manifest_.shards[i].tensors) {
-      Hasher hasher;
-      for (std::int64_t done = 0; done < entry.bytes;) {
-        const std::int64_t size =
-            std::min(entry.bytes - done, static_cast<std::int64_t>(block.size()));
-        shards_[i].read_at(entry.offset + done, block.data(), size);
-        hasher.update(block.data(), size);
-        done += size;
-      }
-      check_digest(shards_[i], entry, hasher.digest());
-    }
-  }
+  for (std::size_t i = 0; i < shards_.size(); ++i)
+    for (const ManifestTensor& entry : manifest_.shards[i].tensors)
+      check_digest(shards_[i], entry, digest_in(shards_[i], entry));
 }
 
 void Checkpoint::load(const VisitState& visit, Coverage coverage) const {

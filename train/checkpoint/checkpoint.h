@@ -11,7 +11,8 @@
 
 namespace smoe {
 
-/// Passes all state to a visitor: the same names, dtypes and shapes in every call.
+/// Passes all state of this process to a visitor: the same names, dtypes, shapes and ranges in
+/// every call.
 using VisitState = std::function<void(StateVisitor&)>;
 
 /// What a checkpoint records besides the state.
@@ -21,24 +22,28 @@ struct CheckpointHeader {
   Digest config{};             ///< of the settings that a resumed run must share
   Digest data{};               ///< of the token set
   std::optional<Digest> tokenizer{};  ///< none: the model has no tokenizer
+  std::optional<Digest> base{};       ///< none: the checkpoint is complete
   std::string processor{};            ///< as in the manifest
   std::string config_text{};          ///< the configuration as YAML
   std::optional<ManifestData> sampling{};
 };
 
-/// The processes that write one checkpoint together; each writes a shard file with its share of the
-/// tensors, and writer 0 writes the manifest.
+/// The processes that write one checkpoint together; each writes a shard file with the ranges that
+/// it visits, and writer 0 also writes whole tensors, numbers and the manifest.
 struct ShardWriters {
   int index = 0;  ///< of this process
   int count = 1;
-  std::function<void()> barrier = [] {};  ///< returns once all writers have called it
+  /// Returns once all writers have called it or, for writer 0, once `are_complete()`, which looks
+  /// for the other writers' files.
+  std::function<void(const std::function<bool()>& are_complete)> await_others = [](const auto&) {};
 };
 
-/// Writes the state to a new folder `path`: shard files, then the manifest, all durable when writer
-/// 0 returns. The caller makes the folder's own name durable. All writers call this function with
-/// the same state; writers other than 0 return when their shards are durable.
+/// Writes the state to the folder `path`: shard files, then the manifest, all durable when writer 0
+/// returns. A single writer makes the folder, which must not exist; several find it made. The
+/// caller makes the folder's own name durable. All writers call this function, and together visit
+/// every element of each tensor once; writers other than 0 return when their shards are durable.
 /// Throws: SystemError; UsageError for a name that is invalid or occurs twice; what `visit` and
-/// `barrier` throw. The folder is incomplete then.
+/// `await_others` throw. The folder is incomplete then.
 void write_checkpoint(const std::string& path, const CheckpointHeader& header,
                       const VisitState& visit, const ShardWriters& writers = {});
 
@@ -64,8 +69,9 @@ class Checkpoint {
   /// changed to.
   void check_config(const std::string& path, const Digest& config, bool is_same_run) const;
 
-  /// Loads the state in place. State and checkpoint must have the same names, dtypes and shapes;
-  /// otherwise nothing is changed.
+  /// Loads the state in place: of each tensor the ranges that are visited, whatever ranges it was
+  /// written in. State and checkpoint must have the same names, shapes and dtypes, except that f32
+  /// and bf16 are converted to each other; otherwise nothing is changed.
   /// Throws: UsageError naming the differences; as verify, when the files have changed since they
   /// were opened, and the state is then partially loaded.
   void load(const VisitState& visit) const { load(visit, Coverage::all); }

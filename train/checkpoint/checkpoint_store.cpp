@@ -106,22 +106,37 @@ std::int64_t CheckpointStore::newest_step() const {
   return found.empty() ? -1 : found[0].step;
 }
 
-std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit,
-                                  const ShardWriters& writers) {
-  SMOE_CHECK(header.step >= 0, "checkpoint: step must not be negative; got ", header.step);
-  const std::string name = checkpoint_name(header.step);
-  const std::string path = options_.folder + "/" + name;
-  const std::string temporary = concat(options_.folder, "/", kTemporary, name);
-  if (writers.index > 0) {
-    write_checkpoint(temporary, header, visit, writers);
-    return path;
-  }
+std::string CheckpointStore::temporary_path(std::int64_t step) const {
+  return concat(options_.folder, "/", kTemporary, checkpoint_name(step));
+}
+
+/// Makes the store's folder, and room for a new one in it.
+void CheckpointStore::prepare(const std::string& temporary) const {
   if (kind_of(options_.folder) == PathKind::none) {
     make_folders(options_.folder);
     sync_folder(parent_of(options_.folder));
   }
   remove_unfinished();
   vacate(temporary);
+}
+
+void CheckpointStore::begin(std::int64_t step) const {
+  const std::string temporary = temporary_path(step);
+  prepare(temporary);
+  make_new_folder(temporary);
+}
+
+std::string CheckpointStore::save(const CheckpointHeader& header, const VisitState& visit,
+                                  const ShardWriters& writers) {
+  SMOE_CHECK(header.step >= 0, "checkpoint: step must not be negative; got ", header.step);
+  const std::string name = checkpoint_name(header.step);
+  const std::string path = options_.folder + "/" + name;
+  const std::string temporary = temporary_path(header.step);
+  if (writers.index > 0) {
+    write_checkpoint(temporary, header, visit, writers);
+    return path;
+  }
+  if (writers.count == 1) prepare(temporary);
   try {
     write_checkpoint(temporary, header, visit, writers);
     verify_written(temporary);

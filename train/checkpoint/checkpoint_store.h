@@ -36,12 +36,16 @@ class CheckpointStore {
   /// to the options. What cannot be removed is logged, and the next save retries. Only intact
   /// checkpoints are removed: another one of this step or a later step is kept under the name
   /// step-N.set-aside.
-  /// With several `writers` all of them call this function. Writers other than 0 return when their
-  /// shards are written; the checkpoint is complete when writer 0 returns.
+  /// With several `writers` all of them call this function, after writer 0 has called begin().
+  /// Writers other than 0 return when their shards are written; the checkpoint is complete when
+  /// writer 0 returns.
   /// Throws: SystemError, UsageError, and what `visit` throws; all checkpoints of earlier steps are
   /// then intact, and no temporary folder is left.
   std::string save(const CheckpointHeader& header, const VisitState& visit,
                    const ShardWriters& writers = {});
+
+  /// Makes the temporary folder of a checkpoint of `step` for several writers. Throws: SystemError.
+  void begin(std::int64_t step) const;
 
   /// Loads the state of the checkpoint that `resume` selects and returns its step; no value for a
   /// new run. "auto": the intact checkpoint with the highest step; damaged ones are logged and
@@ -64,7 +68,7 @@ class CheckpointStore {
 
   /// The intact checkpoint with the highest step among multiples of `every`; no value when there
   /// are none. Damaged ones are logged and skipped. Throws: UsageError when all are damaged;
-  /// SystemError when a newer one cannot be read, or has the format of another version of this
+  /// SystemError when a newer one cannot be read, or has the format of a later version of this
   /// program.
   std::optional<Checkpoint> newest_intact(std::int64_t every = 1) const;
 
@@ -74,6 +78,8 @@ class CheckpointStore {
  private:
   struct Entry;
   std::vector<Entry> entries() const;
+  std::string temporary_path(std::int64_t step) const;
+  void prepare(const std::string& temporary) const;
   bool set_aside_unless_intact(const std::string& name) const;
   template <class Remove>
   void remove_or_log(Remove&& remove) const;

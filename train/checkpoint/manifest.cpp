@@ -39,9 +39,10 @@ std::string tensor_text(const ManifestTensor& tensor) {
   std::vector<std::int64_t> sizes(tensor.shape.rank());
   for (int i = 0; i < tensor.shape.rank(); ++i) sizes[i] = tensor.shape[i];
   return fmt::format(
-      R"({{"name": {}, "dtype": "{}", "shape": {}, "offset": {}, "bytes": {}, "digest": "{}"}})",
-      json_string(tensor.name), name_of(tensor.dtype), Json(sizes).dump(), tensor.offset,
-      tensor.bytes, tensor.digest.hex());
+      R"({{"name": {}, "dtype": "{}", "shape": {}, "begin": {}, "offset": {}, "bytes": {}, )"
+      R"("digest": "{}"}})",
+      json_string(tensor.name), name_of(tensor.dtype), Json(sizes).dump(), tensor.begin,
+      tensor.offset, tensor.bytes, tensor.digest.hex());
 }
 
 std::string source_text(const ManifestSource& source) {
@@ -92,6 +93,7 @@ std::string manifest_text(const Manifest& manifest) {
   add("data_digest", json_string(manifest.data_digest.hex()));
   if (manifest.tokenizer_digest)
     add("tokenizer_digest", json_string(manifest.tokenizer_digest->hex()));
+  if (manifest.base_digest) add("base_digest", json_string(manifest.base_digest->hex()));
   if (!manifest.config.empty()) add("config", json_string(manifest.config));
   if (manifest.data) add("data", data_text(*manifest.data));
   add("integers", block('{', manifest.integers, '}', [](const auto& item) {

@@ -1,17 +1,23 @@
 // The manifest of a checkpoint: the contents of its shard files, and all scalar state.
 //
-// manifest.json is one JSON object, format version 1:
-//   "format": "smoe-checkpoint", "version": 1, "step", "world_size", "build", "device",
+// manifest.json is one JSON object, format version 2:
+//   "format": "smoe-checkpoint", "version": 2, "step", "world_size", "build", "device",
 //   "config_digest", "data_digest": 32 hexadecimal digits each,
 //   "processor", "tokenizer_digest", "config", "data": optional, absent in checkpoints of earlier
 //   versions; "config" is YAML, "data": {"step", "batch", "tokens",
 //                                        "sources": [{"name", "digest", "samples"}, ...]},
+//   "base_digest": optional: the base whose parameters this checkpoint leaves out,
 //   "integers": {name: integer}, "reals": {name: "decimal that reads back to the same bits"},
 //   "shards": [{"file": "shard-00000.bin", "bytes", "tensors":
-//               [{"name", "dtype", "shape", "offset", "bytes", "digest"}, ...]}, ...],
+//               [{"name", "dtype", "shape", "begin", "offset", "bytes", "digest"}, ...]}, ...],
 //   "manifest_digest": digest of the file's bytes before this line
-// The tensors of a shard are stored in the order of the table, row-major and little-endian, without
-// gaps from the first byte of the file to the last, so that a digest covers every byte.
+// An entry is the elements of a tensor from element "begin" on, as many as its bytes hold; all
+// entries of one name together are the tensor, each element once, in whatever shards. They are
+// stored in the order of the table, row-major and little-endian, without gaps from the first byte
+// of the file to the last, so that a digest covers every byte.
+// Master weights are f32 or f64, however they are held in memory; moments are also bf16. A
+// parameter that is not trained has no moments. Version 1 is without "begin" and "base_digest":
+// each entry is a whole tensor.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -32,7 +38,10 @@ struct ManifestTensor {
   Shape shape;
   std::int64_t offset = 0;  ///< in bytes from the start of the shard file
   std::int64_t bytes = 0;
-  Digest digest;  ///< of these bytes
+  Digest digest;           ///< of these bytes
+  std::int64_t begin = 0;  ///< first element
+
+  std::int64_t numel() const { return bytes / size_of(dtype); }
 };
 
 struct ManifestShard {
@@ -67,6 +76,7 @@ struct Manifest {
   Digest config_digest;
   Digest data_digest;
   std::optional<Digest> tokenizer_digest{};  ///< none: no tokenizer, or not recorded
+  std::optional<Digest> base_digest{};       ///< none: the checkpoint is complete
   std::string config{};                      ///< as YAML; empty: not recorded
   std::optional<ManifestData> data{};        ///< none: not recorded; sampled as from the start
   std::map<std::string, std::int64_t> integers;
@@ -75,7 +85,7 @@ struct Manifest {
 };
 
 inline constexpr std::string_view kManifestFormat = "smoe-checkpoint";
-inline constexpr std::int64_t kManifestVersion = 1;
+inline constexpr std::int64_t kManifestVersion = 2;
 inline constexpr std::int64_t kMaxManifestBytes = std::int64_t{64} << 20;
 
 /// "shard-00000.bin": the only file names that a manifest may contain.

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <tuple>
 
 #include "core/base/check.h"
 #include "core/system/json_reader.h"
@@ -40,8 +42,8 @@ DType read_dtype(ObjectReader& reader) {
   return *found;
 }
 
-ManifestTensor read_tensor(const Json& object, const std::string& place, std::int64_t offset,
-                           std::int64_t end) {
+ManifestTensor read_tensor(const Json& object, const std::string& place, std::int64_t version,
+                           std::int64_t offset, std::int64_t end) {
   ObjectReader reader(object, place);
   ManifestTensor tensor;
   tensor.name = reader.string("name");
@@ -49,17 +51,22 @@ ManifestTensor read_tensor(const Json& object, const std::string& place, std::in
              ": must be 1 to 256 of A-Z a-z 0-9 . _ / -; got ", printable(tensor.name));
   tensor.dtype = read_dtype(reader);
   tensor.shape = read_shape(reader, "shape", size_of(tensor.dtype));
+  const std::int64_t numel = tensor.shape.numel(), size = size_of(tensor.dtype);
+  if (version >= 2) tensor.begin = reader.integer("begin", 0, numel);
   tensor.offset = reader.integer("offset", offset, offset);
-  const std::int64_t bytes = tensor.shape.numel() * size_of(tensor.dtype);
-  SMOE_CHECK(bytes <= end - offset, place, ": must end inside its shard, which has ", end - offset,
-             " bytes left; got ", bytes);
-  tensor.bytes = reader.integer("bytes", bytes, bytes);
+  const std::int64_t most = (numel - tensor.begin) * size;
+  tensor.bytes = reader.integer("bytes", version >= 2 ? 0 : most, most);
+  SMOE_CHECK(tensor.bytes % size == 0, reader.place_of("bytes"), ": must be a multiple of ", size,
+             "; got ", tensor.bytes);
+  SMOE_CHECK(tensor.bytes <= end - offset, place, ": must end inside its shard, which has ",
+             end - offset, " bytes left; got ", tensor.bytes);
   tensor.digest = read_digest(reader, "digest");
   reader.finish();
   return tensor;
 }
 
-ManifestShard read_shard(const Json& object, const std::string& place, std::size_t index) {
+ManifestShard read_shard(const Json& object, const std::string& place, std::int64_t version,
+                         std::size_t index) {
   ObjectReader reader(object, place);
   ManifestShard shard;
   const std::string& file = reader.string("file");
@@ -72,7 +79,7 @@ ManifestShard read_shard(const Json& object, const std::string& place, std::size
   std::int64_t offset = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     shard.tensors.push_back(
-        read_tensor(tensors[i], concat(place, ": tensors[", i, "]"), offset, shard.bytes));
+        read_tensor(tensors[i], concat(place, ": tensors[", i, "]"), version, offset, shard.bytes));
     offset += shard.tensors.back().bytes;
   }
   SMOE_CHECK(offset == shard.bytes, place, ": its tensors must cover ", shard.bytes, " bytes; got ",
@@ -110,12 +117,48 @@ double read_real(const Json& value, const std::string& place) {
   return real;
 }
 
-void check_names(const Manifest& manifest, const std::string& path) {
-  std::vector<std::string_view> names;
+/// Checks that the entries of each tensor agree, and that they hold each element once; in a
+/// manifest that covers only a part, at most once.
+void check_ranges(std::vector<const ManifestTensor*> entries, const std::string& path,
+                  ManifestCoverage coverage) {
+  std::sort(entries.begin(), entries.end(), [](const ManifestTensor* a, const ManifestTensor* b) {
+    return std::tie(a->name, a->begin, a->bytes) < std::tie(b->name, b->begin, b->bytes);
+  });
+  const bool is_whole = coverage == ManifestCoverage::whole;
+  for (std::size_t i = 0; i < entries.size();) {
+    const ManifestTensor& first = *entries[i];
+    std::int64_t end = is_whole ? 0 : first.begin;
+    const std::size_t first_index = i;
+    for (; i < entries.size() && entries[i]->name == first.name; ++i) {
+      const ManifestTensor& entry = *entries[i];
+      SMOE_CHECK(entry.dtype == first.dtype && entry.shape == first.shape, path,
+                 ": all entries of a tensor must have one dtype and shape; got ", entry.name,
+                 " with others");
+      const bool is_repeated = i > first_index && (entry.begin < end || entry.numel() == 0);
+      SMOE_CHECK(!is_repeated && (!is_whole || entry.begin == end), path,
+                 ": the entries of a tensor must hold each element once; got ", entry.name,
+                 " with elements ", entry.begin, " to ", entry.begin + entry.numel(), " after ",
+                 end);
+      end = entry.begin + entry.numel();
+    }
+    SMOE_CHECK(!is_whole || end == first.shape.numel(), path,
+               ": the entries of a tensor must hold each element once; got ", end, " of the ",
+               first.shape.numel(), " of ", first.name);
+  }
+}
+
+void check_names(const Manifest& manifest, const std::string& path, ManifestCoverage coverage) {
+  std::vector<const ManifestTensor*> entries;
+  std::set<std::string_view> tensors;
+  for (const ManifestShard& shard : manifest.shards)
+    for (const ManifestTensor& tensor : shard.tensors) {
+      entries.push_back(&tensor);
+      tensors.insert(tensor.name);
+    }
+  check_ranges(std::move(entries), path, coverage);
+  std::vector<std::string_view> names(tensors.begin(), tensors.end());
   for (const auto& [name, value] : manifest.integers) names.push_back(name);
   for (const auto& [name, value] : manifest.reals) names.push_back(name);
-  for (const ManifestShard& shard : manifest.shards)
-    for (const ManifestTensor& tensor : shard.tensors) names.push_back(tensor.name);
   for (const std::string_view name : names)
     SMOE_CHECK(is_state_name(name), path, ": a name must be 1 to 256 of A-Z a-z 0-9 . _ / -; got ",
                printable(name));
@@ -138,7 +181,7 @@ void check_seal(std::string_view text, const std::string& path) {
 
 }  // namespace
 
-Manifest parse_manifest(std::string_view text, const std::string& path) {
+Manifest parse_manifest(std::string_view text, const std::string& path, ManifestCoverage coverage) {
   check_seal(text, path);
   const Json json = parse_json(text, path, kMaxDepth);
   ObjectReader reader(json, path);
@@ -146,9 +189,9 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   SMOE_CHECK(format == kManifestFormat, reader.place_of("format"), ": must be ", kManifestFormat,
              "; got ", printable(format));
   const std::int64_t version = reader.integer("version", 1, kMaxInt64);
-  if (version != kManifestVersion)
+  if (version > kManifestVersion)
     throw OtherVersionError(concat(path, ": has format version ", version,
-                                   "; this program reads version ", kManifestVersion));
+                                   "; this program reads versions up to ", kManifestVersion));
   Manifest manifest;
   manifest.step = reader.integer("step", 0, kMaxInt64);
   manifest.world_size = reader.integer("world_size", 1, kMaxInt64);
@@ -159,6 +202,8 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   manifest.data_digest = read_digest(reader, "data_digest");
   if (reader.has("tokenizer_digest"))
     manifest.tokenizer_digest = read_digest(reader, "tokenizer_digest");
+  if (version >= 2 && reader.has("base_digest"))
+    manifest.base_digest = read_digest(reader, "base_digest");
   if (reader.has("config")) manifest.config = reader.string("config");
   if (reader.has("data")) manifest.data = read_data(reader.object("data"), path + ": data");
   read_digest(reader, "manifest_digest");
@@ -171,9 +216,9 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   SMOE_CHECK(!shards.empty() && shards.size() <= kMaxShards, reader.place_of("shards"),
              ": must contain 1 to ", kMaxShards, "; got ", shards.size());
   for (std::size_t i = 0; i < shards.size(); ++i)
-    manifest.shards.push_back(read_shard(shards[i], concat(path, ": shards[", i, "]"), i));
+    manifest.shards.push_back(read_shard(shards[i], concat(path, ": shards[", i, "]"), version, i));
   reader.finish();
-  check_names(manifest, path);
+  check_names(manifest, path, coverage);
   return manifest;
 }
 

@@ -9,13 +9,11 @@ class StateCopy::Recorder final : public StateVisitor {
   explicit Recorder(std::vector<Value>& values) : values_(values) {}
 
   void tensor(std::string_view name, Tensor& value) override {
-    const Tensor copy = [&] {
-      const Stream host;
-      const StreamGuard guard(host);
-      return Tensor::empty(value.shape(), value.dtype(), Category::workspace);
-    }();
-    copy.copy_from(value);
-    values_.push_back({std::string(name), copy});
+    values_.push_back({std::string(name), copy_of(value)});
+  }
+  void range(std::string_view name, const Shape& shape, std::int64_t begin,
+             Tensor& elements) override {
+    values_.push_back({std::string(name), RangeCopy{shape, begin, copy_of(elements)}});
   }
   void integer(std::string_view name, std::int64_t& value) override {
     values_.push_back({std::string(name), value});
@@ -25,6 +23,16 @@ class StateCopy::Recorder final : public StateVisitor {
   }
 
  private:
+  static Tensor copy_of(const Tensor& value) {
+    const Tensor copy = [&] {
+      const Stream host;
+      const StreamGuard guard(host);
+      return Tensor::empty(value.shape(), value.dtype(), Category::workspace);
+    }();
+    copy.copy_from(value);
+    return copy;
+  }
+
   std::vector<Value>& values_;
 };
 
@@ -34,19 +42,12 @@ void StateCopy::take(const std::function<void(StateVisitor&)>& visit) {
   visit(recorder);
 }
 
-void StateCopy::participate(const std::function<void(StateVisitor&)>& visit) {
-  struct Discard final : StateVisitor {
-    void tensor(std::string_view, Tensor&) override {}
-    void integer(std::string_view, std::int64_t&) override {}
-    void real(std::string_view, double&) override {}
-  } discard;
-  visit(discard);
-}
-
 void StateCopy::visit(StateVisitor& visitor) {
   for (auto& [name, value] : values_) {
     if (auto* tensor = std::get_if<Tensor>(&value)) {
       visitor.tensor(name, *tensor);
+    } else if (auto* range = std::get_if<RangeCopy>(&value)) {
+      visitor.range(name, range->shape, range->begin, range->elements);
     } else if (auto* integer = std::get_if<std::int64_t>(&value)) {
       visitor.integer(name, *integer);
     } else {

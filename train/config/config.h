@@ -57,6 +57,7 @@ struct TrainConfig {
   std::int64_t global_batch = 0;
   DType precision = DType::f32;  ///< master weights and moments are f64 for f64, else f32
   Recompute recompute = Recompute::none;
+  std::int64_t recompute_layers = 0;  ///< the first ones; 0: all
   std::int64_t eval_every = 0;
   std::int64_t eval_batches = 0;
   NonfinitePolicy on_nonfinite = NonfinitePolicy::skip;

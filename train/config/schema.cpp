@@ -79,6 +79,7 @@ const Names<RouterScore> kScores = {{"softmax_topk_renorm", RouterScore::softmax
                                     {"sigmoid", RouterScore::sigmoid}};
 const Names<DType> kPrecisions = {
     {"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}};
+const Names<DType> kMoments = {{"fp32", DType::f32}, {"bf16", DType::bf16}};
 const Names<Recompute> kRecomputes = {
     {"none", Recompute::none}, {"experts", Recompute::experts}, {"block", Recompute::block}};
 const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
@@ -153,6 +154,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step", kWithConsent},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "compute precision"},
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
+      {"train.recompute_layers", &train.recompute_layers, kSizeOrZero, "layers, from the first, in which train.recompute applies; 0: all", kMayChange},
       {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},
       {"train.init_from", &train.init_from, kAnything, "run or checkpoint with the initial weights; empty: random"},
       {"train.init_parts", choice(train.init_parts, kInitParts), kAnything, "what train.init_from gives: weights, or also the optimizer's moments", kMayChange},
@@ -167,6 +169,7 @@ std::vector<Field> fields_of(Config& config) {
       {"optim.epsilon", &optim.epsilon, above(0), "added to the square root of the second moment", kWithConsent},
       {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled weight decay; not applied to norm weights", kWithConsent},
       {"optim.clip_norm", &optim.clip_norm, at_least(0), "maximum global gradient norm; 0: no clipping", kWithConsent},
+      {"optim.moments", choice(optim.moments, kMoments), kAnything, "storage of both moments; bf16 saves 4 bytes per parameter", kMayChange},
 
       {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "decay of the learning rate after warm-up", kWithConsent},
       {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "steps of linear warm-up from 0 to the peak", kWithConsent},
@@ -244,6 +247,16 @@ std::vector<Relation> relations_of(const Config& c) {
        m.router.selection_bias_rate == 0 || m.router.score == RouterScore::sigmoid,
        "0 unless model.router.score is sigmoid"},
       global_batch_relation(t, 1),
+      {"train.recompute_layers", t.recompute_layers == 0 || t.recompute != Recompute::none,
+       "0 with train.recompute=none"},
+      {"train.recompute_layers", t.recompute_layers <= m.num_layers,
+       concat("at most model.num_layers=", m.num_layers)},
+      {"optim.moments", c.optim.moments != DType::bf16 || t.precision != DType::f64,
+       "fp32 with train.precision=fp64, whose moments are fp64"},
+      {"optim.moments", c.optim.moments != DType::bf16 || 1 - c.optim.beta2 >= 0x1p-7,
+       concat("fp32 with optim.beta2=", c.optim.beta2,
+              ", since bf16 rounds away changes of the second moment when optim.beta2 is above "
+              "0.9921875")},
       {"train.on_nonfinite",
        t.on_nonfinite != NonfinitePolicy::rollback || c.checkpoint.every > 0 ||
            c.checkpoint.every_minutes > 0,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/system/folder.h"
 #include "core/system/format.h"
@@ -131,6 +132,19 @@ std::string last_lines_of(const std::string& path, int count) {
   return at == std::string::npos || at == 0 ? tail : tail.substr(at + 1);
 }
 
+/// A row per tensor, whose ranges may be in several shards.
+std::vector<TensorRow> rows_of(const Manifest& manifest) {
+  std::vector<TensorRow> rows;
+  std::map<std::string_view, std::size_t> places;
+  for (const ManifestShard& shard : manifest.shards)
+    for (const ManifestTensor& tensor : shard.tensors) {
+      const auto [place, is_new] = places.emplace(tensor.name, rows.size());
+      if (is_new) rows.push_back({tensor.name, name_of(tensor.dtype), tensor.shape, 0});
+      rows[place->second].bytes += tensor.bytes;
+    }
+  return rows;
+}
+
 }  // namespace
 
 std::string inspect_config(const std::string& path) {
@@ -168,10 +182,7 @@ std::string inspect_token_set(const std::string& path, const InspectOptions& opt
 std::string inspect_checkpoint(const std::string& folder, const InspectOptions& options) {
   const Checkpoint checkpoint(folder);
   const Manifest& manifest = checkpoint.manifest();
-  std::vector<TensorRow> rows;
-  for (const ManifestShard& shard : manifest.shards)
-    for (const ManifestTensor& tensor : shard.tensors)
-      rows.push_back({tensor.name, name_of(tensor.dtype), tensor.shape, tensor.bytes});
+  const std::vector<TensorRow> rows = rows_of(manifest);
   std::string text =
       fmt::format("{}: checkpoint after {}, {} in {}\n", folder, counted(manifest.step, "step"),
                   format_bytes(checkpoint.bytes()),
@@ -183,6 +194,7 @@ std::string inspect_checkpoint(const std::string& folder, const InspectOptions& 
     text += labelled("tokenizer digest", manifest.tokenizer_digest->hex());
   text += labelled("config digest", manifest.config_digest.hex());
   text += labelled("data digest", manifest.data_digest.hex());
+  if (manifest.base_digest) text += labelled("base digest", manifest.base_digest->hex());
   text += labelled("numbers", numbers_of(manifest));
   if (options.is_verified) checkpoint.verify();
   text +=

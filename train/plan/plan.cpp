@@ -69,7 +69,8 @@ Plan make_plan(const Config& config, int num_ranks) {
   if (model.vocab_size == 0) model.vocab_size = plan.data->vocab_size;
   plan.groups = parameter_groups(model);
   plan.size = model_size(model);
-  plan.flops = flops_per_token(model, config.train.seq_len, config.train.recompute);
+  plan.flops = flops_per_token(model, config.train.seq_len, config.train.recompute,
+                               config.train.recompute_layers);
   StepCost step;
   {
     const InstrumentScope scope(step);

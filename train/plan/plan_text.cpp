@@ -27,6 +27,15 @@ const char* name_of(Recompute recompute) {
   return kNames[static_cast<int>(recompute)];
 }
 
+/// "block", or "block in 3 of 16 layers".
+std::string recompute_text(const Config& config) {
+  const TrainConfig& train = config.train;
+  return train.recompute_layers == 0
+             ? name_of(train.recompute)
+             : fmt::format("{} in {} of {}", name_of(train.recompute), train.recompute_layers,
+                           counted(config.model.num_layers, "layer"));
+}
+
 std::string headline(const Plan& plan) {
   const ModelConfig& m = plan.config.model;
   return fmt::format(
@@ -62,7 +71,7 @@ std::string compute_table(const Plan& plan) {
   if (flops.recomputed > 0)
     text += labelled("recomputed",
                      cell(flops.recomputed) + fmt::format("   in addition, for train.recompute={}",
-                                                          name_of(plan.config.train.recompute)));
+                                                          recompute_text(plan.config)));
   const kernels::cuda::ExpertGemmConfig gemm = plan.hopper_gemm();
   text += labelled("expert GEMMs",
                    fmt::format("{:>12}   on Hopper, in tiles of {} x {}{}{}",
@@ -110,8 +119,10 @@ std::string token_table(const Plan& plan) {
 std::string memory_table(const Plan& plan) {
   const TrainConfig& t = plan.config.train;
   const MemoryPlan& memory = plan.memory;
-  std::string text = fmt::format("memory            compute in {}, train.recompute={}\n",
-                                 name_of_precision(t.precision), name_of(t.recompute));
+  std::string text =
+      fmt::format("memory            compute in {}, train.recompute={}{}\n",
+                  name_of_precision(t.precision), recompute_text(plan.config),
+                  plan.config.optim.moments == DType::bf16 ? ", moments in bf16" : "");
   for (int i = 0; i < kNumCategories; ++i)
     text += labelled(name_of(static_cast<Category>(i)),
                      fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));

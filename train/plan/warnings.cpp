@@ -23,7 +23,8 @@ void warn_of_memory(const Plan& plan, std::int64_t machine_bytes, Warnings& out)
                    format_bytes(plan.memory.total_peak_bytes), format_bytes(machine_bytes)),
        "the run would be killed or swap",
        "a smaller train.micro_batch (with the same train.global_batch), train.recompute=experts "
-       "or block, train.precision=bf16, or a smaller model"});
+       "or block (in some layers: train.recompute_layers), train.precision=bf16, "
+       "optim.moments=bf16, or a smaller model"});
 }
 
 void warn_of_routing(const Plan& plan, Warnings& out) {

@@ -17,49 +17,93 @@ Tensor uniform_squares(const Shape& shape) {
   return tensor_of(values, shape, DType::f32);
 }
 
+/// How the masters and moments of a step are held.
+struct Form {
+  bool is_split;
+  DType moments;
+};
+constexpr Form kForms[] = {
+    {false, DType::f32}, {false, DType::bf16}, {true, DType::f32}, {true, DType::bf16}};
+
+Tensor in_dtype(const Tensor& x, DType dtype) {
+  return tensor_of(values_of(x), x.shape(), dtype);
+}
+
 std::vector<Result> step(const std::vector<kernels::AdamwRange>& ranges, std::int64_t size,
-                         bool with_compute, double gradient_scale) {
-  const AdamwBuffers buffers{
-      .weights = random_normal("w", {size}, DType::f32),
-      .gradient = random_normal("g", {size}, DType::f32),
-      .m = random_normal("m", {size}, DType::f32),
-      .v = uniform_squares({size}),
-      .compute = tensor_of(std::vector<double>(size, 7), {size}, DType::bf16)};
+                         const Form& form, double gradient_scale) {
+  AdamwBuffers buffers{.weights = random_normal("w", {size}, DType::f32),
+                       .remainders = {},
+                       .gradient = random_normal("g", {size}, DType::f32),
+                       .m = in_dtype(random_normal("m", {size}, DType::f32), form.moments),
+                       .v = in_dtype(uniform_squares({size}), form.moments)};
+  if (form.is_split) {
+    const SplitMasters halves = run_split_masters(buffers.weights);
+    buffers.weights = halves.weights;
+    buffers.remainders = halves.remainders;
+  }
   const Tensor scale = tensor_of({gradient_scale}, {1}, DType::f64);
   kernels::AdamwArgs args = buffers.args(ranges);
-  if (!with_compute) args.compute_bf16 = nullptr;
   args.step = 3;
   args.gradient_scale = scale.data_as<double>();
   kernels::adamw(launch(), args);
-  return {{"master", buffers.weights, {.sum_length = 4}},
-          {"m", buffers.m},
-          {"v", buffers.v},
-          {"compute", buffers.compute, {.sum_length = 4}}};
+  const Tensor masters =
+      form.is_split ? run_join_masters(buffers.weights, buffers.remainders) : buffers.weights;
+  return {{"masters", masters, {.sum_length = 4}}, {"m", buffers.m}, {"v", buffers.v}};
+}
+
+/// In all forms.
+void check_step(const std::string& what, const std::vector<kernels::AdamwRange>& ranges,
+                std::int64_t size, double gradient_scale) {
+  for (const Form& form : kForms)
+    check_on_gpu(concat(what, form.is_split ? ", split" : "", ", moments ", name_of(form.moments)),
+                 [&] { return step(ranges, size, form, gradient_scale); });
 }
 
 }  // namespace
 
 TEST_CASE("adamw on the GPU agrees with the CPU's and only writes to its ranges") {
-  check_on_gpu("no range", [] { return step({}, 5, true, 1); });
-  check_on_gpu("one element", [] { return step({{0, 1, 0.1}}, 1, true, 0.5); });
-  check_on_gpu("tails and gaps", [] {
-    return step({{0, 3, 0.1}, {64, 2048, 0}, {2112, 2049, 0.3}, {4992, 8, 0.2}}, 5002, true, 0.5);
-  });
-  check_on_gpu("unaligned ranges", [] {
-    return step({{1, 999, 0.1}, {1003, 4000, 0}}, 5010, false, 2);
-  });
-  check_on_gpu("many ranges", [] {
-    std::vector<kernels::AdamwRange> ranges;
-    for (int i = 0; i < 200; ++i) ranges.push_back({i * 64, 1 + i % 64, 0.01 * i});
-    return step(ranges, 200 * 64, true, 1);
-  });
+  check_step("no range", {}, 5, 1);
+  check_step("one element", adamw_ranges({{0, 1, 0.1}}), 1, 0.5);
+  check_step("tails and gaps",
+             adamw_ranges({{0, 3, 0.1}, {64, 2048, 0}, {2112, 2049, 0.3}, {4992, 8, 0.2}}), 5002,
+             0.5);
+  check_step("unaligned ranges", adamw_ranges({{1, 999, 0.1}, {1003, 4000, 0}}), 5010, 2);
+  // A remainder belongs to the weight at its own index, so only the gradient is elsewhere.
+  check_step("ranges apart", {{64, 0, 64, 1000, 0.1}, {2048, 1064, 2048, 3000, 0}}, 5100, 1);
+  std::vector<FlatRange> many;
+  for (int i = 0; i < 200; ++i) many.push_back({i * 64, 1 + i % 64, 0.01 * i});
+  check_step("many ranges", adamw_ranges(many), 200 * 64, 1);
+}
+
+TEST_CASE("masters in halves on the GPU train the bits that masters in one piece train") {
+  const StreamGuard guard(gpu_stream());
+  for (const DType moments : {DType::f32, DType::bf16})
+    for (const std::int64_t size : {1, 4096, 40'003}) {
+      const MastersAndMoments whole = train_masters(false, moments, size, 10),
+                              halves = train_masters(true, moments, size, 10);
+      check_same_bits("masters", halves.masters, whole.masters);
+      check_same_bits("m", halves.m, whole.m);
+      check_same_bits("v", halves.v, whole.v);
+    }
+}
+
+TEST_CASE("masters in halves on the GPU have the bits of the CPU's, for any f32") {
+  const SplitMasters wanted = run_split_masters(masters_with_all_remainders());
+  const Tensor joined = run_join_masters(wanted.weights, wanted.remainders);
+  const Tensor rounded = run_join_masters(wanted.weights, {});
+  const StreamGuard guard(gpu_stream());
+  const SplitMasters got = run_split_masters(masters_with_all_remainders());
+  check_same_bits("weights", got.weights, wanted.weights);
+  check_same_bits("remainders", got.remainders, wanted.remainders);
+  check_same_bits("masters", run_join_masters(got.weights, got.remainders), joined);
+  check_same_bits("rounded masters", run_join_masters(got.weights, {}), rounded);
 }
 
 TEST_CASE("a gradient that overflowed changes no weight on the GPU") {
   const StreamGuard guard(gpu_stream());
   for (const double scale : {double(NAN), double(INFINITY)}) {
-    const auto results = step({{0, 3000, 0.1}}, 3000, true, scale);
-    check_same_bits("master", results[0].tensor, random_normal("w", {3000}, DType::f32));
+    const auto results = step(adamw_ranges({{0, 3000, 0.1}}), 3000, {true, DType::f32}, scale);
+    check_same_bits("masters", results[0].tensor, random_normal("w", {3000}, DType::f32));
     check_same_bits("m", results[1].tensor, random_normal("m", {3000}, DType::f32));
   }
 }

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "core/memory.h"
 #include "core/system/fault.h"
 #include "core/system/folder.h"
@@ -125,4 +128,55 @@ TEST_CASE("the destructor does not end the program when the log cannot be writte
     });
     background.start(fake_header(10), state.visitable());
   }
+}
+
+TEST_CASE("two writers save in the background: the first waits for the files of the other") {
+  const TemporaryFolder folder(fast_parent());
+  std::string log;
+  FakeState state(10);
+  Tensor halves[] = {Tensor::zeros({3}, DType::f32), Tensor::zeros({4}, DType::f32)};
+  halves[1].data_as<float>()[3] = 7;
+  const auto visit = [&](int index) {
+    return [&, index](StateVisitor& visitor) {
+      state.visit(visitor);
+      visitor.range("halves", {7}, index * 3, halves[index]);
+    };
+  };
+  const auto logger = [&](const std::string& line) { log += line + "\n"; };
+  const CheckpointStore::Options options{folder.path(), 2, 0};
+  BackgroundSave first(options, logger), second(options, logger);
+  CheckpointStore(options, logger).begin(10);
+  first.start(fake_header(10), visit(0), 0, 2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  first.poll();
+  CHECK(first.is_saving());
+  second.start(fake_header(10), visit(1), 1, 2);
+  second.wait();
+  first.wait();
+  CHECK(log == "saved " + (folder / "step-00000010") + "\n");
+  const Checkpoint checkpoint(folder / "step-00000010");
+  checkpoint.verify();
+  CHECK(checkpoint.manifest().shards.size() == 2);
+  FakeState loaded(8);
+  Tensor whole = Tensor::zeros({7}, DType::f32);
+  checkpoint.load([&](StateVisitor& visitor) {
+    loaded.visit(visitor);
+    visitor.tensor("halves", whole);
+  });
+  CHECK(loaded.bits() == state.bits());
+  CHECK(whole.to_vector<float>() == std::vector<float>{0, 0, 0, 0, 0, 0, 7});
+}
+
+TEST_CASE("a first writer whose other does not come stops waiting when it ends, saving nothing") {
+  const TemporaryFolder folder(fast_parent());
+  std::string log;
+  {
+    const CheckpointStore::Options options{folder.path(), 2, 0};
+    BackgroundSave first(options, [&](const std::string& line) { log += line; });
+    FakeState state(10);
+    CheckpointStore(options, nullptr).begin(10);
+    first.start(fake_header(10), state.visitable(), 0, 2);
+  }
+  CHECK(log == "checkpoint: another rank has not written its part; nothing was saved");
+  CHECK(list_folder(folder.path()).empty());
 }

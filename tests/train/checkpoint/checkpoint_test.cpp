@@ -53,7 +53,7 @@ TEST_CASE("parameters are stored under the names of their parts, without padding
   Parameter experts("experts", {2, 3}, Init::normal(1),
                     {{{"experts.0.w1", {3}}, {"experts.1.w1", {3}}}});
   ParameterStore store({&norm, &experts}, {});
-  const Tensor moments = Tensor::zeros(store.master().shape(), DType::f32);
+  const Tensor moments = Tensor::zeros(store.compute().shape(), DType::f32);
   const VisitState visit = [&](StateVisitor& visitor) {
     store.visit_state(visitor);
     store.visit_buffer(visitor, "optimizer.m/", moments);

@@ -108,8 +108,10 @@ TEST_CASE("each violation of the format is reported in one line") {
   const std::string big = "9223372036854775807";
   const Case cases[] = {
       {"\"smoe-checkpoint\"", "\"other\"", "m: format: must be smoe-checkpoint; got other"},
-      {"\"version\": 1", "\"version\": 2", "m: has format version 2; this program reads version 1"},
-      {"\"version\": 1", "\"version\": \"1\"", "m: version: must be an integer from 1 to"},
+      {"\"version\": 2", "\"version\": 3",
+       "m: has format version 3; this program reads versions up to 2"},
+      {"\"version\": 2", "\"version\": \"2\"", "m: version: must be an integer from 1 to"},
+      {"\"version\": 2", "\"version\": 1", "tensors[0]: must have 6 fields; got 7"},
       {"\"step\": 1234", "\"step\": -1", "m: step: must be an integer from 0 to"},
       {"\"step\": 1234", "\"step\": 1e3", "m: step: must be an integer"},
       {"\"step\": 1234", "\"step\": 18446744073709551615", "got 18446744073709551615"},
@@ -135,7 +137,13 @@ TEST_CASE("each violation of the format is reported in one line") {
       {"\"bytes\": 32", "\"bytes\": -32", "m: shards[0]: bytes: must be an integer from 0"},
       {"\"bytes\": 32", "\"bytes\": 40", "its tensors must cover 40 bytes; got 32"},
       {"\"bytes\": 32", "\"bytes\": 31", "shards[0]: tensors[2]: must end inside its shard"},
-      {"\"w\"", "\"scalar\"", "m: names must be unique; got scalar twice"},
+      {"\"w\"", "\"scalar\"",
+       "m: all entries of a tensor must have one dtype and shape; got scalar with others"},
+      {"\"begin\": 0", "\"begin\": -1",
+       "tensors[0]: begin: must be an integer from 0 to 6; got -1"},
+      {"\"begin\": 0", "\"begin\": 7", "tensors[0]: begin: must be an integer from 0 to 6; got 7"},
+      {"\"begin\": 0", "\"begin\": 1",
+       "tensors[0]: bytes: must be an integer from 0 to 20; got 24"},
       {"\"w\"", "\"" + std::string(300, 'w') + "\"", "tensors[0]: name: must be 1 to 256 of"},
       {"\"f32\"", "\"f31\"", "tensors[0]: dtype: unknown; got f31"},
       {"[2,3]", "[2,-3]", "tensors[0]: shape: must be an integer from 0"},
@@ -144,8 +152,9 @@ TEST_CASE("each violation of the format is reported in one line") {
       {"[2,3]", "[" + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
       {"[2,3]", "[0," + big + "," + big + "]", "shape: must have less than 2^63 bytes"},
       {"[2,3]", "[1000000000]",
-       "must end inside its shard, which has 32 bytes left; got 4000000000"},
-      {"[2,3]", "[2,2]", "tensors[0]: bytes: must be an integer from 16 to 16; got 24"},
+       "m: the entries of a tensor must hold each element once; got 6 of the 1000000000 of w"},
+      {"[2,3]", "[2,2]", "tensors[0]: bytes: must be an integer from 0 to 16; got 24"},
+      {"\"bytes\": 24", "\"bytes\": 23", "tensors[0]: bytes: must be a multiple of 4; got 23"},
       {"\"offset\": 0", "\"offset\": -8", "offset: must be an integer from 0 to 0; got -8"},
       {"\"offset\": 24", "\"offset\": 16", "tensors[1]: offset: must be an integer from 24 to 24"},
       {"\"offset\": 24", "\"offset\": 28", "tensors[1]: offset: must be an integer from 24 to 24"},
@@ -167,6 +176,43 @@ TEST_CASE("each violation of the format is reported in one line") {
     CHECK(message.size() < 300);
     CHECK(message.find('\n') == std::string::npos);
   }
+}
+
+// A manifest of tensor w, f32 [10], in entries of the given first elements and counts.
+std::string error_of_ranges(const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges,
+                            ManifestCoverage coverage = ManifestCoverage::whole) {
+  Manifest manifest;
+  for (const auto& [begin, numel] : ranges) {
+    manifest.shards.push_back({shard_name(static_cast<std::int64_t>(manifest.shards.size())),
+                               numel * 4,
+                               {{"w", DType::f32, {10}, 0, numel * 4, {5, 6}, begin}}});
+  }
+  return message_of([&] { parse_manifest(manifest_text(manifest), "m", coverage); });
+}
+
+TEST_CASE("the entries of a tensor hold each element once") {
+  CHECK(error_of_ranges({{0, 10}}) == "no error");
+  CHECK(error_of_ranges({{4, 6}, {0, 1}, {1, 3}}) == "no error");
+  const std::string rule = "m: the entries of a tensor must hold each element once; got ";
+  CHECK(error_of_ranges({{0, 4}, {5, 5}}) == rule + "w with elements 5 to 10 after 4");
+  CHECK(error_of_ranges({{0, 6}, {5, 5}}) == rule + "w with elements 5 to 10 after 6");
+  CHECK(error_of_ranges({{1, 9}}) == rule + "w with elements 1 to 10 after 0");
+  CHECK(error_of_ranges({{0, 9}}) == rule + "9 of the 10 of w");
+  CHECK(error_of_ranges({{0, 10}, {10, 0}}) == rule + "w with elements 10 to 10 after 10");
+  CHECK(error_of_ranges({{0, 10}, {0, 10}}) == rule + "w with elements 0 to 10 after 10");
+  // What one of several writers has.
+  CHECK(error_of_ranges({{7, 2}, {1, 3}}, ManifestCoverage::part) == "no error");
+  CHECK(error_of_ranges({{1, 3}, {2, 3}}, ManifestCoverage::part) ==
+        rule + "w with elements 2 to 5 after 4");
+}
+
+TEST_CASE("a base is optional, and unknown to version 1") {
+  CHECK(manifest_text(sample()).find("base_digest") == std::string::npos);
+  Manifest manifest = sample();
+  manifest.base_digest = Digest{13, 14};
+  const std::string text = manifest_text(manifest);
+  CHECK(parse_manifest(text, "m").base_digest == manifest.base_digest);
+  CHECK(manifest_text(parse_manifest(text, "m")) == text);
 }
 
 TEST_CASE("text without a valid seal is not parsed") {

@@ -48,6 +48,7 @@ const Broken kBrokenRules[] = {
     {{"train.seq_len=0"}, "from 1 to 10^9; got 0"},
     {{"train.micro_batch=0"}, "from 1 to 10^9; got 0"},
     {{"train.global_batch=0"}, "from 1 to 10^9; got 0"},
+    {{"train.recompute_layers=-1"}, "from 0 to 10^9; got -1"},
     {{"train.eval_every=-1"}, "from 0 to 10^9; got -1"},
     {{"train.eval_batches=-1"}, "from 0 to 10^9; got -1"},
     {{"train.max_nonfinite=0"}, "from 1 to 10^9; got 0"},
@@ -86,6 +87,13 @@ const Broken kBrokenRelations[] = {
      "0 unless model.router.score is sigmoid; got 0.001"},
     {{"train.global_batch=8"}, "a multiple of train.micro_batch=3, nearest 6 or 9; got 8"},
     {{"train.global_batch=2"}, "a multiple of train.micro_batch=3, nearest 3; got 2"},
+    {{"train.recompute_layers=1"}, "0 with train.recompute=none; got 1"},
+    {{"train.recompute=block", "train.recompute_layers=3"}, "at most model.num_layers=2; got 3"},
+    {{"train.precision=fp64", "optim.moments=bf16"},
+     "fp32 with train.precision=fp64, whose moments are fp64; got bf16"},
+    {{"optim.beta2=0.995", "optim.moments=bf16"},
+     "fp32 with optim.beta2=0.995, since bf16 rounds away changes of the second moment when "
+     "optim.beta2 is above 0.9921875; got bf16"},
     {{"checkpoint.every_minutes=0", "train.on_nonfinite=rollback"},
      "skip or stop without checkpoint.every and checkpoint.every_minutes; got rollback"},
     {{"checkpoint.keep_best=true"}, "false without train.eval_every; got true"},
@@ -139,8 +147,9 @@ TEST_CASE("every relation between keys has a violating example") {
 TEST_CASE("values at the limits of a rule are valid") {
   CHECK(error_with({"optim.beta1=0", "schedule.min_ratio=1", "model.router.jitter=0",
                     "checkpoint.keep=1", "schedule.warmup_steps=10", "model.top_k=4",
-                    "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0"}) ==
-        "no error");
+                    "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0",
+                    "train.recompute=block", "train.recompute_layers=2", "optim.beta2=0.9921875",
+                    "optim.moments=bf16"}) == "no error");
   CHECK(error_with({"schedule.warmup_steps=5", "schedule.kind=wsd",
                     "schedule.decay_fraction=0.5"}) == "no error");
   CHECK(error_with({"train.on_nonfinite=rollback", "checkpoint.every=5",

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "core/system/folder.h"
+#include "tests/train/checkpoint/tensor_digests.h"
 #include "tests/train/launch/launched_job.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
@@ -83,12 +84,7 @@ std::pair<double, double> largest_difference(const RunPaths& a, const RunPaths& 
 
 /// Digests of all tensors after the last step, by name, whatever files they are in.
 std::map<std::string, std::string> final_state(const RunPaths& paths) {
-  const Checkpoint checkpoint(concat(paths.checkpoints_path(), "/step-000000", kSteps));
-  checkpoint.verify();
-  std::map<std::string, std::string> digests;
-  for (const ManifestShard& shard : checkpoint.manifest().shards)
-    for (const ManifestTensor& tensor : shard.tensors) digests[tensor.name] = tensor.digest.hex();
-  return digests;
+  return tensor_digests(Checkpoint(concat(paths.checkpoints_path(), "/step-000000", kSteps)));
 }
 
 void wait_until(const RunPaths& paths, std::int64_t step) {
