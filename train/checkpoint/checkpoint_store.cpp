@@ -143,7 +143,8 @@ std::string CheckpointStore::save(const CheckpointHeader& header, const VisitSta
     remove_after(header.step);
     publish(temporary, name);
   } catch (...) {
-    remove_unfinished();
+    // Other writers may still write to the folder, and must see the cause, not its removal.
+    if (writers.count == 1) remove_unfinished();
     throw;
   }
   log_(concat("saved ", path));

@@ -40,7 +40,8 @@ class CheckpointStore {
   /// Writers other than 0 return when their shards are written; the checkpoint is complete when
   /// writer 0 returns.
   /// Throws: SystemError, UsageError, and what `visit` throws; all checkpoints of earlier steps are
-  /// then intact, and no temporary folder is left.
+  /// then intact, and no temporary folder is left, except by several writers until the next save or
+  /// resume.
   std::string save(const CheckpointHeader& header, const VisitState& visit,
                    const ShardWriters& writers = {});
 
