@@ -142,8 +142,18 @@ Cost cost_of(const DigestArgs& a) {
 Cost cost_of(const AdamwArgs& a) {
   std::int64_t numel = 0;
   for (const AdamwRange& range : a.ranges) numel += range.numel;
-  return {.bytes =
-              7 * bytes_of(numel, a.dtype) + (a.compute_bf16 ? bytes_of(numel, DType::bf16) : 0)};
+  // Gradient; weights and moments, both read and written. Split masters have an f32's bytes.
+  return {.bytes = 3 * bytes_of(numel, a.dtype) + 4 * bytes_of(numel, a.moment_dtype)};
+}
+
+Cost cost_of(const SplitMastersArgs& a) {
+  return {.bytes = bytes_of(a.numel, DType::f32) +
+                   (a.remainders ? 2 : 1) * bytes_of(a.numel, DType::bf16)};
+}
+
+Cost cost_of(const JoinMastersArgs& a) {
+  return {.bytes = bytes_of(a.numel, DType::f32) +
+                   (a.remainders ? 2 : 1) * bytes_of(a.numel, DType::bf16)};
 }
 
 Cost cost_of(const SumOfSquaresArgs& a) {

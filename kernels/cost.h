@@ -38,6 +38,8 @@ Cost cost_of(const CrossEntropyArgs& args);
 Cost cost_of(const SumLossesArgs& args);
 Cost cost_of(const DigestArgs& args);
 Cost cost_of(const AdamwArgs& args);
+Cost cost_of(const SplitMastersArgs& args);
+Cost cost_of(const JoinMastersArgs& args);
 Cost cost_of(const SumOfSquaresArgs& args);
 Cost cost_of(const SequentialSumArgs& args);
 Cost cost_of(const ClipCoefficientArgs& args);

@@ -47,6 +47,31 @@ TEST_CASE("the cost of a GEMM counts both operands, and a result that is read to
   CHECK(kernels::cost_of(args).bytes == 2 * (35 + 15) + 8 * 21);
 }
 
+TEST_CASE("the cost of an optimizer step follows from the dtypes of weights and moments") {
+  const kernels::AdamwRange range{
+      .weight = 0, .gradient = 0, .moment = 0, .numel = 10, .weight_decay = 0};
+  kernels::AdamwArgs args{};
+  args.dtype = args.moment_dtype = DType::f32;
+  args.ranges = {&range, 1};
+  CHECK(kernels::cost_of(args).bytes == 10 * (4 + 2 * 4 + 4 * 4));
+  args.moment_dtype = DType::bf16;
+  CHECK(kernels::cost_of(args).bytes == 10 * (4 + 2 * 4 + 4 * 2));
+}
+
+TEST_CASE("the cost of splitting and joining masters counts the halves that are there") {
+  std::uint16_t remainders[10] = {};
+  kernels::SplitMastersArgs split{};
+  split.numel = 10;
+  CHECK(kernels::cost_of(split).bytes == 10 * (4 + 2));
+  split.remainders = remainders;
+  CHECK(kernels::cost_of(split).bytes == 10 * (4 + 2 + 2));
+  kernels::JoinMastersArgs join{};
+  join.numel = 10;
+  CHECK(kernels::cost_of(join).bytes == 10 * (4 + 2));
+  join.remainders = remainders;
+  CHECK(kernels::cost_of(join).bytes == 10 * (4 + 2 + 2));
+}
+
 TEST_CASE("the cost of expert kernels follows from the routed rows") {
   const kernels::RoutingView routing{.num_tokens = 6,
                                      .top_k = 2,

@@ -126,7 +126,10 @@ std::vector<MemoryOption> memory_options(const Config& config, const Profile& pr
   }
   if (config.train.recompute != Recompute::block) {
     changed.train.recompute = Recompute::block;
-    add("train.recompute=block", changed, forward);
+    const std::int64_t some = config.train.recompute_layers;
+    const double share =
+        some > 0 ? static_cast<double>(some) / static_cast<double>(config.model.num_layers) : 1;
+    add("train.recompute=block", changed, share * forward);
   }
   changed = config;
   if (config.train.micro_batch % 2 == 0) {
