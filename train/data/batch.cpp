@@ -6,7 +6,10 @@ namespace smoe {
 
 HostBatch read_host_batch(std::span<const SequenceRef> sequences, Split split,
                           std::int64_t seq_len) {
-  HostBatch batch{.num_sequences = static_cast<std::int64_t>(sequences.size()), .seq_len = seq_len};
+  HostBatch batch{.token_ids = {},
+                  .targets = {},
+                  .num_sequences = static_cast<std::int64_t>(sequences.size()),
+                  .seq_len = seq_len};
   std::vector<std::int32_t> window(seq_len + 1);
   batch.token_ids.reserve(batch.num_sequences * seq_len);
   batch.targets.reserve(batch.num_sequences * seq_len);
