@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <variant>
+#include <vector>
 
 #include "autograd/parameter.h"
 #include "autograd/routing_plan.h"
@@ -36,9 +37,29 @@ Variable add(const Variable& a, const Variable& b);
 Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint64_t a,
                 std::uint64_t b);
 
+/// factor * x.
+Variable scale(const Variable& x, double factor);
+
+/// x / (1 - probability), or 0 with the given probability in [0, 1), per element, drawn from the
+/// stream (seed, a, b); backward draws the same numbers again instead of saving a mask. Draw from
+/// another stream in each step and layer.
+Variable dropout(const Variable& x, double probability, std::uint64_t seed, std::uint64_t a,
+                 std::uint64_t b);
+
 /// sum_i weights[i] * scalars[i] for one-element variables: a total loss from its terms. A term
 /// with weight one receives the total's own gradient tensor, so that is_unit still holds for it.
 Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights);
+
+// ---- shape (ops/shape.cpp) ---------------------------------------------------------------------
+
+/// The same elements in another shape. Shares x's storage; nothing is copied in either direction.
+Variable reshape(const Variable& x, const Shape& shape);
+
+/// Matrices [T, D_i] of one dtype side by side -> [T, sum_i D_i], a copy.
+Variable concat_columns(std::span<const Variable> parts);
+
+/// x [T, sum_i widths[i]] -> one matrix [T, widths[i]] per width, each a copy of its columns.
+std::vector<Variable> split_columns(const Variable& x, std::span<const std::int64_t> widths);
 
 // ---- dense (ops/linear.cpp, embedding.cpp) -----------------------------------------------------
 
@@ -75,9 +96,10 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 
 /// Rotary position embedding (arXiv:2104.09864), half-split form, on the query and key heads of a
 /// packed projection qkv [T, (H + 2 Hkv) C]; positions in each sequence count from
-/// `first_position`. Works in place if qkv is the sole reference to its storage (move it in);
-/// saves nothing. Sines and cosines are computed in double, once for all calls that share a `table`
-/// and its positions.
+/// `first_position`. With Hkv = 0 it rotates queries [T, H C] alone, with H = 0 keys and values
+/// [T, 2 Hkv C]. Works in place if qkv is the sole reference to its storage (move it in); saves
+/// nothing. Sines and cosines are computed in double, once for all calls that share a `table` and
+/// its positions.
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
                 std::int64_t first_position = 0, std::shared_ptr<RotaryTable> table = nullptr);
 
@@ -85,6 +107,9 @@ Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
 /// the output and one number per query and head; never holds more than a block of rows of scores.
 /// Backward writes dqkv over the saved qkv if it holds the sole reference.
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape);
+/// The same on queries q [T, H C] and keys and values kv [T, 2 Hkv C] (key heads first) apart, in
+/// one dtype. Backward writes dq over q and dkv over kv where it holds the sole reference.
+Variable causal_attention(const Variable& q, const Variable& kv, const AttentionShape& shape);
 
 // ---- experts (ops/routing.cpp, parallel_linear.cpp, activation.cpp, moe_mlp.cpp) ---------------
 
@@ -138,7 +163,21 @@ Variable activation(const Variable& h, Activation kind);
 Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& plan, Parameter& w1,
                  Parameter& w2, Activation kind, bool recompute = false);
 
-// ---- loss (ops/lm_head_loss.cpp) ---------------------------------------------------------------
+// ---- losses (ops/losses.cpp, lm_head_loss.cpp) -------------------------------------------------
+// Each returns one element in the accumulation dtype of its input, accumulated in double.
+
+/// Sum of all elements of x.
+Variable sum(const Variable& x);
+
+/// Mean over all elements of (x - target)^2. No gradient flows to `target`. Saves x and target;
+/// backward writes dx over x if it holds the sole reference.
+Variable mean_squared_error(const Variable& x, const Tensor& target);
+
+/// `scale` * sum over rows of -log softmax(logits)[target]: logits [T, V], targets i32 [T] in
+/// [0, V), or -1 for rows that are ignored. For vocabularies use lm_head_loss, which never holds
+/// [T, V]. Saves logits and targets; backward writes dlogits over the logits if it holds the sole
+/// reference.
+Variable softmax_cross_entropy(const Variable& logits, const Tensor& targets, double scale = 1);
 
 /// Cross-entropy of the next token: logits = x W^T, x [T, D], weight [V, D], targets i32 [T]; a
 /// target of -1 is ignored. Returns `scale` * sum of losses [1] in the accumulation dtype.

@@ -9,11 +9,13 @@
 namespace smoe::kernels {
 
 /// In each sequence and query head, with s_ij = <q_i, k_j> / sqrt(C) for j <= i:
-/// output_i = sum_j softmax(s_i)_j v_j. Only blocks of the scores exist at a time. With bf16
+/// output_i = sum_j softmax(s_i)_j v_j. q, and kv with its key heads before its value heads, may be
+/// columns of one packed projection. Only blocks of the scores exist at a time. With bf16
 /// storage the numerators of the softmax are rounded to bf16 before they are multiplied with v;
 /// accumulation is in f32.
 struct AttentionArgs {
-  ConstMatrix qkv;  ///< [T, (H + 2 Hkv) C]
+  ConstMatrix q;    ///< [T, H C]
+  ConstMatrix kv;   ///< [T, 2 Hkv C]
   Matrix output;    ///< [T, H C]
   void* logsumexp;  ///< [B, H, S], accumulation dtype: log sum_j exp(s_ij)
   AttentionShape shape;
@@ -27,7 +29,8 @@ std::int64_t attention_workspace_bytes(const Launch& launch, const AttentionArgs
 /// the new rows to the cache, then query i attends to the first num_cached + i + 1 rows. For
 /// generation: S > 1 processes a prompt, S = 1 generates a token.
 struct CachedAttentionArgs {
-  ConstMatrix qkv;            ///< [B*S, (H + 2 Hkv) C], already rotated
+  ConstMatrix q;              ///< [B*S, H C], already rotated
+  ConstMatrix kv;             ///< [B*S, 2 Hkv C], keys already rotated
   Matrix cache;               ///< [B*capacity, 2 Hkv C]: key heads, then value heads. Rows
                               ///< [num_cached, num_cached + S) of each sequence are written
   std::int64_t capacity;      ///< rows of the cache per sequence
@@ -45,11 +48,13 @@ std::int64_t cached_attention_workspace_bytes(const Launch& launch,
 /// dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K / sqrt(C), dK = dS^T Q / sqrt(C). With
 /// bf16 storage P and dS are rounded to bf16 before they enter a GEMM.
 struct AttentionBackwardArgs {
-  ConstMatrix qkv;        ///< [T, (H + 2 Hkv) C]
+  ConstMatrix q;          ///< [T, H C]
+  ConstMatrix kv;         ///< [T, 2 Hkv C]
   ConstMatrix output;     ///< [T, H C]
   ConstMatrix doutput;    ///< [T, H C]
   const void* logsumexp;  ///< [B, H, S], accumulation dtype
-  Matrix dqkv;            ///< [T, (H + 2 Hkv) C]; may be `qkv`
+  Matrix dq;              ///< [T, H C]; may be `q`
+  Matrix dkv;             ///< [T, 2 Hkv C]; may be `kv`
   AttentionShape shape;
   void* workspace = nullptr;  ///< attention_backward_workspace_bytes()
 };

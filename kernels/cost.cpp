@@ -69,6 +69,26 @@ Cost cost_of(const JitterArgs& a) {
   return {.bytes = 2 * bytes_of(a.numel, a.dtype)};
 }
 
+Cost cost_of(const DropoutArgs& a) {
+  return {.bytes = 2 * bytes_of(a.numel, a.dtype)};
+}
+
+Cost cost_of(const ScaleByArgs& a) {
+  return {.bytes = (a.source ? 2 : 1) * bytes_of(a.numel, a.dtype)};
+}
+
+Cost cost_of(const SquaredDifferenceArgs& a) {
+  return {.bytes = 2 * bytes_of(a.numel, a.dtype) + accumulated_bytes(a.numel, a.dtype)};
+}
+
+Cost cost_of(const ScaledDifferenceArgs& a) {
+  return {.bytes = 3 * bytes_of(a.numel, a.dtype)};
+}
+
+Cost cost_of(const CopyMatrixArgs& a) {
+  return {.bytes = bytes_of(a.source) + bytes_of(a.target)};
+}
+
 Cost cost_of(const GemmArgs& a) {
   const std::int64_t k = a.transpose_a ? a.a.rows : a.a.cols;
   return {.flops = gemm_flops(a.c.rows, a.c.cols, k),
@@ -108,21 +128,22 @@ Cost cost_of(const RotaryArgs& a) {
 
 Cost cost_of(const AttentionArgs& a) {
   return {.flops = attention_flops(a.shape, static_cast<double>(a.shape.seq_len) / 2),
-          .bytes = bytes_of(a.qkv) + bytes_of(a.output) + logsumexp_bytes(a.shape, a.qkv.dtype)};
+          .bytes = bytes_of(a.q) + bytes_of(a.kv) + bytes_of(a.output) +
+                   logsumexp_bytes(a.shape, a.q.dtype)};
 }
 
 Cost cost_of(const CachedAttentionArgs& a) {
   const AttentionShape& s = a.shape;
   const double keys = static_cast<double>(a.num_cached) + static_cast<double>(s.seq_len + 1) / 2;
   return {.flops = attention_flops(s, keys),
-          .bytes = bytes_of(a.qkv) + bytes_of(a.output) +
+          .bytes = bytes_of(a.q) + bytes_of(a.kv) + bytes_of(a.output) +
                    bytes_of(s.batch * (a.num_cached + s.seq_len) * a.cache.cols, a.cache.dtype)};
 }
 
 Cost cost_of(const AttentionBackwardArgs& a) {
   return {.flops = 2.5 * attention_flops(a.shape, static_cast<double>(a.shape.seq_len) / 2),
-          .bytes = bytes_of(a.qkv) + bytes_of(a.output) + bytes_of(a.doutput) + bytes_of(a.dqkv) +
-                   logsumexp_bytes(a.shape, a.qkv.dtype)};
+          .bytes = bytes_of(a.q) + bytes_of(a.kv) + bytes_of(a.output) + bytes_of(a.doutput) +
+                   bytes_of(a.dq) + bytes_of(a.dkv) + logsumexp_bytes(a.shape, a.q.dtype)};
 }
 
 Cost cost_of(const CrossEntropyArgs& a) {

@@ -4,6 +4,7 @@
 #include "core/base/instrument.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
+#include "kernels/copy_matrix.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/digest.h"
 #include "kernels/elementwise.h"
@@ -25,6 +26,11 @@ Cost cost_of(const WeightedSumArgs& args);
 Cost cost_of(const GatherScalarsArgs& args);
 Cost cost_of(const FillArgs& args);
 Cost cost_of(const JitterArgs& args);
+Cost cost_of(const DropoutArgs& args);
+Cost cost_of(const ScaleByArgs& args);
+Cost cost_of(const SquaredDifferenceArgs& args);
+Cost cost_of(const ScaledDifferenceArgs& args);
+Cost cost_of(const CopyMatrixArgs& args);
 Cost cost_of(const GemmArgs& args);
 Cost cost_of(const EmbeddingArgs& args);
 Cost cost_of(const EmbeddingBackwardArgs& args);

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "core/base/check.h"
+#include "kernels/copy_matrix.h"
 #include "kernels/cost.h"
 
 // Declares a function of both backends and defines the one that chooses between them. In a dry run
@@ -77,6 +78,11 @@ SMOE_DISPATCH(void, weighted_sum, WeightedSumArgs)
 SMOE_DISPATCH(void, gather_scalars, GatherScalarsArgs)
 SMOE_DISPATCH(void, fill, FillArgs)
 SMOE_DISPATCH(void, jitter, JitterArgs)
+SMOE_DISPATCH(void, dropout, DropoutArgs)
+SMOE_DISPATCH(void, scale_by, ScaleByArgs)
+SMOE_DISPATCH(void, squared_difference, SquaredDifferenceArgs)
+SMOE_DISPATCH(void, scaled_difference, ScaledDifferenceArgs)
+SMOE_DISPATCH(void, copy_matrix, CopyMatrixArgs)
 SMOE_DISPATCH(void, gemm, GemmArgs)
 SMOE_DISPATCH(std::int64_t, gemm_workspace_bytes, GemmArgs)
 SMOE_DISPATCH(void, embedding, EmbeddingArgs)

@@ -73,4 +73,51 @@ struct JitterArgs {
 };
 void jitter(const Launch& launch, const JitterArgs& args);
 
+/// target[i] = source[i] / (1 - probability), or 0 with the given probability: where the i-th word
+/// of the Philox stream (seed, a, b) is below probability * 2^32. `target` may be `source`.
+struct DropoutArgs {
+  const void* source;
+  void* target;
+  DType dtype;
+  std::int64_t numel;
+  double probability;  ///< in [0, 1)
+  std::uint64_t seed;
+  std::uint64_t a;
+  std::uint64_t b;
+};
+void dropout(const Launch& launch, const DropoutArgs& args);
+
+/// target[i] = factor * scalar[0] * source[i]: a scale that is on the device. `target` may be
+/// `source`.
+struct ScaleByArgs {
+  const void* source;  ///< null: every element is factor * scalar[0]
+  void* target;
+  DType dtype;
+  std::int64_t numel;
+  const void* scalar;  ///< [1], accumulation dtype
+  double factor = 1;
+};
+void scale_by(const Launch& launch, const ScaleByArgs& args);
+
+/// squares[i] = (a[i] - b[i])^2, in the accumulation dtype of `dtype`.
+struct SquaredDifferenceArgs {
+  const void* a;
+  const void* b;
+  void* squares;
+  DType dtype;  ///< of a and b
+  std::int64_t numel;
+};
+void squared_difference(const Launch& launch, const SquaredDifferenceArgs& args);
+
+/// difference = factor * (a - b), rounded once to `dtype`. `difference` may be `a` or `b`.
+struct ScaledDifferenceArgs {
+  const void* a;
+  const void* b;
+  void* difference;
+  DType dtype;
+  std::int64_t numel;
+  double factor;
+};
+void scaled_difference(const Launch& launch, const ScaledDifferenceArgs& args);
+
 }  // namespace smoe::kernels

@@ -1,5 +1,5 @@
-// Causal grouped-query attention on a packed projection: of whole sequences for training, and of
-// rows that follow cached ones for generation.
+// Causal grouped-query attention: of whole sequences for training, and of rows that follow cached
+// ones for generation. A packed projection is a pair of matrices with one row stride.
 #include "kernels/attention.h"
 
 #include "autograd/ops.h"
@@ -14,42 +14,89 @@ namespace {
 // What the backward reads.
 struct SavedAttention {
   AttentionShape shape;
-  Tensor qkv;        // [T, (H + 2 Hkv) C]
   Tensor output;     // [T, H C]
   Tensor logsumexp;  // [B, H, S]
 };
 
-// dqkv, written over qkv if this is the sole reference to it.
-Tensor attention_backward(const SavedAttention& saved, const Tensor& dy) {
-  Tensor dqkv = saved.qkv.is_sole_reference() ? saved.qkv : Tensor::empty_like(saved.qkv);
+SavedAttention attend(const ConstMatrix& q, const ConstMatrix& kv, const AttentionShape& shape) {
+  SavedAttention saved{
+      shape, Tensor::empty({shape.num_tokens(), shape.output_width()}, q.dtype),
+      Tensor::empty({shape.batch, shape.num_heads, shape.seq_len}, accumulation_dtype(q.dtype))};
+  run_kernel(kernels::attention, kernels::attention_workspace_bytes,
+             {.q = q,
+              .kv = kv,
+              .output = matrix_of(saved.output),
+              .logsumexp = saved.logsumexp.data(),
+              .shape = shape});
+  return saved;
+}
+
+struct Operands {
+  Matrix q;   // [T, H C]
+  Matrix kv;  // [T, 2 Hkv C]
+};
+
+Operands operands_of(const Tensor& qkv, const AttentionShape& shape) {
+  const Matrix packed = matrix_of(qkv);
+  return {packed.columns(0, shape.output_width()),
+          packed.columns(shape.output_width(), shape.kv_width())};
+}
+
+void attention_backward(const SavedAttention& saved, const Operands& x, const Tensor& dy,
+                        const Operands& dx) {
   run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
-             {.qkv = matrix_of(saved.qkv),
+             {.q = x.q,
+              .kv = x.kv,
               .output = matrix_of(saved.output),
               .doutput = matrix_of(dy),
               .logsumexp = saved.logsumexp.data(),
-              .dqkv = matrix_of(dqkv),
+              .dq = dx.q,
+              .dkv = dx.kv,
               .shape = saved.shape});
-  return dqkv;
+}
+
+// Memory for the gradient of a saved tensor: the tensor itself if this is the sole reference to it.
+Tensor gradient_of(const Tensor& saved) {
+  return saved.is_sole_reference() ? saved : Tensor::empty_like(saved);
 }
 
 }  // namespace
 
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
+  check_heads("causal_attention", shape);
   check_packed("causal_attention", qkv, shape);
-  SavedAttention saved{shape, qkv.data(),
-                       Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype()),
-                       Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
-                                     accumulation_dtype(qkv.dtype()))};
-  run_kernel(kernels::attention, kernels::attention_workspace_bytes,
-             {.qkv = matrix_of(saved.qkv),
-              .output = matrix_of(saved.output),
-              .logsumexp = saved.logsumexp.data(),
-              .shape = shape});
+  const Operands x = operands_of(qkv.data(), shape);
+  SavedAttention saved = attend(x.q, x.kv, shape);
   Tensor output = saved.output;
   return record("causal_attention", std::move(output), {&qkv}, {},
-                [saved = std::move(saved)](Tensor dy, InputGradients& out) {
-                  out.give(0, attention_backward(saved, dy));
+                [saved = std::move(saved), qkv = qkv.data()](Tensor dy, InputGradients& out) {
+                  Tensor dqkv = gradient_of(qkv);
+                  attention_backward(saved, operands_of(qkv, saved.shape), dy,
+                                     operands_of(dqkv, saved.shape));
+                  out.give(0, std::move(dqkv));
                 });
+}
+
+Variable causal_attention(const Variable& q, const Variable& kv, const AttentionShape& shape) {
+  check_heads("causal_attention", shape);
+  const Shape q_shape{shape.num_tokens(), shape.output_width()};
+  const Shape kv_shape{shape.num_tokens(), shape.kv_width()};
+  SMOE_CHECK(q.shape() == q_shape && kv.shape() == kv_shape && q.dtype() == kv.dtype() &&
+                 is_floating(q.dtype()),
+             "causal_attention: q must be [B*S, H C] = ", q_shape,
+             " and kv [B*S, 2 Hkv C] = ", kv_shape, " in one floating dtype; got ", q.shape(), " ",
+             name_of(q.dtype()), " and ", kv.shape(), " ", name_of(kv.dtype()));
+  SavedAttention saved = attend(matrix_of(q.data()), matrix_of(kv.data()), shape);
+  Tensor output = saved.output;
+  return record(
+      "causal_attention", std::move(output), {&q, &kv}, {},
+      [saved = std::move(saved), q = q.data(), kv = kv.data()](Tensor dy, InputGradients& out) {
+        Tensor dq = gradient_of(q), dkv = gradient_of(kv);
+        attention_backward(saved, {matrix_of(q), matrix_of(kv)}, dy,
+                           {matrix_of(dq), matrix_of(dkv)});
+        out.give(0, std::move(dq));
+        out.give(1, std::move(dkv));
+      });
 }
 
 namespace {
@@ -58,8 +105,9 @@ void check_cache(const Tensor& qkv, const AttentionShape& shape, const Tensor& c
                  std::int64_t num_cached) {
   SMOE_CHECK(!is_recording(), "cached_attention: has no gradient, so it must not be recorded; ",
              "wrap generation in a NoGradScope");
+  check_heads("cached_attention", shape);
   check_packed("cached_attention", qkv, shape);
-  const std::int64_t cached_width = 2 * shape.num_kv_heads * shape.head_dim;
+  const std::int64_t cached_width = shape.kv_width();
   const bool shapes_fit =
       cache.rank() == 3 && cache.dim(0) == shape.batch && cache.dim(2) == cached_width;
   SMOE_CHECK(shapes_fit && cache.dtype() == qkv.dtype(),
@@ -78,7 +126,8 @@ Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Te
   check_cache(qkv, shape, cache, num_cached);
   Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
   run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
-             {.qkv = matrix_of(qkv),
+             {.q = operands_of(qkv, shape).q,
+              .kv = operands_of(qkv, shape).kv,
               .cache = matrix_of(cache),
               .capacity = cache.dim(1),
               .num_cached = num_cached,

@@ -41,6 +41,29 @@ Variable jitter(const Variable& x, double epsilon, std::uint64_t seed, std::uint
   });
 }
 
+Variable dropout(const Variable& x, double probability, std::uint64_t seed, std::uint64_t a,
+                 std::uint64_t b) {
+  SMOE_CHECK(probability >= 0 && probability < 1, "dropout: probability must be in [0, 1); got ",
+             probability);
+  const auto drop = [=](const Tensor& source, const Tensor& target) {
+    kernels::dropout(launch(), {.source = source.data(),
+                                .target = target.data(),
+                                .dtype = target.dtype(),
+                                .numel = target.numel(),
+                                .probability = probability,
+                                .seed = seed,
+                                .a = a,
+                                .b = b});
+  };
+  Tensor y = Tensor::empty_like(x.data());
+  drop(x.data(), y);
+  return record("dropout", std::move(y), {&x}, {}, [drop](Tensor dy, InputGradients& out) {
+    Tensor dx = dy.is_sole_reference() ? dy : Tensor::empty_like(dy);
+    drop(dy, dx);
+    out.give(0, std::move(dx));
+  });
+}
+
 namespace {
 
 Tensor scaled(const Tensor& x, double factor) {
@@ -56,6 +79,11 @@ std::vector<const void*> addresses_of(std::span<const Variable> scalars) {
 }
 
 }  // namespace
+
+Variable scale(const Variable& x, double factor) {
+  return record("scale", scaled(x.data(), factor), {&x}, {},
+                [factor](Tensor dy, InputGradients& out) { out.give(0, scaled(dy, factor)); });
+}
 
 Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights) {
   SMOE_CHECK(!scalars.empty() && scalars.size() == weights.size(),

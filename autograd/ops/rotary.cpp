@@ -50,6 +50,14 @@ Tensor rotate(const Tensor& qkv, const Rotation& rotation, bool inverse) {
 
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
                 std::int64_t first_position, std::shared_ptr<RotaryTable> table) {
+  // Queries alone have no key heads, keys and values alone no query heads.
+  if (shape.num_heads == 0 || shape.num_kv_heads == 0) {
+    AttentionShape with_both = shape;
+    with_both.num_heads = with_both.num_kv_heads = shape.num_heads + shape.num_kv_heads;
+    check_heads("rotary", with_both);
+  } else {
+    check_heads("rotary", shape);
+  }
   check_packed("rotary", qkv, shape);
   SMOE_CHECK(shape.head_dim % 2 == 0, "rotary: head_dim must be even; got ", shape.head_dim);
   SMOE_CHECK(theta > 0, "rotary: theta must be positive; got ", theta);

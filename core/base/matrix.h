@@ -17,6 +17,10 @@ struct Matrix {
   T* row(std::int64_t i) const {
     return static_cast<T*>(data) + i * stride;
   }
+  /// Columns [first, first + count) of every row.
+  Matrix columns(std::int64_t first, std::int64_t count) const {
+    return {static_cast<char*>(data) + first * size_of(dtype), dtype, rows, count, stride};
+  }
 };
 
 struct ConstMatrix {
@@ -36,6 +40,10 @@ struct ConstMatrix {
   template <class T>
   const T* row(std::int64_t i) const {
     return static_cast<const T*>(data) + i * stride;
+  }
+  /// Columns [first, first + count) of every row.
+  ConstMatrix columns(std::int64_t first, std::int64_t count) const {
+    return {static_cast<const char*>(data) + first * size_of(dtype), dtype, rows, count, stride};
   }
 };
 

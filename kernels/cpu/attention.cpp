@@ -104,7 +104,8 @@ BlasOperand<Acc> operand_of(const ConstMatrix& m, std::int64_t first_row, std::i
 // Offsets of one query head of one sequence and of the key head that it attends to.
 struct Head {
   std::int64_t first_row;  // of the sequence, in [T, ...]
-  std::int64_t q, k, v;    // first columns in the packed projection
+  std::int64_t q;          // first column in q
+  std::int64_t k, v;       // first columns in kv
   std::int64_t output;     // first column in the output
   std::int64_t logsumexp;  // first element in [B, H, S]
   std::int64_t width;      // C
@@ -112,7 +113,7 @@ struct Head {
   Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
-        k((shape.num_heads + head / (shape.num_heads / shape.num_kv_heads)) * shape.head_dim),
+        k(head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
         output(q),
         logsumexp((sequence * shape.num_heads + head) * shape.seq_len),
@@ -241,9 +242,8 @@ AttentionShape with_all_keys(const CachedAttentionArgs& args) {
 template <class T>
 void append_to_cache(const CachedAttentionArgs& args) {
   const AttentionShape& shape = args.shape;
-  const std::int64_t first_column = shape.num_heads * shape.head_dim;
   for (std::int64_t row = 0; row < shape.num_tokens(); ++row) {
-    const T* source = args.qkv.row<T>(row) + first_column;
+    const T* source = args.kv.row<T>(row);
     const std::int64_t sequence = row / shape.seq_len, position = row % shape.seq_len;
     std::copy_n(source, args.cache.cols,
                 args.cache.row<T>(sequence * args.capacity + args.num_cached + position));
@@ -274,7 +274,7 @@ void backward_block(const AttentionBackwardArgs& args, const Head& head, std::in
   const std::int64_t num_queries = q1 - q0, width = head.width;
   const Acc scale = score_scale<Acc>(width);
   const Acc* logsumexp = static_cast<const Acc*>(args.logsumexp) + head.logsumexp;
-  const BlasOperand<Acc> q = head.operand(args.qkv, q0, q1, head.q, conversions.q);
+  const BlasOperand<Acc> q = head.operand(args.q, q0, q1, head.q, conversions.q);
   const BlasOperand<Acc> doutput =
       head.operand(args.doutput, q0, q1, head.output, conversions.doutput);
   for (std::int64_t i = 0; i < num_queries; ++i) {
@@ -287,8 +287,8 @@ void backward_block(const AttentionBackwardArgs& args, const Head& head, std::in
   }
   for (std::int64_t k0 = 0; k0 < q1; k0 += kKeys) {
     const std::int64_t k1 = std::min(k0 + kKeys, q1), num_keys = k1 - k0;
-    const BlasOperand<Acc> k = head.operand(args.qkv, k0, k1, head.k, conversions.k);
-    const BlasOperand<Acc> v = head.operand(args.qkv, k0, k1, head.v, conversions.v);
+    const BlasOperand<Acc> k = head.operand(args.kv, k0, k1, head.k, conversions.k);
+    const BlasOperand<Acc> v = head.operand(args.kv, k0, k1, head.v, conversions.v);
     blas_gemm(num_queries, num_keys, width, q, transposed(k), Acc(0), p, num_keys);
     blas_gemm(num_queries, num_keys, width, doutput, transposed(v), Acc(0), ds, num_keys);
     for (std::int64_t i = 0; i < num_queries; ++i)
@@ -300,71 +300,69 @@ void backward_block(const AttentionBackwardArgs& args, const Head& head, std::in
               width);
     blas_gemm(num_queries, width, num_keys, {ds, num_keys}, k, k0 > 0 ? Acc(1) : Acc(0), dq, width);
   }
-  // These queries are not read again, so dqkv may alias qkv.
-  head.store<T>(dq, scale, args.dqkv, q0, q1, head.q);
+  // These queries are not read again, so dq may alias q.
+  head.store<T>(dq, scale, args.dq, q0, q1, head.q);
 }
 
 }  // namespace
 
 void attention(const Launch&, const AttentionArgs& args) {
-  dispatch_floating(args.qkv.dtype, [&](auto type) {
+  dispatch_floating(args.q.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
     using Memory = ThreadMemory<ForwardScratch<Acc>, Acc>;
     for_each_block(args.shape, [&](std::int64_t sequence, std::int64_t h, std::int64_t q0,
                                    std::int64_t q1, int thread) {
       const Head head(args.shape, sequence, h);
-      forward_block<T>(args.qkv, {args.qkv, head.first_row, head.k, head.v, 0}, args.output,
+      forward_block<T>(args.q, {args.kv, head.first_row, head.k, head.v, 0}, args.output,
                        static_cast<Acc*>(args.logsumexp), head, q0, q1,
-                       Memory::of_thread(thread, args.workspace, args.shape, args.qkv.dtype));
+                       Memory::of_thread(thread, args.workspace, args.shape, args.q.dtype));
     });
   });
 }
 
 std::int64_t attention_workspace_bytes(const Launch&, const AttentionArgs& args) {
-  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+  return dispatch_floating(args.q.dtype, [&](auto type) {
     using Acc = accumulation_t<decltype(type)>;
-    return num_threads() *
-           ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
+    return num_threads() * ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(args.shape, args.q.dtype);
   });
 }
 
 void cached_attention(const Launch&, const CachedAttentionArgs& args) {
-  dispatch_floating(args.qkv.dtype, [&](auto type) {
+  dispatch_floating(args.q.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
     using Memory = ThreadMemory<ForwardScratch<Acc>, Acc>;
     append_to_cache<T>(args);
     const AttentionShape scratch_shape = with_all_keys(args);
-    const std::int64_t num_query_columns = args.shape.output_width();
     for_each_block(args.shape, [&](std::int64_t sequence, std::int64_t h, std::int64_t q0,
                                    std::int64_t q1, int thread) {
       const Head head(args.shape, sequence, h);
-      const KeysAndValues seen{args.cache, sequence * args.capacity, head.k - num_query_columns,
-                               head.v - num_query_columns, args.num_cached};
-      forward_block<T>(args.qkv, seen, args.output, static_cast<Acc*>(nullptr), head, q0, q1,
-                       Memory::of_thread(thread, args.workspace, scratch_shape, args.qkv.dtype));
+      const KeysAndValues seen{args.cache, sequence * args.capacity, head.k, head.v,
+                               args.num_cached};
+      forward_block<T>(args.q, seen, args.output, static_cast<Acc*>(nullptr), head, q0, q1,
+                       Memory::of_thread(thread, args.workspace, scratch_shape, args.q.dtype));
     });
   });
 }
 
 std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttentionArgs& args) {
-  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+  return dispatch_floating(args.q.dtype, [&](auto type) {
     using Acc = accumulation_t<decltype(type)>;
     return num_threads() *
-           ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(with_all_keys(args), args.qkv.dtype);
+           ThreadMemory<ForwardScratch<Acc>, Acc>::bytes(with_all_keys(args), args.q.dtype);
   });
 }
 
 void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
-  dispatch_floating(args.qkv.dtype, [&](auto type) {
+  dispatch_floating(args.q.dtype, [&](auto type) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
     const AttentionShape& shape = args.shape;
     const std::int64_t group = shape.num_heads / shape.num_kv_heads;
     parallel_for(shape.batch * shape.num_kv_heads, [&](std::int64_t task, int thread) {
       const auto memory = ThreadMemory<BackwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
-                                                                             shape, args.qkv.dtype);
+                                                                             shape, args.q.dtype);
       const std::int64_t sequence = task / shape.num_kv_heads;
       const std::int64_t first_head = task % shape.num_kv_heads * group;
       const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
@@ -375,17 +373,16 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
           backward_block<T>(args, Head(shape, sequence, h), q0,
                             std::min(q0 + kQueries, shape.seq_len), memory);
       const Head head(shape, sequence, first_head);
-      head.store<T>(dk, score_scale<Acc>(shape.head_dim), args.dqkv, 0, shape.seq_len, head.k);
-      head.store<T>(dv, Acc(1), args.dqkv, 0, shape.seq_len, head.v);
+      head.store<T>(dk, score_scale<Acc>(shape.head_dim), args.dkv, 0, shape.seq_len, head.k);
+      head.store<T>(dv, Acc(1), args.dkv, 0, shape.seq_len, head.v);
     });
   });
 }
 
 std::int64_t attention_backward_workspace_bytes(const Launch&, const AttentionBackwardArgs& args) {
-  return dispatch_floating(args.qkv.dtype, [&](auto type) {
+  return dispatch_floating(args.q.dtype, [&](auto type) {
     using Acc = accumulation_t<decltype(type)>;
-    return num_threads() *
-           ThreadMemory<BackwardScratch<Acc>, Acc>::bytes(args.shape, args.qkv.dtype);
+    return num_threads() * ThreadMemory<BackwardScratch<Acc>, Acc>::bytes(args.shape, args.q.dtype);
   });
 }
 

@@ -95,4 +95,69 @@ void jitter(const Launch&, const JitterArgs& args) {
   });
 }
 
+void dropout(const Launch&, const DropoutArgs& args) {
+  static_assert(kBlock % 4 == 0, "a block holds whole Philox blocks");
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* source = static_cast<const T*>(args.source);
+    T* target = static_cast<T*>(args.target);
+    const PhiloxStream stream(args.seed, args.a, args.b);
+    const auto threshold = static_cast<std::uint32_t>(args.probability * 0x1p32);
+    const Acc factor = Acc(1 / (1 - args.probability));
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; i += 4) {
+        const PhiloxWords words = stream.block(i / 4);
+        for (std::int64_t j = i; j < std::min(i + 4, end); ++j)
+          target[j] = words[j - i] < threshold ? T(Acc(0)) : T(Acc(source[j]) * factor);
+      }
+    });
+  });
+}
+
+void scale_by(const Launch&, const ScaleByArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* source = static_cast<const T*>(args.source);
+    T* target = static_cast<T*>(args.target);
+    const Acc factor = Acc(args.factor) * *static_cast<const Acc*>(args.scalar);
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i)
+        target[i] = T(source ? factor * Acc(source[i]) : factor);
+    });
+  });
+}
+
+void squared_difference(const Launch&, const SquaredDifferenceArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* a = static_cast<const T*>(args.a);
+    const T* b = static_cast<const T*>(args.b);
+    Acc* squares = static_cast<Acc*>(args.squares);
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Acc difference = Acc(a[i]) - Acc(b[i]);
+        squares[i] = difference * difference;
+      }
+    });
+  });
+}
+
+void scaled_difference(const Launch&, const ScaledDifferenceArgs& args) {
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* a = static_cast<const T*>(args.a);
+    const T* b = static_cast<const T*>(args.b);
+    T* difference = static_cast<T*>(args.difference);
+    const Acc factor = Acc(args.factor);
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i)
+        difference[i] = T(factor * (Acc(a[i]) - Acc(b[i])));
+    });
+  });
+}
+
 }  // namespace smoe::kernels::cpu

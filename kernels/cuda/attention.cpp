@@ -11,28 +11,45 @@ namespace {
 
 template <class Args>
 CudnnAttentionSizes sizes_of(const Launch& launch, const Args& args) {
-  return {args.shape, args.qkv.stride, args.output.stride, launch.policy.deterministic};
+  return {args.shape, args.q.stride, args.kv.stride, args.output.stride,
+          launch.policy.deterministic};
 }
 
 template <class Args>
 bool has_cudnn(const Launch& launch, const Args& args) {
-  return launch.policy.cudnn && args.qkv.dtype == DType::bf16 && fits_width(args.qkv) &&
-         fits_width(args.output) && cudnn_supports(launch, sizes_of(launch, args));
+  return launch.policy.cudnn && args.q.dtype == DType::bf16 && fits_width(args.q) &&
+         fits_width(args.kv) && fits_width(args.output) &&
+         cudnn_supports(launch, sizes_of(launch, args));
 }
 bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {
   return has_cudnn(launch, args);
 }
 bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
-  return args.doutput.stride == args.output.stride && args.dqkv.stride == args.qkv.stride &&
-         fits_width(args.doutput) && fits_width(args.dqkv) && has_cudnn(launch, args);
+  return args.doutput.stride == args.output.stride && args.dq.stride == args.q.stride &&
+         args.dkv.stride == args.kv.stride && fits_width(args.doutput) && fits_width(args.dq) &&
+         fits_width(args.dkv) && has_cudnn(launch, args);
 }
 
-// cuDNN does not support a dqkv that aliases qkv. Such a gradient is first written to the
-// workspace, after cuDNN's own part.
-std::int64_t aliased_dqkv_bytes(const AttentionBackwardArgs& args) {
-  return args.dqkv.data == args.qkv.data ? args.dqkv.rows * args.dqkv.stride * size_of(DType::bf16)
-                                         : 0;
-}
+// cuDNN does not support gradients that alias their operands. Such gradients are first written to
+// the workspace, after cuDNN's own part, in the layout of the operands.
+struct Gradients {
+  Matrix dq, dkv;
+  std::int64_t bytes = 0;  // of the workspace
+
+  Gradients(const AttentionBackwardArgs& args, std::int64_t cudnn_bytes)
+      : dq(args.dq), dkv(args.dkv) {
+    if (dq.data != args.q.data && dkv.data != args.kv.data) return;
+    const std::int64_t dq_bytes = dq.rows * dq.stride * size_of(DType::bf16);
+    const std::int64_t dkv_bytes = dkv.rows * dkv.stride * size_of(DType::bf16);
+    const bool are_packed =
+        dq.stride == dkv.stride && dkv.data == args.dq.columns(dq.cols, dkv.cols).data;
+    auto* first = static_cast<std::byte*>(args.workspace) + ceil_div(cudnn_bytes, 256) * 256;
+    dq.data = first;
+    dkv.data =
+        are_packed ? dq.columns(dq.cols, dkv.cols).data : first + ceil_div(dq_bytes, 256) * 256;
+    bytes = are_packed ? dq_bytes : ceil_div(dq_bytes, 256) * 256 + dkv_bytes;
+  }
+};
 
 }  // namespace
 
@@ -58,28 +75,29 @@ std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttenti
 
 void attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return simt_attention_backward(launch, args);
+  const CudnnAttentionSizes sizes = sizes_of(launch, args);
+  const Gradients gradients(args, cudnn_attention_backward_workspace_bytes(launch, sizes));
   AttentionBackwardArgs unaliased = args;
-  if (aliased_dqkv_bytes(args) > 0)
-    unaliased.dqkv.data =
-        static_cast<std::byte*>(args.workspace) +
-        ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
-            256;
-  cudnn_attention_backward(launch, sizes_of(launch, args), unaliased);
-  if (aliased_dqkv_bytes(args) > 0) copy_matrix(launch, unaliased.dqkv, args.dqkv);
+  unaliased.dq = gradients.dq;
+  unaliased.dkv = gradients.dkv;
+  cudnn_attention_backward(launch, sizes, unaliased);
+  if (gradients.bytes == 0) return;
+  copy_matrix(launch, gradients.dq, args.dq);
+  copy_matrix(launch, gradients.dkv, args.dkv);
 }
 
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return simt_attention_backward_workspace_bytes(args);
-  return ceil_div(cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args)), 256) *
-             256 +
-         aliased_dqkv_bytes(args);
+  const std::int64_t bytes =
+      cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args));
+  return ceil_div(bytes, 256) * 256 + Gradients(args, bytes).bytes;
 }
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
   if (!launch.policy.cudnn || dtype != DType::bf16) return "SIMT flash attention";
-  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.output_width(),
-                                  launch.policy.deterministic};
+  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.packed_width(),
+                                  shape.output_width(), launch.policy.deterministic};
   const std::string version = cudnn_version(launch);
   if (version.empty()) return "SIMT flash attention: cuDNN is missing";
   const char* kind = launch.policy.deterministic ? "deterministic" : "not deterministic";

@@ -11,7 +11,8 @@ namespace smoe::kernels::cuda {
 /// be deterministic.
 struct CudnnAttentionSizes {
   AttentionShape shape;
-  std::int64_t qkv_stride;
+  std::int64_t q_stride;
+  std::int64_t kv_stride;
   std::int64_t output_stride;
   bool is_deterministic;
 
@@ -31,7 +32,8 @@ void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
 std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
                                              const CudnnAttentionSizes& sizes);
 
-/// As attention_backward(), but dqkv must not alias qkv and doutput has the stride of output.
+/// As attention_backward(), but dq and dkv must not alias q and kv, and have their strides, as
+/// doutput has that of output.
 void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
                               const AttentionBackwardArgs& args);
 std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,

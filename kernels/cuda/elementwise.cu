@@ -142,6 +142,74 @@ void for_each_table(const char* op, DType dtype, std::span<const void* const> sc
   }
 }
 
+template <class T>
+struct Dropout {
+  const T* source;
+  T* target;
+  std::uint32_t threshold;
+  float factor;
+  PhiloxStream stream;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N];
+    load(source + i, x);
+    for (int j = 0; j < N; ++j) {
+      const std::int64_t at = i + j;
+      x[j] = stream.block(at / 4)[at % 4] < threshold ? 0.0f : x[j] * factor;
+    }
+    store(target + i, x);
+  }
+};
+
+template <class T>
+struct ScaleBy {
+  const T* source;
+  T* target;
+  const float* scalar;
+  float factor;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    const float scale = factor * *scalar;
+    float x[N];
+    if (source) load(source + i, x);
+    for (int j = 0; j < N; ++j) x[j] = source ? scale * x[j] : scale;
+    store(target + i, x);
+  }
+};
+
+template <class T>
+struct SquaredDifference {
+  const T *a, *b;
+  float* squares;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N], y[N];
+    load(a + i, x);
+    load(b + i, y);
+    for (int j = 0; j < N; ++j) x[j] = (x[j] - y[j]) * (x[j] - y[j]);
+    store(squares + i, x);
+  }
+};
+
+template <class T>
+struct ScaledDifference {
+  const T *a, *b;
+  T* difference;
+  float factor;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N], y[N];
+    load(a + i, x);
+    load(b + i, y);
+    for (int j = 0; j < N; ++j) x[j] = factor * (x[j] - y[j]);
+    store(difference + i, x);
+  }
+};
+
 }  // namespace
 
 void weighted_sum(const Launch& launch, const WeightedSumArgs& args) {
@@ -195,6 +263,44 @@ void jitter(const Launch& launch, const JitterArgs& args) {
     run(launch, "jitter", args.numel, {args.source, args.target},
         Jitter<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target), args.epsilon,
                   PhiloxStream(args.seed, args.a, args.b)});
+  });
+}
+
+void dropout(const Launch& launch, const DropoutArgs& args) {
+  dispatch_storage("dropout", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "dropout", args.numel, {args.source, args.target},
+        Dropout<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target),
+                   static_cast<std::uint32_t>(args.probability * 0x1p32),
+                   static_cast<float>(1 / (1 - args.probability)),
+                   PhiloxStream(args.seed, args.a, args.b)});
+  });
+}
+
+void scale_by(const Launch& launch, const ScaleByArgs& args) {
+  dispatch_storage("scale_by", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "scale_by", args.numel, {args.source, args.target},
+        ScaleBy<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target),
+                   static_cast<const float*>(args.scalar), static_cast<float>(args.factor)});
+  });
+}
+
+void squared_difference(const Launch& launch, const SquaredDifferenceArgs& args) {
+  dispatch_storage("squared_difference", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "squared_difference", args.numel, {args.a, args.b, args.squares},
+        SquaredDifference<T>{static_cast<const T*>(args.a), static_cast<const T*>(args.b),
+                             static_cast<float*>(args.squares)});
+  });
+}
+
+void scaled_difference(const Launch& launch, const ScaledDifferenceArgs& args) {
+  dispatch_storage("scaled_difference", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "scaled_difference", args.numel, {args.a, args.b, args.difference},
+        ScaledDifference<T>{static_cast<const T*>(args.a), static_cast<const T*>(args.b),
+                            static_cast<T*>(args.difference), static_cast<float>(args.factor)});
   });
 }
 

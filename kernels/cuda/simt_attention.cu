@@ -24,13 +24,14 @@ constexpr int kColumnsPerLane = kMaxHeadDim / kLanes;
 // Offsets of one query head of one sequence and of the key head that it attends to.
 struct Head {
   std::int64_t first_row;      // of the sequence, in [T, ...]
-  std::int64_t q, k, v;        // first columns in the packed projection
+  std::int64_t q;              // first column in q
+  std::int64_t k, v;           // first columns in kv
   std::int64_t first_element;  // in [B, H, S]
 
   __device__ Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
-        k((shape.num_heads + head / (shape.num_heads / shape.num_kv_heads)) * shape.head_dim),
+        k(head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
         first_element((sequence * shape.num_heads + head) * shape.seq_len) {}
 };
@@ -114,10 +115,9 @@ __device__ void store_row(const float (&x)[kColumnsPerLane], float factor, T* ta
 // Arguments of the forward kernel. The keys of a sequence are `before` cached rows, then those of
 // its own rows.
 struct ForwardArgs {
-  ConstMatrix queries;    // [B*S, (H + ...) C]
-  ConstMatrix keys;       // keys and values of each sequence from its row 0
+  ConstMatrix queries;    // [B*S, H C]
+  ConstMatrix keys;       // [..., 2 Hkv C], keys and values of each sequence from its row 0
   std::int64_t key_rows;  // rows between sequences in `keys`
-  std::int64_t first_k;   // column of the first key head
   std::int64_t before;
   Matrix output;     // [B*S, H C]
   float* logsumexp;  // [B, H, S], or null
@@ -135,8 +135,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_forward_kernel(ForwardA
       v{shared + 2 * kTile * pitch, pitch};
   const std::int64_t sequence = blockIdx.z, head = blockIdx.y, before_all = args.before;
   const std::int64_t first_row = sequence * shape.seq_len;
-  const std::int64_t key_column =
-      args.first_k + head / (shape.num_heads / shape.num_kv_heads) * width;
+  const std::int64_t key_column = head / (shape.num_heads / shape.num_kv_heads) * width;
   const Rows queries{args.queries, first_row, shape.seq_len, head * width};
   const Rows keys{args.keys, sequence * args.key_rows, before_all + shape.seq_len, key_column};
   const Rows values{args.keys, keys.first, keys.count, key_column + shape.num_kv_heads * width};
@@ -185,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_forward_kernel(ForwardA
 }
 
 // The workspace of the backward: delta [B, H, S] = rowsum(dO O), and dK and dV [T, 2 Hkv C], which
-// cannot be written to dqkv yet because it may alias qkv.
+// cannot be written to dkv yet because it may alias kv.
 struct Scratch {
   float* delta;
   void* dkv;
@@ -196,8 +195,7 @@ struct Scratch {
     const std::int64_t delta_bytes = ceil_div(shape.num_tokens() * shape.num_heads * 4, 256) * 256;
     delta = static_cast<float*>(args.workspace);
     dkv = static_cast<std::byte*>(args.workspace) + delta_bytes;
-    bytes = delta_bytes +
-            shape.num_tokens() * 2 * shape.num_kv_heads * shape.head_dim * size_of(args.qkv.dtype);
+    bytes = delta_bytes + shape.num_tokens() * shape.kv_width() * size_of(args.kv.dtype);
   }
 };
 
@@ -253,13 +251,13 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t element = head.first_element + q0 + row;
   const float logsumexp = exists ? static_cast<const float*>(args.logsumexp)[element] : 0;
   const float delta = exists ? deltas[element] : 0;
-  load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.q}, q0, width, q);
+  load_tile<T>({args.q, head.first_row, shape.seq_len, head.q}, q0, width, q);
   load_tile<T>({args.doutput, head.first_row, shape.seq_len, head.q}, q0, width, doutput);
   float sum[kColumnsPerLane] = {};
   for (std::int64_t k0 = 0; k0 <= q0; k0 += kTile) {
     __syncthreads();
-    load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.k}, k0, width, k);
-    load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.v}, k0, width, v);
+    load_tile<T>({args.kv, head.first_row, shape.seq_len, head.k}, k0, width, k);
+    load_tile<T>({args.kv, head.first_row, shape.seq_len, head.v}, k0, width, v);
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < kKeysPerLane; ++j) {
@@ -271,9 +269,8 @@ __global__ void __launch_bounds__(kThreads)
     __syncwarp();
     add_weighted_rows(ds[row], k, width, sum);
   }
-  // No other thread block reads these queries, so dqkv may alias qkv.
-  if (exists)
-    store_row(sum, scale, row_of<T>(args.dqkv, head.first_row + q0 + row) + head.q, width);
+  // No other thread block reads these queries, so dq may alias q.
+  if (exists) store_row(sum, scale, row_of<T>(args.dq, head.first_row + q0 + row) + head.q, width);
 }
 
 // Computes dK and dV of one tile of keys of one key head, over all queries of its query heads. Here
@@ -293,14 +290,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int row = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   const float scale = 1 / sqrtf(static_cast<float>(width));
   const Head first(shape, blockIdx.z, kv_head * group);
-  load_tile<T>({args.qkv, first.first_row, shape.seq_len, first.k}, k0, width, k);
-  load_tile<T>({args.qkv, first.first_row, shape.seq_len, first.v}, k0, width, v);
+  load_tile<T>({args.kv, first.first_row, shape.seq_len, first.k}, k0, width, k);
+  load_tile<T>({args.kv, first.first_row, shape.seq_len, first.v}, k0, width, v);
   float dk[kColumnsPerLane] = {}, dv[kColumnsPerLane] = {};
   for (std::int64_t h = 0; h < group; ++h) {
     const Head head(shape, blockIdx.z, kv_head * group + h);
     for (std::int64_t q0 = k0; q0 < shape.seq_len; q0 += kTile) {
       __syncthreads();
-      load_tile<T>({args.qkv, head.first_row, shape.seq_len, head.q}, q0, width, q);
+      load_tile<T>({args.q, head.first_row, shape.seq_len, head.q}, q0, width, q);
       load_tile<T>({args.doutput, head.first_row, shape.seq_len, head.q}, q0, width, doutput);
       if (threadIdx.x < kTile && q0 + threadIdx.x < shape.seq_len) {
         const std::int64_t element = head.first_element + q0 + threadIdx.x;
@@ -360,10 +357,9 @@ void run_forward(const Launch& launch, const ForwardArgs& args) {
 }  // namespace
 
 void simt_attention(const Launch& launch, const AttentionArgs& args) {
-  run_forward(launch, {.queries = args.qkv,
-                       .keys = args.qkv,
+  run_forward(launch, {.queries = args.q,
+                       .keys = args.kv,
                        .key_rows = args.shape.seq_len,
-                       .first_k = args.shape.output_width(),
                        .before = 0,
                        .output = args.output,
                        .logsumexp = static_cast<float*>(args.logsumexp),
@@ -372,20 +368,19 @@ void simt_attention(const Launch& launch, const AttentionArgs& args) {
 
 void simt_cached_attention(const Launch& launch, const CachedAttentionArgs& args) {
   const AttentionShape& shape = args.shape;
-  const std::int64_t size = size_of(args.qkv.dtype), new_rows = shape.seq_len;
-  const auto* source = static_cast<const std::byte*>(args.qkv.data) + shape.output_width() * size;
+  const std::int64_t size = size_of(args.kv.dtype), new_rows = shape.seq_len;
+  const auto* source = static_cast<const std::byte*>(args.kv.data);
   auto* target =
       static_cast<std::byte*>(args.cache.data) + args.num_cached * args.cache.stride * size;
   for (std::int64_t sequence = 0; sequence < shape.batch; ++sequence)
     copy_matrix(launch,
-                {source + sequence * new_rows * args.qkv.stride * size, args.qkv.dtype, new_rows,
-                 args.cache.cols, args.qkv.stride},
+                {source + sequence * new_rows * args.kv.stride * size, args.kv.dtype, new_rows,
+                 args.cache.cols, args.kv.stride},
                 {target + sequence * args.capacity * args.cache.stride * size, args.cache.dtype,
                  new_rows, args.cache.cols, args.cache.stride});
-  run_forward(launch, {.queries = args.qkv,
+  run_forward(launch, {.queries = args.q,
                        .keys = args.cache,
                        .key_rows = args.capacity,
-                       .first_k = 0,
                        .before = args.num_cached,
                        .output = args.output,
                        .logsumexp = nullptr,
@@ -395,9 +390,9 @@ void simt_cached_attention(const Launch& launch, const CachedAttentionArgs& args
 void simt_attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
   const AttentionShape& shape = args.shape;
   check_head_dim("attention_backward", shape);
-  dispatch_storage("attention_backward", args.qkv.dtype, [&](auto type) {
+  dispatch_storage("attention_backward", args.q.dtype, [&](auto type) {
     using T = decltype(type);
-    if (args.qkv.rows == 0) return;
+    if (args.q.rows == 0) return;
     const Scratch scratch(args);
     const cudaStream_t stream = stream_of(launch);
     const std::int64_t num_pairs = shape.num_tokens() * shape.num_heads;
@@ -415,10 +410,8 @@ void simt_attention_backward(const Launch& launch, const AttentionBackwardArgs& 
            allow_shared(attention_dq_backward_kernel<T>, 4 * tile_bytes(shape)), stream>>>(
             args, scratch.delta);
     check_launch("attention_backward");
-    const std::int64_t width = 2 * shape.num_kv_heads * shape.head_dim;
-    copy_matrix(launch, {scratch.dkv, args.dqkv.dtype, shape.num_tokens(), width, width},
-                {static_cast<T*>(args.dqkv.data) + shape.output_width(), args.dqkv.dtype,
-                 shape.num_tokens(), width, args.dqkv.stride});
+    const std::int64_t width = shape.kv_width();
+    copy_matrix(launch, {scratch.dkv, args.dkv.dtype, shape.num_tokens(), width, width}, args.dkv);
   });
 }
 

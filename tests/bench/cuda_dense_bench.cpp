@@ -189,19 +189,33 @@ void measure_attention(Bench& bench) {
   const Tensor doutput = random(output.shape(), DType::bf16), dqkv = Tensor::empty_like(qkv);
   const Tensor logsumexp =
       Tensor::empty({kHeads.batch, kHeads.num_heads, kHeads.seq_len}, DType::f32);
+  const auto q_of = [](const Tensor& qkv) {
+    return matrix_of(qkv).columns(0, kHeads.output_width());
+  };
+  const auto kv_of = [](const Tensor& qkv) {
+    return matrix_of(qkv).columns(kHeads.output_width(), kHeads.kv_width());
+  };
   const double flops = 2.0 * kTokens * kHeads.seq_len * kHeads.output_width();  // causal
   for (const KernelPolicy& policy : {KernelPolicy{}, {.deterministic = false}, {.cudnn = false}}) {
     const StreamGuard guard(current_stream(), policy);
     const std::string suffix = ": " + kernels::attention_engine(launch(), kHeads, DType::bf16);
-    kernels::AttentionArgs forward{matrix_of(qkv), matrix_of(output), logsumexp.data(), kHeads,
-                                   nullptr};
+    kernels::AttentionArgs forward{.q = q_of(qkv),
+                                   .kv = kv_of(qkv),
+                                   .output = matrix_of(output),
+                                   .logsumexp = logsumexp.data(),
+                                   .shape = kHeads};
     const Tensor scratch =
         Tensor::empty({kernels::attention_workspace_bytes(launch(), forward)}, DType::u8);
     forward.workspace = scratch.data();
     bench.measure_gemm("attention" + suffix, flops, [&] { kernels::attention(launch(), forward); });
-    kernels::AttentionBackwardArgs backward{matrix_of(qkv),   matrix_of(output), matrix_of(doutput),
-                                            logsumexp.data(), matrix_of(dqkv),   kHeads,
-                                            nullptr};
+    kernels::AttentionBackwardArgs backward{.q = q_of(qkv),
+                                            .kv = kv_of(qkv),
+                                            .output = matrix_of(output),
+                                            .doutput = matrix_of(doutput),
+                                            .logsumexp = logsumexp.data(),
+                                            .dq = q_of(dqkv),
+                                            .dkv = kv_of(dqkv),
+                                            .shape = kHeads};
     const Tensor backward_scratch =
         Tensor::empty({kernels::attention_backward_workspace_bytes(launch(), backward)}, DType::u8);
     backward.workspace = backward_scratch.data();

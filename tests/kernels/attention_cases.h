@@ -17,7 +17,8 @@ inline AttentionForward run_attention(const kernels::AttentionShape& shape, cons
       .logsumexp = Tensor::empty({shape.batch, shape.num_heads, shape.seq_len},
                                  accumulation_dtype(qkv.dtype()))};
   run_kernel(kernels::attention, kernels::attention_workspace_bytes,
-             {.qkv = matrix_of(qkv),
+             {.q = matrix_of(qkv).columns(0, shape.output_width()),
+              .kv = matrix_of(qkv).columns(shape.output_width(), shape.kv_width()),
               .output = matrix_of(result.output),
               .logsumexp = result.logsumexp.data(),
               .shape = shape});
@@ -33,11 +34,13 @@ inline Tensor run_attention_backward(const kernels::AttentionShape& shape,
                                      const AttentionForward& forward, const Tensor& doutput,
                                      const Tensor& dqkv) {
   run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
-             {.qkv = matrix_of(forward.qkv),
+             {.q = matrix_of(forward.qkv).columns(0, shape.output_width()),
+              .kv = matrix_of(forward.qkv).columns(shape.output_width(), shape.kv_width()),
               .output = matrix_of(forward.output),
               .doutput = matrix_of(doutput),
               .logsumexp = forward.logsumexp.data(),
-              .dqkv = matrix_of(dqkv),
+              .dq = matrix_of(dqkv).columns(0, shape.output_width()),
+              .dkv = matrix_of(dqkv).columns(shape.output_width(), shape.kv_width()),
               .shape = shape});
   return dqkv;
 }
@@ -49,7 +52,8 @@ inline Tensor run_cached_attention(const kernels::AttentionShape& shape, const T
                                    std::int64_t num_cached) {
   const Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
   run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
-             {.qkv = matrix_of(qkv),
+             {.q = matrix_of(qkv).columns(0, shape.output_width()),
+              .kv = matrix_of(qkv).columns(shape.output_width(), shape.kv_width()),
               .cache = matrix_of(cache),
               .capacity = capacity,
               .num_cached = num_cached,

@@ -126,10 +126,10 @@ TEST_CASE("attention's workspace does not grow with the square of the sequence l
   const auto bytes = [](std::int64_t seq_len, DType dtype) {
     const AttentionShape shape{1, seq_len, 2, 1, 32};
     kernels::AttentionArgs forward{};
-    forward.qkv.dtype = dtype;
+    forward.q.dtype = dtype;
     forward.shape = shape;
     kernels::AttentionBackwardArgs backward{};
-    backward.qkv.dtype = dtype;
+    backward.q.dtype = dtype;
     backward.shape = shape;
     return std::pair{
         kernels::attention_workspace_bytes(launch(), forward) / kernels::cpu::num_threads(),

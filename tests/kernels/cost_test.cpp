@@ -100,14 +100,19 @@ TEST_CASE("the cost of expert kernels follows from the routed rows") {
 TEST_CASE("attention backward costs 2.5 times the forward") {
   const kernels::AttentionShape shape{
       .batch = 2, .seq_len = 8, .num_heads = 4, .num_kv_heads = 2, .head_dim = 16};
-  const Cost forward = kernels::cost_of(kernels::AttentionArgs{
-      .qkv = matrix(16, 128), .output = output(16, 64), .logsumexp = nullptr, .shape = shape});
+  const Cost forward = kernels::cost_of(kernels::AttentionArgs{.q = matrix(16, 64),
+                                                               .kv = matrix(16, 64),
+                                                               .output = output(16, 64),
+                                                               .logsumexp = nullptr,
+                                                               .shape = shape});
   CHECK(forward.flops == 4.0 * 16 * 64 * 4);
-  const Cost backward = kernels::cost_of(kernels::AttentionBackwardArgs{.qkv = matrix(16, 128),
+  const Cost backward = kernels::cost_of(kernels::AttentionBackwardArgs{.q = matrix(16, 64),
+                                                                        .kv = matrix(16, 64),
                                                                         .output = matrix(16, 64),
                                                                         .doutput = matrix(16, 64),
                                                                         .logsumexp = nullptr,
-                                                                        .dqkv = output(16, 128),
+                                                                        .dq = output(16, 64),
+                                                                        .dkv = output(16, 64),
                                                                         .shape = shape});
   CHECK(backward.flops == 2.5 * forward.flops);
 }

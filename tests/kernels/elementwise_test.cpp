@@ -6,6 +6,7 @@
 
 #include "core/device.h"
 #include "core/random.h"
+#include "kernels/copy_matrix.h"
 #include "tests/kernels/elementwise_cases.h"
 #include "tests/support/compare.h"
 
@@ -118,6 +119,77 @@ TEST_CASE("scalars are summed with weights and gathered in double") {
       CHECK(values_of(c.gather()) == wanted);
       check_close("weighted_sum", c.weighted_sum(), {sum}, {.sum_length = n * n});
     }
+}
+
+TEST_CASE("dropout keeps the elements whose words are not below the threshold, also in place") {
+  const PoisonGuard poison;
+  for (const std::int64_t n : kSizes) {
+    const Tensor x = random_normal("x", {n}, DType::f64), y = Tensor::empty_like(x);
+    kernels::dropout(launch(), {x.data(), y.data(), DType::f64, n, 0.25, 5, 6, 7});
+    RandomStream stream(5, 6, 7);
+    std::vector<double> wanted = values_of(x);
+    for (double& value : wanted)
+      value = stream.next_u32() < (std::uint32_t{1} << 30) ? 0 : value * (1 / 0.75);
+    CHECK(values_of(y) == wanted);
+    kernels::dropout(launch(), {x.data(), x.data(), DType::f64, n, 0.25, 5, 6, 7});
+    check_same_bits("dropout in place", x, y);
+  }
+}
+
+TEST_CASE("scale_by multiplies by a scalar in memory") {
+  const PoisonGuard poison;
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t n : kSizes) {
+      const Tensor scalar = tensor_of({-0.3}, {1}, accumulation_dtype(dtype));
+      const double by = 2.5 * values_of(scalar)[0];
+      const Tensor x = random_normal("x", {n}, dtype), y = Tensor::empty_like(x);
+      kernels::scale_by(launch(), {x.data(), y.data(), dtype, n, scalar.data(), 2.5});
+      std::vector<double> wanted = values_of(x);
+      for (double& value : wanted) value *= by;
+      check_close("scale_by", y, wanted, {.sum_length = 0, .factor = 2});
+      kernels::scale_by(launch(), {nullptr, y.data(), dtype, n, scalar.data(), 2.5});
+      check_close("scale_by of ones", y, std::vector<double>(n, by),
+                  {.sum_length = 0, .factor = 2});
+    }
+}
+
+TEST_CASE("differences are squared in the accumulation dtype, and scaled with one rounding") {
+  const PoisonGuard poison;
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t n : kSizes) {
+      const Tensor a = random_normal("a", {n}, dtype), b = random_normal("b", {n}, dtype);
+      const Tensor squares = Tensor::empty({n}, accumulation_dtype(dtype));
+      const Tensor difference = Tensor::empty_like(a);
+      kernels::squared_difference(launch(), {a.data(), b.data(), squares.data(), dtype, n});
+      kernels::scaled_difference(launch(), {a.data(), b.data(), difference.data(), dtype, n, -3});
+      std::vector<double> wanted = values_of(a), wanted_squares = wanted;
+      const std::vector<double> other = values_of(b);
+      for (std::int64_t i = 0; i < n; ++i) {
+        wanted[i] = -3 * (wanted[i] - other[i]);
+        wanted_squares[i] = (wanted_squares[i] - other[i]) * (wanted_squares[i] - other[i]);
+      }
+      check_close("squared_difference", squares, wanted_squares, {.sum_length = 0});
+      check_close("scaled_difference", difference, wanted, {.sum_length = 0});
+      kernels::scaled_difference(launch(), {a.data(), b.data(), a.data(), dtype, n, -3});
+      check_same_bits("scaled_difference in place", a, difference);
+    }
+}
+
+TEST_CASE("copy_matrix copies columns between row strides") {
+  const PoisonGuard poison;
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t rows : {0, 1, 5, 4099})
+      for (const std::int64_t width : {0, 1, 8, 9}) {
+        const Tensor x = random_normal("x", {rows, 11}, dtype);
+        const Tensor y = tensor_of(std::vector<double>(rows * 12, -7.0), {rows, 12}, dtype);
+        kernels::copy_matrix(launch(),
+                             {matrix_of(x).columns(2, width), matrix_of(y).columns(3, width)});
+        std::vector<double> wanted(rows * 12, -7.0);
+        const std::vector<double> source = values_of(x);
+        for (std::int64_t i = 0; i < rows; ++i)
+          for (std::int64_t c = 0; c < width; ++c) wanted[i * 12 + 3 + c] = source[i * 11 + 2 + c];
+        CHECK(values_of(y) == wanted);
+      }
 }
 
 TEST_CASE("elementwise bits do not depend on the number of threads") {

@@ -99,14 +99,14 @@ struct AttentionPlans {
   }
 
  private:
-  struct Packed {
+  struct Operands {
     TensorPointer q, k, v;
   };
-  Packed packed(Graph& graph) const {
+  Operands operands(Graph& graph) const {
     const AttentionShape& s = sizes.shape;
-    return {graph.tensor(heads("q", kQ, s, s.num_heads, sizes.qkv_stride)),
-            graph.tensor(heads("k", kK, s, s.num_kv_heads, sizes.qkv_stride)),
-            graph.tensor(heads("v", kV, s, s.num_kv_heads, sizes.qkv_stride))};
+    return {graph.tensor(heads("q", kQ, s, s.num_heads, sizes.q_stride)),
+            graph.tensor(heads("k", kK, s, s.num_kv_heads, sizes.kv_stride)),
+            graph.tensor(heads("v", kV, s, s.num_kv_heads, sizes.kv_stride))};
   }
   Tensor_attributes output(const char* name, Id id) const {
     return heads(name, id, sizes.shape, sizes.shape.num_heads, sizes.output_stride);
@@ -115,7 +115,7 @@ struct AttentionPlans {
   void build_forward(cudnnHandle_t handle) {
     Graph& graph = forward.graph;
     set_types(graph);
-    const auto [q, k, v] = packed(graph);
+    const auto [q, k, v] = operands(graph);
     auto [o, stats] = graph.sdpa(q, k, v,
                                  fe::graph::SDPA_attributes()
                                      .set_name("attention")
@@ -131,7 +131,7 @@ struct AttentionPlans {
     Graph& graph = backward.graph;
     set_types(graph);
     const AttentionShape& s = sizes.shape;
-    const auto [q, k, v] = packed(graph);
+    const auto [q, k, v] = operands(graph);
     const TensorPointer o = graph.tensor(output("output", kOutput));
     const TensorPointer doutput = graph.tensor(output("doutput", kDOutput));
     const TensorPointer stats = graph.tensor(logsumexp(s));
@@ -143,9 +143,9 @@ struct AttentionPlans {
                                 .set_attn_scale(score_scale(s))
                                 .set_deterministic_algorithm(sizes.is_deterministic));
     const auto bf16 = fe::DataType_t::BFLOAT16;
-    set_output(dq, heads("dq", kDQ, s, s.num_heads, sizes.qkv_stride).set_data_type(bf16));
-    set_output(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
-    set_output(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.qkv_stride).set_data_type(bf16));
+    set_output(dq, heads("dq", kDQ, s, s.num_heads, sizes.q_stride).set_data_type(bf16));
+    set_output(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.kv_stride).set_data_type(bf16));
+    set_output(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.kv_stride).set_data_type(bf16));
     backward.build(handle);
   }
 };
@@ -206,18 +206,11 @@ AttentionPlans* plans_for(const Launch& launch, const CudnnAttentionSizes& sizes
   return cudnn ? cudnn->find(sizes) : nullptr;
 }
 
-// Pointers to q, k and v in a packed projection.
-struct PackedPointers {
-  void *q, *k, *v;
-
-  PackedPointers(const void* data, const AttentionShape& shape) {
-    const std::int64_t element = size_of(DType::bf16);
-    auto* first = static_cast<std::byte*>(const_cast<void*>(data));
-    q = first;
-    k = first + shape.output_width() * element;
-    v = first + (shape.output_width() + shape.num_kv_heads * shape.head_dim) * element;
-  }
-};
+// The value heads, which follow the key heads.
+void* values_of(const ConstMatrix& kv, const AttentionShape& shape) {
+  const std::int64_t width = shape.num_kv_heads * shape.head_dim;
+  return const_cast<void*>(kv.columns(width, width).data);
+}
 
 }  // namespace
 
@@ -234,12 +227,11 @@ bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes) {
 
 void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
                      const AttentionArgs& args) {
-  const PackedPointers packed(args.qkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
       ->run(plans_for(launch, sizes)->forward,
-            {{kQ, packed.q},
-             {kK, packed.k},
-             {kV, packed.v},
+            {{kQ, const_cast<void*>(args.q.data)},
+             {kK, const_cast<void*>(args.kv.data)},
+             {kV, values_of(args.kv, args.shape)},
              {kOutput, args.output.data},
              {kStats, args.logsumexp}},
             args.workspace, launch.stream);
@@ -252,18 +244,17 @@ std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
 
 void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
                               const AttentionBackwardArgs& args) {
-  const PackedPointers packed(args.qkv.data, args.shape), gradients(args.dqkv.data, args.shape);
   Cudnn::of_device(launch.device.index)
       ->run(plans_for(launch, sizes)->backward,
-            {{kQ, packed.q},
-             {kK, packed.k},
-             {kV, packed.v},
+            {{kQ, const_cast<void*>(args.q.data)},
+             {kK, const_cast<void*>(args.kv.data)},
+             {kV, values_of(args.kv, args.shape)},
              {kOutput, const_cast<void*>(args.output.data)},
              {kDOutput, const_cast<void*>(args.doutput.data)},
              {kStats, const_cast<void*>(args.logsumexp)},
-             {kDQ, gradients.q},
-             {kDK, gradients.k},
-             {kDV, gradients.v}},
+             {kDQ, args.dq.data},
+             {kDK, args.dkv.data},
+             {kDV, values_of(args.dkv, args.shape)}},
             args.workspace, launch.stream);
 }
 

@@ -53,6 +53,26 @@ TEST_CASE("causal_attention's gradients agree with central differences") {
                     {random_qkv(shape, DType::f64)});
 }
 
+TEST_CASE("causal_attention of queries and keys apart has the bits of the packed form") {
+  for (const AttentionShape& shape : kShapes)
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+      Tape tape;
+      const TapeScope scope(tape);
+      const Tensor packed = random_qkv(shape, dtype);
+      const std::vector<std::int64_t> widths{shape.output_width(), shape.kv_width()};
+      const auto parts = split_columns(packed, widths);
+      const Variable qkv = tape.watch(packed);
+      const Variable q = tape.watch(parts[0].data()), kv = tape.watch(parts[1].data());
+      const Variable whole = causal_attention(qkv, shape), apart = causal_attention(q, kv, shape);
+      check_same_bits("causal_attention apart: y", apart.data(), whole.data());
+      const Tensor dy = random_normal("dy", whole.shape(), dtype);
+      const auto gradients = tape.backward({whole, apart}, {dy, dy});
+      const Variable both[] = {gradients.of(q), gradients.of(kv)};
+      check_same_bits("causal_attention apart: dq and dkv", concat_columns(both).data(),
+                      gradients.of(qkv));
+    }
+}
+
 TEST_CASE("causal_attention stores blocks of scores only, and writes dqkv over qkv") {
   constexpr std::int64_t kSeqLen = 1024, kWidth = 16;
   const AttentionShape shape{1, kSeqLen, 2, 1, kWidth};
@@ -105,6 +125,12 @@ TEST_CASE("causal_attention does not overwrite a qkv with other references") {
 }
 
 TEST_CASE("causal_attention rejects invalid arguments") {
+  CHECK_THROWS_WITH_AS(
+      causal_attention(Tensor::zeros({6, 24}, DType::f32), Tensor::zeros({6, 23}, DType::f32),
+                       {2, 3, 4, 2, 6}),
+      "causal_attention: q must be [B*S, H C] = [6, 24] and kv [B*S, 2 Hkv C] = [6, 24] in one "
+      "floating dtype; got [6, 24] f32 and [6, 23] f32",
+      UsageError);
   CHECK_THROWS_WITH_AS(
       causal_attention(Tensor::zeros({6, 47}, DType::f32), {2, 3, 4, 2, 6}),
       "causal_attention: qkv must be a floating [B*S, (H + 2 Hkv) C] = [6, 48]; got [6, 47] f32",

@@ -28,6 +28,9 @@ TEST_CASE("add's and jitter's gradients agree with central differences") {
                     [](const auto& x) { return std::vector{add(x[0], x[0])}; }, {a});
     check_gradients("jitter",
                     [](const auto& x) { return std::vector{jitter(x[0], 0.25, 1, 2, 3)}; }, {a});
+    check_gradients("scale", [](const auto& x) { return std::vector{scale(x[0], -0.7)}; }, {a});
+    check_gradients("dropout",
+                    [](const auto& x) { return std::vector{dropout(x[0], 0.3, 1, 2, 3)}; }, {a});
   }
 }
 
@@ -61,6 +64,25 @@ TEST_CASE("jitter multiplies by its random stream and is the identity at epsilon
   CHECK(values_of(jitter(x, 0, 1, 2, 3).data()) == before);
   CHECK_THROWS_WITH_AS(jitter(x, 1.5, 1, 2, 3), "jitter: epsilon must be in [0, 1); got 1.5",
                        UsageError);
+}
+
+TEST_CASE("dropout zeroes its share of elements, scales the others, and depends on its stream") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor x = tensor_of(std::vector<double>(20000, 1.0), {20000}, dtype);
+    const auto once = values_of(dropout(x, 0.25, 1, 2, 3).data());
+    CHECK(values_of(dropout(x, 0.25, 1, 2, 3).data()) == once);
+    CHECK(values_of(dropout(x, 0.25, 1, 2, 4).data()) != once);
+    const double kept = values_of(tensor_of({1 / 0.75}, {1}, dtype))[0];
+    std::int64_t num_zeros = 0;
+    for (const double value : once) {
+      CHECK((value == 0 || value == kept));
+      num_zeros += value == 0;
+    }
+    CHECK(num_zeros / 20000.0 == doctest::Approx(0.25).epsilon(0.05));
+    CHECK(values_of(dropout(x, 0, 1, 2, 3).data()) == values_of(x));
+  }
+  CHECK_THROWS_WITH_AS(dropout(scalar(1), 1.0, 1, 2, 3),
+                       "dropout: probability must be in [0, 1); got 1", UsageError);
 }
 
 TEST_CASE("add rejects invalid arguments") {

@@ -58,6 +58,18 @@ TEST_CASE("rotary's gradients agree with central differences") {
                     {random_normal("x", packed_of(shape), DType::f64)});
 }
 
+TEST_CASE("rotary of queries and of keys and values apart has the bits of the packed form") {
+  const AttentionShape shape{2, 7, 4, 2, 6};
+  const AttentionShape queries{2, 7, 4, 0, 6}, keys_and_values{2, 7, 0, 2, 6};
+  const Tensor qkv = random_normal("qkv", packed_of(shape), DType::f32);
+  const std::vector<std::int64_t> widths{shape.output_width(), shape.kv_width()};
+  const auto parts = split_columns(qkv, widths);
+  const Variable rotated[] = {rotary(parts[0], queries, kTheta),
+                              rotary(parts[1], keys_and_values, kTheta)};
+  check_same_bits("rotary apart", concat_columns(rotated).data(),
+                  rotary(qkv, shape, kTheta).data());
+}
+
 TEST_CASE("rotary works in place, forward and backward, with the sole reference") {
   const AttentionShape shape{2, 8, 2, 1, 4};
   Tape tape;
