@@ -1,22 +1,21 @@
 #include "kernels/cuda/cublaslt.h"
 
-#include <cublasLt.h>
-
 #include <array>
 #include <map>
 #include <mutex>
 
+#include "kernels/cuda/cublaslt_library.h"
 #include "kernels/cuda/launch.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
 
 void check(cublasStatus_t status, const char* call) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw SystemError(concat("gemm: ", call, " failed: ", cublasLtGetStatusName(status), ": ",
-                             cublasLtGetStatusString(status)));
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  const CublasltLibrary& cublas = cublaslt_library();
+  throw SystemError(concat("gemm: ", call, " failed: ", cublas.status_name(status), ": ",
+                           cublas.status_string(status)));
 }
-#define SMOE_CUBLAS_CHECK(call) check((call), #call)
 
 cudaDataType_t data_type(DType dtype) {
   return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -29,41 +28,47 @@ std::uint32_t alignment_of(const void* data, std::int64_t stride_bytes) {
   return static_cast<std::uint32_t>(bits & -bits);
 }
 
-// Owns a cuBLASLt descriptor.
-template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
-struct Descriptor {
-  Handle handle = nullptr;
-  Descriptor() = default;
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { kDestroy(handle); }
-};
+// Descriptors of a matrix, an operation and what an algorithm may use. They own no other memory.
+struct Layout {
+  cublasLtMatrixLayoutOpaque_t opaque;
 
-struct Layout : Descriptor<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy> {
   explicit Layout(const ConstMatrix& m) {
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatrixLayoutCreate(&handle, data_type(m.dtype), m.cols, m.rows, m.stride));
+    check(cublaslt_library().layout_init(&opaque, sizeof opaque, data_type(m.dtype), m.cols, m.rows,
+                                         m.stride),
+          "cublasLtMatrixLayoutInit");
   }
+  cublasLtMatrixLayout_t get() const { return const_cast<cublasLtMatrixLayout_t>(&opaque); }
 };
 
-struct Operation : Descriptor<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy> {
+struct Operation {
+  cublasLtMatmulDescOpaque_t opaque;
+
   Operation(bool transpose_first, bool transpose_second) {
-    SMOE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    const cublasOperation_t first = transpose_first ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasOperation_t second = transpose_second ? CUBLAS_OP_T : CUBLAS_OP_N;
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-    SMOE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSB, &second,
-                                                     sizeof second));
+    check(cublaslt_library().operation_init(&opaque, sizeof opaque, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+          "cublasLtMatmulDescInit");
+    set(CUBLASLT_MATMUL_DESC_TRANSA, transpose_first ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, transpose_second ? CUBLAS_OP_T : CUBLAS_OP_N);
+  }
+  cublasLtMatmulDesc_t get() const { return const_cast<cublasLtMatmulDesc_t>(&opaque); }
+
+ private:
+  void set(cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value) {
+    check(cublaslt_library().operation_set(get(), attribute, &value, sizeof value),
+          "cublasLtMatmulDescSetAttribute");
   }
 };
 
-struct Preference : Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> {
-  Preference() { SMOE_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&handle)); }
+struct Preference {
+  cublasLtMatmulPreferenceOpaque_t opaque;
+
+  Preference() {
+    check(cublaslt_library().preference_init(&opaque, sizeof opaque),
+          "cublasLtMatmulPreferenceInit");
+  }
   template <class T>
   void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
-    SMOE_CUBLAS_CHECK(
-        cublasLtMatmulPreferenceSetAttribute(handle, attribute, &value, sizeof value));
+    check(cublaslt_library().preference_set(&opaque, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute");
   }
 };
 
@@ -105,17 +110,18 @@ class Library {
     const Layout a(gemm.a), b(gemm.b), c(gemm.c);
     const cublasLtMatmulAlgo_t algorithm = choose(launch.device.index, gemm, operation, a, b, c);
     const float alpha = 1;
-    SMOE_CUBLAS_CHECK(cublasLtMatmul(handle(launch.device.index), operation.handle, &alpha,
-                                     gemm.b.data, b.handle, gemm.a.data, a.handle, &gemm.beta,
-                                     gemm.c.data, c.handle, gemm.c.data, c.handle, &algorithm,
-                                     workspace, kCublasltWorkspaceBytes, stream_of(launch)));
+    check(cublaslt_library().matmul(handle(launch.device.index), operation.get(), &alpha,
+                                    gemm.b.data, b.get(), gemm.a.data, a.get(), &gemm.beta,
+                                    gemm.c.data, c.get(), gemm.c.data, c.get(), &algorithm,
+                                    workspace, kCublasltWorkspaceBytes, stream_of(launch)),
+          "cublasLtMatmul");
   }
 
  private:
   cublasLtHandle_t handle(int device) {
     const std::lock_guard lock(mutex_);
     cublasLtHandle_t& handle = handles_[device];
-    if (!handle) SMOE_CUBLAS_CHECK(cublasLtCreate(&handle));
+    if (!handle) check(cublaslt_library().create(&handle), "cublasLtCreate");
     return handle;
   }
 
@@ -138,9 +144,9 @@ class Library {
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(gemm.c));
     cublasLtMatmulHeuristicResult_t best;
     int num_found = 0;
-    SMOE_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(library, operation.handle, b.handle, a.handle,
-                                                     c.handle, c.handle, preference.handle, 1,
-                                                     &best, &num_found));
+    check(cublaslt_library().get_heuristic(library, operation.get(), b.get(), a.get(), c.get(),
+                                           c.get(), &preference.opaque, 1, &best, &num_found),
+          "cublasLtMatmulAlgoGetHeuristic");
     SMOE_CHECK(num_found > 0, "gemm: cuBLASLt has no algorithm for c [", gemm.c.rows, ", ",
                gemm.c.cols, "] ", name_of(gemm.c.dtype), " from ", name_of(gemm.a.dtype));
     return chosen_[key] = best.algo;
