@@ -13,9 +13,12 @@ set_target_properties(smoe_library PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 target_compile_features(smoe_library INTERFACE cxx_std_20)
 target_link_libraries(smoe_library PRIVATE ${smoe_parts})
-list(JOIN smoe_parts "," smoe_archives)
-set_target_properties(smoe_library PROPERTIES
-  LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${smoe_archives}")
+foreach(part ${smoe_parts})  # whole, whether or not this library refers to their symbols
+  list(APPEND smoe_archives $<TARGET_FILE:${part}>)
+endforeach()
+target_link_options(smoe_library PRIVATE
+  LINKER:--whole-archive ${smoe_archives} LINKER:--no-whole-archive)
+set_property(TARGET smoe_library PROPERTY LINK_DEPENDS ${smoe_archives})
 
 # Not the headers of the command line and of fault injection, which are the program's and the tests'.
 set(smoe_headers)

@@ -76,7 +76,7 @@ int main() {
   constexpr std::int64_t kBatch = 4, kSeqLen = 32, kWidth = 32, kSteps = 200;
   MixtureOfAttention layer(
       "moa",
-      {.d_model = kWidth, .num_experts = 6, .top_k = 2, .heads_per_expert = 2, .head_dim = 16});
+      {.d_model = kWidth, .num_experts = 6, .top_k = 2, .heads_per_expert = 2, .head_dim = kWidth});
   ParameterStore store(layer.parameters(), {.seed = 3});
   AdamW optimizer(store, {.weight_decay = 0});
 
@@ -86,8 +86,10 @@ int main() {
   for (std::int64_t step = 1; step <= kSteps; ++step) {
     std::vector<float> input(kBatch * kSeqLen * kWidth), wanted(input.size(), 0.0f);
     for (float& value : input) value = static_cast<float>(random.normal());
+    // Queries and keys need something that all tokens share to be rotated by their positions.
+    for (std::size_t i = 0; i < input.size(); i += kWidth) input[i] = 4;
     for (std::int64_t i = 0; i < kBatch * kSeqLen; ++i)
-      for (std::int64_t c = 0; c < kWidth && i % kSeqLen >= 2; ++c)
+      for (std::int64_t c = 1; c < kWidth && i % kSeqLen >= 2; ++c)
         wanted[i * kWidth + c] = input[(i - 2) * kWidth + c];
     const Shape shape{kBatch * kSeqLen, kWidth};
 
