@@ -39,6 +39,7 @@ install(TARGETS smoe_library EXPORT smoe LIBRARY NAMELINK_COMPONENT smoe
 install(EXPORT smoe NAMESPACE smoe:: DESTINATION ${smoe_package_folder} FILE smoeConfig.cmake)
 write_basic_package_version_file(generated/smoeConfigVersion.cmake
   COMPATIBILITY SameMinorVersion)
+file(RELATIVE_PATH smoe_prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/smoe.pc.in generated/smoe.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/generated/smoeConfigVersion.cmake
   DESTINATION ${smoe_package_folder})
