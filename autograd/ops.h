@@ -103,7 +103,8 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
                 std::int64_t first_position = 0, std::shared_ptr<RotaryTable> table = nullptr);
 
-/// Causal grouped-query attention: qkv [T, (H + 2 Hkv) C] -> [T, H C], scale 1/sqrt(C). Saves qkv,
+/// Causal grouped-query attention, also with interleaved heads: qkv [T, (H + 2 Hkv) C] -> [T, H C],
+/// scale 1/sqrt(C). Saves qkv,
 /// the output and one number per query and head; never holds more than a block of rows of scores.
 /// Backward writes dqkv over the saved qkv if it holds the sole reference.
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape);
@@ -204,6 +205,9 @@ Tensor last_rows(const Tensor& x, std::int64_t num_sequences);
 /// [T, H C] (ops/attention.cpp). For generation only; throws UsageError while ops are recorded.
 Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Tensor& cache,
                         std::int64_t num_cached);
+/// The same on queries q [T, H C] and keys and values kv [T, 2 Hkv C] apart.
+Tensor cached_attention(const Tensor& q, const Tensor& kv, const AttentionShape& shape,
+                        const Tensor& cache, std::int64_t num_cached);
 
 /// The plan of given experts: expert_ids i32 [T, K], each trusted to be in [0, num_experts)
 /// (ops/routing.cpp). Throws: UsageError for another shape or dtype, or for 2^31 rows or more.

@@ -79,13 +79,7 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
 
 Variable causal_attention(const Variable& q, const Variable& kv, const AttentionShape& shape) {
   check_heads("causal_attention", shape);
-  const Shape q_shape{shape.num_tokens(), shape.output_width()};
-  const Shape kv_shape{shape.num_tokens(), shape.kv_width()};
-  SMOE_CHECK(q.shape() == q_shape && kv.shape() == kv_shape && q.dtype() == kv.dtype() &&
-                 is_floating(q.dtype()),
-             "causal_attention: q must be [B*S, H C] = ", q_shape,
-             " and kv [B*S, 2 Hkv C] = ", kv_shape, " in one floating dtype; got ", q.shape(), " ",
-             name_of(q.dtype()), " and ", kv.shape(), " ", name_of(kv.dtype()));
+  check_apart("causal_attention", q, kv, shape);
   SavedAttention saved = attend(matrix_of(q.data()), matrix_of(kv.data()), shape);
   Tensor output = saved.output;
   return record(
@@ -101,39 +95,51 @@ Variable causal_attention(const Variable& q, const Variable& kv, const Attention
 
 namespace {
 
-void check_cache(const Tensor& qkv, const AttentionShape& shape, const Tensor& cache,
+void check_cache(DType dtype, const AttentionShape& shape, const Tensor& cache,
                  std::int64_t num_cached) {
   SMOE_CHECK(!is_recording(), "cached_attention: has no gradient, so it must not be recorded; ",
              "wrap generation in a NoGradScope");
-  check_heads("cached_attention", shape);
-  check_packed("cached_attention", qkv, shape);
   const std::int64_t cached_width = shape.kv_width();
   const bool shapes_fit =
       cache.rank() == 3 && cache.dim(0) == shape.batch && cache.dim(2) == cached_width;
-  SMOE_CHECK(shapes_fit && cache.dtype() == qkv.dtype(),
+  SMOE_CHECK(shapes_fit && cache.dtype() == dtype,
              "cached_attention: cache must be [B=", shape.batch,
-             ", capacity, 2 Hkv C=", cached_width, "] in ", name_of(qkv.dtype()), "; got ",
-             cache.shape(), " ", name_of(cache.dtype()));
+             ", capacity, 2 Hkv C=", cached_width, "] in ", name_of(dtype), "; got ", cache.shape(),
+             " ", name_of(cache.dtype()));
   SMOE_CHECK(num_cached >= 0 && num_cached + shape.seq_len <= cache.dim(1),
              "cached_attention: the cache has room for ", cache.dim(1), " rows; got ",
              shape.seq_len, " more after ", num_cached);
 }
 
-}  // namespace
-
-Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Tensor& cache,
-                        std::int64_t num_cached) {
-  check_cache(qkv, shape, cache, num_cached);
-  Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, qkv.dtype());
+Tensor attend_cached(const Operands& x, const AttentionShape& shape, const Tensor& cache,
+                     std::int64_t num_cached) {
+  check_cache(x.q.dtype, shape, cache, num_cached);
+  Tensor output = Tensor::empty({shape.num_tokens(), shape.output_width()}, x.q.dtype);
   run_kernel(kernels::cached_attention, kernels::cached_attention_workspace_bytes,
-             {.q = operands_of(qkv, shape).q,
-              .kv = operands_of(qkv, shape).kv,
+             {.q = x.q,
+              .kv = x.kv,
               .cache = matrix_of(cache),
               .capacity = cache.dim(1),
               .num_cached = num_cached,
               .output = matrix_of(output),
               .shape = shape});
   return output;
+}
+
+}  // namespace
+
+Tensor cached_attention(const Tensor& qkv, const AttentionShape& shape, const Tensor& cache,
+                        std::int64_t num_cached) {
+  check_heads("cached_attention", shape);
+  check_packed("cached_attention", qkv, shape);
+  return attend_cached(operands_of(qkv, shape), shape, cache, num_cached);
+}
+
+Tensor cached_attention(const Tensor& q, const Tensor& kv, const AttentionShape& shape,
+                        const Tensor& cache, std::int64_t num_cached) {
+  check_heads("cached_attention", shape);
+  check_apart("cached_attention", q, kv, shape);
+  return attend_cached({matrix_of(q), matrix_of(kv)}, shape, cache, num_cached);
 }
 
 }  // namespace smoe

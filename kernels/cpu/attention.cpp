@@ -113,7 +113,7 @@ struct Head {
   Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
-        k(head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim),
+        k(shape.kv_head_of(head) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
         output(q),
         logsumexp((sequence * shape.num_heads + head) * shape.seq_len),
@@ -359,20 +359,19 @@ void attention_backward(const Launch&, const AttentionBackwardArgs& args) {
     using T = decltype(type);
     using Acc = accumulation_t<T>;
     const AttentionShape& shape = args.shape;
-    const std::int64_t group = shape.num_heads / shape.num_kv_heads;
     parallel_for(shape.batch * shape.num_kv_heads, [&](std::int64_t task, int thread) {
       const auto memory = ThreadMemory<BackwardScratch<Acc>, Acc>::of_thread(thread, args.workspace,
                                                                              shape, args.q.dtype);
       const std::int64_t sequence = task / shape.num_kv_heads;
-      const std::int64_t first_head = task % shape.num_kv_heads * group;
+      const std::int64_t kv_head = task % shape.num_kv_heads;
       const auto& [p, ds, dq, dk, dv, delta] = memory.scratch;
       std::fill_n(dk, shape.seq_len * shape.head_dim, Acc(0));
       std::fill_n(dv, shape.seq_len * shape.head_dim, Acc(0));
-      for (std::int64_t h = first_head; h < first_head + group; ++h)
+      for (std::int64_t i = 0; i < shape.group_size(); ++i)
         for (std::int64_t q0 = 0; q0 < shape.seq_len; q0 += kQueries)
-          backward_block<T>(args, Head(shape, sequence, h), q0,
+          backward_block<T>(args, Head(shape, sequence, shape.head_of(kv_head, i)), q0,
                             std::min(q0 + kQueries, shape.seq_len), memory);
-      const Head head(shape, sequence, first_head);
+      const Head head(shape, sequence, shape.head_of(kv_head, 0));
       head.store<T>(dk, score_scale<Acc>(shape.head_dim), args.dkv, 0, shape.seq_len, head.k);
       head.store<T>(dv, Acc(1), args.dkv, 0, shape.seq_len, head.v);
     });

@@ -31,7 +31,7 @@ struct Head {
   __device__ Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
-        k(head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim),
+        k(shape.kv_head_of(head) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
         first_element((sequence * shape.num_heads + head) * shape.seq_len) {}
 };
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_forward_kernel(ForwardA
       v{shared + 2 * kTile * pitch, pitch};
   const std::int64_t sequence = blockIdx.z, head = blockIdx.y, before_all = args.before;
   const std::int64_t first_row = sequence * shape.seq_len;
-  const std::int64_t key_column = head / (shape.num_heads / shape.num_kv_heads) * width;
+  const std::int64_t key_column = shape.kv_head_of(head) * width;
   const Rows queries{args.queries, first_row, shape.seq_len, head * width};
   const Rows keys{args.keys, sequence * args.key_rows, before_all + shape.seq_len, key_column};
   const Rows values{args.keys, keys.first, keys.count, key_column + shape.num_kv_heads * width};
@@ -285,16 +285,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int width = static_cast<int>(shape.head_dim), pitch = pitch_of(width);
   const Tile q{shared, pitch}, doutput{shared + kTile * pitch, pitch};
   const Tile k{shared + 2 * kTile * pitch, pitch}, v{shared + 3 * kTile * pitch, pitch};
-  const std::int64_t group = shape.num_heads / shape.num_kv_heads, kv_head = blockIdx.y;
+  const std::int64_t kv_head = blockIdx.y;
   const std::int64_t k0 = blockIdx.x * std::int64_t{kTile};
   const int row = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   const float scale = 1 / sqrtf(static_cast<float>(width));
-  const Head first(shape, blockIdx.z, kv_head * group);
+  const Head first(shape, blockIdx.z, shape.head_of(kv_head, 0));
   load_tile<T>({args.kv, first.first_row, shape.seq_len, first.k}, k0, width, k);
   load_tile<T>({args.kv, first.first_row, shape.seq_len, first.v}, k0, width, v);
   float dk[kColumnsPerLane] = {}, dv[kColumnsPerLane] = {};
-  for (std::int64_t h = 0; h < group; ++h) {
-    const Head head(shape, blockIdx.z, kv_head * group + h);
+  for (std::int64_t i = 0; i < shape.group_size(); ++i) {
+    const Head head(shape, blockIdx.z, shape.head_of(kv_head, i));
     for (std::int64_t q0 = k0; q0 < shape.seq_len; q0 += kTile) {
       __syncthreads();
       load_tile<T>({args.q, head.first_row, shape.seq_len, head.q}, q0, width, q);

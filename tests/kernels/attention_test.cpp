@@ -14,14 +14,17 @@ namespace {
 
 constexpr DType kDtypes[] = {DType::f32, DType::f64, DType::bf16};
 
-// {B, S, H, Hkv, C}: one position, tails of blocks, one block of keys and several.
+// {B, S, H, Hkv, C}: one position, tails of blocks, one block of keys and several; interleaved
+// heads.
 constexpr AttentionShape kShapes[] = {
-    {1, 1, 1, 1, 2},   {2, 1, 4, 1, 6},  {3, 2, 2, 2, 1},    {1, 63, 1, 1, 32},  {2, 64, 2, 1, 6},
-    {1, 65, 4, 4, 2},  {2, 70, 4, 1, 8}, {1, 129, 4, 2, 32}, {1, 257, 2, 1, 16}, {1, 300, 4, 1, 5},
-    {1, 530, 1, 1, 3}, {0, 5, 1, 1, 4},  {3, 0, 1, 1, 4}};
+    {1, 1, 1, 1, 2},    {2, 1, 4, 1, 6},        {3, 2, 2, 2, 1},          {1, 63, 1, 1, 32},
+    {2, 64, 2, 1, 6},   {1, 65, 4, 4, 2},       {2, 70, 4, 1, 8},         {1, 129, 4, 2, 32},
+    {1, 257, 2, 1, 16}, {1, 300, 4, 1, 5},      {1, 530, 1, 1, 3},        {0, 5, 1, 1, 4},
+    {3, 0, 1, 1, 4},    {2, 70, 6, 2, 8, true}, {1, 129, 12, 3, 4, true}, {2, 65, 4, 4, 3, true}};
 
 reference::AttentionSizes sizes_of(const AttentionShape& shape) {
-  return {shape.batch, shape.seq_len, shape.num_heads, shape.num_kv_heads, shape.head_dim};
+  return {shape.batch,        shape.seq_len,  shape.num_heads,
+          shape.num_kv_heads, shape.head_dim, shape.is_interleaved};
 }
 
 // With bf16 storage, probabilities and their gradients are rounded to bf16 before the GEMMs, so

@@ -9,6 +9,7 @@ namespace reference {
 
 struct AttentionSizes {
   std::int64_t num_sequences, seq_len, num_heads, num_kv_heads, width;
+  bool is_interleaved = false;
 
   std::int64_t packed() const { return (num_heads + 2 * num_kv_heads) * width; }
   std::int64_t row(std::int64_t sequence, std::int64_t position) const {
@@ -19,7 +20,9 @@ struct AttentionSizes {
     return row * packed() + head * width;
   }
   std::int64_t k(std::int64_t row, std::int64_t head) const {
-    return row * packed() + (num_heads + head * num_kv_heads / num_heads) * width;
+    const std::int64_t kv_head =
+        is_interleaved ? head % num_kv_heads : head * num_kv_heads / num_heads;
+    return row * packed() + (num_heads + kv_head) * width;
   }
   std::int64_t v(std::int64_t row, std::int64_t head) const {
     return k(row, head) + num_kv_heads * width;

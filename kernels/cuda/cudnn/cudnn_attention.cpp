@@ -51,22 +51,37 @@ struct ExecutionPlan {
   }
 };
 
-// A [B, H, S, C] view of heads in rows [B*S, stride].
+// The heads that one run reads: all, or, as cuDNN knows no interleaved heads, those of one key
+// head.
+struct RunHeads {
+  std::int64_t num_heads, num_kv_heads;
+  std::int64_t step;  // from one query head to the next
+  std::int64_t num_runs;
+
+  explicit RunHeads(const AttentionShape& shape)
+      : num_heads(shape.is_interleaved ? shape.group_size() : shape.num_heads),
+        num_kv_heads(shape.is_interleaved ? 1 : shape.num_kv_heads),
+        step(shape.is_interleaved ? shape.num_kv_heads : 1),
+        num_runs(shape.is_interleaved ? shape.num_kv_heads : 1) {}
+};
+
+// A [B, count, S, C] view of every `step`-th head in rows [B*S, stride].
 Tensor_attributes heads(const char* name, Id id, const AttentionShape& shape, std::int64_t count,
-                        std::int64_t stride) {
+                        std::int64_t step, std::int64_t stride) {
   return Tensor_attributes()
       .set_name(name)
       .set_uid(id)
       .set_dim({shape.batch, count, shape.seq_len, shape.head_dim})
-      .set_stride({shape.seq_len * stride, shape.head_dim, stride, 1});
+      .set_stride({shape.seq_len * stride, step * shape.head_dim, stride, 1});
 }
 
 Tensor_attributes logsumexp(const AttentionShape& shape) {
+  const RunHeads run(shape);
   return Tensor_attributes()
       .set_name("logsumexp")
       .set_uid(kStats)
-      .set_dim({shape.batch, shape.num_heads, shape.seq_len, 1})
-      .set_stride({shape.num_heads * shape.seq_len, shape.seq_len, 1, 1})
+      .set_dim({shape.batch, run.num_heads, shape.seq_len, 1})
+      .set_stride({shape.num_heads * shape.seq_len, run.step * shape.seq_len, 1, 1})
       .set_data_type(fe::DataType_t::FLOAT);
 }
 
@@ -103,13 +118,18 @@ struct AttentionPlans {
     TensorPointer q, k, v;
   };
   Operands operands(Graph& graph) const {
-    const AttentionShape& s = sizes.shape;
-    return {graph.tensor(heads("q", kQ, s, s.num_heads, sizes.q_stride)),
-            graph.tensor(heads("k", kK, s, s.num_kv_heads, sizes.kv_stride)),
-            graph.tensor(heads("v", kV, s, s.num_kv_heads, sizes.kv_stride))};
+    return {graph.tensor(queries("q", kQ, sizes.q_stride)), graph.tensor(keys("k", kK)),
+            graph.tensor(keys("v", kV))};
+  }
+  Tensor_attributes queries(const char* name, Id id, std::int64_t stride) const {
+    const RunHeads run(sizes.shape);
+    return heads(name, id, sizes.shape, run.num_heads, run.step, stride);
+  }
+  Tensor_attributes keys(const char* name, Id id) const {
+    return heads(name, id, sizes.shape, RunHeads(sizes.shape).num_kv_heads, 1, sizes.kv_stride);
   }
   Tensor_attributes output(const char* name, Id id) const {
-    return heads(name, id, sizes.shape, sizes.shape.num_heads, sizes.output_stride);
+    return queries(name, id, sizes.output_stride);
   }
 
   void build_forward(cudnnHandle_t handle) {
@@ -143,9 +163,9 @@ struct AttentionPlans {
                                 .set_attn_scale(score_scale(s))
                                 .set_deterministic_algorithm(sizes.is_deterministic));
     const auto bf16 = fe::DataType_t::BFLOAT16;
-    set_output(dq, heads("dq", kDQ, s, s.num_heads, sizes.q_stride).set_data_type(bf16));
-    set_output(dk, heads("dk", kDK, s, s.num_kv_heads, sizes.kv_stride).set_data_type(bf16));
-    set_output(dv, heads("dv", kDV, s, s.num_kv_heads, sizes.kv_stride).set_data_type(bf16));
+    set_output(dq, queries("dq", kDQ, sizes.q_stride).set_data_type(bf16));
+    set_output(dk, keys("dk", kDK).set_data_type(bf16));
+    set_output(dv, keys("dv", kDV).set_data_type(bf16));
     backward.build(handle);
   }
 };
@@ -206,10 +226,15 @@ AttentionPlans* plans_for(const Launch& launch, const CudnnAttentionSizes& sizes
   return cudnn ? cudnn->find(sizes) : nullptr;
 }
 
-// The value heads, which follow the key heads.
-void* values_of(const ConstMatrix& kv, const AttentionShape& shape) {
-  const std::int64_t width = shape.num_kv_heads * shape.head_dim;
-  return const_cast<void*>(kv.columns(width, width).data);
+// The columns of one run in a matrix of heads. The first query head of run i is head i.
+void* head_at(const ConstMatrix& m, const AttentionShape& shape, std::int64_t head) {
+  return const_cast<void*>(m.columns(head * shape.head_dim, shape.head_dim).data);
+}
+void* value_head_at(const ConstMatrix& kv, const AttentionShape& shape, std::int64_t head) {
+  return head_at(kv, shape, shape.num_kv_heads + head);
+}
+void* logsumexp_at(const void* logsumexp, const AttentionShape& shape, std::int64_t head) {
+  return const_cast<float*>(static_cast<const float*>(logsumexp) + head * shape.seq_len);
 }
 
 }  // namespace
@@ -227,14 +252,16 @@ bool cudnn_supports(const Launch& launch, const CudnnAttentionSizes& sizes) {
 
 void cudnn_attention(const Launch& launch, const CudnnAttentionSizes& sizes,
                      const AttentionArgs& args) {
-  Cudnn::of_device(launch.device.index)
-      ->run(plans_for(launch, sizes)->forward,
-            {{kQ, const_cast<void*>(args.q.data)},
-             {kK, const_cast<void*>(args.kv.data)},
-             {kV, values_of(args.kv, args.shape)},
-             {kOutput, args.output.data},
-             {kStats, args.logsumexp}},
-            args.workspace, launch.stream);
+  const AttentionShape& shape = args.shape;
+  for (std::int64_t head = 0; head < RunHeads(shape).num_runs; ++head)
+    Cudnn::of_device(launch.device.index)
+        ->run(plans_for(launch, sizes)->forward,
+              {{kQ, head_at(args.q, shape, head)},
+               {kK, head_at(args.kv, shape, head)},
+               {kV, value_head_at(args.kv, shape, head)},
+               {kOutput, head_at(args.output, shape, head)},
+               {kStats, logsumexp_at(args.logsumexp, shape, head)}},
+              args.workspace, launch.stream);
 }
 
 std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
@@ -244,18 +271,20 @@ std::int64_t cudnn_attention_workspace_bytes(const Launch& launch,
 
 void cudnn_attention_backward(const Launch& launch, const CudnnAttentionSizes& sizes,
                               const AttentionBackwardArgs& args) {
-  Cudnn::of_device(launch.device.index)
-      ->run(plans_for(launch, sizes)->backward,
-            {{kQ, const_cast<void*>(args.q.data)},
-             {kK, const_cast<void*>(args.kv.data)},
-             {kV, values_of(args.kv, args.shape)},
-             {kOutput, const_cast<void*>(args.output.data)},
-             {kDOutput, const_cast<void*>(args.doutput.data)},
-             {kStats, const_cast<void*>(args.logsumexp)},
-             {kDQ, args.dq.data},
-             {kDK, args.dkv.data},
-             {kDV, values_of(args.dkv, args.shape)}},
-            args.workspace, launch.stream);
+  const AttentionShape& shape = args.shape;
+  for (std::int64_t head = 0; head < RunHeads(shape).num_runs; ++head)
+    Cudnn::of_device(launch.device.index)
+        ->run(plans_for(launch, sizes)->backward,
+              {{kQ, head_at(args.q, shape, head)},
+               {kK, head_at(args.kv, shape, head)},
+               {kV, value_head_at(args.kv, shape, head)},
+               {kOutput, head_at(args.output, shape, head)},
+               {kDOutput, head_at(args.doutput, shape, head)},
+               {kStats, logsumexp_at(args.logsumexp, shape, head)},
+               {kDQ, head_at(args.dq, shape, head)},
+               {kDK, head_at(args.dkv, shape, head)},
+               {kDV, value_head_at(args.dkv, shape, head)}},
+              args.workspace, launch.stream);
 }
 
 std::int64_t cudnn_attention_backward_workspace_bytes(const Launch& launch,

@@ -13,11 +13,13 @@ using namespace smoe::test;
 namespace {
 
 // {B, S, H, Hkv, C}
-constexpr AttentionShape kShapes[] = {
-    {1, 1, 1, 1, 1},  {0, 3, 1, 1, 2},   {2, 0, 1, 1, 2},   {1, 2, 1, 1, 2},   {2, 1, 4, 1, 6},
-    {1, 3, 2, 2, 2},  {1, 5, 4, 4, 2},   {2, 7, 4, 1, 3},   {1, 16, 1, 1, 6},  {1, 31, 2, 1, 2},
-    {1, 63, 1, 1, 2}, {1, 64, 1, 1, 3},  {1, 65, 2, 2, 2},  {2, 33, 4, 2, 2},  {3, 9, 2, 1, 32},
-    {1, 70, 4, 1, 2}, {1, 128, 1, 1, 2}, {1, 130, 2, 1, 1}, {1, 257, 1, 1, 2}, {1, 300, 2, 1, 2}};
+constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 1},   {0, 3, 1, 1, 2},   {2, 0, 1, 1, 2},
+                                      {1, 2, 1, 1, 2},   {2, 1, 4, 1, 6},   {1, 3, 2, 2, 2},
+                                      {1, 5, 4, 4, 2},   {2, 7, 4, 1, 3},   {1, 16, 1, 1, 6},
+                                      {1, 31, 2, 1, 2},  {1, 63, 1, 1, 2},  {1, 64, 1, 1, 3},
+                                      {1, 65, 2, 2, 2},  {2, 33, 4, 2, 2},  {3, 9, 2, 1, 32},
+                                      {1, 70, 4, 1, 2},  {1, 128, 1, 1, 2}, {1, 130, 2, 1, 1},
+                                      {1, 257, 1, 1, 2}, {1, 300, 2, 1, 2}, {2, 33, 6, 3, 2, true}};
 
 Tensor random_qkv(const AttentionShape& shape, DType dtype) {
   return random_normal("qkv", {shape.num_tokens(), shape.packed_width()}, dtype);
@@ -35,8 +37,9 @@ TEST_CASE("causal_attention's forward and backward agree with whole rows of prob
       const Variable y = causal_attention(qkv, shape);
       const Tensor dy = random_normal("dy", y.shape(), dtype);
       const auto gradients = tape.backward(dot(y, dy));
-      const reference::AttentionSizes sizes{shape.batch, shape.seq_len, shape.num_heads,
-                                            shape.num_kv_heads, shape.head_dim};
+      const reference::AttentionSizes sizes{shape.batch,     shape.seq_len,
+                                            shape.num_heads, shape.num_kv_heads,
+                                            shape.head_dim,  shape.is_interleaved};
       const auto values = values_of(qkv.data());
       check_close("causal_attention: y", y.data(), reference::attention(sizes, values).output,
                   {.sum_length = shape.seq_len});

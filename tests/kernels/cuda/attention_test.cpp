@@ -12,12 +12,13 @@ namespace {
 
 using kernels::AttentionShape;
 
-// One of everything, tails of a tile of queries or keys, grouped and single heads, no sequence.
+// One of everything, tails of a tile of queries or keys, grouped and single heads, no sequence,
+// interleaved heads.
 const std::vector<AttentionShape>& shapes() {
   static const std::vector<AttentionShape> all = {
-      {1, 1, 1, 1, 1},    {2, 3, 2, 1, 2},     {0, 5, 2, 1, 8},
-      {1, 32, 1, 1, 16},  {2, 33, 4, 2, 24},   {1, 65, 6, 3, 64},
-      {1, 130, 4, 1, 72}, {2, 257, 8, 2, 128}, {1, 40, 2, 2, 256}};
+      {1, 1, 1, 1, 1},    {2, 3, 2, 1, 2},         {0, 5, 2, 1, 8},           {1, 32, 1, 1, 16},
+      {2, 33, 4, 2, 24},  {1, 65, 6, 3, 64},       {1, 130, 4, 1, 72},        {2, 257, 8, 2, 128},
+      {1, 40, 2, 2, 256}, {2, 70, 6, 2, 24, true}, {2, 257, 12, 3, 128, true}};
   return all;
 }
 
@@ -56,8 +57,8 @@ void check_attention() {
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const bool in_place : {false, true})
         check_on_gpu(concat("attention B ", shape.batch, " S ", shape.seq_len, " H ",
-                            shape.num_heads, "/", shape.num_kv_heads, " C ", shape.head_dim, " ",
-                            name_of(dtype), " in place ", in_place),
+                            shape.num_heads, shape.is_interleaved ? "%" : "/", shape.num_kv_heads,
+                            " C ", shape.head_dim, " ", name_of(dtype), " in place ", in_place),
                      [&] { return run(shape, dtype, in_place); });
 }
 
@@ -68,8 +69,8 @@ TEST_CASE("attention over cached keys and values on the GPU agrees with the CPU'
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const std::int64_t num_cached : {0, 1, 70})
         check_on_gpu(concat("cached attention B ", shape.batch, " S ", shape.seq_len, " H ",
-                            shape.num_heads, "/", shape.num_kv_heads, " C ", shape.head_dim, " ",
-                            name_of(dtype), " cached ", num_cached),
+                            shape.num_heads, shape.is_interleaved ? "%" : "/", shape.num_kv_heads,
+                            " C ", shape.head_dim, " ", name_of(dtype), " cached ", num_cached),
                      [&] { return run_cached(shape, dtype, num_cached); });
 }
 
