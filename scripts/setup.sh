@@ -3,7 +3,7 @@
 
 build_packages=(
   g++ cmake ninja-build pkg-config
-  libopenblas-pthread-dev libhdf5-dev zlib1g-dev libxxhash-dev libgloo-dev
+  libopenblas-pthread-dev libhdf5-dev zlib1g-dev libxxhash-dev
   libfmt-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsentencepiece-dev doctest-dev
 )
 

@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <thread>
 
 #include "core/base/check.h"
 #include "core/device.h"
-#include "core/distributed/gloo_communicator.h"
 #include "core/distributed/nccl_communicator.h"
+#include "core/distributed/tcp_communicator.h"
 
 namespace smoe {
 namespace {
@@ -19,6 +20,8 @@ constexpr double kStartSeconds = 300;
 constexpr double kLeastStepSeconds = 60;
 constexpr double kMedianSteps = 20;
 constexpr std::size_t kTimedSteps = 21;
+// After it, or a third of the timeout, a start says what it waits for.
+constexpr double kQuietSeconds = 10;
 // For store accesses of a rank that is about to exit.
 constexpr double kFailureSeconds = 1;
 
@@ -72,9 +75,25 @@ Ranks::Ranks(const RankEnvironment& environment, std::int64_t timeout_s)
   if (environment.is_host)
     server_.emplace(RendezvousServer::Options{endpoint.host, endpoint.port, environment.job_id});
   // The store may still contain the keys of an earlier attempt of this job.
-  store_.emplace(RendezvousStore::Options{endpoint, environment.job_id,
-                                          concat(environment.restart_count, "/")},
-                 deadline);
+  const RendezvousStore::Options options{endpoint, environment.job_id,
+                                         concat(environment.restart_count, "/")};
+  wait_aloud(
+      deadline, [&](const Deadline& until) { store_.emplace(options, until); },
+      [&] { return concat("the rendezvous at ", environment.endpoint); });
+}
+
+/// Calls wait(deadline), and after a while says what it waits for: variables of another job may
+/// have made this process one of several ranks.
+void Ranks::wait_aloud(const Deadline& deadline, const std::function<void(const Deadline&)>& wait,
+                       const std::function<std::string()>& what) {
+  const Deadline quiet = Deadline::in(std::min(kQuietSeconds, deadline.total_s() / 3));
+  try {
+    return wait(quiet);
+  } catch (const SystemError&) {
+    if (!quiet.has_passed()) throw;
+  }
+  std::fprintf(stderr, "rank %d of %d waits for %s\n", rank(), world_size(), what().c_str());
+  wait(deadline);
 }
 
 Ranks& Ranks::single() {
@@ -105,11 +124,13 @@ void Ranks::join(const std::vector<Fact>& facts, const std::string& own_device) 
       store_->set("refusal", difference, deadline);
     if (store_->add("compared", 1, deadline) == world_size())
       store_->set("all compared", "", deadline);
-    store_->get("all compared", deadline);
+    wait_aloud(
+        deadline, [&](const Deadline& until) { store_->get("all compared", until); },
+        [&] { return missing_ranks(deadline); });
   } catch (const SystemError&) {
     if (!deadline.has_passed()) throw;
-    throw SystemError(
-        concat("ranks: ", missing_ranks(), " did not join within ", deadline.total_s(), " s"));
+    throw SystemError(concat("ranks: ", missing_ranks(Deadline::in(kFailureSeconds)),
+                             " did not join within ", deadline.total_s(), " s"));
   }
   check_not_refused(deadline);
   connect();
@@ -128,7 +149,7 @@ std::string Ranks::claim_device(const std::string& device, const Deadline& deadl
 }
 
 void Ranks::connect() {
-  control_ = gloo_communicator(rank(), world_size(), *store_, start_timeout_s());
+  control_ = tcp_communicator(rank(), world_size(), *store_, start_timeout_s());
   if (current_stream().device().type != DeviceType::cuda) return;
   // On one host NCCL needs no other network interface to connect, and there may be none.
   if (environment_.local_world_size == world_size()) ::setenv("NCCL_SOCKET_IFNAME", "lo", 0);
@@ -151,10 +172,10 @@ void Ranks::check_not_refused(const Deadline& deadline) {
   if (refusal) throw UsageError(*refusal);
 }
 
-std::string Ranks::missing_ranks() {
+std::string Ranks::missing_ranks(const Deadline& deadline) {
   std::string missing;
   for (int rank = 0; rank < world_size(); ++rank)
-    if (!store_->find(concat("here/", rank), Deadline::in(kFailureSeconds)))
+    if (!store_->find(concat("here/", rank), deadline))
       missing += concat(missing.empty() ? "rank " : ", ", rank);
   return missing.empty() ? "some rank" : missing;
 }

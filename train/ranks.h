@@ -13,9 +13,10 @@
 //   failed_rank    its number, which the launcher reads, and
 //   failure        its message
 //   device/ID      rank that uses the GPU of this identity; device/ID/claims counts its users
-// The communicators add their own keys (core/distributed/{gloo,nccl}_communicator.h).
+// The communicators add their own keys (core/distributed/{nccl_communicator,connect_ranks}.h).
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,7 +68,7 @@ class Ranks {
   /// that did not join in time.
   void join(const std::vector<Fact>& facts, const std::string& own_device = "");
   /// The communicator of the job after join(): NCCL if the current device was a GPU then, which
-  /// also takes tensors on the host; else Gloo. Before, that of a single rank.
+  /// also takes tensors on the host; else TCP. Before, that of a single rank.
   Communicator& communicator();
 
   /// Returns the text of rank 0. All ranks must call it.
@@ -93,7 +94,9 @@ class Ranks {
 
  private:
   double start_timeout_s() const;
-  std::string missing_ranks();
+  void wait_aloud(const Deadline& deadline, const std::function<void(const Deadline&)>& wait,
+                  const std::function<std::string()>& what);
+  std::string missing_ranks(const Deadline& deadline);
   std::string claim_device(const std::string& device, const Deadline& deadline);
   void connect();
   bool lost_another_rank();
@@ -103,7 +106,7 @@ class Ranks {
   double timeout_s_ = 0;
   std::optional<RendezvousServer> server_;
   std::optional<RendezvousStore> store_;
-  std::unique_ptr<Communicator> control_;  // Gloo
+  std::unique_ptr<Communicator> control_;  // TCP
   std::unique_ptr<Communicator> gpus_;     // NCCL, if ranks have GPUs; uses control_
   std::vector<double> step_times_;         // ring buffer of the last steps
   std::size_t num_steps_ = 0;

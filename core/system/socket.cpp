@@ -1,6 +1,7 @@
 #include "core/system/socket.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -166,6 +167,16 @@ bool Socket::wait_readable(const Deadline& deadline) const {
 
 bool Socket::wait_writable(const Deadline& deadline) const {
   return wait(POLLOUT, deadline);
+}
+
+std::string address_of_interface(const std::string& name) {
+  ifaddrs* all = nullptr;
+  if (::getifaddrs(&all) != 0) throw SystemError(concat("getifaddrs: ", reason(errno)));
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(all, ::freeifaddrs);
+  for (const ifaddrs* entry = all; entry; entry = entry->ifa_next)
+    if (name == entry->ifa_name && entry->ifa_addr && entry->ifa_addr->sa_family == AF_INET)
+      return address_text(reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr);
+  throw UsageError(concat("socket: there is no interface ", name, " with an IPv4 address"));
 }
 
 Endpoint parse_endpoint(const std::string& text, const char* what) {

@@ -51,6 +51,9 @@ class Socket {
   Descriptor descriptor_;
 };
 
+/// The IPv4 address of a network interface ("eth0"). Throws: UsageError when there is none.
+std::string address_of_interface(const std::string& name);
+
 struct Endpoint {
   std::string host;
   int port = 0;

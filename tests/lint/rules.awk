@@ -6,7 +6,6 @@ BEGIN {
   library("cuda", "cuda*.h cublas*.h cupti*.h cub/** nvtx3/** cooperative_groups.h cooperative_groups/**")
   library("cudnn", "cudnn.h cudnn_frontend.h")
   library("nccl", "nccl.h")
-  library("gloo", "gloo/**")
   library("blas", "cblas.h")
   library("xxhash", "xxhash.h")
   library("fmt", "fmt/**")
@@ -17,7 +16,7 @@ BEGIN {
   library("zlib", "zlib.h")
   library("sentencepiece", "sentencepiece_*.h")
   library("doctest", "doctest/**")
-  library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h immintrin.h netdb.h" \
+  library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h ifaddrs.h immintrin.h netdb.h" \
                    " cxxabi.h execinfo.h poll.h pthread.h sched.h signal.h spawn.h termios.h unistd.h")
 
   # What each folder may include: libraries by name, our own headers by glob (* stays within a
@@ -26,8 +25,6 @@ BEGIN {
   kCore = " core/*.h core/base/*.h"
   may_include("core/base", "cuda core/base/*")
   may_include("core/system", "posix xxhash nlohmann-json core/base/*.h core/system/*.h")
-  may_include("core/distributed/gloo", "posix gloo core/*.h core/base/*.h core/system/*.h" \
-                                       " core/distributed/*.h core/distributed/gloo/*.h")
   may_include("core/distributed/gpu", "posix cuda core/*.h core/base/*" \
                                       " core/system/*.h core/distributed/*.h core/distributed/gpu/*.h")
   may_include("core/distributed/nccl", "posix cuda nccl core/*.h core/base/*" \
@@ -40,7 +37,7 @@ BEGIN {
   may_include("core/cuda", "cuda core/*.h core/base/*")
   may_include("core", "posix core/*.h core/base/*.h")
   may_include("kernels/cuda", "posix cuda cudnn blas core/base/* kernels/**")
-  may_include("kernels", "posix blas core/base/*.h kernels/**")
+  may_include("kernels", "posix blas core/base/*.h core/system/cores.h kernels/**")
   may_include("autograd", kCore " kernels/*.h autograd/**")
   may_include("layers", kCore " kernels/model_types.h autograd/*.h layers/*.h")
   may_include("optim", kCore " core/distributed/communicator.h kernels/*.h autograd/parameter*.h optim/*.h")

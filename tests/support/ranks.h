@@ -5,8 +5,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/distributed/gloo_communicator.h"
 #include "core/distributed/rendezvous_server.h"
+#include "core/distributed/tcp_communicator.h"
 
 namespace smoe::test {
 
@@ -29,7 +29,7 @@ inline void on_ranks(int world_size,
     ranks.emplace_back([&, rank] {
       try {
         RendezvousStore store({{"127.0.0.1", server.port()}, "test"}, Deadline::in(timeout_s));
-        const auto communicator = gloo_communicator(rank, world_size, store, timeout_s);
+        const auto communicator = tcp_communicator(rank, world_size, store, timeout_s);
         body(*communicator, store);
         part(*communicator);
       } catch (...) {

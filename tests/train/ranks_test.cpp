@@ -298,6 +298,7 @@ TEST_CASE("a rank that never joins is named") {
     return rank == 1 ? Overrides{"--version"} : setting.arguments({"parallel.timeout_s=1"});
   });
   CHECK(ranks.wait_all(20) == std::vector<int>{1, 0});
+  CHECK(ranks.output(0).find("rank 0 of 2 waits for rank 1\n") != std::string::npos);
   CHECK(ranks.output(0).find("rank 1 did not join within 1 s") != std::string::npos);
 }
 
@@ -323,6 +324,7 @@ std::vector<std::string> refusals(const std::vector<std::vector<Fact>>& facts,
         ranks.leave();
       } catch (const UsageError& error) {
         errors[rank] = error.what();
+        ranks.report_failure(errors[rank], false);  // another rank may still wait in join()
       }
     });
   for (std::thread& thread : threads) thread.join();

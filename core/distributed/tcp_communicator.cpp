@@ -1,11 +1,11 @@
-// Communicator over a GlooMesh. It does not use Gloo's own reductions, which add in another order.
+// Communicator over a TcpMesh, whose reductions add in rank order.
 // One thread runs the operations in order.
 //
 //   reduce_scatter  each rank sends every other rank that rank's shard, and adds in rank order
 //   all_gather      each rank sends its shard to every other rank
 //   all_reduce      reduce_scatter, then all_gather; for small tensors, an exchange of whole
 //   tensors
-#include "core/distributed/gloo_communicator.h"
+#include "core/distributed/tcp_communicator.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/distributed/gloo/gloo_mesh.h"
 #include "core/distributed/ordered_sum.h"
+#include "core/distributed/tcp_mesh.h"
 #include "core/system/block_signals.h"
 
 namespace smoe {
@@ -69,22 +69,22 @@ class Operation final : public Collective {
   std::exception_ptr error_;
 };
 
-class GlooCommunicator final : public Communicator {
+class TcpCommunicator final : public Communicator {
  public:
-  GlooCommunicator(int rank, int world_size, RendezvousStore& store, double timeout_s)
+  TcpCommunicator(int rank, int world_size, RendezvousStore& store, double timeout_s)
       : rank_(rank), world_size_(world_size), timeout_s_(timeout_s) {
-    const BlockSignals blocked;  // including SIGPIPE, which a lost connection raises
-    mesh_ = std::make_unique<GlooMesh>(rank, world_size, store, timeout_s);
+    const BlockSignals blocked;
+    mesh_ = std::make_unique<TcpMesh>(rank, world_size, store, timeout_s);
     thread_ = std::thread([this] { run(); });
   }
 
-  ~GlooCommunicator() override {
+  ~TcpCommunicator() override {
     {
       const std::lock_guard lock(mutex_);
       if (is_busy_ || !queue_.empty()) mesh_->stop("the communicator was closed");
       is_closing_ = true;
     }
-    changed_.notify_all();
+    mesh_->interrupt();
     thread_.join();
   }
 
@@ -149,15 +149,16 @@ class GlooCommunicator final : public Communicator {
   void cancel() override { mesh_->stop("cancelled"); }
 
   std::string failure() const override { return mesh_->stop_reason(); }
-  std::string description() const override { return "Gloo over TCP"; }
+  std::string description() const override { return "TCP"; }
 
  private:
   using Span = ByteSpan;
-  using SpanOf = GlooMesh::SpanOf;
+  using SpanOf = TcpMesh::SpanOf;
 
   OrderedSum check(const char* op, const Tensor& values, bool adds) const {
     SMOE_CHECK(values.device().type == DeviceType::cpu, op,
-               ": tensors must be on the CPU for Gloo; got one on ", to_string(values.device()));
+               ": tensors must be on the CPU to be sent over TCP; got one on ",
+               to_string(values.device()));
     return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
   }
 
@@ -167,7 +168,7 @@ class GlooCommunicator final : public Communicator {
       const std::lock_guard lock(mutex_);
       queue_.push_back(operation);
     }
-    changed_.notify_all();
+    mesh_->interrupt();
     return operation;
   }
 
@@ -175,7 +176,11 @@ class GlooCommunicator final : public Communicator {
     std::unique_lock lock(mutex_);
     bool may_leave = false;  // no other rank still needs this one
     for (;;) {
-      changed_.wait(lock, [this] { return is_closing_ || !queue_.empty(); });
+      while (!is_closing_ && queue_.empty()) {
+        lock.unlock();
+        mesh_->wait();
+        lock.lock();
+      }
       if (queue_.empty()) break;
       const std::shared_ptr<Operation> operation = queue_.front();
       queue_.pop_front();
@@ -258,11 +263,10 @@ class GlooCommunicator final : public Communicator {
   }
 
   const int rank_, world_size_;
-  std::unique_ptr<GlooMesh> mesh_;
+  std::unique_ptr<TcpMesh> mesh_;
   std::thread thread_;
 
   std::mutex mutex_;  // guards the members up to is_busy_
-  std::condition_variable changed_;
   std::deque<std::shared_ptr<Operation>> queue_;
   double timeout_s_;
   bool is_closing_ = false, is_busy_ = false;
@@ -275,11 +279,11 @@ class GlooCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> gloo_communicator(int rank, int world_size, RendezvousStore& store,
-                                                double timeout_s) {
+std::unique_ptr<Communicator> tcp_communicator(int rank, int world_size, RendezvousStore& store,
+                                               double timeout_s) {
   SMOE_CHECK(rank >= 0 && rank < world_size, "communicator: rank must be 0 to ", world_size - 1,
              "; got ", rank);
-  return std::make_unique<GlooCommunicator>(rank, world_size, store, timeout_s);
+  return std::make_unique<TcpCommunicator>(rank, world_size, store, timeout_s);
 }
 
 }  // namespace smoe
