@@ -8,8 +8,8 @@ namespace smoe::kernels::cpu {
 /// Throws: UsageError unless 1 <= num_threads <= 1024.
 void set_num_threads(int num_threads);
 
-/// The number of threads that kernels use; the number of cores in the affinity mask
-/// until set_num_threads is called.
+/// The number of threads that kernels use; num_usable_cores() of core/system/cores.h until
+/// set_num_threads is called.
 int num_threads();
 
 }  // namespace smoe::kernels::cpu

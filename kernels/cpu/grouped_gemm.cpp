@@ -214,7 +214,7 @@ void group(const Launch&, const GroupArgs& args) {
     const Acc* gates = static_cast<const Acc*>(args.gates);
     const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t p = begin; p < end; ++p) {
-        const Acc gate = gates ? gates[args.routing.sorted_scattered_ids[p]] : Acc{1};
+        const Acc gate = gates ? gates[scattered_id(args.routing, p)] : Acc{1};
         const T* x = args.x.row<T>(index(p));
         T* grouped = args.grouped.row<T>(p);
         for_lanes<T>(args.x.cols, [&](std::int64_t i, const auto& lanes) {

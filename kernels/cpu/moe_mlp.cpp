@@ -76,7 +76,7 @@ struct Up {
     const Acc* gates = static_cast<const Acc*>(args.gates);
     for (std::int64_t p = rows.begin; p < rows.end; ++p) {
       const T* row = h + (p - rows.begin) * stride;
-      activate_row<Act, T>({row, row + up}, gates[args.routing.sorted_scattered_ids[p]],
+      activate_row<Act, T>({row, row + up}, gates[scattered_id(args.routing, p)],
                            args.a.row<T>(p) + begin, cols);
     }
   }
@@ -111,14 +111,13 @@ struct DownBackward {
     const auto panel = load_rows<Acc>(dout, dout_index, rows, 0, d, scratch.dout);
     const Acc* gates = static_cast<const Acc*>(args.gates);
     Acc* dgates = static_cast<Acc*>(args.dgates);
-    for (std::int64_t p = rows.begin; p < rows.end; ++p)
-      dgates[args.routing.sorted_scattered_ids[p]] = 0;
+    for (std::int64_t p = rows.begin; p < rows.end; ++p) dgates[scattered_id(args.routing, p)] = 0;
     for (std::int64_t begin = 0; begin < f; begin += kTileCols) {
       const std::int64_t cols = std::min(kTileCols, f - begin);
       multiply_panel<Acc>(rows.size(), cols, panel, args.w2[rows.expert], false, begin, 0,
                           scratch.da, cols, scratch.weight);
       for (std::int64_t p = rows.begin; p < rows.end; ++p) {
-        const std::int32_t pair = args.routing.sorted_scattered_ids[p];
+        const std::int64_t pair = scattered_id(args.routing, p);
         T* h = args.h.row<T>(p) + begin;
         dgates[pair] +=
             activate_row_backward_gated<Act, T>({h, h + f}, scratch.da + (p - rows.begin) * cols,

@@ -57,6 +57,11 @@ void for_each_row_tile(const Gemm& gemm, const RoutingView& routing, std::int64_
   });
 }
 
+/// The scattered id of grouped row p.
+inline std::int64_t scattered_id(const kernels::RoutingView& routing, std::int64_t p) {
+  return checked_index(routing.sorted_scattered_ids[p], routing.num_rows());
+}
+
 /// The row in an array of routed rows that holds grouped row p.
 class RowIndex {
  public:

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/ceil_div.h"
+#include "kernels/checked_index.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -117,13 +118,16 @@ void forward_block(const RouterForwardArgs& args, std::int64_t begin, std::int64
     }
 
     const auto logit = [=](std::int64_t e) { return logits[e]; };
-    const auto chosen_logit = [=](std::int64_t j) { return logits[ids[j]]; };
+    const auto chosen_logit = [=](std::int64_t j) {
+      return logits[checked_index(ids[j], num_experts)];
+    };
     const Weights<T> all(args.score, num_experts, logit, row);
     if (gates_are_renormalized(args.score)) {
       const Weights<T> chosen(args.score, top_k, chosen_logit, gates);
       for (std::int64_t j = 0; j < top_k; ++j) gates[j] /= chosen.sum;
     } else {
-      for (std::int64_t j = 0; j < top_k; ++j) gates[j] = row[ids[j]] / all.sum;
+      for (std::int64_t j = 0; j < top_k; ++j)
+        gates[j] = row[checked_index(ids[j], num_experts)] / all.sum;
     }
 
     const T inverse = 1 / all.sum;
@@ -164,7 +168,7 @@ void backward_row(const RouterBackwardArgs& args, std::int64_t t, T balance_scal
     dlogits[e] = dlogits[e] / all.sum * (dq(e) - dot_of_all + dlse);
   if (dgates)
     for (std::int64_t j = 0; j < top_k; ++j)
-      dlogits[ids[j]] += gates[j] * (dgates[j] - dot_of_chosen);
+      dlogits[checked_index(ids[j], num_experts)] += gates[j] * (dgates[j] - dot_of_chosen);
   if (!is_sigmoid) return;
 
 #pragma omp simd
@@ -231,13 +235,14 @@ void group_by_expert(const Launch&, const GroupByExpertArgs& args) {
   parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     std::int32_t* counts = block_counts(args, begin / kRows);
     std::fill(counts, counts + args.num_experts, 0);
-    for (std::int64_t i = begin; i < end; ++i) ++counts[args.expert_ids[i]];
+    for (std::int64_t i = begin; i < end; ++i)
+      ++counts[checked_index(args.expert_ids[i], args.num_experts)];
   });
   scan_counts(args);
   parallel_blocks(args.num_rows, kRows, [&](std::int64_t begin, std::int64_t end, int) {
     std::int32_t* next = block_counts(args, begin / kRows);
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int32_t row = next[args.expert_ids[i]]++;
+      const std::int32_t row = next[checked_index(args.expert_ids[i], args.num_experts)]++;
       args.sorted_scattered_ids[row] = static_cast<std::int32_t>(i);
       args.grouped_rows[i] = row;
     }

@@ -1,7 +1,6 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <immintrin.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/system/cores.h"
 #include "kernels/ceil_div.h"
 
 namespace smoe::kernels::cpu {
@@ -125,15 +125,8 @@ class ThreadPool {
   bool stopping_ = false;
 };
 
-// The cores in the affinity mask of this process.
-int num_allowed_cores() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  return ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1;
-}
-
 std::unique_ptr<ThreadPool>& pool() {
-  static std::unique_ptr<ThreadPool> pool = std::make_unique<ThreadPool>(num_allowed_cores());
+  static std::unique_ptr<ThreadPool> pool = std::make_unique<ThreadPool>(num_usable_cores());
   return pool;
 }
 

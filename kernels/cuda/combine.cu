@@ -3,6 +3,7 @@
 // gradient.
 #include "kernels/combine.h"
 
+#include "kernels/cuda/device/checked_index.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -29,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 4
   for (int j = 0; j < top_k; ++j) {
     const std::int64_t pair = token * top_k + j;
-    const std::int64_t row = rows ? rows[pair] : pair;
+    const std::int64_t row = rows ? checked_index(rows[pair], y.rows) : pair;
     const float gate = gates ? gates[pair] : 1.0f;
     float values[N];
     load(static_cast<const T*>(y.data) + row * y.stride + col, values);
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
                                   int top_k, float* dgates) {
   const std::int64_t pair = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp;
   if (pair >= dout.rows * top_k) return;
-  const std::int64_t row = rows ? rows[pair] : pair;
+  const std::int64_t row = rows ? checked_index(rows[pair], y.rows) : pair;
   const T* const a = static_cast<const T*>(y.data) + row * y.stride;
   const T* const b = static_cast<const T*>(dout.data) + pair / top_k * dout.stride;
   float sum = 0;

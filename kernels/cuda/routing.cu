@@ -4,6 +4,7 @@
 // earlier kernel.
 #include "kernels/routing.h"
 
+#include "kernels/cuda/device/checked_index.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -177,7 +178,7 @@ __global__ void router_topk_forward_kernel(RouterForwardArgs args) {
     if (!args.is_chosen) select_top_k<Group, T>(key, num_experts, top_k, ids);
 
     const auto logit = [&](int e) { return logits[e]; };
-    const auto chosen_logit = [&](int j) { return logits[ids[j]]; };
+    const auto chosen_logit = [&](int j) { return logits[checked_index(ids[j], num_experts)]; };
     const Weights<Group, T> all(args.score, num_experts, logit);
     if (gates_are_renormalized(args.score)) {
       const Weights<Group, T> chosen(args.score, top_k, chosen_logit);
@@ -223,7 +224,7 @@ __global__ void group_by_expert_count_kernel(GroupByExpertArgs args) {
   const std::int64_t begin = blockIdx.x * rows;
   const std::int64_t end = std::min(begin + rows, args.num_rows);
   for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
-    atomicAdd(&shared_counts[args.expert_ids[i]], 1);
+    atomicAdd(&shared_counts[checked_index(args.expert_ids[i], num_experts)], 1);
   __syncthreads();
   auto* const counts = static_cast<std::int32_t*>(args.workspace) + blockIdx.x * num_experts;
   for (int e = threadIdx.x; e < num_experts; e += blockDim.x) counts[e] = shared_counts[e];
@@ -281,7 +282,7 @@ __global__ void group_by_expert_scatter_kernel(GroupByExpertArgs args) {
   const std::int64_t begin = (std::int64_t{blockIdx.x} * warps + warp) * kRowsOfWarp;
   const std::int64_t end = std::min(begin + kRowsOfWarp, args.num_rows);
   for (std::int64_t i = begin + lane_id(); i < end; i += kWarp)
-    atomicAdd(&next[args.expert_ids[i]], 1);
+    atomicAdd(&next[checked_index(args.expert_ids[i], num_experts)], 1);
   __syncthreads();
   const auto* const rows_before =
       static_cast<const std::int32_t*>(args.workspace) + blockIdx.x * num_experts;

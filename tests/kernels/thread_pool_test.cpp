@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/system/cores.h"
 
 using namespace smoe;
 
@@ -107,6 +108,11 @@ TEST_CASE("callers from several threads take turns") {
     });
   for (std::thread& caller : callers) caller.join();
   CHECK(sum == 3 * 100 * 45);
+}
+
+// tests/scripts/cpu_quota.sh runs it under a quota below the affinity mask.
+TEST_CASE("by default there are as many threads as usable cores") {
+  CHECK(kernels::cpu::num_threads() == num_usable_cores());
 }
 
 TEST_CASE("the number of threads is bounded") {

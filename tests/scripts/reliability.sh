@@ -60,6 +60,8 @@ row 'kill -9 during background saves' disturbed kill-async 100
 row 'kill -9 of a rank or of the launcher of two ranks' disturbed kill-ranks 50
 row 'signal storms' disturbed signal-storm 30
 row 'limits: ulimit -v, -f, -n, -u; affinity' disturbed limits
+row 'a CPU quota of a control group bounds the threads' \
+  tests/scripts/cpu_quota.sh "$build/bin/smoe" "$build/bin/kernels_tests"
 row 'flipped bits, truncation, zeroed pages in checkpoints: detected and reported' \
   train '*/checkpoint_test.cpp' '*damage*'
 row 'the same in token sets' train '*/token_set_test.cpp' '*bit*,*damage*,*zeroed*,*truncated*'
