@@ -63,11 +63,12 @@ int Run::train_all_steps() {
           [this](StateVisitor& v) { trainer_.visit_replicated_parts(v); });
     if (is_due(config_.train.eval_every))
       if (const int signal = run_validation()) return stop(signal);
-    if (is_due(config_.checkpoint.every)) save();
     const StepRequests requests =
         ranks_.agree({.signal = signals_->received(), .saves = checkpoints_.is_due()});
     if (requests.signal != 0) return stop(requests.signal);
-    if (requests.saves) save();
+    is_save_due_ |= requests.saves || is_due(config_.checkpoint.every);
+    // In a streak of steps that are not finite, saves would displace the checkpoints before it.
+    if (is_save_due_ && trainer_.nonfinite_in_a_row() == 0) save();
   }
   if (!components_.validation.empty())
     if (const int signal = run_validation()) return stop(signal);
@@ -234,6 +235,7 @@ void Run::check_folder() {
 }
 
 void Run::save() {
+  is_save_due_ = false;
   if (checkpoints_.is_saved()) return;
   check_folder();
   if (components_.reports) components_.reports->sync();

@@ -75,6 +75,7 @@ class Run {
   StepReporter step_reporter_;
   std::optional<StopSignals> signals_;  // while training
   std::int64_t validated_step_ = -1;    // -1: none
+  bool is_save_due_ = false;
   std::int64_t rollbacks_ = 0;
   double best_loss_ = std::numeric_limits<double>::infinity();  // of validations
 };

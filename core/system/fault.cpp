@@ -6,11 +6,13 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/check.h"
@@ -24,10 +26,12 @@ struct Action {
   std::string_view name;
   int signal = 0;
   Fault fault{};
+  std::chrono::milliseconds delay{0};
 };
 constexpr Action kActions[] = {
     {"kill", SIGKILL},
     {"stop", SIGSTOP},
+    {"slow", 0, {}, std::chrono::milliseconds(1500)},
     {"short", 0, {.is_short = true}},
     {"nan", 0, {.is_nan = true}},
     {"EINTR", 0, {EINTR}},
@@ -139,6 +143,7 @@ Fault fault_point(std::string_view site) {
   const Action action = FaultPlan::get().call(site);
   // A signal that a process sends to itself is delivered before kill() returns.
   if (action.signal) ::kill(::getpid(), action.signal);
+  if (action.delay.count() > 0) std::this_thread::sleep_for(action.delay);
   return action.fault;
 }
 

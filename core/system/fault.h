@@ -6,9 +6,9 @@
 // The environment variable SMOE_FAULT=site:k:action[,site:k:action...] requests faults:
 //   site    the name in the code, such as write or fsync; * for all sites
 //   k       the k-th call at that site, counted from 1; "k+" that call and all later ones
-//   action  kill or stop (SIGKILL or SIGSTOP to this process), short (half of the bytes are read or
-//           written), nan (a computed value becomes NaN), or the errno to fail with: EIO, ENOSPC,
-//           ...
+//   action  kill or stop (SIGKILL or SIGSTOP to this process), slow (the call begins 1.5 s later),
+//           short (half of the bytes are read or written), nan (a computed value becomes NaN), or
+//           the errno to fail with: EIO, ENOSPC, ...
 #pragma once
 #include <cstdint>
 #include <string_view>

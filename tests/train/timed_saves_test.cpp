@@ -1,6 +1,9 @@
 // Checkpoints by time (checkpoint.every_minutes) and by validation loss (checkpoint.keep_best).
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
+#include "core/system/fault.h"
 #include "core/system/folder.h"
 #include "tests/train/rank_processes.h"
 #include "tests/train/small_run.h"
@@ -112,6 +115,25 @@ TEST_CASE("a rollback goes to a checkpoint by steps, whatever was saved by time"
   config.checkpoint.every = 0;
   CHECK(message_of([&] { open_run(config)->train(); }) ==
         "step 2: rolled back 10 times, the limit set by train.max_nonfinite");
+}
+
+TEST_CASE("a streak of steps that are not finite displaces no checkpoint, and delays its own") {
+  const SmallRun run;  // of two micro-batches per step
+  Config config = run.named("streak");
+  config.checkpoint.every = 2;
+  config.checkpoint.every_minutes = kAlwaysDue;
+  config.checkpoint.keep = 12;
+  const auto names_with = [&](const char* faults) {
+    ::setenv("SMOE_FAULT", "", 1);  // a run observes its values only with it
+    const FaultScope scope(faults);
+    CHECK(open_run(config)->train() == 0);
+    ::unsetenv("SMOE_FAULT");
+    return names_in(config);
+  };
+  CHECK(names_with("loss:9+:nan") == "01 02 03 04 12 ");
+  config.run.name = "delayed";
+  config.checkpoint.every_minutes = 0;
+  CHECK(names_with("loss:7:nan") == "02 05 06 08 10 12 ");
 }
 
 TEST_CASE("the checkpoint with the lowest validation loss is kept, also by a resumed run") {

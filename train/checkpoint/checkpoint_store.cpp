@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
@@ -19,6 +20,7 @@ constexpr std::string_view kReplaced = ".replaced";
 constexpr std::string_view kTemporary = ".tmp-";
 // A checkpoint that is in the way but not known to be intact is kept under this suffix.
 constexpr std::string_view kAside = ".set-aside";
+constexpr std::chrono::seconds kSlowRename{1};
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
@@ -161,7 +163,15 @@ void CheckpointStore::publish(const std::string& temporary, const std::string& n
     remove_folder(aside);
     rename_path(path, aside);
   }
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
   rename_path(temporary, path);
+  const std::chrono::duration<double> taken = Clock::now() - begin;
+  if (taken >= kSlowRename)
+    log_(
+        fmt::format("warning: {}: the file system took {:.1f} s to rename a folder; saves are slow "
+                    "there",
+                    options_.folder, taken.count()));
   sync_folder(options_.folder);
 }
 

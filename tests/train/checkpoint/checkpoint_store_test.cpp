@@ -270,6 +270,18 @@ TEST_CASE("a full disk is reported with the path, and the old checkpoints stay")
   CHECK(test.resumed_step() == 20);
 }
 
+TEST_CASE("a slow rename is reported, and the checkpoint is saved") {
+  TestStore test;
+  test.save(10);
+  CHECK(!test.logged("warning"));
+  {
+    const FaultScope scope("rename:1:slow");
+    test.save(20);
+  }
+  CHECK(test.logged("s to rename a folder; saves are slow there\nsaved "));
+  CHECK(test.resumed_step() == 20);
+}
+
 TEST_CASE("a damaged checkpoint is replaced when the run reaches its step again") {
   TestStore test;
   test.save(10);
