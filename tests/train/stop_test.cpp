@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 
 #include "core/system/folder.h"
@@ -56,6 +57,19 @@ struct Setting : SmallRun {
     save();
   }
 };
+
+// RAII: SMOE_FAULT of the processes that start in its scope.
+struct Faults {
+  explicit Faults(const char* faults) { ::setenv("SMOE_FAULT", faults, 1); }
+  ~Faults() { ::unsetenv("SMOE_FAULT"); }
+};
+
+bool exists_within(double seconds, const std::string& path) {
+  const Deadline deadline = Deadline::in(seconds);
+  while (kind_of(path) == PathKind::none && !deadline.has_passed())
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  return kind_of(path) != PathKind::none;
+}
 
 }  // namespace
 
@@ -148,6 +162,62 @@ TEST_CASE("a signal stops eval, which says so") {
   CHECK(WEXITSTATUS(eval.wait()) == 128 + SIGTERM);
   CHECK(eval.output().find("SIGTERM: stopping; again to end at once\n") != std::string::npos);
   CHECK(eval.output().find("smoe eval: stopped by SIGTERM\n") != std::string::npos);
+}
+
+TEST_CASE("a signal during a save is acknowledged, and the second ends the process at once") {
+  Setting setting;
+  setting.config.checkpoint.every = 1;
+  setting.save();
+  const Faults faults("rename:1+:slow");  // such as that of the checkpoint
+  SmoeProcess process({"train", setting.path()}, setting.folder / "output");
+  REQUIRE(exists_within(60, setting.paths().checkpoints_path() + "/.tmp-step-00000001"));
+  process.send(SIGTERM);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  CHECK(!process.has_ended());
+  CHECK(process.output().ends_with("SIGTERM: saving after this step; again to end at once\n"));
+  process.send(SIGTERM);
+  const int status = process.wait();
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM));
+  CHECK(setting.log().find("saved ") == std::string::npos);
+}
+
+TEST_CASE("a signal ends a rank that waits for others at once") {
+  const Setting setting;
+  RankProcesses ranks(setting.folder.path(), 2, [&](int rank) {
+    return rank == 1 ? std::vector<std::string>{"--version"}
+                     : std::vector<std::string>{"train", setting.path(), "parallel.timeout_s=6"};
+  });
+  const Deadline deadline = Deadline::in(20);
+  while (ranks.output(0).find("waits for rank 1") == std::string::npos && !deadline.has_passed())
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ranks.send(0, SIGTERM);
+  CHECK(ranks.wait(0) == -SIGTERM);
+}
+
+TEST_CASE("a signal stops prepare, export and import, which say so and leave no output") {
+  const Setting setting;
+  const std::string run = setting.paths().path(), model = setting.folder / "model";
+  overwrite(setting.folder / "text.txt", std::string(3'000'000, 'a'));
+  REQUIRE(run_smoe("train " + setting.path() + " > /dev/null").exit_code == 0);
+  REQUIRE(run_smoe("export " + run + " " + model + " > /dev/null").exit_code == 0);
+  const std::string target = setting.folder / "target";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"prepare", "--input", setting.folder / "text.txt", "--output",
+                                 target},
+        {"export", run, target},
+        {"import", model, target}}) {
+    CAPTURE(arguments[0]);
+    const Faults faults("write:1+:slow");
+    SmoeProcess process(arguments, setting.folder / "output");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+    process.send(SIGTERM);
+    CHECK(WEXITSTATUS(process.wait()) == 128 + SIGTERM);
+    CHECK(process.output().find("SIGTERM: stopping; again to end at once\n") != std::string::npos);
+    CHECK(process.output().ends_with(
+        concat("smoe ", arguments[0], ": stopped by SIGTERM; ", target, " was not written\n")));
+    for (const FolderEntry& entry : list_folder(setting.folder.path()))
+      CHECK(!entry.name.starts_with("target"));
+  }
 }
 
 #ifndef __SANITIZE_ADDRESS__  // which handles these signals itself

@@ -185,7 +185,8 @@ RankEnvironment read_rank_environment(const std::map<std::string, std::string>& 
   const Variables variables(values);
   RankEnvironment e;
   JobId id = JobId::unique;
-  if (variables.find("RANK") || variables.find("WORLD_SIZE")) {
+  const bool is_alone = !variables.find("WORLD_SIZE") || variables.text("WORLD_SIZE") == "1";
+  if (variables.find("RANK") || !is_alone) {
     e = read_torchrun(variables);
     id = JobId::may_repeat;  // torchrun's default job id is "none"
   } else if (variables.find("OMPI_COMM_WORLD_RANK")) {

@@ -100,6 +100,7 @@ TEST_CASE("one rank per host, set by hand") {
   const RankEnvironment one = read_rank_environment({{"RANK", "0"}, {"WORLD_SIZE", "1"}});
   CHECK(one.world_size == 1);
   CHECK_FALSE(one.is_host);
+  CHECK(read_rank_environment({{"WORLD_SIZE", "1"}}).world_size == 1);
 }
 
 TEST_CASE("mpirun: the port is derived from the job id") {
