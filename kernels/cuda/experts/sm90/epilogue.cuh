@@ -27,15 +27,6 @@ __device__ void write_subtile(std::uint32_t subtile, F&& words) {
   }
 }
 
-__device__ inline uint4 load_chunk(std::uint32_t address) {
-  uint4 chunk;
-  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(chunk.x), "=r"(chunk.y), "=r"(chunk.z), "=r"(chunk.w)
-               : "r"(address)
-               : "memory");
-  return chunk;
-}
-
 /// f(row, chunk, 16 bytes) over the first `rows` rows of a sub-tile: for the last rows of an
 /// expert, where a TMA store would overwrite rows of the next expert.
 template <class F>
@@ -44,7 +35,7 @@ __device__ void for_each_chunk(std::uint32_t subtile, int rows, F&& f) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int row = thread / 8 + 16 * i;
-    if (row < rows) f(row, chunk, load_chunk(subtile + swizzled_offset(row, chunk)));
+    if (row < rows) f(row, chunk, load_shared<uint4>(subtile + swizzled_offset(row, chunk)));
   }
 }
 

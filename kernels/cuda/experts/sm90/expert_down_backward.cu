@@ -3,9 +3,8 @@
 //
 // Two forms, by k = D: ping-pong (pingpong_wgmma.cuh) up to kSm90PingPongMaxK, where the epilogue
 // takes as long as the mainloop; above, cooperative (grouped_wgmma.cuh).
-// Grid:      one persistent block per SM, 384 threads, cooperative in clusters of 2; dout is
-// gathered
-//            by cp.async; roles and registers as in those files.
+// Grid:      one persistent block per SM, 384 threads, cooperative in clusters of 2. Producers
+//            gather dout by cp.async; roles and registers as in those files.
 // Shared:    cooperative: 3 stages (144 KiB); per consumer four slots of h (GLU and up, 8 KiB each)
 //            and two of a (4 KiB each). Ping-pong: 4 stages (128 KiB); per consumer four slots of
 //            each.
@@ -167,7 +166,7 @@ class Parts {
       const int row = thread / 4 + 32 * i;
       if (row < part.num_rows && col < cols)
         *reinterpret_cast<uint4*>(to + row * stride + col) =
-            load_chunk(from + part_offset(row, chunk));
+            load_shared<uint4>(from + part_offset(row, chunk));
     }
   }
 

@@ -104,13 +104,15 @@ __device__ inline void store_async_cluster(std::uint32_t address, std::uint32_t 
       "r"(barrier), "r"(rank), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
       : "memory");
 }
-__device__ inline void store_shared_int4(std::uint32_t address, const int4& value) {
+__device__ inline void store_shared(std::uint32_t address, const int4& value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)
                : "memory");
 }
-__device__ inline int4 load_shared_int4(std::uint32_t address) {
-  int4 value;
+/// Loads 16 bytes as int4 or uint4.
+template <class Vector>
+__device__ inline Vector load_shared(std::uint32_t address) {
+  Vector value;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "r"(address)

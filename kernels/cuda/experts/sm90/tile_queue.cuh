@@ -41,7 +41,7 @@ class TileQueue {
     const int slot = i % kSlots;
     mbarrier_wait(empty_barrier(slot), phase(i) ^ 1, {"tile slot empty", slot});
     if constexpr (kBlocks == 1) {  // without a cluster there are no remote stores
-      store_shared_int4(tile_address(slot), tiles[0]);
+      store_shared(tile_address(slot), tiles[0]);
       mbarrier_arrive(full_barrier(slot));
     } else {
 #pragma unroll
@@ -55,7 +55,7 @@ class TileQueue {
   __device__ int4 read(int i) const {
     const int slot = i % kSlots;
     mbarrier_wait_acquire_cluster(full_barrier(slot), phase(i), {"tile slot full", slot});
-    const int4 tile = load_shared_int4(tile_address(slot));
+    const int4 tile = load_shared<int4>(tile_address(slot));
     __syncwarp();
     if (threadIdx.x % kWarp == 0) mbarrier_arrive_cluster(empty_barrier(slot), 0);
     return tile;
