@@ -201,8 +201,8 @@ template <class F>
 void ParameterStore::for_each_own(const Range& range, F&& f) const {
   std::int64_t at = 0;
   for (const Range& own : own_) {
-    const Range common{std::max(own.begin, range.begin), std::min(own.end, range.end)};
-    if (common.begin < common.end) f(common, at + common.begin - own.begin);
+    const Range common = overlap(own, range);
+    if (common.numel() > 0) f(common, at + common.begin - own.begin);
     at += own.numel();
   }
 }

@@ -4,6 +4,11 @@
 
 namespace smoe {
 
+Range overlap(const Range& a, const Range& b) {
+  const std::int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
 Range shard_range(std::int64_t numel, int rank, int world_size) {
   constexpr std::int64_t kUnit = 64;  // so that no two ranks write one cache line
   const std::int64_t share = (numel + world_size - 1) / world_size;

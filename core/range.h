@@ -11,6 +11,9 @@ struct Range {
   std::int64_t numel() const { return end - begin; }
 };
 
+/// The elements that are in both; an empty range if there are none.
+Range overlap(const Range& a, const Range& b);
+
 /// The elements of a tensor of `numel` that belong to `rank`: shards of equal size, a multiple of
 /// 64 elements, except that the last nonempty one may be smaller and those after it are empty.
 Range shard_range(std::int64_t numel, int rank, int world_size);

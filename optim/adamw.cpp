@@ -1,7 +1,5 @@
 #include "optim/adamw.h"
 
-#include <algorithm>
-
 #include "core/device.h"
 
 namespace smoe {
@@ -42,9 +40,8 @@ AdamW::AdamW(ParameterStore& store, const OptimConfig& config) : store_(store), 
   for (const Range& own : store.own()) {
     for (const Parameter* parameter : store.parameters()) {
       const std::int64_t offset = store.offset_of(*parameter);
-      const Range common{std::max(own.begin, offset),
-                         std::min(own.end, offset + parameter->numel())};
-      if (common.begin >= common.end) continue;
+      const Range common = overlap(own, {offset, offset + parameter->numel()});
+      if (common.numel() == 0) continue;
       append(has_full_precision && parameter->full_precision() ? full_precision_ranges_ : ranges_,
              {.weight = store.value_offset_of(*parameter) + common.begin - offset,
               .gradient = common.begin,

@@ -1,14 +1,7 @@
 #include "optim/shards.h"
 
-#include <algorithm>
-
 namespace smoe {
 namespace {
-
-Range overlap(const Range& a, const Range& b) {
-  const std::int64_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
-}
 
 /// The part of a bucket that `rank` owns, in elements of the flat buffers.
 Range part_in(const Range& bucket, int rank, int world_size) {

@@ -18,7 +18,8 @@ struct SavedAttention {
   Tensor logsumexp;  // [B, H, S]
 };
 
-SavedAttention attend(const ConstMatrix& q, const ConstMatrix& kv, const AttentionShape& shape) {
+SavedAttention attention_forward(const ConstMatrix& q, const ConstMatrix& kv,
+                                 const AttentionShape& shape) {
   SavedAttention saved{
       shape, Tensor::empty({shape.num_tokens(), shape.output_width()}, q.dtype),
       Tensor::empty({shape.batch, shape.num_heads, shape.seq_len}, accumulation_dtype(q.dtype))};
@@ -66,7 +67,7 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
   check_heads("causal_attention", shape);
   check_packed("causal_attention", qkv, shape);
   const Operands x = operands_of(qkv.data(), shape);
-  SavedAttention saved = attend(x.q, x.kv, shape);
+  SavedAttention saved = attention_forward(x.q, x.kv, shape);
   Tensor output = saved.output;
   return record("causal_attention", std::move(output), {&qkv}, {},
                 [saved = std::move(saved), qkv = qkv.data()](Tensor dy, InputGradients& out) {
@@ -80,7 +81,7 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
 Variable causal_attention(const Variable& q, const Variable& kv, const AttentionShape& shape) {
   check_heads("causal_attention", shape);
   check_apart("causal_attention", q, kv, shape);
-  SavedAttention saved = attend(matrix_of(q.data()), matrix_of(kv.data()), shape);
+  SavedAttention saved = attention_forward(matrix_of(q.data()), matrix_of(kv.data()), shape);
   Tensor output = saved.output;
   return record(
       "causal_attention", std::move(output), {&q, &kv}, {},

@@ -66,7 +66,7 @@ Variable dropout(const Variable& x, double probability, std::uint64_t seed, std:
 
 namespace {
 
-Tensor scaled(const Tensor& x, double factor) {
+Tensor scale_tensor(const Tensor& x, double factor) {
   Tensor y = Tensor::empty_like(x);
   kernels::scale(launch(), {x.data(), x.dtype(), y.data(), y.dtype(), y.numel(), factor});
   return y;
@@ -81,8 +81,9 @@ std::vector<const void*> addresses_of(std::span<const Variable> scalars) {
 }  // namespace
 
 Variable scale(const Variable& x, double factor) {
-  return record("scale", scaled(x.data(), factor), {&x}, {},
-                [factor](Tensor dy, InputGradients& out) { out.give(0, scaled(dy, factor)); });
+  return record(
+      "scale", scale_tensor(x.data(), factor), {&x}, {},
+      [factor](Tensor dy, InputGradients& out) { out.give(0, scale_tensor(dy, factor)); });
 }
 
 Variable weighted_sum(std::span<const Variable> scalars, std::span<const double> weights) {
@@ -109,7 +110,8 @@ Variable weighted_sum(std::span<const Variable> scalars, std::span<const double>
         double factor = 1;
         for (int i = 0; i < static_cast<int>(factors.size()); ++i) {
           if (!out.wants(i)) continue;
-          if (factors[i] != factor) dy = factors[i] == 1 ? dys[0] : scaled(dys[0], factors[i]);
+          if (factors[i] != factor)
+            dy = factors[i] == 1 ? dys[0] : scale_tensor(dys[0], factors[i]);
           factor = factors[i];
           out.give(i, dy);
         }

@@ -22,8 +22,8 @@ std::int64_t total_of(std::span<const std::int64_t> widths) {
   return std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
 }
 
-Tensor joined(std::span<const Tensor> parts, std::int64_t num_rows, DType dtype,
-              std::span<const std::int64_t> widths) {
+Tensor join_columns(std::span<const Tensor> parts, std::int64_t num_rows, DType dtype,
+                    std::span<const std::int64_t> widths) {
   Tensor all = Tensor::empty({num_rows, total_of(widths)}, dtype);
   std::int64_t first = 0;
   for (std::size_t i = 0; i < parts.size(); first += widths[i++]) {
@@ -34,7 +34,7 @@ Tensor joined(std::span<const Tensor> parts, std::int64_t num_rows, DType dtype,
   return all;
 }
 
-std::vector<Tensor> parted(const Tensor& all, std::span<const std::int64_t> widths) {
+std::vector<Tensor> copy_columns(const Tensor& all, std::span<const std::int64_t> widths) {
   std::vector<Tensor> parts;
   std::int64_t first = 0;
   for (const std::int64_t width : widths) {
@@ -62,11 +62,11 @@ Variable concat_columns(std::span<const Variable> parts) {
     tensors.push_back(part.data());
     widths.push_back(part.dim(1));
   }
-  Tensor all = joined(tensors, parts[0].dim(0), parts[0].dtype(), widths);
+  Tensor all = join_columns(tensors, parts[0].dim(0), parts[0].dtype(), widths);
   return record_outputs("concat_columns", {std::move(all)},
                         std::span<const Variable* const>(inputs), {},
                         [widths](std::vector<Tensor> dys, InputGradients& out) {
-                          std::vector<Tensor> parts = parted(dys[0], widths);
+                          std::vector<Tensor> parts = copy_columns(dys[0], widths);
                           for (std::size_t i = 0; i < parts.size(); ++i)
                             if (out.wants(static_cast<int>(i)))
                               out.give(static_cast<int>(i), std::move(parts[i]));
@@ -84,10 +84,10 @@ std::vector<Variable> split_columns(const Variable& x, std::span<const std::int6
              "; got ", widths.size(), " widths that add up to ", total_of(widths));
   const Variable* inputs[] = {&x};
   return record_outputs(
-      "split_columns", parted(x.data(), widths), std::span<const Variable* const>(inputs), {},
+      "split_columns", copy_columns(x.data(), widths), std::span<const Variable* const>(inputs), {},
       [widths = std::vector<std::int64_t>(widths.begin(), widths.end()), num_rows = x.dim(0),
        dtype = x.dtype()](std::vector<Tensor> dys, InputGradients& out) {
-        out.give(0, joined(dys, num_rows, dtype, widths));
+        out.give(0, join_columns(dys, num_rows, dtype, widths));
       });
 }
 

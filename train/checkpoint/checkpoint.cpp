@@ -231,10 +231,10 @@ class Reader final : public StateVisitor {
   void range(std::string_view name, const Shape&, std::int64_t begin, Tensor& elements) override {
     for (const Location& location : index_.at(std::string(name))) {
       const ManifestTensor& entry = *location.entry;
-      const Range common{std::max(begin, entry.begin),
-                         std::min(begin + elements.numel(), entry.begin + entry.numel())};
+      const Range common =
+          overlap({begin, begin + elements.numel()}, {entry.begin, entry.begin + entry.numel()});
       const bool is_empty_tensor = entry.numel() == 0 && elements.numel() == 0;
-      if (common.begin >= common.end && !is_empty_tensor) continue;
+      if (common.numel() == 0 && !is_empty_tensor) continue;
       read(shards_[location.shard], entry, common,
            elements.rows(common.begin - begin, common.end - begin));
     }
