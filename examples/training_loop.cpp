@@ -1,4 +1,4 @@
-// A training loop of one's own: a small mixture-of-experts transformer learns a text by heart.
+// A custom training loop: a small mixture-of-experts transformer memorizes a text.
 #include <cstdio>
 #include <string>
 #include <vector>

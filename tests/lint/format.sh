@@ -14,6 +14,6 @@ if [ -z "$formatter" ]; then
   echo "skipped: clang-format 14 is not installed"
   exit 77
 fi
-find core kernels autograd layers optim train tests -type f \
+find core kernels autograd layers optim train tests examples -type f \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) |
   LC_ALL=C sort | xargs "$formatter" --dry-run -Werror

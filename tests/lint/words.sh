@@ -6,7 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "${1:-$here/../..}"
 paths=
-for path in .ci core kernels autograd layers optim train tests configs docs scripts cmake *.md *.sh \
+for path in .ci core kernels autograd layers optim train tests examples configs docs scripts cmake *.md *.sh \
   CMakeLists.txt; do
   [ ! -e "$path" ] || paths="$paths $path"
 done
