@@ -13,6 +13,7 @@
 set -euo pipefail
 
 smoe=$(realpath "$1")
+. "$(realpath "$(dirname "$0")")/small_run.sh"
 kind=$2
 count=${3:-20}
 RANDOM=${SEED:-1}
@@ -41,17 +42,7 @@ random_sleep() { sleep "$(awk "BEGIN { print $((RANDOM % 1000)) * $run_ms / 1e6 
 state() { echo "$1/checkpoints/step-00000060/shard-00000.bin"; }
 
 prepare() {
-  seq 1 20000 | tr '\n' ' ' >text.txt
-  "$smoe" prepare --input text.txt --output tokens.h5 >output 2>&1 || fail "prepare"
-  cat >config.yaml <<END
-run: {name: run, dir: disk, seed: 1, threads: 1}
-model: {num_layers: 2, d_model: 64, num_heads: 4, num_kv_heads: 2, head_dim: 16, d_expert: 64, num_experts: 4, top_k: 2}
-data: {path: tokens.h5}
-train: {steps: 60, seq_len: 32, micro_batch: 1, global_batch: 2, eval_batches: 1, eval_every: 10}
-optim: {lr: 0.01}
-log: {every: 1}
-checkpoint: {every: 4}
-END
+  make_small_run "$smoe" >output 2>&1 || fail "prepare"
   local start
   start=$(date +%s%3N)
   (train run.dir=whole) >output 2>&1 || fail "an undisturbed run"

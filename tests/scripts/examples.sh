@@ -1,7 +1,9 @@
 #!/bin/bash
 # Runs every example of README.md, docs/ and the --help of every command on small data: each line of a
-# ```sh block, or below "Examples:", that begins with smoe. Commands that need a GPU or several hosts
-# are only parsed: their configuration is printed. What an example expects to exist is made first.
+# ```sh block, or below "Examples:", that begins with smoe (or jq, where that is installed). Commands
+# that need a GPU or several hosts are only parsed: their configuration is printed. What an example
+# expects to exist is made first. ```cpp blocks are compiled, ```yaml blocks read as a part of a
+# configuration, ```python blocks run where their modules are installed.
 # usage: tests/scripts/examples.sh path/to/smoe
 set -euo pipefail
 
@@ -15,7 +17,7 @@ ln -s "$smoe" bin/smoe
 export PATH=$folder/bin:$PATH
 
 examples() {
-  awk '/^```/ { is_sh = $0 == "```sh" } is_sh && /^ *smoe / { sub(/ *#.*/, ""); print }' \
+  awk '/^```/ { is_sh = $0 == "```sh" } is_sh && /^ *(smoe|jq) / { sub(/ *#.*/, ""); print }' \
     "$source/README.md" "$source"/docs/*.md
   for command in $(smoe --help | sed -n '/^Subcommands:/,$s/^  \([a-z]*\) .*/\1/p'); do
     smoe "$command" --help | sed -n '/^Examples:/,$s/^ *\(smoe .*\)/\1/p'
@@ -85,16 +87,61 @@ run_example() {
   esac
 }
 
+# blocks LANGUAGE: writes the blocks of a language to the files block-N.LANGUAGE, and lists them.
+blocks() {
+  awk -v language="$1" '
+    /^```/ { is_in = $0 == "```" language; count += is_in; next }
+    is_in { print > ("block-" count "." language) }' "$source/README.md" "$source"/docs/*.md
+  ls block-*."$1"
+}
+
+# The names that C++ examples do not declare themselves.
+compile_cpp() {
+  {
+    for header in autograd/gradient_step autograd/ops core/device layers/linear layers/parallel_linear \
+      optim/adamw optim/clip; do
+      echo "#include \"$header.h\""
+    done
+    echo 'using namespace smoe;'
+    echo 'void example(Variable x, Tensor target, Variable logits, Parameter& w1, Parameter& w2) {'
+    cat "$1"
+    echo '}'
+  } >"$1.cpp"
+  "${CXX:-g++}" -std=c++20 -fsyntax-only -I "$source" "$1.cpp"
+}
+
+# A section in place of that of the same name in a whole configuration.
+read_yaml() {
+  awk -v section="$(head -1 "$1")" '/^[a-z]/ { is_out = $0 == section } !is_out' configs/tiny.yaml >whole.yaml
+  cat "$1" >>whole.yaml
+  smoe train whole.yaml --print-config
+}
+
+run_python() {
+  local module
+  for module in $(sed -n 's/^import //p' "$1"); do python3 -c "import $module" 2>/dev/null || return 0; done
+  python3 "$1"
+}
+
 make_inputs >output 2>&1 || { tail -5 output && echo "FAILED: the inputs of the examples" && exit 1; }
 count=0 is_failed=0
+run() { # TITLE COMMAND...
+  local title=$1
+  shift
+  count=$((count + 1))
+  "$@" >output 2>&1 </dev/null && return
+  is_failed=1
+  printf 'FAILED: %s\n' "$title"
+  tail -3 output | sed 's/^/  /'
+}
+for block in $(blocks cpp); do run "$block: $(head -1 "$block")" compile_cpp "$block"; done
+for block in $(blocks yaml); do run "$block: $(head -1 "$block")" read_yaml "$block"; done
+for block in $(blocks python); do run "$block: $(head -1 "$block")" run_python "$block"; done
 while read -r line; do
+  [ "${line%% *}" != jq ] || command -v jq >/dev/null || continue
   restore
   make_room_for "$line"
-  count=$((count + 1))
-  run_example "$line" >output 2>&1 </dev/null && continue
-  is_failed=1
-  printf 'FAILED: %s\n' "$line"
-  tail -3 output | sed 's/^/  /'
+  run "$line" run_example "$line"
 done < <(examples | awk '!seen[$0]++')
 [ $count -ge 30 ] || { echo "FAILED: only $count examples were found" && is_failed=1; }
 echo "$count examples"

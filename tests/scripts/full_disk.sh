@@ -7,6 +7,7 @@
 set -euo pipefail
 
 smoe=$(realpath "$1")
+. "$(realpath "$(dirname "$0")")/small_run.sh"
 if [ -z "${SMOE_FULL_DISK_INSIDE:-}" ]; then
   unshare --user --map-root-user --mount true 2>/dev/null || {
     echo "skipped: this machine does not permit mounting"
@@ -27,22 +28,13 @@ fail() {
 }
 # expect TEXT: fails unless the last output contains it.
 expect() { grep -qF -- "$1" output || fail "the output must contain: $1"; }
-train() { "$smoe" train config.yaml "$@" >output 2>&1; }
+train() { "$smoe" train config.yaml train.steps=12 "$@" >output 2>&1; }
 only_checkpoint() {
   [ "$(ls -A disk/run/checkpoints)" = "$1" ] ||
     fail "there must be only $1; got $(ls -A disk/run/checkpoints)"
 }
 
-seq 1 20000 | tr '\n' ' ' >text.txt
-"$smoe" prepare --input text.txt --output tokens.h5 >output 2>&1 || fail "prepare"
-cat >config.yaml <<END
-run: {name: run, dir: disk, seed: 1, threads: 1}
-model: {num_layers: 2, d_model: 64, num_heads: 4, num_kv_heads: 2, head_dim: 16, d_expert: 64, num_experts: 4, top_k: 2}
-data: {path: tokens.h5}
-train: {steps: 12, seq_len: 32, micro_batch: 2, global_batch: 2, eval_batches: 1}
-optim: {lr: 0.01}
-checkpoint: {every: 4}
-END
+make_small_run "$smoe" >output 2>&1 || fail "prepare"
 train run.dir=whole || fail "an undisturbed run"
 whole=whole/run/checkpoints/step-00000012/shard-00000.bin
 kib=$(($(stat -c %s "$whole") / 1024))
