@@ -1,5 +1,7 @@
 #include "core/device.h"
 
+#include <unistd.h>
+
 #include "core/base/check.h"
 #include "core/gpu.h"
 
@@ -91,6 +93,11 @@ int gpu_of_rank(int local_rank, int local_world_size, int num_visible) {
              " ranks on this host need a GPU each; got ", num_visible,
              " GPUs; start fewer ranks or use the CPU");
   return local_rank;
+}
+
+std::int64_t total_memory_bytes(Device device) {
+  if (device.type == DeviceType::cuda) return gpu::memory_info(device.index).total_bytes;
+  return std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
 }
 
 std::string to_string(Device device) {

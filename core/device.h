@@ -79,6 +79,9 @@ Device select_device(const std::string& name, int local_rank, int local_world_si
 /// The index of the GPU for a rank among `num_visible`, at least one. Throws: UsageError.
 int gpu_of_rank(int local_rank, int local_world_size, int num_visible);
 
+/// Memory of a GPU, or of the machine for other devices.
+std::int64_t total_memory_bytes(Device device);
+
 /// "cpu", "cuda:0" or "dry run".
 std::string to_string(Device device);
 

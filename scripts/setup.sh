@@ -3,8 +3,8 @@
 
 build_packages=(
   g++ cmake ninja-build pkg-config
-  libopenblas-pthread-dev libhdf5-dev zlib1g-dev libxxhash-dev
-  libfmt-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsentencepiece-dev doctest-dev
+  libopenblas-pthread-dev libhdf5-dev zlib1g-dev libxxhash-dev libfmt-dev libyaml-cpp-dev libcli11-dev
+  nlohmann-json3-dev libsimdjson-dev libsentencepiece-dev doctest-dev
 )
 
 say() { printf '\n==> %s\n' "$*"; }

@@ -1,6 +1,5 @@
 #include "train/run.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <chrono>
@@ -101,11 +100,12 @@ int Run::stop(int signal) {
 void Run::report_start() {
   report(StartReport{.step = trainer_.steps_done(),
                      .steps = config_.train.steps,
-                     .time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
+                     .time = utc_time(),
                      .device = to_string(current_stream().device()),
                      .threads = kernels::cpu::num_threads(),
                      .ranks = ranks_.world_size(),
-                     .version = SMOE_VERSION});
+                     .version = SMOE_VERSION,
+                     .device_bytes = total_memory_bytes(current_stream().device())});
 }
 
 bool Run::is_due(std::int64_t every) const {

@@ -1,6 +1,9 @@
 #include "core/system/format.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+
+#include <ctime>
 
 namespace smoe {
 namespace {
@@ -49,6 +52,10 @@ std::string format_duration(double seconds) {
   if (whole < 86400) return fmt::format("{}h{:02}m", whole / 3600, whole % 3600 / 60);
   if (whole < 100 * 86400) return fmt::format("{}d{:02}h", whole / 86400, whole % 86400 / 3600);
   return fmt::format("{}d", whole / 86400);
+}
+
+std::string utc_time() {
+  return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)));
 }
 
 std::string format_bytes(std::int64_t bytes) {

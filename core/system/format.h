@@ -25,6 +25,9 @@ std::string labelled(std::string_view label, std::string_view text);
 /// when it is negative or not finite.
 std::string format_duration(double seconds);
 
+/// The time now in UTC: "2026-03-21T14:05:09Z".
+std::string utc_time();
+
 /// Bytes with a binary unit: "512 B", "1.24 GiB".
 std::string format_bytes(std::int64_t bytes);
 

@@ -48,7 +48,7 @@ void read(const std::string& path, const Config& config, const std::string& inpu
       },
       [](const std::string&) {});
   if (input.size() % 32 != 0) return;  // rendering a page takes longest
-  const std::string page = report_page(history, config);
+  const std::string page = report_page(history, config, {});
   require(page.size() <= kMaxPageBytes, "a page of ", page.size(), " bytes");
   require(page.find("<script src") == std::string::npos, "a page that loads a script");
 }

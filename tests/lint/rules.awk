@@ -11,6 +11,7 @@ BEGIN {
   library("fmt", "fmt/**")
   library("yaml-cpp", "yaml-cpp/**")
   library("nlohmann-json", "nlohmann/**")
+  library("simdjson", "simdjson.h")
   library("cli11", "CLI/**")
   library("hdf5", "hdf5.h H5*.h")
   library("zlib", "zlib.h")
@@ -48,7 +49,7 @@ BEGIN {
                             " core/system/*.h kernels/threads.h train/config/*.h train/data/*.h")
   may_include("train/checkpoint", "fmt nlohmann-json" kCore " core/version.h core/system/*.h" \
                                   " train/checkpoint/*.h")
-  may_include("train/report", "posix fmt nlohmann-json" kCore " core/system/*.h layers/*.h" \
+  may_include("train/report", "posix fmt nlohmann-json simdjson" kCore " core/system/*.h layers/*.h" \
                               " train/config/*.h train/data/tokenizer.h train/report/*.h")
   may_include("train/launch", "posix nlohmann-json core/gpu.h core/base/*.h core/system/*.h" \
                               " core/distributed/*.h train/launch/*.h")

@@ -102,7 +102,10 @@ TEST_CASE("the README of a run lists all files, and its page follows from metric
     read_metrics(
         paths.metrics_path(), [&](const Report& report) { history.add(report); },
         [](const std::string& line) { FAIL(line); });
-    return report_page(history, load_config(paths.config_path()));
+    // As of the time that the run's page was written.
+    const std::string written = text_of(paths.report_path()), mark = "data-updated=\"";
+    const std::string updated = written.substr(written.find(mark) + mark.size(), 20);
+    return report_page(history, load_config(paths.config_path()), {RunState::finished, updated});
   };
   CHECK(open_run(setting.config)->train() == 0);
   check_folder(1);

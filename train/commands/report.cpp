@@ -6,10 +6,12 @@
 #include "core/base/check.h"
 #include "core/system/file.h"
 #include "core/system/folder.h"
+#include "core/system/format.h"
 #include "train/commands/commands.h"
 #include "train/config/run_paths.h"
 #include "train/report/metrics_file.h"
 #include "train/report/report_page.h"
+#include "train/report/run_folder.h"
 
 namespace smoe {
 namespace {
@@ -29,7 +31,8 @@ int run_report(const ReportFlags& options) {
       paths.metrics_path(), [&](const Report& report) { history.add(report); },
       [](const std::string& line) { std::cerr << "warning: " << line << std::endl; });
   const std::string output = options.output.empty() ? paths.report_path() : options.output;
-  write_file_atomically(output, report_page(history, config));
+  const RunState state = is_written(paths.path()) ? RunState::running : ended_state(history);
+  write_file_atomically(output, report_page(history, config, {state, utc_time()}));
   std::cout << output << "\n";
   return 0;
 }

@@ -1,12 +1,12 @@
 #include "train/profile/measure.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 
 #include "core/gpu.h"
+#include "core/system/format.h"
 #include "core/tensor.h"
 #include "core/version.h"
 #include "kernels/threads.h"
@@ -156,7 +156,7 @@ ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& rooflin
   profile.num_warmup = options.warmup;
   profile.device = device_name();
   profile.version = SMOE_VERSION;
-  profile.time = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)));
+  profile.time = utc_time();
 
   say(options, fmt::format("{} warm-up steps", options.warmup));
   StepCost count;

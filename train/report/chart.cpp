@@ -6,6 +6,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "train/report/chart_data.h"
+
 namespace smoe {
 namespace {
 
@@ -35,12 +37,22 @@ struct Plot {
   double top(double value) const { return kPlotHeight * (1 - y.position_of(value)); }
 };
 
-std::string value_label(double value, Unit unit) {
-  if (unit == Unit::number) return short_number(value);
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int power = 0;
-  for (; value >= 999.5 && power < 4; ++power) value /= 1024;
-  return fmt::format("{:.3g} {}", value, kUnits[power]);
+// Whether a level is near enough to the curves to extend the axis to it.
+bool is_near(const Level& level, double high) {
+  return level.value <= 2.5 * high;
+}
+
+void add_levels(Html& html, const Chart& chart, const Plot& plot) {
+  for (const Level& level : chart.levels)
+    if (level.value >= plot.y.low && level.value <= plot.y.high)
+      html.add("<path class=\"level\" d=\"M0 {:.1f}h{}\"/>", plot.top(level.value), kPlotWidth);
+}
+
+void add_level_labels(Html& html, const Chart& chart, const Plot& plot) {
+  for (const Level& level : chart.levels)
+    if (level.value >= plot.y.low && level.value <= plot.y.high)
+      html.add("<span class=\"level\" style=\"top:{:.2f}%\">{}</span>",
+               100 * (1 - plot.y.position_of(level.value)), escaped(level.label));
 }
 
 Axis value_axis(const Chart& chart, double low, double high) {
@@ -57,42 +69,14 @@ void add_legend(Html& html, const Chart& chart) {
   html.add_text("</div>");
 }
 
-// The values shown at the pointer, for the page's script: names, then one group per step.
-void add_values(Html& html, const Chart& chart) {
-  html.add_text(" data-names=\"");
-  for (const Curve& curve : chart.curves) html.add("{}|", escaped(curve.name));
-  html.add_text("\" data-points=\"");
-  std::vector<std::size_t> next(chart.curves.size(), 0);
-  const auto step_at = [&](std::size_t c) {
-    const auto& points = chart.curves[c].points;
-    return next[c] < points.size() ? points[next[c]].step : INFINITY;
-  };
-  for (;;) {
-    double step = INFINITY;
-    for (std::size_t c = 0; c < next.size(); ++c) step = std::min(step, step_at(c));
-    if (std::isinf(step)) break;
-    html.add("{:.6g}", step);
-    for (std::size_t c = 0; c < next.size(); ++c) {
-      const bool has_value = step_at(c) == step;
-      html.add("|{}",
-               has_value ? value_label(chart.curves[c].points[next[c]].value, chart.unit) : "");
-      next[c] += has_value;
-    }
-    html.add_text(";");
-  }
-  html.add_text("\"");
-}
-
 // The card of a chart around the shapes that `add_shapes(html, plot)` draws.
 template <class AddShapes>
-std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
+std::string card(const Chart& chart, const Plot& plot, bool is_stacked, AddShapes&& add_shapes) {
   Html html;
   html.add_text(card_head(chart.title, chart.note));
   add_legend(html, chart);
-  html.add("<div class=\"plot\" data-last=\"{:.6g}\" data-x=\"{}\"", plot.x.high,
-           escaped(chart.x_name));
-  add_values(html, chart);
-  html.add("><svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+  html.add("<div class=\"plot\" data-chart=\"{}\">", escaped(chart_data(chart, is_stacked)));
+  html.add("<svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
            kPlotWidth, kPlotHeight);
   for (const Tick& tick : plot.y.ticks)
     html.add("<path class=\"grid\" d=\"M0 {:.1f}h{}\"/>", kPlotHeight * (1 - tick.at), kPlotWidth);
@@ -103,10 +87,12 @@ std::string card(const Chart& chart, const Plot& plot, AddShapes&& add_shapes) {
     html.add("<path class=\"mark change\" d=\"M{:.1f} 0v{}\"><title>{}</title></path>",
              plot.left(static_cast<double>(step)), kPlotHeight, escaped(label));
   add_shapes(html, plot);
+  add_levels(html, chart, plot);
   html.add_text("</svg>");
   for (const Tick& tick : plot.y.ticks)
     html.add("<span class=\"y\" style=\"top:{:.2f}%\">{}</span>", 100 * (1 - tick.at), tick.label);
   html.add_text(step_labels(plot.x));
+  add_level_labels(html, chart, plot);
   html.add_text("</div></figure>");
   return html.take();
 }
@@ -196,8 +182,10 @@ std::string line_chart(const Chart& chart) {
     }
   }
   if (low > high) return "";
+  for (const Level& level : chart.levels)
+    if (is_near(level, high)) high = std::max(high, level.value);
   const Plot plot{axis_from(0, chart.last_step, kStepTicks, true), value_axis(chart, low, high)};
-  return card(chart, plot, [&](Html& html, const Plot& p) {
+  return card(chart, plot, false, [&](Html& html, const Plot& p) {
     for (const Curve& curve : chart.curves) add_curve(html, p, curve);
   });
 }
@@ -217,9 +205,11 @@ std::string stacked_chart(const Chart& chart) {
     }
     edges.push_back(std::move(edge));
   }
+  for (const Level& level : chart.levels)
+    if (is_near(level, high)) high = std::max(high, level.value);
   const Plot plot{axis_from(0, chart.last_step, kStepTicks, true),
                   axis_around(0, high, kValueTicks, chart.unit)};
-  return card(chart, plot, [&](Html& html, const Plot& p) {
+  return card(chart, plot, true, [&](Html& html, const Plot& p) {
     const auto value = [](const Point& point) { return point.value; };
     for (std::size_t c = 0; c < chart.curves.size(); ++c) {
       html.add("<path class=\"area\" style=\"fill:var({})\" d=\"", chart.curves[c].color);

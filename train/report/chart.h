@@ -31,7 +31,13 @@ struct Mark {
   std::string label;
 };
 
-/// Curves over the steps of a run.
+/// A value with a label, drawn as a horizontal line.
+struct Level {
+  double value = 0;
+  std::string label;
+};
+
+/// Curves over the steps of a run. The page's script redraws a chart for a part of the x axis.
 struct Chart {
   std::string title;
   std::string note;  ///< one line that defines the values
@@ -42,6 +48,7 @@ struct Chart {
   std::string x_name = "step";        ///< what the x axis counts
   std::vector<std::int64_t> marks{};  ///< steps with a dashed line
   std::vector<Mark> changes{};        ///< steps with a dashed line and a label
+  std::vector<Level> levels{};        ///< shown if they are not far above all curves
   std::vector<Curve> curves{};
 };
 

@@ -5,7 +5,15 @@
 namespace smoe {
 namespace {
 
-constexpr std::size_t kMaxRestarts = 50, kMaxChanges = 50;
+constexpr std::size_t kMaxRestarts = 50, kMaxChanges = 50, kMaxSources = 64;
+
+/// As many bins of expert load as a bounded amount of memory holds.
+std::size_t max_bins_of(const LoadBin& load) {
+  constexpr std::size_t kMaxCells = 2'000'000;
+  std::size_t num_experts = 0;
+  for (const auto& layer : load.rows) num_experts += layer.size();
+  return std::clamp<std::size_t>(kMaxCells / std::max<std::size_t>(num_experts, 1), 60, 500);
+}
 
 Spread spread_of(double value) {
   Spread spread;
@@ -39,7 +47,7 @@ void StepBin::merge(const StepBin& other) {
   for (Spread StepBin::*value :
        {&StepBin::step, &StepBin::loss, &StepBin::lr, &StepBin::grad_norm, &StepBin::tokens_per_s,
         &StepBin::imbalance, &StepBin::dead_experts, &StepBin::entropy, &StepBin::balance_loss,
-        &StepBin::z_loss})
+        &StepBin::z_loss, &StepBin::tokens, &StepBin::trained_s})
     (this->*value).merge(other.*value);
   if (other.peak_bytes <= peak_bytes) return;
   peak_bytes = other.peak_bytes;
@@ -58,6 +66,8 @@ void ValidationBin::merge(const ValidationBin& other) {
   step.merge(other.step);
   loss.merge(other.loss);
   bits_per_byte.merge(other.bits_per_byte);
+  for (const auto& [name, spread] : other.source_bits_per_byte)
+    source_bits_per_byte[name].merge(spread);
 }
 
 void RunHistory::add(const Report& report) {
@@ -80,6 +90,8 @@ void RunHistory::take(const StepReport& report) {
               .tokens_per_s = spread_of(report.tokens_per_s),
               .imbalance = spread_of(report.imbalance),
               .dead_experts = spread_of(static_cast<double>(report.dead_experts)),
+              .tokens = spread_of(static_cast<double>(report.tokens)),
+              .trained_s = spread_of(earlier_s_ + report.elapsed_s),
               .peak_bytes = report.peak_bytes,
               .memory_bytes = report.memory_bytes};
   LoadBin load;
@@ -89,6 +101,7 @@ void RunHistory::take(const StepReport& report) {
     bin.z_loss.add(layer.z_loss);
     load.rows.push_back(layer.expert_rows);
   }
+  if (loads_.empty()) loads_ = Binned<LoadBin>(max_bins_of(load));
   const bool fits = loads_.empty() || is_same_shape(loads_.bins().back(), load);
   if (!load.rows.empty() && fits) loads_.add(report.step, std::move(load));
   steps_.add(report.step, std::move(bin));
@@ -98,8 +111,12 @@ void RunHistory::take(const StepReport& report) {
 }
 
 void RunHistory::take(const ValidationReport& report) {
-  validations_.add(report.step, {.loss = spread_of(report.loss),
-                                 .bits_per_byte = spread_of(report.bits_per_byte)});
+  ValidationBin bin{.loss = spread_of(report.loss),
+                    .bits_per_byte = spread_of(report.bits_per_byte)};
+  for (const SourceReport& source : report.sources)
+    if (bin.source_bits_per_byte.size() < kMaxSources)
+      bin.source_bits_per_byte[source.name].add(source.bits_per_byte);
+  validations_.add(report.step, std::move(bin));
   last_validation_ = report;
   if (std::isfinite(report.loss) && (!best_validation_ || report.loss < best_validation_->loss))
     best_validation_ = report;

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -66,6 +68,7 @@ class Binned {
 struct StepBin {
   Spread step{}, loss{}, lr{}, grad_norm{}, tokens_per_s{}, imbalance{}, dead_experts{};
   Spread entropy{}, balance_loss{}, z_loss{};  ///< over steps and layers
+  Spread tokens{}, trained_s{};                ///< since step 0
   std::int64_t peak_bytes = 0;
   std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
 
@@ -82,6 +85,7 @@ struct LoadBin {
 
 struct ValidationBin {
   Spread step{}, loss{}, bits_per_byte{};
+  std::map<std::string, Spread> source_bits_per_byte{};  ///< by name, when there are several
 
   void merge(const ValidationBin& other);
 };
@@ -118,7 +122,7 @@ class RunHistory {
   void take(const ChangeReport& report);
 
   Binned<StepBin> steps_{500};
-  Binned<LoadBin> loads_{120};
+  Binned<LoadBin> loads_{500};
   Binned<ValidationBin> validations_{250};
   std::optional<StartReport> last_start_;
   std::optional<StepReport> last_step_;

@@ -1,17 +1,23 @@
 #include "train/report/metrics_line.h"
 
+#include <simdjson.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/check.h"
-#include "core/system/json_reader.h"
+#include "core/system/text.h"
 
 namespace smoe {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;  // to write
-using Json = nlohmann::json;                 // to read
+// To read: references into a parsed line.
+using Json = simdjson::dom::element;
+using JsonArray = simdjson::dom::array;
+using JsonObject = simdjson::dom::object;
 
 /// Where a value stands in a line: "loss", "layers.z_loss.3". The text is made only where it is
 /// needed, since a line has thousands of values.
@@ -76,12 +82,20 @@ class Writer {
 // overflow.
 constexpr std::int64_t kMaxCount = 1'000'000'000'000'000;
 
+/// The value as T. Throws: UsageError for a value of another type.
+template <class T>
+T value_in(Json json, const ValuePath& path, const char* type) {
+  T value;
+  SMOE_CHECK(json.get(value) == simdjson::SUCCESS, path.text(), ": must be ", type);
+  return value;
+}
+
 /// Reads the fields of one line; missing fields stay unchanged.
 class Reader {
  public:
-  explicit Reader(const Json& fields) : fields_(fields) {
-    const auto named = fields.find("nonfinite");
-    if (named != fields.end()) nonfinite_ = *named;
+  explicit Reader(JsonObject fields) : fields_(fields) {
+    if (const auto named = find(fields, "nonfinite"))
+      nonfinite_ = value_in<JsonObject>(*named, {.name = "nonfinite"}, "an object");
   }
 
   template <class T>
@@ -90,71 +104,79 @@ class Reader {
   }
   template <class T>
   void value_of(const char* section, const char* name, T& value) {
-    if (const Json* fields = section_of(section))
+    if (const auto fields = section_of(section))
       read(*fields, {.section = section, .name = name}, value);
   }
   template <class Item, class Get>
   void column(const char* section_name, std::vector<Item>& items, const char* name, Get get) {
-    const Json* section = section_of(section_name);
-    if (!section || !section->contains(name)) return;
-    const Json& list = section->at(name);
+    const auto section = section_of(section_name);
+    const auto found = section ? find(*section, name) : std::nullopt;
+    if (!found) return;
+    ValuePath path{.section = section_name, .name = name};
+    const auto list = value_in<JsonArray>(*found, path, "a list");
     if (items.empty()) items.resize(list.size());
-    SMOE_CHECK(list.is_array() && list.size() == items.size(), "the lists of \"", section_name,
+    SMOE_CHECK(list.size() == items.size(), "the lists of \"", section_name,
                "\" must have equal lengths");
-    for (std::size_t i = 0; i < items.size(); ++i)
-      convert(list[i],
-              {.section = section_name, .name = name, .item = static_cast<std::int64_t>(i)},
-              get(items[i]));
+    path.item = 0;
+    for (const Json json : list) {
+      convert(json, path, get(items[static_cast<std::size_t>(path.item)]));
+      ++path.item;
+    }
   }
 
  private:
-  // Null when the line has no such section.
-  const Json* section_of(const char* name) const {
-    const auto found = fields_.find(name);
-    if (found == fields_.end()) return nullptr;
-    SMOE_CHECK(found->is_object(), "\"", name, "\" must be an object");
-    return &*found;
+  static std::optional<Json> find(JsonObject fields, const char* name) {
+    Json found;
+    if (fields.at_key(name).get(found) != simdjson::SUCCESS) return std::nullopt;
+    return found;
+  }
+  std::optional<JsonObject> section_of(const char* name) const {
+    const auto found = find(fields_, name);
+    if (!found) return std::nullopt;
+    return value_in<JsonObject>(*found, {.name = name}, "an object");
   }
   template <class T>
-  void read(const Json& fields, const ValuePath& path, T& value) {
-    const auto found = fields.find(path.name);
-    if (found != fields.end()) convert(*found, path, value);
+  void read(JsonObject fields, const ValuePath& path, T& value) {
+    if (const auto found = find(fields, path.name)) convert(*found, path, value);
   }
-  template <class T>
-  void convert(const Json& json, const ValuePath&, T& value) {
-    json.get_to(value);
+  void convert(Json json, const ValuePath& path, bool& value) {
+    value = value_in<bool>(json, path, "true or false");
   }
-  void convert(const Json& json, const ValuePath& path, std::int64_t& value) {
-    // The common case, without the path that checked_integer needs for its message.
-    if (json.is_number_unsigned()) {
-      const auto number = json.get<std::uint64_t>();
-      if (number <= static_cast<std::uint64_t>(kMaxCount)) {
-        value = static_cast<std::int64_t>(number);
-        return;
-      }
-    }
-    value = checked_integer(json, path.text(), 0, kMaxCount);
+  void convert(Json json, const ValuePath& path, std::string& value) {
+    value = value_in<std::string_view>(json, path, "a string");
   }
-  void convert(const Json& json, const ValuePath& path, std::vector<std::int64_t>& values) {
-    SMOE_CHECK(json.is_array(), path.text(), ": must be a list of integers");
-    values.resize(json.size());
+  void convert(Json json, const ValuePath& path, std::int64_t& value) {
+    const bool is_integer = json.get(value) == simdjson::SUCCESS;
+    SMOE_CHECK(is_integer && value >= 0 && value <= kMaxCount, path.text(),
+               ": must be an integer from 0 to ", kMaxCount, "; got ",
+               printable(simdjson::minify(json)));
+  }
+  void convert(Json json, const ValuePath& path, std::vector<std::int64_t>& values) {
+    const auto list = value_in<JsonArray>(json, path, "a list of integers");
+    values.clear();
+    values.reserve(list.size());
     ValuePath element = path;
-    for (element.element = 0; element.element < static_cast<std::int64_t>(values.size());
-         ++element.element)
-      convert(json[element.element], element, values[element.element]);
+    for (const Json one : list) {
+      element.element = static_cast<std::int64_t>(values.size());
+      convert(one, element, values.emplace_back());
+    }
   }
-  void convert(const Json& json, const ValuePath& path, double& value) {
+  void convert(Json json, const ValuePath& path, double& value) {
     if (!json.is_null()) {
-      json.get_to(value);
+      value = value_in<double>(json, path, "a number");
       return;
     }
-    const std::string which = nonfinite_.value(path.text(), "nan");
+    std::string_view which = "nan";
+    if (nonfinite_) {
+      const auto named = find(*nonfinite_, path.text().c_str());
+      if (named) which = value_in<std::string_view>(*named, {.name = "nonfinite"}, "a name");
+    }
     const double infinity = std::numeric_limits<double>::infinity();
     value = which == "inf" ? infinity : which == "-inf" ? -infinity : std::nan("");
   }
 
-  const Json& fields_;
-  Json nonfinite_ = Json::object();
+  JsonObject fields_;
+  std::optional<JsonObject> nonfinite_;
 };
 
 // The fields of each kind of report, for both writing (`Report` is const) and reading.
@@ -168,6 +190,7 @@ void start_fields(Archive& a, Report& r) {
   a.value("threads", r.threads);
   a.value("ranks", r.ranks);
   a.value("version", r.version);
+  a.value("device_bytes", r.device_bytes);
 }
 
 template <class Archive, class Layers>
@@ -248,15 +271,17 @@ void change_fields(Archive& a, Report& r) {
 }
 
 template <class Report, class Fields>
-Report read_as(const Json& json, Fields fields) {
+Report read_as(JsonObject json, Fields fields) {
   Report report;
   Reader reader(json);
   fields(reader, report);
   return report;
 }
 
-Report report_of(const Json& json) {
-  const std::string kind = json.at("kind");
+Report report_of(JsonObject json) {
+  std::string_view kind;
+  SMOE_CHECK(json.at_key("kind").get(kind) == simdjson::SUCCESS,
+             "must be a line of metrics written by this program");
   if (kind == "start")
     return read_as<StartReport>(json, [](auto& a, auto& r) { start_fields(a, r); });
   if (kind == "step") return read_as<StepReport>(json, [](auto& a, auto& r) { step_fields(a, r); });
@@ -297,11 +322,11 @@ std::string metrics_line(const Report& report) {
 }
 
 Report parse_metrics_line(std::string_view line) {
-  try {
-    return report_of(Json::parse(line));
-  } catch (const Json::exception&) {
-    throw UsageError("must be a line of metrics written by this program");
-  }
+  simdjson::dom::parser parser;
+  JsonObject fields;
+  SMOE_CHECK(parser.parse(line.data(), line.size()).get(fields) == simdjson::SUCCESS,
+             "must be a line of metrics written by this program");
+  return report_of(fields);
 }
 
 }  // namespace smoe

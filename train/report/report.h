@@ -20,7 +20,8 @@ struct StartReport {
   std::string device{};      ///< "cpu"
   std::int64_t threads = 0;  ///< of each rank
   std::int64_t ranks = 1;
-  std::string version{};  ///< of the program
+  std::string version{};          ///< of the program
+  std::int64_t device_bytes = 0;  ///< memory of each rank's device; 0: not recorded
 };
 
 /// The routing of one layer in one step.

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "train/config/config.h"
-#include "train/report/history.h"
+#include "train/report/report_page.h"
 
 namespace smoe {
 
@@ -18,19 +18,23 @@ class ReportFile {
   void restart() { history_ = {}; }
   void add(const Report& report);
   const RunHistory& history() const { return history_; }
-  /// Writes the page if there are new reports and enough time has passed: a few seconds, and so
-  /// much that writing takes less than 1/250 of the time. Throws: SystemError.
+  /// Writes the page of a running run if there are new reports and enough time has passed: a few
+  /// seconds, and so much that writing takes less than 1/250 of the time. Throws: SystemError.
   void write_if_due();
-  /// Writes the page if there are new reports. Throws: SystemError.
-  void write();
+  /// Writes the page of a run that ends, unless it was written and there are no new reports.
+  /// Throws: SystemError.
+  void write_ended();
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  void write(RunState state);
+
   std::string path_;
   Config config_;
   RunHistory history_;
-  bool has_new_reports_ = false;
+  bool has_new_reports_ = false;  // since the page was written
+  bool is_running_ = false;       // by the page
   Clock::time_point due_ = Clock::now();
 };
 

@@ -55,6 +55,33 @@ std::string list_last(const std::vector<std::int64_t>& steps) {
   return text;
 }
 
+// "web (70 %), code (30 %)", or the path of a single set.
+std::string data_of(const DataConfig& data) {
+  if (data.sources.empty()) return data.path;
+  double total = 0;
+  for (const DataSource& source : data.sources) total += source.weight;
+  std::string text;
+  for (const DataSource& source : data.sources)
+    text += fmt::format("{}{} ({:.3g} %)", text.empty() ? "" : ", ", source.name,
+                        100 * source.weight / total);
+  return text;
+}
+
+// The script calls a running run silent after this time: several log intervals, and longer than
+// what a run does between them.
+double silence_s(const RunHistory& history, const Config& config) {
+  const double step_s = history.last_step() ? history.last_step()->step_s : 0;
+  return 300 + 5 * step_s * static_cast<double>(config.log.every);
+}
+
+std::string status_line(const RunHistory& history, const Config& config, const PageStatus& status) {
+  constexpr const char* kNames[] = {"running", "finished", "stopped"};
+  return fmt::format(
+      "<p class=\"status\" data-state=\"{0}\" data-updated=\"{1}\" data-silence=\"{2:.0f}\">{0} · "
+      "updated {1}</p>",
+      kNames[static_cast<int>(status.state)], escaped(status.updated), silence_s(history, config));
+}
+
 std::string headline(const RunHistory& history, const Config& config) {
   const ModelConfig& m = config.model;
   const ModelSize size = model_size(m);
@@ -63,7 +90,7 @@ std::string headline(const RunHistory& history, const Config& config) {
       "<p>{} parameters, {} active · {} layers of width {} · {} experts of width {}, top {}</p>",
       short_count(static_cast<double>(size.total)), short_count(static_cast<double>(size.active)),
       m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k);
-  html += fmt::format("<p>{} · {} tokens per step", escaped(config.data.path),
+  html += fmt::format("<p>{} · {} tokens per step", escaped(data_of(config.data)),
                       grouped(config.train.global_batch * config.train.seq_len));
   if (const auto& start = history.last_start())
     html += fmt::format(" · {}, {} threads · started {}", escaped(start->device), start->threads,
@@ -99,7 +126,10 @@ Curve curve_of(const std::vector<Bin>& bins, Spread Bin::*value, const std::stri
 
 class Charts {
  public:
-  explicit Charts(const RunHistory& history) : history_(history) {
+  Charts(const RunHistory& history, const Config& config)
+      : history_(history), vocab_size_(config.model.vocab_size) {
+    if (const auto& last = history.last_validation())
+      for (const SourceReport& source : last->sources) sources_.push_back(source.name);
     if (history.last_step()) last_step_ = static_cast<double>(history.last_step()->step);
     if (const auto& validation = history.last_validation())
       last_step_ = std::max(last_step_, static_cast<double>(validation->step));
@@ -109,6 +139,7 @@ class Charts {
 
   std::string loss() const {
     Chart chart = titled("Loss", "cross-entropy, nats per token");
+    if (vocab_size_ > 0) chart.levels.push_back({uniform_loss(), "uniform guess"});
     chart.curves.push_back(step_curve(&StepBin::loss, "training"));
     Curve validation =
         curve_of(history_.validations(), &ValidationBin::loss, "validation", "--series-2");
@@ -118,10 +149,13 @@ class Charts {
   }
 
   std::string bits_per_byte() const {
-    Chart chart = titled("Validation", "bits per byte; 8 for a uniform distribution over bytes");
+    Chart chart = titled("Validation", "bits per byte");
     chart.curves.push_back(curve_of(history_.validations(), &ValidationBin::bits_per_byte,
-                                    "bits per byte", "--series-2"));
-    chart.curves[0].has_dots = chart.curves[0].points.size() <= 60;
+                                    sources_.empty() ? "bits per byte" : "all", "--series-2"));
+    for (std::size_t i = 0; i < sources_.size(); ++i) chart.curves.push_back(source_curve(i));
+    for (Curve& curve : chart.curves) curve.has_dots = curve.points.size() <= 60;
+    if (const auto& last = history_.last_validation(); last && last->loss > 0 && vocab_size_ > 0)
+      chart.levels.push_back({uniform_loss() / last->loss * last->bits_per_byte, "uniform guess"});
     return line_chart(chart);
   }
 
@@ -135,8 +169,12 @@ class Charts {
   }
 
   std::string memory() const {
-    Chart chart = titled("Memory", "of tensors at the peak, by category");
+    const std::int64_t capacity = history_.last_start() ? history_.last_start()->device_bytes : 0;
+    Chart chart = titled(
+        "Memory", "of tensors at the peak, by category" +
+                      (capacity ? "; the device has " + format_bytes(capacity) : std::string()));
     chart.unit = Unit::bytes;
+    if (capacity) chart.levels.push_back({static_cast<double>(capacity), "device"});
     for (int c = 0; c < kNumCategories; ++c) {
       Curve curve{.name = name_of(static_cast<Category>(c)),
                   .color = fmt::format("--series-{}", c + 1),
@@ -150,6 +188,8 @@ class Charts {
   }
 
  private:
+  // Nats per token of a uniform distribution over the vocabulary.
+  double uniform_loss() const { return std::log(static_cast<double>(vocab_size_)); }
   Chart titled(const std::string& title, const std::string& note) const {
     Chart chart{
         .title = title, .note = note, .last_step = last_step_, .marks = history_.restarts()};
@@ -157,13 +197,44 @@ class Charts {
       chart.changes.push_back({change.step, summary_of(change)});
     return chart;
   }
+  Curve source_curve(std::size_t index) const {
+    constexpr int kColors[] = {1, 3, 4, 5};
+    Curve curve{.name = sources_[index],
+                .color = fmt::format("--series-{}", kColors[index % std::size(kColors)]),
+                .points = {}};
+    for (const ValidationBin& bin : history_.validations()) {
+      const auto found = bin.source_bits_per_byte.find(curve.name);
+      if (found == bin.source_bits_per_byte.end() || found->second.empty()) continue;
+      const Spread& spread = found->second;
+      curve.points.push_back(
+          {.step = bin.step.mean(), .value = spread.mean(), .low = spread.min, .high = spread.max});
+    }
+    return curve;
+  }
   Curve step_curve(Spread StepBin::*value, const std::string& name) const {
     return curve_of(history_.steps(), value, name, "--series-1");
   }
 
   const RunHistory& history_;
+  std::int64_t vocab_size_;
+  std::vector<std::string> sources_;  // of the last validation
   double last_step_ = 1;
 };
+
+// Tokens and hours at steps, for the script's other x axes.
+std::string reached(const std::vector<StepBin>& bins) {
+  std::string steps, tokens, hours;
+  for (const StepBin& bin : bins) {
+    if (bin.tokens.empty() || bin.trained_s.empty()) continue;
+    const char* const separator = steps.empty() ? "" : ",";
+    steps += fmt::format("{}{:.7g}", separator, bin.step.mean());
+    tokens += fmt::format("{}{:.7g}", separator, bin.tokens.mean());
+    hours += fmt::format("{}{:.5g}", separator, bin.trained_s.mean() / 3600);
+  }
+  return fmt::format(
+      R"(<script type="application/json" id="reached">{{"step":[{}],"tokens":[{}],"hours":[{}]}}</script>)",
+      steps, tokens, hours);
+}
 
 // Whether the gradient norm spans decades and needs a logarithmic axis.
 bool spans_decades(const std::vector<StepBin>& bins) {
@@ -195,12 +266,17 @@ std::string layer_table(const StepReport& step) {
 
 }  // namespace
 
-std::string report_page(const RunHistory& history, const Config& config) {
-  const Charts charts(history);
-  std::string html = page_head(config.run.name);
-  html += headline(history, config) + "</header>" + tiles(history);
+RunState ended_state(const RunHistory& history) {
+  const auto& last = history.last_step();
+  return last && last->step >= last->steps ? RunState::finished : RunState::stopped;
+}
 
-  html += "\n<h2>Training</h2><div class=\"charts\">";
+std::string report_page(const RunHistory& history, const Config& config, const PageStatus& status) {
+  const Charts charts(history, config);
+  std::string html = page_head(config.run.name) + status_line(history, config, status);
+  html += headline(history, config) + "</header>" + tiles(history) + reached(history.steps());
+
+  html += "\n<h2>Training</h2><div class=\"choices\"></div><div class=\"charts\">";
   html += charts.loss();
   html += charts.bits_per_byte();
   html += charts.of_steps(&StepBin::tokens_per_s, "Throughput", "tokens per second", true);

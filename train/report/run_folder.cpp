@@ -21,6 +21,11 @@ constexpr const char* kLockName = "/run.lock";
 
 }  // namespace
 
+bool is_written(const std::string& folder) {
+  const std::string path = folder + kLockName;
+  return kind_of(path) == PathKind::file && File::open(path).try_lock() == LockResult::held;
+}
+
 void check_not_written(const std::string& folder) {
   const std::string path = folder + kLockName;
   if (kind_of(path) != PathKind::file) return;

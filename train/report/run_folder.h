@@ -21,6 +21,8 @@
 
 namespace smoe {
 
+/// Whether another process writes the run in `folder`.
+bool is_written(const std::string& folder);
 /// Throws: UsageError when another process writes the run in `folder`.
 void check_not_written(const std::string& folder);
 

@@ -13,10 +13,10 @@
 namespace smoe {
 RunReports::RunReports(const RunPaths& paths, const Config& config)
     : paths_(paths),
+      config_(config),
       log_(paths.log_path()),
       status_(std::cout, ::isatty(STDOUT_FILENO) == 1),
-      page_(paths.report_path(), config),
-      has_tensorboard_(config.log.tensorboard) {}
+      page_(paths.report_path(), config) {}
 
 // The line is lost if the reader is gone; other failures stay in the state of std::cout.
 void RunReports::print_line(const std::string& line) {
@@ -48,8 +48,8 @@ void RunReports::say(const std::string& text) {
 
 void RunReports::add(const Report& report) {
   metrics_->write(report);
-  if (has_tensorboard_) {
-    if (!events_) events_.emplace(paths_.path(), resumed_step_);
+  if (config_.log.tensorboard) {
+    if (!events_) events_.emplace(paths_.path(), resumed_step_, config_);
     events_->write(report);
   }
   page_.add(report);
@@ -66,7 +66,7 @@ void RunReports::add(const Report& report) {
 }
 
 void RunReports::finish() {
-  write_page([this] { page_.write(); });
+  write_page([this] { page_.write_ended(); });
 }
 
 // A page that cannot be written does not end the run; the error is printed once.

@@ -45,11 +45,11 @@ class RunReports {
   void write_page(Write&& write);
 
   RunPaths paths_;
+  Config config_;
   LineWriter log_;
   StatusLine status_;
   ReportFile page_;
   std::optional<MetricsFile> metrics_;
-  bool has_tensorboard_;
   std::optional<TensorboardFile> events_;  // created by the first report
   std::int64_t resumed_step_ = 0;
   bool has_page_failed_ = false;

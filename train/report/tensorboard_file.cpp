@@ -7,8 +7,10 @@
 #include <bit>
 #include <charconv>
 #include <chrono>
+#include <utility>
 
 #include "core/system/folder.h"
+#include "train/config/settings.h"
 #include "train/report/crc32c.h"
 
 namespace smoe {
@@ -21,57 +23,24 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(now).count();
 }
 
-// ---- protobuf's wire format --------------------------------------------------------------------
-
-enum class Wire : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
-
-template <class T>
-void put_fixed(std::string& out, T bits) {
-  for (unsigned i = 0; i < sizeof bits; ++i) out += static_cast<char>(bits >> 8 * i & 0xFF);
-}
-
-void put_varint(std::string& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
-void put_key(std::string& out, unsigned field, Wire wire) {
-  put_varint(out, field << 3 | static_cast<unsigned>(wire));
-}
-
-void put_integer(std::string& out, unsigned field, std::int64_t value) {
-  put_key(out, field, Wire::varint);
-  put_varint(out, static_cast<std::uint64_t>(value));
-}
-
-void put_bytes(std::string& out, unsigned field, std::string_view bytes) {
-  put_key(out, field, Wire::bytes);
-  put_varint(out, bytes.size());
-  out += bytes;
-}
-
-// ---- TensorBoard's messages --------------------------------------------------------------------
-
-std::string event_at(double wall_time, std::int64_t step) {
-  std::string event;
-  put_key(event, 1, Wire::fixed64);
-  put_fixed(event, std::bit_cast<std::uint64_t>(wall_time));
-  put_integer(event, 2, step);
+ProtobufMessage event_at(double wall_time, std::int64_t step) {
+  ProtobufMessage event;
+  event.real(1, wall_time);
+  event.integer(2, step);
   return event;
 }
 
 std::string version_event(double wall_time) {
-  std::string event = event_at(wall_time, 0);
-  put_bytes(event, 3, "brain.Event:2");
-  return event;
+  ProtobufMessage event = event_at(wall_time, 0);
+  event.bytes(3, "brain.Event:2");
+  return event.text();
 }
 
 std::string start_event(double wall_time, std::int64_t step) {
-  std::string session;
-  put_integer(session, 1, 1);  // START
-  std::string event = event_at(wall_time, step);
-  put_bytes(event, 7, session);
-  return event;
+  ProtobufMessage session, event = event_at(wall_time, step);
+  session.integer(1, 1);  // START
+  event.message(7, session);
+  return event.text();
 }
 
 // TFRecord masks its CRCs, since the CRC of data that contains CRCs is weak.
@@ -95,94 +64,64 @@ std::string next_path(const std::string& folder) {
   return fmt::format("{}/{}{:010}.{}", folder, kPrefix, time, host);
 }
 
-void add_layers(Scalars& scalars, const std::vector<LayerReport>& layers) {
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    const LayerReport& layer = layers[l];
-    const std::string name = fmt::format("layer_{:02}", l);
-    scalars.emplace_back("imbalance/" + name, layer.load.imbalance);
-    scalars.emplace_back("entropy/" + name, layer.load.entropy);
-    scalars.emplace_back("dead_experts/" + name, static_cast<double>(layer.load.dead));
-    scalars.emplace_back("balance_loss/" + name, layer.balance_loss);
-    scalars.emplace_back("z_loss/" + name, layer.z_loss);
+TensorboardSummary description_of(const Config& config, double start_time) {
+  const std::string yaml = to_yaml(config);
+  HyperParameters parameters;
+  for (const Setting& setting : read_settings(yaml, "config")) {
+    if (setting.kind != Setting::Kind::scalar) continue;
+    const std::string& text = setting.value.text;
+    double number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool is_number = error == std::errc() && end == text.data() + text.size();
+    if (is_number)
+      parameters.emplace_back(setting.key, number);
+    else
+      parameters.emplace_back(setting.key, text);
   }
-}
-
-Scalars scalars_in(const StartReport&) {
-  return {};
-}
-
-Scalars scalars_in(const ChangeReport&) {
-  return {};
-}
-
-Scalars scalars_in(const StepReport& report) {
-  Scalars scalars = {{"train/loss", report.loss},
-                     {"train/lr", report.lr},
-                     {"train/grad_norm", report.grad_norm},
-                     {"train/tokens_per_s", report.tokens_per_s},
-                     {"train/mfu", report.mfu},
-                     {"train/balance_loss", report.balance_loss},
-                     {"train/z_loss", report.z_loss},
-                     {"train/imbalance", report.imbalance},
-                     {"train/dead_experts", static_cast<double>(report.dead_experts)}};
-  for (int c = 0; c < kNumCategories; ++c)
-    scalars.emplace_back(fmt::format("memory_bytes/{}", name_of(static_cast<Category>(c))),
-                         static_cast<double>(report.memory_bytes[c]));
-  add_layers(scalars, report.layers);
-  return scalars;
-}
-
-Scalars scalars_in(const ValidationReport& report) {
-  Scalars scalars = {{"validation/loss", report.loss},
-                     {"validation/bits_per_byte", report.bits_per_byte}};
-  for (const SourceReport& source : report.sources) {
-    scalars.emplace_back("validation/loss/" + source.name, source.loss);
-    scalars.emplace_back("validation/bits_per_byte/" + source.name, source.bits_per_byte);
-  }
-  return scalars;
+  TensorboardSummary summary;
+  summary.text("configuration", "```yaml\n" + yaml + "```\n");
+  summary.hyper_parameters(parameters, start_time);
+  return summary;
 }
 
 }  // namespace
 
-Scalars scalars_of(const Report& report) {
-  return std::visit([](const auto& r) { return scalars_in(r); }, report);
-}
-
 std::string tensorboard_record(std::string_view data) {
   std::string record;
-  put_fixed(record, static_cast<std::uint64_t>(data.size()));
-  put_fixed(record, masked_crc(record));
+  ProtobufMessage::put_fixed(record, static_cast<std::uint64_t>(data.size()));
+  ProtobufMessage::put_fixed(record, masked_crc(record));
   record += data;
-  put_fixed(record, masked_crc(data));
+  ProtobufMessage::put_fixed(record, masked_crc(data));
   return record;
 }
 
-std::string tensorboard_event(double wall_time, std::int64_t step, const Scalars& scalars) {
-  std::string summary;
-  for (const auto& [tag, scalar] : scalars) {
-    std::string value;
-    put_bytes(value, 1, tag);
-    put_key(value, 2, Wire::fixed32);
-    put_fixed(value, std::bit_cast<std::uint32_t>(static_cast<float>(scalar)));
-    put_bytes(summary, 1, value);
-  }
-  std::string event = event_at(wall_time, step);
-  put_bytes(event, 5, summary);
-  return event;
+std::string tensorboard_event(double wall_time, std::int64_t step,
+                              const TensorboardSummary& summary) {
+  ProtobufMessage event = event_at(wall_time, step);
+  event.message(5, summary.message());
+  return event.text();
 }
 
-TensorboardFile::TensorboardFile(const std::string& folder, std::int64_t step)
+TensorboardFile::TensorboardFile(const std::string& folder, std::int64_t step, const Config& config)
     : file_(File::open_append(next_path(folder))) {
   const double now = seconds_since_1970();
   file_.append(tensorboard_record(version_event(now)) +
-               tensorboard_record(start_event(now, step == 0 ? 0 : step + 1)));
+               tensorboard_record(start_event(now, step == 0 ? 0 : step + 1)) +
+               tensorboard_record(tensorboard_event(now, step, description_of(config, now))));
 }
 
 void TensorboardFile::write(const Report& report) {
-  const Scalars scalars = scalars_of(report);
-  if (scalars.empty()) return;
+  const TensorboardSummary summary = summary_of(report, is_load_due(report));
+  if (summary.empty()) return;
   file_.append(
-      tensorboard_record(tensorboard_event(seconds_since_1970(), step_of(report), scalars)));
+      tensorboard_record(tensorboard_event(seconds_since_1970(), step_of(report), summary)));
+}
+
+bool TensorboardFile::is_load_due(const Report& report) {
+  const auto* const step = std::get_if<StepReport>(&report);
+  if (!step) return false;
+  const std::int64_t share = step->step * 200 / std::max<std::int64_t>(step->steps, 1);
+  return std::exchange(loads_written_, share) != share;
 }
 
 }  // namespace smoe

@@ -5,15 +5,22 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <optional>
+#include <vector>
 
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/text.h"
+#include "tests/train/config/valid_config.h"
 #include "train/report/crc32c.h"
 
 using namespace smoe;
+using test::contains;
 
 namespace {
+
+Config run_config() {
+  return parse_config(kValid, "a.yaml");
+}
 
 // ---- a decoder independent of the writer -------------------------------------------------------
 
@@ -79,22 +86,42 @@ struct DecodedEvent {
   std::string version;
   int session_status = 0;
   std::map<std::string, float> scalars;
+  std::map<std::string, std::string> histograms, tensors, metadata;  // by tag, not decoded
 };
 
 void decode_value(std::string_view bytes, DecodedEvent& event) {
   std::string tag;
-  std::optional<float> scalar;
+  bool has_value = false;
   while (!bytes.empty()) {
     const std::uint64_t key = take_varint(bytes);
+    if (key == (2 << 3 | 5)) {
+      has_value = event.scalars.emplace(tag, take<float>(bytes)).second;
+      continue;
+    }
+    const std::string part(take(bytes, take_varint(bytes)));
     if (key == (1 << 3 | 2)) {
-      tag = take(bytes, take_varint(bytes));
+      tag = part;
+    } else if (key == (5 << 3 | 2)) {
+      has_value = event.histograms.emplace(tag, part).second;
+    } else if (key == (8 << 3 | 2)) {
+      has_value = event.tensors.emplace(tag, part).second;
     } else {
-      REQUIRE(key == (2 << 3 | 5));
-      scalar = take<float>(bytes);
+      REQUIRE(key == (9 << 3 | 2));
+      event.metadata.emplace(tag, part);
     }
   }
-  REQUIRE(scalar);
-  CHECK(event.scalars.emplace(tag, *scalar).second);
+  CHECK(has_value);
+}
+
+// The numbers of a message whose fields are 64-bit, packed ones as several.
+std::map<int, std::vector<double>> reals_of(std::string_view bytes) {
+  std::map<int, std::vector<double>> fields;
+  while (!bytes.empty()) {
+    const std::uint64_t key = take_varint(bytes);
+    std::string_view part = take(bytes, key % 8 == 2 ? take_varint(bytes) : 8);
+    while (!part.empty()) fields[static_cast<int>(key / 8)].push_back(take<double>(part));
+  }
+  return fields;
 }
 
 DecodedEvent decode(std::string_view bytes) {
@@ -140,6 +167,10 @@ StepReport logged_step(std::int64_t step) {
   report.memory_bytes = {1, 2, 3, 4, std::int64_t{1} << 40};
   report.layers.resize(11);
   report.layers[10].z_loss = 7;
+  report.layers[10].expert_rows = {4, 0, 5};
+  report.steps = 1000;
+  report.is_skipped = true;
+  report.peak_bytes = std::int64_t{1} << 40;
   return report;
 }
 
@@ -172,8 +203,10 @@ TEST_CASE("a record is framed as by TensorFlow") {
 
 TEST_CASE("an event contains time, step and scalars") {
   for (const std::int64_t step : {0, 1, 127, 128, 1'000'000'000}) {
-    const DecodedEvent event =
-        decode(tensorboard_event(1.7e9 + 0.25, step, {{"a", 1.5}, {std::string(200, 'b'), -2}}));
+    TensorboardSummary summary;
+    summary.scalar("a", 1.5);
+    summary.scalar(std::string(200, 'b'), -2);
+    const DecodedEvent event = decode(tensorboard_event(1.7e9 + 0.25, step, summary));
     CHECK(event.wall_time == 1.7e9 + 0.25);
     CHECK(event.step == step);
     CHECK(event.scalars ==
@@ -184,9 +217,11 @@ TEST_CASE("an event contains time, step and scalars") {
 TEST_CASE("the event file of a run contains its reports") {
   const TemporaryFolder folder;
   {
-    TensorboardFile file(folder.path(), 0);
+    TensorboardFile file(folder.path(), 0, run_config());
     file.write(StartReport{});
-    file.write(ValidationReport{.loss = 5, .bits_per_byte = 8});
+    file.write(ValidationReport{.loss = 5,
+                                .bits_per_byte = 8,
+                                .sources = {{.name = "web", .loss = 4, .bits_per_byte = 7}}});
     file.write(logged_step(1));
     file.write(logged_step(300));
   }
@@ -194,26 +229,42 @@ TEST_CASE("the event file of a run contains its reports") {
   REQUIRE(files.size() == 1);
   CHECK(files[0].name.starts_with("events.out.tfevents.1"));
   const auto events = events_in(folder / files[0].name);
-  REQUIRE(events.size() == 5);
+  REQUIRE(events.size() == 6);
   CHECK(events[0].version == "brain.Event:2");
   CHECK(events[1].session_status == 1);
   CHECK(events[1].step == 0);
-  CHECK(events[2].scalars ==
-        std::map<std::string, float>{{"validation/loss", 5.F}, {"validation/bits_per_byte", 8.F}});
-  CHECK(events[4].step == 300);
-  CHECK(events[4].wall_time >= events[3].wall_time);
-  CHECK(events[4].scalars.at("train/loss") == 2.5F);
-  CHECK(events[4].scalars.at("train/lr") == 1e-3F);
-  CHECK(std::isnan(events[4].scalars.at("train/grad_norm")));
-  CHECK(events[4].scalars.at("memory_bytes/workspace") == 0x1p40F);
-  CHECK(events[4].scalars.at("z_loss/layer_10") == 7.F);
+  CHECK(contains(events[2].tensors.at("configuration"), "num_experts: 4"));
+  CHECK(contains(events[2].metadata.at("configuration"), "text"));
+  const std::string session = events[2].metadata.at("_hparams_/session_start_info");
+  CHECK(contains(session, "hparams"));
+  CHECK(contains(session, "model.num_experts"));
+  CHECK(events[3].scalars == std::map<std::string, float>{{"validation/loss", 5.F},
+                                                          {"validation/bits_per_byte", 8.F},
+                                                          {"validation/loss/web", 4.F},
+                                                          {"validation/bits_per_byte/web", 7.F}});
+  CHECK(events[5].step == 300);
+  CHECK(events[5].wall_time >= events[4].wall_time);
+  CHECK(events[5].scalars.at("train/loss") == 2.5F);
+  CHECK(events[5].scalars.at("train/lr") == 1e-3F);
+  CHECK(std::isnan(events[5].scalars.at("train/grad_norm")));
+  CHECK(events[5].scalars.at("memory_bytes/workspace") == 0x1p40F);
+  CHECK(events[5].scalars.at("memory_bytes/peak") == 0x1p40F);
+  CHECK(events[5].scalars.at("train/skipped") == 1.F);
+  CHECK(events[5].scalars.at("z_loss/layer_10") == 7.F);
+  auto load = reals_of(events[5].histograms.at("expert_load/layer_10"));
+  CHECK(load[1] == std::vector<double>{0});
+  CHECK(load[2] == std::vector<double>{3});
+  CHECK(load[3] == std::vector<double>{9});
+  CHECK(load[4] == std::vector<double>{4 * 0.5 + 5 * 2.5});
+  CHECK(load[6] == std::vector<double>{1, 2, 3});
+  CHECK(load[7] == std::vector<double>{4, 0, 5});
 }
 
 TEST_CASE("a resumed run writes a file that is read later and replaces later steps") {
   const TemporaryFolder folder;
   overwrite(folder / "events.out.tfevents.3000000000.other-host", "");
   for (const std::int64_t step : {300, 200})
-    TensorboardFile(folder.path(), step).write(logged_step(step));
+    TensorboardFile(folder.path(), step, run_config()).write(logged_step(step));
   const auto files = list_folder(folder.path());
   REQUIRE(files.size() == 3);
   const std::int64_t steps[] = {300, 200};
@@ -224,4 +275,20 @@ TEST_CASE("a resumed run writes a file that is read later and replaces later ste
     CHECK(events.at(1).session_status == 1);
     CHECK(events.at(1).step == steps[i] + 1);
   }
+}
+
+TEST_CASE("a long run writes expert loads at most 200 times") {
+  const TemporaryFolder folder;
+  {
+    TensorboardFile file(folder.path(), 0, run_config());
+    StepReport report = logged_step(1);
+    for (report.steps = 5000; report.step <= 2500; ++report.step) file.write(report);
+  }
+  int count = 0;
+  const std::string path = folder / list_folder(folder.path()).at(0).name;
+  const std::string file = read_file(path, std::int64_t{1} << 30);
+  for (const std::string_view record : records_of(file))
+    count += !decode(record).histograms.empty();
+  CHECK(count >= 100);
+  CHECK(count <= 102);
 }
