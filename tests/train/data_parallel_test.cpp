@@ -278,7 +278,7 @@ TEST_CASE("a batch that does not divide among the ranks names the nearest that d
     const TrainingData own = TrainingData::open(setting.config.data);
     CHECK_THROWS_WITH_AS(Trainer(setting.config, own, ranks),
                          "train.global_batch: must be a multiple of train.micro_batch=2 times the "
-                         "number of ranks, 4, nearest 8 or 16; got 12",
+                         "number of ranks, 4, nearest 8 or 16, or train.micro_batch=1; got 12",
                          UsageError);
   });
 }

@@ -147,7 +147,8 @@ Command add_eval_command(CLI::App& app) {
   add_option(*command, "--micro-batch", evaluate.micro_batch, "N",
              "Sequences per batch; 0: train.micro_batch");
   add_option(*command, "--seq-len", evaluate.seq_len, "N", "Tokens per sequence; 0: train.seq_len");
-  command->add_flag("--json", options->is_json, "Print a JSON object instead of two lines");
+  command->add_flag("--json", options->is_json,
+                    "Print a JSON object per token set, and one for all of several, one per line");
   command->footer(
       "Loss is in nats per token, and perplexity is its exponential. Bits per byte relate the loss "
       "to\n"

@@ -121,11 +121,9 @@ Command add_generate_command(CLI::App& app) {
              "positions are untrained");
   command->footer(
       "Streams the text to standard output and prints tokens per second to standard error. On a\n"
-      "terminal, control characters are shown as \\xNN. Stops at\n"
-      "the end of text, at --stop, at --stop-token or after --max-tokens. When the context is "
-      "full, "
-      "it\n"
-      "continues from the newer half of it; a prompt longer than the context is an error.\n"
+      "terminal, control characters are shown as \\xNN. Stops at the end of text, at --stop, at\n"
+      "--stop-token or after --max-tokens. When the context is full, it continues from the newer\n"
+      "half of it; a prompt longer than the context is an error.\n"
       "\n"
       "Examples:\n"
       "  smoe generate runs/tiny --prompt 'The function returns'\n"

@@ -188,8 +188,9 @@ CLI::Option* add(CLI::App& command, const std::string& names, T& target,
 
 void add_flags(CLI::App& command, LaunchFlags& flags) {
   add(command, "--nproc-per-node", flags.nproc_per_node,
-      "Ranks on this host: a number, cpu (one per core), gpu (one per GPU) or auto");
-  add(command, "--nnodes", flags.nnodes, "Number of hosts");
+      "Ranks on this host: a number, cpu (one per core), gpu (one per GPU) or auto")
+      ->capture_default_str();
+  add(command, "--nnodes", flags.nnodes, "Number of hosts")->capture_default_str();
   add(command, "--node-rank", flags.node_rank, "Rank of this host, 0 to nnodes-1");
   add(command, "--master-addr", flags.master_addr,
       "Address of node 0, reachable from the other hosts; default: the loopback address");
@@ -207,16 +208,20 @@ void add_flags(CLI::App& command, LaunchFlags& flags) {
       "Number of restarts of all ranks after a failure, from the newest checkpoint; before the "
       "first\n"
       "checkpoint, one of them. By default one, before the first checkpoint only; 0: none");
-  add(command, "--grace", flags.grace, "Seconds from a signal until ranks are killed");
+  add(command, "--grace", flags.grace, "Seconds from a signal until ranks are killed")
+      ->capture_default_str();
   add(command, "--log-dir", flags.log_dir,
       "Folder for rank-N.log of each rank; default: logs/ in the run's folder");
   add(command, "--log-mb", flags.log_mb,
-      "Size in MiB at which a log is rotated; three older logs are kept");
+      "Size in MiB at which a log is rotated; three older logs are kept")
+      ->capture_default_str();
   add(command, "-r,--redirects", flags.redirects,
       "Streams written to the log only: 0 none, 1 stdout, 2 stderr, 3 both, or 0:3,2:1 for some "
-      "ranks of this host");
+      "ranks of this host")
+      ->capture_default_str();
   add(command, "-t,--tee", flags.tee,
-      "Streams written to the console too, each line prefixed with its rank");
+      "Streams written to the console too, each line prefixed with its rank")
+      ->capture_default_str();
   add(command, "--numa-binding", flags.numa_binding,
       "node: each rank runs on the cores of its GPU's NUMA node");
   add(command, "--no-python", flags.no_python, "COMMAND is another program");
@@ -238,14 +243,13 @@ Command add_launch_command(CLI::App& app) {
       ->check(CLI::Validator([](std::string&) { return std::string("left to COMMAND"); }, ""))
       ->type_name("");
   command->footer(
-      "Flags and environment variables are those of torchrun. The console shows the output of rank "
-      "0;\n"
-      "each rank has a log. When one rank fails, all exit within seconds, and the last line names "
-      "the\n"
-      "first failure. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop all ranks at the same "
-      "step; "
-      "a\n"
-      "second signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
+      "Flags are those of torchrun, and ranks get its environment variables: RANK, WORLD_SIZE,\n"
+      "LOCAL_RANK, LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID "
+      "and\n"
+      "TORCHELASTIC_RESTART_COUNT. The console shows the output of rank 0; each rank has a log.\n"
+      "When one rank fails, all exit within seconds, and the last line names the first failure.\n"
+      "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop all ranks at the same step; a second\n"
+      "signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
       "\n"
       "Examples:\n"
       "  smoe launch --nproc-per-node 4 train configs/tiny.yaml train.micro_batch=2\n"

@@ -14,13 +14,15 @@ namespace {
 struct PlanFlags {
   ConfigArguments config;
   int num_ranks = 1;
+  std::uint64_t device_bytes = 0;
   bool is_json = false;
 };
 
 int run_plan(const PlanFlags& options) {
   const Config config = options.config.load();
   if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
-  const Plan plan = make_plan(config, options.num_ranks);
+  const Plan plan =
+      make_plan(config, options.num_ranks, static_cast<std::int64_t>(options.device_bytes));
   std::cout << (options.is_json ? plan_json(plan) : plan_text(plan));
   return 0;
 }
@@ -35,19 +37,20 @@ Command add_plan_command(CLI::App& app) {
       ->add_option("--ranks", options->num_ranks,
                    "Also plan a rank of so many: memory without and with ZeRO, bytes sent and time")
       ->check(CLI::Range(1, 65536));
+  command
+      ->add_option("--memory", options->device_bytes,
+                   "Memory of the device to run on, such as 80GiB; default: that of this machine's")
+      ->transform(CLI::AsSizeValue(false));
   command->add_flag("--json", options->is_json, "Print one JSON object instead of tables");
   command->footer(
-      "Prints parameters, FLOP per token, tokens per expert and the memory of a step by category, "
-      "and\n"
-      "warns of settings that make a mixture of experts slow or unstable. Trains nothing; the "
-      "token "
-      "set\n"
-      "need not exist if model.vocab_size is given.\n"
+      "Prints parameters, FLOP per token, tokens per expert and the memory of a step by category,\n"
+      "and warns of settings that make a mixture of experts slow or unstable. Trains nothing; the\n"
+      "token set need not exist if model.vocab_size is given.\n"
       "\n"
       "Examples:\n"
       "  smoe plan configs/tiny.yaml\n"
       "  smoe plan configs/small-8x.yaml train.precision=bf16 train.recompute=experts\n"
-      "  smoe plan configs/smoe-1.5b.yaml --ranks 8\n"
+      "  smoe plan configs/smoe-1.5b.yaml --memory 80GiB --ranks 8\n"
       "  smoe plan configs/tiny.yaml --json");
   return {command, [options] { return run_plan(*options); }};
 }

@@ -31,13 +31,13 @@ Command add_train_command(CLI::App& app) {
   CLI::App* train = app.add_subcommand("train", "Train the model that a YAML file describes");
   options->add_to(*train);
   train->footer(
-      "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current "
-      "step\n"
-      "and stop; a second one stops at once. The same command resumes the run from its newest\n"
-      "checkpoint. train.steps may grow when it does; other changes need --change, and are noted\n"
-      "in log, metrics, report and config.yaml. With checkpoint.resume=FOLDER and another "
-      "run.name\n"
-      "a run branches off: it keeps moments and its place in the data.\n"
+      "Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU save a checkpoint after the current\n"
+      "step and stop; a second one stops at once. The same command resumes the run from its "
+      "newest\n"
+      "checkpoint. train.steps may grow when it does; other changes need --change, and are noted "
+      "in\n"
+      "log, metrics, report and config.yaml. With checkpoint.resume=FOLDER and another run.name a\n"
+      "run branches off: it keeps moments and its place in the data.\n"
       "\n"
       "Examples:\n"
       "  smoe train configs/tiny.yaml\n"

@@ -6,6 +6,7 @@
 
 #include "core/system/digest.h"
 #include "core/system/file.h"
+#include "core/system/folder.h"
 #include "core/system/text.h"
 #include "train/config/key_hint.h"
 #include "train/config/schema.h"
@@ -121,6 +122,16 @@ Config parse_config(const std::string& yaml, const std::string& name,
 }
 
 Config load_config(const std::string& path, const std::vector<std::string>& overrides) {
+  const PathKind kind = kind_of(path);
+  SMOE_CHECK(kind != PathKind::none, path, ": there is no such file");
+  SMOE_CHECK(kind != PathKind::folder, path, ": must be a YAML file; got a folder");
+  if (kind == PathKind::file) {
+    constexpr std::string_view kHdf5 = "\x89HDF";
+    char begin[4] = {};
+    File::open(path).read_some_at(0, begin, sizeof begin);
+    SMOE_CHECK(std::string_view(begin, sizeof begin) != kHdf5, path,
+               ": must be a YAML file; got an HDF5 file, such as a token set");
+  }
   return parse_config(read_file(path, kMaxConfigBytes), path, overrides);
 }
 

@@ -216,12 +216,22 @@ std::string add_source_of(std::string_view key, Config& config) {
   return "";
 }
 
+/// "; or train.micro_batch=4", the largest one that lets ranks share the batch as it is, if any.
+std::string smaller_micro_batch(const TrainConfig& train, int num_ranks) {
+  if (train.global_batch % num_ranks != 0) return "";
+  const std::int64_t sequences = train.global_batch / num_ranks;
+  std::int64_t micro_batch = std::min(train.micro_batch, sequences);
+  while (sequences % micro_batch != 0) --micro_batch;
+  return concat(", or train.micro_batch=", micro_batch);
+}
+
 Relation global_batch_relation(const TrainConfig& train, int num_ranks) {
   const std::int64_t unit = train.micro_batch * num_ranks;
+  const std::string ranks = num_ranks == 1 ? "" : concat(" times the number of ranks, ", num_ranks);
   return {"train.global_batch", train.global_batch % unit == 0,
-          concat("a multiple of train.micro_batch=", train.micro_batch,
-                 num_ranks == 1 ? "" : concat(" times the number of ranks, ", num_ranks),
-                 ", nearest ", nearest_multiples(train.global_batch, unit))};
+          concat("a multiple of train.micro_batch=", train.micro_batch, ranks, ", nearest ",
+                 nearest_multiples(train.global_batch, unit),
+                 num_ranks == 1 ? "" : smaller_micro_batch(train, num_ranks))};
 }
 
 std::vector<Relation> relations_of(const Config& c) {

@@ -10,6 +10,17 @@
 #include "core/system/text.h"
 
 namespace smoe {
+namespace {
+
+/// The rank's last error line without "rank 3: ", with which ranks begin them.
+std::string error_of(const RankFailure& failure) {
+  const std::string prefix = concat("rank ", failure.rank, ": ");
+  std::string_view line = failure.error_line;
+  if (line.starts_with(prefix)) line.remove_prefix(prefix.size());
+  return printable(line, std::string_view::npos);
+}
+
+}  // namespace
 
 ExitStatus ExitStatus::of_wait_status(int status) {
   if (WIFSIGNALED(status)) return {true, WTERMSIG(status)};
@@ -36,8 +47,7 @@ JobFailure describe(const RankFailure& failure) {
   // A process cannot report SIGKILL, so its last error line is unrelated.
   const bool is_killed = failure.status.by_signal && failure.status.number == SIGKILL;
   if (is_killed) job.line += ", by a user or the out-of-memory killer";
-  if (!is_killed && !failure.error_line.empty())
-    job.line += ": " + printable(failure.error_line, std::string_view::npos);
+  if (!is_killed && !failure.error_line.empty()) job.line += ": " + error_of(failure);
   if (failure.last_lines.empty()) return job;
   job.details = concat("last lines of rank ", failure.rank,
                        failure.log_path.empty() ? "" : "; more in " + failure.log_path, ":\n");

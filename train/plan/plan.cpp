@@ -1,7 +1,6 @@
 #include "train/plan/plan.h"
 
-#include <unistd.h>
-
+#include "core/device.h"
 #include "train/data/training_data.h"
 #include "train/plan/step_cost.h"
 #include "train/plan/warnings.h"
@@ -15,8 +14,13 @@ std::optional<PlannedData> find_data(const Config& config) {
   return PlannedData{data.num_tokens(Split::train), data.vocab_size()};
 }
 
-std::int64_t machine_bytes() {
-  return std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+// Memory of the device that the run would use here; 0: it is not here.
+std::int64_t device_bytes_here(const Config& config) {
+  try {
+    return total_memory_bytes(select_device(config.run.device));
+  } catch (const UsageError&) {
+    return 0;
+  }
 }
 
 std::vector<RankPlan> plan_ranks(const Plan& plan) {
@@ -55,7 +59,7 @@ double Plan::epochs() const {
   return data ? static_cast<double>(tokens()) / static_cast<double>(data->training_tokens) : 0;
 }
 
-Plan make_plan(const Config& config, int num_ranks) {
+Plan make_plan(const Config& config, int num_ranks, std::int64_t device_bytes) {
   Plan plan;
   plan.num_ranks = num_ranks;
   plan.config = config;
@@ -78,7 +82,7 @@ Plan make_plan(const Config& config, int num_ranks) {
   }
   plan.step = step.total();
   if (num_ranks > 1) plan.ranks = plan_ranks(plan);
-  plan.warnings = warnings_of(plan, machine_bytes());
+  plan.warnings = warnings_of(plan, device_bytes > 0 ? device_bytes : device_bytes_here(config));
   return plan;
 }
 

@@ -57,8 +57,10 @@ struct Plan {
   double epochs() const;
 };
 
-/// Throws: UsageError when neither the config nor a token set gives the vocabulary size.
-/// Throws: UsageError also if `num_ranks` ranks cannot share the steps.
-Plan make_plan(const Config& config, int num_ranks = 1);
+/// `device_bytes` is the memory of the device that the run is for; 0: of the one that it would use
+/// on this machine, if that is there.
+/// Throws: UsageError when neither the config nor a token set gives the vocabulary size, or if
+/// `num_ranks` ranks cannot share the steps.
+Plan make_plan(const Config& config, int num_ranks = 1, std::int64_t device_bytes = 0);
 
 }  // namespace smoe

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/system/format.h"
@@ -12,6 +13,8 @@ namespace smoe {
 namespace {
 
 constexpr std::size_t kLine = 96;
+// The peak of H100 and H200 in bf16, and the share of it that docs/performance.md has measured.
+constexpr double kHopperFlops = 989e12, kHopperMfu = 0.47;
 
 std::string percent(double part, double whole) {
   const double share = whole == 0 ? 0 : 100 * part / whole;
@@ -61,7 +64,7 @@ std::string parameter_table(const Plan& plan) {
 
 std::string compute_table(const Plan& plan) {
   const TokenFlops& flops = plan.flops;
-  const auto cell = [](double value) { return fmt::format("{:>12}", short_flops(value)); };
+  const auto cell = [](double value) { return fmt::format("{:>14}", short_flops(value)); };
   std::string text =
       "compute per token 2 FLOP per multiply-add; causal attention counted at half\n";
   text += labelled("weights", cell(flops.weights));
@@ -74,7 +77,7 @@ std::string compute_table(const Plan& plan) {
                                                           recompute_text(plan.config)));
   const kernels::cuda::ExpertGemmConfig gemm = plan.hopper_gemm();
   text += labelled("expert GEMMs",
-                   fmt::format("{:>12}   on Hopper, in tiles of {} x {}{}{}",
+                   fmt::format("{:>14}   on Hopper, in tiles of {} x {}{}{}",
                                kernels::cuda::engine_name(gemm.form), gemm.tile.m, gemm.tile.n,
                                *gemm.reason == '\0' ? "" : ", because ", gemm.reason));
   const double step = flops.training() * static_cast<double>(plan.tokens_per_step());
@@ -83,7 +86,13 @@ std::string compute_table(const Plan& plan) {
                    cell(plan.step.flops) +
                        fmt::format("   by the kernels of a step, which move {} at least",
                                    format_bytes(static_cast<std::int64_t>(plan.step.bytes))));
-  text += labelled("run", cell(step * static_cast<double>(plan.config.train.steps)));
+  const double run = step * static_cast<double>(plan.config.train.steps);
+  text += labelled("run", cell(run));
+  if (plan.config.train.precision == DType::bf16)
+    text += labelled(
+        "time", fmt::format("{:>14}   on {} H100 or H200, at {:.0f} % of {}/s each",
+                            format_duration(run / plan.num_ranks / (kHopperMfu * kHopperFlops)),
+                            plan.num_ranks, 100 * kHopperMfu, short_flops(kHopperFlops)));
   return text;
 }
 
@@ -92,14 +101,14 @@ std::string token_table(const Plan& plan) {
   const std::int64_t micro_batches = t.global_batch / t.micro_batch;
   std::string text = "tokens\n";
   text += labelled("micro-batch",
-                   fmt::format("{:>12}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
+                   fmt::format("{:>14}   {} of {} tokens", grouped(plan.tokens_per_micro_batch()),
                                counted(t.micro_batch, "sequence"), grouped(t.seq_len)));
   text +=
-      labelled("step", fmt::format("{:>12}   {}", grouped(plan.tokens_per_step()),
+      labelled("step", fmt::format("{:>14}   {}", grouped(plan.tokens_per_step()),
                                    micro_batches == 1 ? "1 micro-batch"
                                                       : grouped(micro_batches) + " micro-batches"));
   text +=
-      labelled("run", fmt::format("{:>12}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
+      labelled("run", fmt::format("{:>14}   {}", grouped(plan.tokens()), counted(t.steps, "step")));
   const DataConfig& data = plan.config.data;
   const std::string path =
       !plan.data             ? missing_set(data)
@@ -107,12 +116,13 @@ std::string token_table(const Plan& plan) {
                              : counted(static_cast<std::int64_t>(data.sources.size()), "token set");
   text += plan.data
               ? labelled("training set",
-                         fmt::format("{:>12}   in {}, read {:.2f} times",
+                         fmt::format("{:>14}   in {}, read {:.2f} times",
                                      grouped(plan.data->training_tokens), path, plan.epochs()))
-              : labelled("training set", fmt::format("{:>12}   {} does not exist yet", "?", path));
+              : labelled("training set", fmt::format("{:>14}   {} does not exist yet", "?", path));
   const double rows = plan.rows_per_expert();
-  text += labelled("expert", fmt::format("{:>12.{}f}   rows per micro-batch at perfect balance",
-                                         rows, rows < 10 ? 1 : 0));
+  text += labelled(
+      "expert", fmt::format("{:>14}   rows per micro-batch at perfect balance",
+                            rows < 10 ? fmt::format("{:.1f}", rows) : grouped(std::llround(rows))));
   return text;
 }
 
@@ -125,10 +135,10 @@ std::string memory_table(const Plan& plan) {
                   plan.config.optim.moments == DType::bf16 ? ", moments in bf16" : "");
   for (int i = 0; i < kNumCategories; ++i)
     text += labelled(name_of(static_cast<Category>(i)),
-                     fmt::format("{:>12}", format_bytes(memory.peak_bytes[i])));
+                     fmt::format("{:>14}", format_bytes(memory.peak_bytes[i])));
   text += labelled("persistent",
-                   fmt::format("{:>12}   between steps", format_bytes(memory.resting_bytes)));
-  text += labelled("peak", fmt::format("{:>12}   at one time; categories peak at different times",
+                   fmt::format("{:>14}   between steps", format_bytes(memory.resting_bytes)));
+  text += labelled("peak", fmt::format("{:>14}   at one time; categories peak at different times",
                                        format_bytes(memory.total_peak_bytes)));
   return text;
 }
@@ -138,7 +148,7 @@ std::string rank_table(const Plan& plan) {
   const TrainConfig& t = plan.config.train;
   const auto row = [&](const char* name, auto&& cell, const char* note) {
     std::string cells;
-    for (const RankPlan& rank : plan.ranks) cells += fmt::format("{:>12}", cell(rank));
+    for (const RankPlan& rank : plan.ranks) cells += fmt::format("{:>14}", cell(rank));
     return labelled(name, cells + note);
   };
   const auto ms = [](double value) { return fmt::format("{:.1f} ms", value); };

@@ -16,12 +16,12 @@ std::int64_t multiple_above(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-void warn_of_memory(const Plan& plan, std::int64_t machine_bytes, Warnings& out) {
-  if (plan.memory.total_peak_bytes <= machine_bytes) return;
+void warn_of_memory(const Plan& plan, std::int64_t device_bytes, Warnings& out) {
+  if (device_bytes == 0 || plan.memory.total_peak_bytes <= device_bytes) return;
   out.push_back(
-      {fmt::format("{} of memory at the peak, but this machine has {}",
-                   format_bytes(plan.memory.total_peak_bytes), format_bytes(machine_bytes)),
-       "the run would be killed or swap",
+      {fmt::format("{} of memory at the peak, but the device has {}",
+                   format_bytes(plan.memory.total_peak_bytes), format_bytes(device_bytes)),
+       "the run would end with an out-of-memory error, or swap",
        "a smaller train.micro_batch (with the same train.global_batch), train.recompute=experts "
        "or block (in some layers: train.recompute_layers), train.precision=bf16, "
        "optim.moments=bf16, or a smaller model"});
@@ -163,9 +163,9 @@ void warn_of_training(const Plan& plan, Warnings& out) {
 
 }  // namespace
 
-std::vector<PlanWarning> warnings_of(const Plan& plan, std::int64_t machine_bytes) {
+std::vector<PlanWarning> warnings_of(const Plan& plan, std::int64_t device_bytes) {
   Warnings warnings;
-  warn_of_memory(plan, machine_bytes, warnings);
+  warn_of_memory(plan, device_bytes, warnings);
   warn_of_routing(plan, warnings);
   warn_of_expert_batch(plan, warnings);
   warn_of_alignment(plan, warnings);

@@ -8,7 +8,7 @@
 namespace smoe {
 
 /// The warnings for a plan, in a fixed order of topics. Reads every member but `warnings`;
-/// `machine_bytes` is the memory of this machine.
-std::vector<PlanWarning> warnings_of(const Plan& plan, std::int64_t machine_bytes);
+/// `device_bytes` is the memory of the device to run on; 0: not known.
+std::vector<PlanWarning> warnings_of(const Plan& plan, std::int64_t device_bytes);
 
 }  // namespace smoe

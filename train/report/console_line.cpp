@@ -114,11 +114,16 @@ std::string format_rate(double rate) {
   return fmt::format("{:.2f}M", rate / 1e6);
 }
 
+/// Without the sign of a NaN, which has no meaning.
+double shown(double value) {
+  return std::isnan(value) ? std::abs(value) : value;
+}
+
 /// Five characters for ordinary values; others get an exponent, so that the width stays constant.
 std::string format_norm(double norm) {
   if (norm != 0 && std::isfinite(norm) && (norm >= 99.995 || norm < 0.001))
     return fmt::format("{:.0e}", norm);
-  return fmt::format("{:.{}f}", norm, norm < 9.9995 ? 3 : 2);
+  return fmt::format("{:.{}f}", shown(norm), norm < 9.9995 ? 3 : 2);
 }
 
 constexpr double kLeastShare = 0.005;  // of the time: smaller ones round to 0 %
@@ -142,7 +147,7 @@ std::size_t console_width() {
 std::string console_line(const StepReport& report, LineStyle style, std::size_t width) {
   LineBuilder line(style);
   line.add("step", progress(report.step, report.steps));
-  line.add_bold("loss", fmt::format("{:>7.4f}", report.loss));
+  line.add_bold("loss", fmt::format("{:>7.4f}", shown(report.loss)));
   line.add("lr", fmt::format("{:.2e}", report.lr), Priority::detail);
   line.add("norm", fmt::format("{:>5}", format_norm(report.grad_norm)), Priority::health);
   line.add_with_unit(fmt::format("{:>6}", format_rate(report.tokens_per_s)), "tok/s",
@@ -150,7 +155,7 @@ std::string console_line(const StepReport& report, LineStyle style, std::size_t 
   if (report.mfu > 0)
     line.add("mfu", fmt::format("{:>4.1f} %", 100 * report.mfu), Priority::detail);
   line.add_plain(fmt::format("{:>8}", format_bytes(report.peak_bytes)), Priority::detail);
-  line.add("imb", fmt::format("{:>5.2f}", report.imbalance), Priority::health);
+  line.add("imb", fmt::format("{:>5.2f}", shown(report.imbalance)), Priority::health);
   for (const auto& [name, share] : {std::pair{"data", report.data_share},
                                     {"comm", report.communication_share},
                                     {"save", report.save_share}})
@@ -166,8 +171,8 @@ std::string console_line(const StepReport& report, LineStyle style, std::size_t 
 std::string console_line(const ValidationReport& report, LineStyle style, std::size_t width) {
   LineBuilder line(style);
   line.add("step", progress(report.step, report.steps));
-  line.add_bold("validation loss", fmt::format("{:.4f}", report.loss));
-  line.add_bold("bits per byte", fmt::format("{:.4f}", report.bits_per_byte));
+  line.add_bold("validation loss", fmt::format("{:.4f}", shown(report.loss)));
+  line.add_bold("bits per byte", fmt::format("{:.4f}", shown(report.bits_per_byte)));
   for (const SourceReport& source : report.sources)
     line.add(source.name, fmt::format("{:.4f}", source.bits_per_byte), Priority::detail);
   line.add("in", format_duration(report.seconds), Priority::detail);

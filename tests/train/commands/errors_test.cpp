@@ -55,14 +55,14 @@ const Row kRows[] = {
 
     // ---- train: the configuration ----
     {"train", 2, "smoe train: CONFIG is required; see smoe train --help"},
-    {"train @/none.yaml", 1, "open @/none.yaml: No such file or directory"},
-    {"train @/runs", 1, "open @/runs: is a folder, not a file"},
+    {"train @/none.yaml", 2, "@/none.yaml: there is no such file"},
+    {"train @/runs", 2, "@/runs: must be a YAML file; got a folder"},
     {"train @/empty", 2,
      "@/empty: run.name: required; must be a folder's name without '/'; also required: *"},
     {"train @/zeros", 2, "@/zeros:1: must not contain control characters; got the byte 0x00"},
     {"train @/huge", 2, "@/huge: at most 1048576 bytes are read; got 3298534883328"},
     {"train @/twice.yaml", 2, "@/twice.yaml:5: train: given twice; first in line 4"},
-    {"train @/set.h5", 2, "@/set.h5:*: must not contain control characters; got the byte 0x00"},
+    {"train @/set.h5", 2, "@/set.h5: must be a YAML file; got an HDF5 file, such as a token set"},
     {"train @/run.yaml optim.lrr=1", 2,
      "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?"},
     {"train @/run.yaml optim.lr", 2, "override 'optim.lr': must be key.path=value"},
@@ -117,8 +117,8 @@ const Row kRows[] = {
 
     // ---- plan ----
     {"plan", 2, "smoe plan: CONFIG is required; see smoe plan --help"},
-    {"plan @/none.yaml", 1, "open @/none.yaml: No such file or directory"},
-    {"plan @/runs", 1, "open @/runs: is a folder, not a file"},
+    {"plan @/none.yaml", 2, "@/none.yaml: there is no such file"},
+    {"plan @/runs", 2, "@/runs: must be a YAML file; got a folder"},
     {"plan @/huge", 2, "@/huge: at most 1048576 bytes are read; got 3298534883328"},
     {"plan @/run.yaml data.path=@/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
     {"plan @/run.yaml data.path=@/none.h5", 2, "data.path: there is no @/none.h5, *"},

@@ -195,8 +195,9 @@ TEST_CASE("the configurations in configs/ are valid") {
   CHECK(num_configs >= 2);
 }
 
-TEST_CASE("a missing file is a SystemError that names it") {
-  CHECK_THROWS_AS(load_config("no/such/file.yaml"), SystemError);
+TEST_CASE("a missing file is an error that names it") {
+  CHECK_THROWS_WITH_AS(load_config("no/such/file.yaml"), "no/such/file.yaml: there is no such file",
+                       UsageError);
 }
 
 TEST_CASE("a damaged file gives one line of error") {

@@ -27,6 +27,8 @@ TEST_CASE("a failure is described by one line and the last output") {
   CHECK(described.details ==
         "last lines of rank 5; more in logs/rank-5.log:\n  step 1\n  disk full\n");
   CHECK(described.exit_code == 1);
+  failure.error_line = "rank 5: disk full";
+  CHECK(describe(failure).line == described.line);
   CHECK_FALSE(described.is_death);
   // An earlier line of output does not explain a SIGKILL.
   failure.status = {true, SIGKILL};

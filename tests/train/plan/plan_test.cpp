@@ -107,6 +107,8 @@ TEST_CASE("a machine that is too small is the first warning") {
   REQUIRE(all.size() == 1);
   CHECK(all[0].what.find("of memory at the peak") != std::string::npos);
   CHECK(warnings_of(plan, plan.memory.total_peak_bytes).empty());
+  CHECK(warnings_of(plan, 0).empty());  // not known
+  CHECK(make_plan(healthy(), 1, 1000).warnings.size() == 1);
 }
 
 TEST_CASE("the vocabulary and the epochs come from the token set") {
@@ -134,7 +136,8 @@ TEST_CASE("text and JSON show the plan") {
   const std::string text = plan_text(plan);
   CHECK(text.starts_with("small: 181 k parameters, 98.8 k of them active; 1 layer of width 64"));
   for (const char* part : {"\n  experts                   98,304     54 %            49,152\n",
-                           "  training     ", "\n  expert                   128   rows per",
+                           "  training     ", "   on 1 H100 or H200, at 47 % of 989 TFLOP/s each\n",
+                           "\n  expert                     128   rows per",
                            "\nmemory            compute in bf16, train.recompute=none\n"})
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
@@ -197,7 +200,7 @@ TEST_CASE("the plan names the form of the expert GEMMs on Hopper, and why not a 
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   };
   shows(text_with([](Config&) {}),
-        "  expert GEMMs           wgmma   on Hopper, in tiles of 128 x 256\n");
+        "  expert GEMMs             wgmma   on Hopper, in tiles of 128 x 256\n");
   shows(text_with([](Config& c) { c.model.num_experts = 520; }),
         "mma.sync   on Hopper, in tiles of 128 x 256, because there are more than 512 experts\n");
   shows(text_with([](Config& c) { c.train.precision = DType::f32; }),

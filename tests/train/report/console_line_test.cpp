@@ -71,7 +71,7 @@ TEST_CASE("the lines of all steps are equally wide") {
 
 TEST_CASE("problems are shown at the end of the line") {
   StepReport report = usual_step();
-  report.loss = std::numeric_limits<double>::quiet_NaN();
+  report.loss = -std::numeric_limits<double>::quiet_NaN();
   report.grad_norm = std::numeric_limits<double>::infinity();
   report.dead_experts = 2;
   report.is_skipped = true;
