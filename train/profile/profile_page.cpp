@@ -43,10 +43,10 @@ std::string profile_tile(const std::string& name, const std::string& value) {
 std::string profile_header(const Profile& p) {
   std::string html = page_head("Profile of " + p.run);
   html += fmt::format(
-      "<p>{} after {} of warm-up · {} · {} ranks · kernels timed by {} · smoe {} · "
+      "<p>{} after {} of warm-up · {} · {} · kernels timed by {} · smoe {} · "
       "{}</p>",
-      counted(p.num_steps, "step"), counted(p.num_warmup, "step"), escaped(p.device), p.num_ranks,
-      p.mode, escaped(p.version), escaped(p.time));
+      counted(p.num_steps, "step"), counted(p.num_warmup, "step"), escaped(p.device),
+      counted(p.num_ranks, "rank"), p.mode, escaped(p.version), escaped(p.time));
   if (!p.mode_note.empty()) html += fmt::format("<p>not by CUPTI: {}</p>", escaped(p.mode_note));
   html += fmt::format("<p>roofline measured at the start: {}/s ({}), {:.0f} GB/s (copy of {})</p>",
                       short_flops(p.roofline.flops_per_s), escaped(p.roofline.gemm),
