@@ -126,11 +126,11 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
   SMOE_CHECK(kind != PathKind::none, path, ": there is no such file");
   SMOE_CHECK(kind != PathKind::folder, path, ": must be a YAML file; got a folder");
   if (kind == PathKind::file) {
-    constexpr std::string_view kHdf5 = "\x89HDF";
-    char begin[4] = {};
+    constexpr std::string_view kTokenSet = "smoe token set, ";
+    char begin[kTokenSet.size()] = {};
     File::open(path).read_some_at(0, begin, sizeof begin);
-    SMOE_CHECK(std::string_view(begin, sizeof begin) != kHdf5, path,
-               ": must be a YAML file; got an HDF5 file, such as a token set");
+    SMOE_CHECK(std::string_view(begin, sizeof begin) != kTokenSet, path,
+               ": must be a YAML file; got a token set");
   }
   return parse_config(read_file(path, kMaxConfigBytes), path, overrides);
 }

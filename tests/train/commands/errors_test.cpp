@@ -62,7 +62,7 @@ const Row kRows[] = {
     {"train @/zeros", 2, "@/zeros:1: must not contain control characters; got the byte 0x00"},
     {"train @/huge", 2, "@/huge: at most 1048576 bytes are read; got 3298534883328"},
     {"train @/twice.yaml", 2, "@/twice.yaml:5: train: given twice; first in line 4"},
-    {"train @/set.h5", 2, "@/set.h5: must be a YAML file; got an HDF5 file, such as a token set"},
+    {"train @/set.h5", 2, "@/set.h5: must be a YAML file; got a token set"},
     {"train @/run.yaml optim.lrr=1", 2,
      "override 'optim.lrr=1': optim.lrr: unknown key; did you mean optim.lr?"},
     {"train @/run.yaml optim.lr", 2, "override 'optim.lr': must be key.path=value"},
