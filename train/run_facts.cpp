@@ -30,7 +30,7 @@ std::vector<Fact> run_facts(const Config& config, const std::vector<std::string>
                             const std::vector<ValidationSet>& validation) {
   Config copy = config;  // fields_of binds to a mutable Config
   std::vector<Fact> facts = {{"the program", SMOE_VERSION " " + program_digest()}};
-  for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.slot)});
+  for (const Field& field : fields_of(copy)) facts.push_back({field.key, to_yaml(field.target)});
   std::string keys;
   for (const std::string& key : consent) keys += key + " ";
   facts.push_back({"the keys that may change", keys});

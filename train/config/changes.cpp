@@ -53,7 +53,7 @@ std::vector<KeyChange> changes_between(const Config& trained, const Config& now)
   const auto value_in = [](const std::vector<Field>& fields, const std::string& key) {
     const auto field =
         std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.key == key; });
-    return field == fields.end() ? "nothing" : to_yaml(field->slot);
+    return field == fields.end() ? "nothing" : to_yaml(field->target);
   };
   std::vector<KeyChange> changes;
   const auto compare = [&](const Field& field) {

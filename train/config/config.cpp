@@ -44,7 +44,7 @@ class ConfigBuilder {
     check_complete();
     for (const auto& [key, holds, text] : relations_of(config_))
       if (!holds)
-        fail(place_of(key), key, concat("must be ", text, "; got ", to_yaml(find(key)->slot)));
+        fail(place_of(key), key, concat("must be ", text, "; got ", to_yaml(find(key)->target)));
     return config_;
   }
 
@@ -53,7 +53,7 @@ class ConfigBuilder {
     const Field* first = nullptr;
     std::string others;
     for (const Field& field : fields_) {
-      if (field.rule.holds(field.slot)) continue;
+      if (field.rule.holds(field.target)) continue;
       if (first == nullptr)
         first = &field;
       else
@@ -79,11 +79,11 @@ class ConfigBuilder {
     const auto refuse = [&](const std::string& rule, const std::string& got) {
       fail(setting.place, field.key, concat("must be ", rule, "; got ", got));
     };
-    if (setting.kind == Setting::Kind::section) refuse(type_of(field.slot), "a section");
-    if (setting.kind == Setting::Kind::nothing) refuse(type_of(field.slot), "nothing");
-    const std::string type = assign(field.slot, setting.value);
+    if (setting.kind == Setting::Kind::section) refuse(type_of(field.target), "a section");
+    if (setting.kind == Setting::Kind::nothing) refuse(type_of(field.target), "nothing");
+    const std::string type = assign(field.target, setting.value);
     if (!type.empty()) refuse(type, shown(setting.value));
-    if (!field.rule.holds(field.slot)) refuse(field.rule.text, shown(setting.value));
+    if (!field.rule.holds(field.target)) refuse(field.rule.text, shown(setting.value));
     places_[field.key] = setting.place;
   }
 
@@ -106,8 +106,8 @@ std::string yaml_name(std::string_view path) {
 
 /// A comment with a key's meaning and permitted values.
 std::string yaml_comment(const Field& field) {
-  const bool is_choice = std::holds_alternative<Choice>(field.slot);
-  const std::string values = is_choice ? type_of(field.slot) : field.rule.text;
+  const bool is_choice = std::holds_alternative<Choice>(field.target);
+  const std::string values = is_choice ? type_of(field.target) : field.rule.text;
   return "  # " + std::string(field.meaning) + (values.empty() ? "" : " (" + values + ")");
 }
 
@@ -150,7 +150,7 @@ std::string to_yaml(const Config& config) {
       const bool is_open = previous.starts_with(field.key.substr(0, dot + 1));
       if (!is_open) out += yaml_name(field.key.substr(0, dot)) + "\n";
     }
-    out += yaml_name(field.key) + " " + to_yaml(field.slot) + yaml_comment(field) + "\n";
+    out += yaml_name(field.key) + " " + to_yaml(field.target) + yaml_comment(field) + "\n";
     previous = field.key;
   }
   return out;
@@ -161,7 +161,7 @@ std::string config_digest(const Config& config) {
   Hasher hasher;
   for (const Field& field : fields_of(copy))
     if (field.resume != Resume::may_change)
-      hasher.update(concat(field.key, "=", to_yaml(field.slot), "\n"));
+      hasher.update(concat(field.key, "=", to_yaml(field.target), "\n"));
   return hasher.digest().hex();
 }
 

@@ -6,44 +6,47 @@
 namespace smoe {
 namespace {
 
-const Rule kAnything{"", [](const Slot&) { return true; }};
+const Rule kAnything{"", [](const ValueRef&) { return true; }};
 
-double number_in(const Slot& slot) {
-  const auto* integer = std::get_if<std::int64_t*>(&slot);
-  return integer != nullptr ? static_cast<double>(**integer) : *std::get<double*>(slot);
+double number_in(const ValueRef& target) {
+  const auto* integer = std::get_if<std::int64_t*>(&target);
+  return integer != nullptr ? static_cast<double>(**integer) : *std::get<double*>(target);
 }
 
 Rule at_least(double low) {
-  return {concat("at least ", low), [=](const Slot& slot) { return number_in(slot) >= low; }};
+  return {concat("at least ", low),
+          [=](const ValueRef& target) { return number_in(target) >= low; }};
 }
 
 Rule above(double low) {
-  return {concat("above ", low), [=](const Slot& slot) { return number_in(slot) > low; }};
+  return {concat("above ", low), [=](const ValueRef& target) { return number_in(target) > low; }};
 }
 
 Rule from_to(std::int64_t low, std::int64_t high) {
-  return {concat("from ", low, " to ", high), [=](const Slot& slot) {
-            return number_in(slot) >= static_cast<double>(low) &&
-                   number_in(slot) <= static_cast<double>(high);
+  return {concat("from ", low, " to ", high), [=](const ValueRef& target) {
+            return number_in(target) >= static_cast<double>(low) &&
+                   number_in(target) <= static_cast<double>(high);
           }};
 }
 
 Rule from_to_below(double low, double high) {
-  return {concat("at least ", low, " and below ", high),
-          [=](const Slot& slot) { return number_in(slot) >= low && number_in(slot) < high; }};
-}
-
-Rule one_of(std::vector<std::string_view> names) {
-  return {"one of " + listed(names), [names](const Slot& slot) {
-            return std::count(names.begin(), names.end(), *std::get<std::string*>(slot)) > 0;
+  return {concat("at least ", low, " and below ", high), [=](const ValueRef& target) {
+            return number_in(target) >= low && number_in(target) < high;
           }};
 }
 
-const Rule kNotEmpty{"non-empty text",
-                     [](const Slot& slot) { return !std::get<std::string*>(slot)->empty(); }};
+Rule one_of(std::vector<std::string_view> names) {
+  return {"one of " + listed(names), [names](const ValueRef& target) {
+            return std::count(names.begin(), names.end(), *std::get<std::string*>(target)) > 0;
+          }};
+}
 
-const Rule kFolderName{"a folder's name without '/'", [](const Slot& slot) {
-                         const std::string& name = *std::get<std::string*>(slot);
+const Rule kNotEmpty{"non-empty text", [](const ValueRef& target) {
+                       return !std::get<std::string*>(target)->empty();
+                     }};
+
+const Rule kFolderName{"a folder's name without '/'", [](const ValueRef& target) {
+                         const std::string& name = *std::get<std::string*>(target);
                          return !name.empty() && name != "." && name != ".." &&
                                 name.find('/') == std::string::npos;
                        }};

@@ -14,7 +14,7 @@ namespace smoe {
 /// A constraint on a value beyond its type.
 struct Rule {
   std::string text;  ///< completes "must be ...": "at least 1"; empty if there is no constraint
-  std::function<bool(const Slot&)> holds;
+  std::function<bool(const ValueRef&)> holds;
 };
 
 /// Whether a key may change between the run that wrote a checkpoint and one that resumes from it.
@@ -24,7 +24,7 @@ enum class Resume : std::uint8_t { must_match, with_consent, may_change };
 /// One key. A key is required if its default violates its own rule.
 struct Field {
   std::string key;  ///< "optim.lr"
-  Slot slot;
+  ValueRef target;
   Rule rule;
   std::string_view meaning;
   Resume resume = Resume::must_match;

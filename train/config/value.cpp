@@ -65,16 +65,16 @@ std::string quoted(std::string_view text) {
 
 }  // namespace
 
-std::string assign(const Slot& slot, const Scalar& scalar) {
+std::string assign(const ValueRef& target, const Scalar& scalar) {
   const std::string& text = scalar.text;
   const bool is_text =
-      std::holds_alternative<std::string*>(slot) || std::holds_alternative<Choice>(slot);
-  if (scalar.is_quoted && !is_text) return type_of(slot);
+      std::holds_alternative<std::string*>(target) || std::holds_alternative<Choice>(target);
+  if (scalar.is_quoted && !is_text) return type_of(target);
   return std::visit(Overloaded{
                         [&](std::int64_t* value) { return assign_integer(*value, text); },
                         [&](double* value) { return assign_real(*value, text); },
                         [&](bool* value) -> std::string {
-                          if (text != "true" && text != "false") return type_of(slot);
+                          if (text != "true" && text != "false") return type_of(target);
                           *value = text == "true";
                           return "";
                         },
@@ -86,15 +86,15 @@ std::string assign(const Slot& slot, const Scalar& scalar) {
                         },
                         [&](const Choice& value) -> std::string {
                           const auto name = std::find(value.names.begin(), value.names.end(), text);
-                          if (name == value.names.end()) return type_of(slot);
+                          if (name == value.names.end()) return type_of(target);
                           value.assign(static_cast<std::size_t>(name - value.names.begin()));
                           return "";
                         },
                     },
-                    slot);
+                    target);
 }
 
-std::string to_yaml(const Slot& slot) {
+std::string to_yaml(const ValueRef& target) {
   return std::visit(
       Overloaded{
           [](const std::int64_t* value) { return std::to_string(*value); },
@@ -107,10 +107,10 @@ std::string to_yaml(const Slot& slot) {
           [](const std::string* value) { return quoted(*value); },
           [](const Choice& value) { return std::string(value.names[value.get()]); },
       },
-      slot);
+      target);
 }
 
-std::string type_of(const Slot& slot) {
+std::string type_of(const ValueRef& target) {
   return std::visit(Overloaded{
                         [](const std::int64_t*) { return std::string("an integer"); },
                         [](const double*) { return std::string("a number"); },
@@ -118,7 +118,7 @@ std::string type_of(const Slot& slot) {
                         [](const std::string*) { return std::string("text"); },
                         [](const Choice& value) { return "one of " + listed(value.names); },
                     },
-                    slot);
+                    target);
 }
 
 std::string shown(const Scalar& scalar) {

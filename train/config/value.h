@@ -39,7 +39,7 @@ Choice choice(T& target, const Names<T>& options) {
 }
 
 /// A typed reference to a configuration value.
-using Slot = std::variant<std::int64_t*, double*, bool*, std::string*, Choice>;
+using ValueRef = std::variant<std::int64_t*, double*, bool*, std::string*, Choice>;
 
 /// A scalar as written. A quoted scalar is always text.
 struct Scalar {
@@ -47,15 +47,15 @@ struct Scalar {
   bool is_quoted = false;
 };
 
-/// Parses `scalar` into `slot`. Returns the required type ("an integer") and leaves the slot
+/// Parses `scalar` into `target`. Returns the required type ("an integer") and leaves the target
 /// unchanged if the scalar does not match; empty on success.
-std::string assign(const Slot& slot, const Scalar& scalar);
+std::string assign(const ValueRef& target, const Scalar& scalar);
 
 /// The value as YAML, which `assign` parses to the same value. Text is always quoted.
-std::string to_yaml(const Slot& slot);
+std::string to_yaml(const ValueRef& target);
 
 /// "an integer", "a number", "true or false", "text" or "one of a, b".
-std::string type_of(const Slot& slot);
+std::string type_of(const ValueRef& target);
 
 /// The scalar for messages, in quotes if it was quoted or is empty.
 std::string shown(const Scalar& scalar);

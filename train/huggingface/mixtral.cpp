@@ -175,8 +175,8 @@ void check_rules(const ModelConfig& model, const std::string& path) {
   };
   for (const Field& field : fields_of(config)) {
     if (!field.key.starts_with("model.")) continue;
-    values[field.key] = to_yaml(field.slot);
-    check(field.key, field.rule.holds(field.slot), field.rule.text);
+    values[field.key] = to_yaml(field.target);
+    check(field.key, field.rule.holds(field.target), field.rule.text);
   }
   for (const auto& [key, holds, rule] : relations_of(config))
     if (key.starts_with("model.")) check(key, holds, rule);

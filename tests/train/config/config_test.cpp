@@ -152,7 +152,7 @@ TEST_CASE("the printed config parses to the same config") {
     Config back = parse_config(yaml, "printed.yaml");
     const std::vector<Field> fields = fields_of(config), fields_back = fields_of(back);
     for (std::size_t f = 0; f < fields.size(); ++f)
-      REQUIRE(to_yaml(fields[f].slot) == to_yaml(fields_back[f].slot));
+      REQUIRE(to_yaml(fields[f].target) == to_yaml(fields_back[f].target));
     REQUIRE(back.optim.lr == config.optim.lr);
     REQUIRE(back.run.dir == config.run.dir);
     REQUIRE(back.train.precision == config.train.precision);

@@ -19,7 +19,7 @@ std::string cell(std::string text) {
 }
 
 std::string type_text(const Field& field) {
-  const std::string type = type_of(field.slot);
+  const std::string type = type_of(field.target);
   return field.rule.text.empty() ? type : field.rule.text;
 }
 
@@ -41,9 +41,9 @@ std::string configuration_page() {
       page += "\n## " + section +
               "\n\n| key | default | must be | meaning | may change |\n|---|---|---|---|---|\n";
     }
-    const bool is_required = !field.rule.holds(field.slot);
+    const bool is_required = !field.rule.holds(field.target);
     page += "| `" + field.key.substr(dot + 1) + "` | " +
-            (is_required ? "*required*" : "`" + to_yaml(field.slot) + "`") + " | " +
+            (is_required ? "*required*" : "`" + to_yaml(field.target) + "`") + " | " +
             cell(type_text(field)) + " | " + cell(std::string(field.meaning)) + " | " +
             (field.resume == Resume::may_change     ? "yes"
              : field.resume == Resume::with_consent ? "`--change`"

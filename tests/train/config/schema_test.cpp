@@ -163,8 +163,8 @@ TEST_CASE("every key refuses a value of another type, a section and nothing") {
   Config config = config_with_source();
   for (const Field& field : fields_of(config)) {
     const std::string key(field.key);
-    const std::string type = type_of(field.slot);
-    const bool is_text = std::holds_alternative<std::string*>(field.slot);
+    const std::string type = type_of(field.target);
+    const bool is_text = std::holds_alternative<std::string*>(field.target);
     const std::string text = is_text ? "a\x01" : "1x";
     CHECK(error_with({key + "=" + text}) ==
           concat("override '", key, "=", is_text ? "a\\x01" : text, "': ", key, ": must be ",

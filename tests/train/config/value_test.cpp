@@ -107,15 +107,15 @@ TEST_CASE("quotes make text: right for text and names, wrong for numbers and boo
 
 TEST_CASE("a choice takes its names only") {
   char value = 'a';
-  const Slot slot = choice<char>(value, {{"first", 'a'}, {"second", 'b'}});
-  CHECK(assign(slot, {"second"}) == "");
+  const ValueRef target = choice<char>(value, {{"first", 'a'}, {"second", 'b'}});
+  CHECK(assign(target, {"second"}) == "");
   CHECK(value == 'b');
-  CHECK(to_yaml(slot) == "second");
-  CHECK(assign(slot, {"third"}) == "one of first, second");
-  CHECK(assign(slot, {""}) == "one of first, second");
+  CHECK(to_yaml(target) == "second");
+  CHECK(assign(target, {"third"}) == "one of first, second");
+  CHECK(assign(target, {""}) == "one of first, second");
   CHECK(value == 'b');
   value = 'z';
-  CHECK_THROWS_AS(to_yaml(slot), InternalError);
+  CHECK_THROWS_AS(to_yaml(target), InternalError);
 }
 
 }  // namespace
