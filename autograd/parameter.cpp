@@ -42,7 +42,13 @@ Tensor Parameter::master() const {
   return store().master(*this);
 }
 
+void Parameter::freeze() {
+  SMOE_CHECK(!store_, "parameter ", name_, ": is already in a ParameterStore");
+  options_.trains = false;
+}
+
 const Tensor& Parameter::gradient() const {
+  SMOE_CHECK(trains(), "parameter ", name_, ": has no gradient, since it is not trained");
   SMOE_CHECK(gradient_.defined(), "parameter ", name_,
              store_ ? ": its ParameterStore does not train" : ": not in a ParameterStore yet");
   return gradient_;

@@ -32,6 +32,7 @@ class Parameter {
     std::vector<ParameterPart> parts = {};  ///< in memory order, covering all; empty: one part
     bool decays = true;                     ///< whether weight decay applies
     bool full_precision = false;            ///< ops read the master weights even in bf16 training
+    bool trains = true;  ///< false: frozen; it has no gradient, no moments and no master weights
   };
 
   /// Declares a parameter; a ParameterStore allocates and initializes it.
@@ -51,14 +52,19 @@ class Parameter {
   const std::vector<ParameterPart>& parts() const { return options_.parts; }
   bool decays() const { return options_.decays; }
   bool full_precision() const { return options_.full_precision; }
+  bool trains() const { return options_.trains; }
+  /// Makes it one that is not trained. Throws: UsageError once it is in a ParameterStore.
+  void freeze();
   const Init& init() const { return init_; }
 
   /// The weights as ops read them, in the compute dtype.
   const Tensor& value() const;
   /// The weights as the optimizer updates them, in the master dtype: value() where ops read that
-  /// dtype, else a copy. Elements that other ranks update are rounded to the compute dtype.
+  /// dtype, else a copy. Elements that other ranks update, and those of a parameter that is not
+  /// trained, are rounded to the compute dtype.
   Tensor master() const;
   /// The gradient of the step so far, in the master dtype. Undefined content until claimed.
+  /// Throws: UsageError for a parameter that is not trained.
   const Tensor& gradient() const;
   /// Call before writing gradient(). Returns the beta to write with: 0 for the first write of a
   /// step, which must overwrite the whole buffer, and 1 for later ones, which must accumulate.

@@ -81,9 +81,12 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
                  part.name);
   }
   std::reverse(parameters_.begin(), parameters_.end());
+  const auto frozen = std::stable_partition(parameters_.begin(), parameters_.end(),
+                                            [](const Parameter* p) { return p->trains(); });
+  num_trained_ = static_cast<std::size_t>(frozen - parameters_.begin());
   place_parameters();
   allocate();
-  if (options.trains) initialize(options.seed);
+  initialize(options.seed);
 }
 
 void ParameterStore::place_parameters() {
@@ -91,11 +94,12 @@ void ParameterStore::place_parameters() {
   for (const Parameter* parameter : parameters_) {
     offsets_.push_back(total);
     total = aligned(total + parameter->numel());
+    if (parameter->trains()) num_gradients_ = total;
     const bool is_apart = is_split() && parameter->full_precision();
     full_precision_offsets_.push_back(is_apart ? total_full_precision : -1);
     if (is_apart) total_full_precision = aligned(total_full_precision + parameter->numel());
   }
-  own_ = options_.own ? options_.own(total) : std::vector<Range>{{0, total}};
+  own_ = options_.own ? options_.own(num_gradients_) : std::vector<Range>{{0, num_gradients_}};
   for (const Range& range : own_) num_own_ += range.numel();
   compute_ = Tensor::zeros({total}, options_.compute, Category::parameters);
   if (is_split())
@@ -105,7 +109,7 @@ void ParameterStore::place_parameters() {
 void ParameterStore::allocate() {
   if (options_.trains) {
     if (is_split()) remainders_ = Tensor::zeros({num_own_}, DType::u16, Category::parameters);
-    gradient_ = Tensor::zeros(compute_.shape(), options_.master, Category::gradients);
+    gradient_ = Tensor::zeros({num_gradients_}, options_.master, Category::gradients);
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = *parameters_[i];
@@ -113,12 +117,14 @@ void ParameterStore::allocate() {
     parameter.value_ = full_precision_offsets_[i] < 0
                            ? compute_.view(offsets_[i], parameter.shape())
                            : full_precision_.view(full_precision_offsets_[i], parameter.shape());
-    if (options_.trains) parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
+    if (options_.trains && parameter.trains())
+      parameter.gradient_ = gradient_.view(offsets_[i], parameter.shape());
   }
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {
-  for (const Parameter* parameter : parameters_) draw(*parameter, seed);
+  for (const Parameter* parameter : options_.trains ? parameters() : frozen())
+    draw(*parameter, seed);
 }
 
 void ParameterStore::draw(const Parameter& parameter, std::uint64_t seed) {
@@ -156,13 +162,13 @@ std::int64_t ParameterStore::num_elements() const {
 }
 
 void ParameterStore::begin_step() {
-  for (Parameter* parameter : parameters_) parameter->has_gradient_ = false;
+  for (Parameter* parameter : trained()) parameter->has_gradient_ = false;
   if (hooks_.begin) hooks_.begin();
 }
 
 void ParameterStore::finish_step() {
   is_last_backward_ = false;
-  for (Parameter* parameter : parameters_) zero_if_unwritten(*parameter);
+  for (Parameter* parameter : trained()) zero_if_unwritten(*parameter);
   if (hooks_.finish) hooks_.finish();
 }
 
@@ -243,7 +249,7 @@ void ParameterStore::split_all(const Tensor& masters, const Range& range) const 
 }
 
 void ParameterStore::for_each_piece(const std::function<void(const Piece&)>& f) const {
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+  for (std::size_t i = 0; i < num_trained_; ++i) {
     std::int64_t offset = offsets_[i];
     for (const ParameterPart& part : parameters_[i]->parts()) {
       bool is_named = false;
@@ -266,6 +272,17 @@ void ParameterStore::visit_state(StateVisitor& visitor) {
     visitor.range(piece.part.name, piece.part.shape, piece.begin, masters);
     if (!is_whole) split(masters, piece.range, piece.own);
   });
+}
+
+void ParameterStore::visit_frozen(StateVisitor& visitor) {
+  for (const Parameter* parameter : frozen()) {
+    std::int64_t offset = 0;
+    for (const ParameterPart& part : parameter->parts()) {
+      Tensor value = parameter->value_.view(offset, part.shape);
+      visitor.tensor(part.name, value);
+      offset += part.shape.numel();
+    }
+  }
 }
 
 void ParameterStore::visit_own(StateVisitor& visitor, std::string_view prefix,

@@ -6,6 +6,9 @@
 // f32 master weight is a bf16 weight and a 16-bit remainder (core/base/split_weight.h), and each
 // rank holds the remainders of only those elements that it updates; full_precision parameters, few
 // and small, are f32 in a buffer of their own on all ranks.
+//
+// Parameters that are not trained lie behind all others: the gradient buffer, remainders and
+// optimizer state end before them. They are held as ops read them, whole on each rank.
 #pragma once
 #include <functional>
 #include <span>
@@ -24,9 +27,9 @@ class ParameterStore {
     DType master = DType::f32;   ///< master weights and gradients: f32 or f64
     DType compute = DType::f32;  ///< what ops read: the master dtype, or bf16 beside f32 masters
     std::uint64_t seed = 0;
-    bool trains = true;  ///< false: no gradients, and all weights are zero until loaded
-    /// Returns the elements of buffers of `numel` elements that this rank updates, ascending and
-    /// disjoint; null: all.
+    bool trains = true;  ///< false: no gradients, and what is trained is zero until loaded
+    /// Returns the elements of gradient buffers of `numel` elements that this rank updates,
+    /// ascending and disjoint; null: all.
     std::function<std::vector<Range>(std::int64_t numel)> own = nullptr;
   };
 
@@ -47,8 +50,12 @@ class ParameterStore {
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
-  /// In buffer order, the reverse of the order of use.
+  /// In buffer order, the reverse of the order of use; those that are not trained come last.
   std::span<Parameter* const> parameters() const { return parameters_; }
+  /// Those that are trained.
+  std::span<Parameter* const> trained() const { return parameters().first(num_trained_); }
+  /// Those that are not.
+  std::span<Parameter* const> frozen() const { return parameters().subspan(num_trained_); }
   /// First element of a parameter in the buffers.
   std::int64_t offset_of(const Parameter& parameter) const;
   /// The flat buffers. Elements between parameters are padding and stay zero.
@@ -95,8 +102,11 @@ class ParameterStore {
   bool are_values_pending() const { return are_values_pending_; }
   void await_value(const Parameter& parameter) const { await_value_(parameter); }
 
-  /// Visits this rank's elements of the master weights, part by part under the parts' names.
+  /// Visits this rank's elements of the master weights of trained parameters, part by part under
+  /// the parts' names.
   void visit_state(StateVisitor& visitor);
+  /// Visits the parameters that are not trained, part by part, in the dtype in which ops read them.
+  void visit_frozen(StateVisitor& visitor);
   /// The same for optimizer state [num_own], as `prefix` + name.
   void visit_own(StateVisitor& visitor, std::string_view prefix, const Tensor& state) const;
   /// Calls f(part, first element in the buffers) for all parts of all parameters, in buffer order.
@@ -129,6 +139,8 @@ class ParameterStore {
   void zero_if_unwritten(Parameter& parameter);
 
   std::vector<Parameter*> parameters_;
+  std::size_t num_trained_ = 0;                       // they come first
+  std::int64_t num_gradients_ = 0;                    // elements of the gradient buffer
   std::vector<std::int64_t> offsets_;                 // in compute and gradient
   std::vector<std::int64_t> full_precision_offsets_;  // -1: not in that buffer
   std::vector<Range> own_;

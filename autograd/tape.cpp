@@ -98,7 +98,7 @@ std::vector<Variable> Tape::record(const char* op, std::vector<Tensor> outputs,
     node.inputs.push_back(input->place().slot);
   }
   for (Parameter* parameter : parameters) {
-    if (!parameter) continue;
+    if (!parameter || !parameter->trains()) continue;
     node.parameters.push_back(parameter);
     parameter->store().use_begun(*parameter);
   }
@@ -231,10 +231,7 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
                                      std::span<Parameter* const> parameters,
                                      MultiBackward backward) {
   end_op(op, part_of(parameters));
-  const auto needs = [](const Variable* input) { return input->requires_grad(); };
-  const bool has_parameters = std::any_of(parameters.begin(), parameters.end(),
-                                          [](const Parameter* p) { return p != nullptr; });
-  if (current_tape && (has_parameters || std::any_of(inputs.begin(), inputs.end(), needs)))
+  if (is_recorded(inputs, parameters))
     return current_tape->record(op, std::move(outputs), inputs, parameters, std::move(backward));
   std::vector<Variable> constants;
   for (Tensor& output : outputs) constants.emplace_back(std::move(output));
@@ -243,6 +240,13 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
 
 bool is_recording() {
   return current_tape != nullptr;
+}
+
+bool is_recorded(std::span<const Variable* const> inputs, std::span<Parameter* const> parameters) {
+  return current_tape && (std::any_of(parameters.begin(), parameters.end(),
+                                      [](const Parameter* p) { return p && p->trains(); }) ||
+                          std::any_of(inputs.begin(), inputs.end(),
+                                      [](const Variable* x) { return x->requires_grad(); }));
 }
 
 TapeScope::TapeScope(Tape* tape) : previous_(current_tape) {

@@ -79,8 +79,9 @@ class Tape {
   Variable watch(Tensor x);
 
   /// Appends an op and returns its outputs as variables. `inputs` in the order in which `backward`
-  /// gives their gradients; `parameters` are those whose gradients it accumulates, null ones are
-  /// ignored. Throws: UsageError if an input belongs to another graph.
+  /// gives their gradients; `parameters` are those whose gradients it accumulates; null ones and
+  /// those that are not trained are ignored. Throws: UsageError if an input belongs to another
+  /// graph.
   std::vector<Variable> record(const char* op, std::vector<Tensor> outputs,
                                std::span<const Variable* const> inputs,
                                std::span<Parameter* const> parameters, MultiBackward backward);
@@ -151,6 +152,8 @@ std::vector<Variable> record_outputs(const char* op, std::vector<Tensor> outputs
 
 /// Whether ops called now are recorded.
 bool is_recording();
+/// Whether an op of these inputs and parameters, of which some may be null, is recorded now.
+bool is_recorded(std::span<const Variable* const> inputs, std::span<Parameter* const> parameters);
 
 /// Makes a tape current for this thread until the guard goes out of scope.
 class TapeScope {

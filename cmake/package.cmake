@@ -20,7 +20,8 @@ target_link_options(smoe_library PRIVATE
   LINKER:--whole-archive ${smoe_archives} LINKER:--no-whole-archive)
 set_property(TARGET smoe_library PROPERTY LINK_DEPENDS ${smoe_archives})
 
-# Not the headers of the command line and of fault injection, which are the program's and the tests'.
+# Not the headers of the command line, but for its entry, and of fault injection, which are the
+# program's and the tests'.
 set(smoe_headers)
 foreach(part core kernels autograd layers optim train)
   get_target_property(headers smoe_${part} HEADER_SET)
@@ -28,6 +29,7 @@ foreach(part core kernels autograd layers optim train)
 endforeach()
 list(FILTER smoe_headers EXCLUDE REGEX
   "/(train/commands/.*|train/inject_faults|core/system/(fault|io_calls|json_reader))\\.h$|/kernels/cuda/|/core/distributed/nccl/|/train/data/hdf5_")
+list(APPEND smoe_headers ${PROJECT_SOURCE_DIR}/train/commands/program.h)
 target_sources(smoe_library INTERFACE
   FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${smoe_headers})
 set_target_properties(smoe_library PROPERTIES VERIFY_INTERFACE_HEADER_SETS OFF)

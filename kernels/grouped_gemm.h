@@ -50,7 +50,7 @@ struct ExpertGradientArgs {
   RoutingView routing;
   RoutedRows dy;  ///< [., D_out]
   RoutedRows x;   ///< [., D_in]
-  void* dweight;  ///< [E, D_out, D_in]
+  void* dweight;  ///< [E, D_out, D_in], or null
   double beta = 0;
   void* dbias = nullptr;  ///< [E, D_out], or null
   double bias_beta = 0;

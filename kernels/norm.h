@@ -49,7 +49,7 @@ struct RmsNormBackwardArgs {
   GradientParts dy;
   ConstMatrix dsum;           ///< [T, D], gradient of x along the residual path, or no data
   Matrix dx;                  ///< [T, D]; may be `dy.dense`, `dsum` or `x`
-  void* dweight;              ///< [D], accumulation dtype
+  void* dweight;              ///< [D], accumulation dtype; null: not computed
   double beta;                ///< 0 never reads dweight
   void* workspace = nullptr;  ///< rms_norm_backward_workspace_bytes()
 };

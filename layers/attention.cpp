@@ -31,7 +31,7 @@ Attention::Attention(const std::string& name, const ModelConfig& c,
   own(out_);
 }
 
-Variable Attention::forward(const Variable& x, const LayerContext& context) {
+LayerModule::Output Attention::forward(const Variable& x, const LayerContext& context) {
   const AttentionShape shape{.batch = context.batch,
                              .seq_len = context.seq_len,
                              .num_heads = num_heads_,
@@ -45,7 +45,12 @@ Variable Attention::forward(const Variable& x, const LayerContext& context) {
   const Variable attended =
       cached ? cached_attention(qkv.data(), shape, cached->keys_and_values, cached->length)
              : causal_attention(qkv, shape);  // [T, H C]
-  return out_.forward(attended);              // [T, D]
+  return {.y = out_.forward(attended)};       // [T, D]
+}
+
+// Two dot products of head_dim elements, 2 FLOPs each, with half of the sequence.
+double Attention::attention_flops(std::int64_t seq_len) const {
+  return 2 * 2 * static_cast<double>(num_heads_ * head_dim_) * static_cast<double>(seq_len) / 2;
 }
 
 }  // namespace smoe

@@ -1,13 +1,12 @@
 // Attention: causal grouped-query attention with rotary positions, as in Mixtral. The query, key
 // and value projections are fused into one matrix; its parts have their Hugging Face names.
 #pragma once
-#include "layers/forward_context.h"
+#include "layers/layer_module.h"
 #include "layers/linear.h"
-#include "layers/model_config.h"
 
 namespace smoe {
 
-class Attention : public Module {
+class Attention : public LayerModule {
  public:
   /// Parameters are named `name`.q_proj.weight and so on. Layers that run one after the other may
   /// share a table.
@@ -16,7 +15,11 @@ class Attention : public Module {
 
   /// x [T, D], sequence after sequence -> [T, D]. With a KV cache, the tokens follow those in the
   /// cache and are appended to it.
-  Variable forward(const Variable& x, const LayerContext& context);
+  Output forward(const Variable& x, const LayerContext& context) override;
+  std::vector<PartParameters> parts() const override {
+    return {{.part = ModelPart::attention, .parameters = parameters()}};
+  }
+  double attention_flops(std::int64_t seq_len) const override;
 
  private:
   std::int64_t num_heads_, num_kv_heads_, head_dim_;

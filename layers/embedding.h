@@ -16,6 +16,7 @@ class Embedding : public Module {
   Variable forward(const Tensor& token_ids) { return embedding(token_ids, weight_); }
 
   Parameter& weight() { return weight_; }
+  const Parameter& weight() const { return weight_; }
 
  private:
   Parameter weight_;

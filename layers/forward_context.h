@@ -23,20 +23,20 @@ struct ForwardContext {
   Recompute recompute = Recompute::none;
   std::int64_t recompute_layers = 0;  ///< the layers it applies to, from the first; 0: all
 
-  /// Called with the routing of all layers, once per forward pass.
-  std::function<void(std::span<const Routing> layers)> on_routing = nullptr;
-  /// Plans of all layers that replace the routers' choices, or null.
+  /// Called with the routings of all routers, in model order, once per forward pass.
+  std::function<void(std::span<const Routing> routings)> on_routing = nullptr;
+  /// Plans of all routers that replace their choices, or null.
   const std::vector<RoutingPlan>* forced_routing = nullptr;
 
   std::int64_t num_tokens() const { return batch * seq_len; }
 };
 
-/// A ForwardContext with what one decoder layer reads in addition; each pointer may be null.
+/// A ForwardContext with what a module of one decoder layer reads in addition.
 struct LayerContext : ForwardContext {
   LayerContext(const ForwardContext& context) : ForwardContext(context) {}  // NOLINT
 
-  const CachedLayer* cached = nullptr;  ///< keys and values of earlier tokens
-  const RoutingPlan* plan = nullptr;    ///< replaces the router's choice of experts
+  const CachedLayer* cached = nullptr;      ///< keys and values of earlier tokens, or null
+  std::span<const RoutingPlan> plans = {};  ///< replace its routers' choices; empty: they choose
 };
 
 }  // namespace smoe

@@ -2,6 +2,9 @@
 // means is said once, in train/config/schema.cpp.
 #pragma once
 #include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
 
 #include "layers/model_types.h"
 
@@ -13,6 +16,14 @@ struct RouterConfig {
   double z_loss = 0.0;
   double jitter = 0.0;
   double selection_bias_rate = 0;
+};
+
+using KindValue = std::variant<std::int64_t, double, bool, std::string>;
+
+/// The kind of every layer's attention or MLP, by its name in layers/layer_kinds.h.
+struct KindConfig {
+  std::string kind;
+  std::map<std::string, KindValue> settings = {};  ///< of the kind's own; defaults where absent
 };
 
 struct ModelConfig {
@@ -32,6 +43,9 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   double init_std = 0.02;
   std::int64_t max_positions = 0;
+  std::string train_only = {};
+  KindConfig attention = {.kind = "gqa"};
+  KindConfig mlp = {.kind = "moe"};
   RouterConfig router;
 };
 

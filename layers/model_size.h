@@ -7,21 +7,13 @@
 namespace smoe {
 
 struct ModelSize {
-  std::int64_t total = 0;   ///< parameters
-  std::int64_t active = 0;  ///< parameters that each token is multiplied with: K of E experts, all
-                            ///< shared ones, and not the embedding table, which is looked up,
-                            ///< unless it is also the head
+  std::int64_t total = 0;    ///< parameters
+  std::int64_t active = 0;   ///< parameters that each token is multiplied with: K of E experts, all
+                             ///< shared ones, and not the embedding table, which is looked up,
+                             ///< unless it is also the head
+  std::int64_t trained = 0;  ///< of all parameters, those with a gradient
 };
 
-enum class ModelPart : std::uint8_t {
-  embedding,
-  attention,
-  router,
-  experts,
-  shared_experts,
-  norms,
-  head,
-};
 /// "embedding", "shared experts", ...
 const char* name_of(ModelPart part);
 
@@ -42,12 +34,13 @@ ModelSize model_size(const ModelConfig& config);
 struct TokenFlops {
   double weights = 0;     ///< GEMMs with active weights, forward
   double attention = 0;   ///< queries with keys and probabilities with values, forward
+  double frozen = 0;      ///< those GEMMs whose weights are not trained
   double recomputed = 0;  ///< part of the forward pass that backward runs again
 
   double forward() const { return weights + attention; }
-  /// Forward and backward, which runs two GEMMs per forward GEMM. The numerator of model FLOPs
-  /// utilization: recomputation is not counted.
-  double training() const { return 3 * forward(); }
+  /// Forward and backward, which runs two GEMMs per forward GEMM, or one if the weight is not
+  /// trained. The numerator of model FLOPs utilization: recomputation is not counted.
+  double training() const { return 3 * forward() - frozen; }
 };
 
 /// For sequences of `seq_len` tokens, with recomputation in the first `recompute_layers` layers; 0:

@@ -1,5 +1,7 @@
 // Enumerations of a model's configuration, without the ops and kernels that implement them.
 #pragma once
+#include <cstdint>
+
 #include "kernels/model_types.h"
 
 namespace smoe {
@@ -13,6 +15,18 @@ enum class Recompute : std::uint8_t {
   none,
   experts,  ///< the experts' pre-activations, at the cost of their first GEMM
   block,    ///< everything except each decoder layer's input and routing plan: its whole forward
+};
+
+/// What a model's parameters belong to, in tables of sizes.
+enum class ModelPart : std::uint8_t {
+  embedding,
+  attention,
+  router,
+  experts,
+  shared_experts,
+  modules,  ///< of a kind that says nothing else
+  norms,
+  head,
 };
 
 }  // namespace smoe

@@ -79,12 +79,32 @@ MoE::MoE(const std::string& name, const ModelConfig& c)
   own(*shared_);
 }
 
-MoE::Output MoE::forward(const Variable& x, const LayerContext& context) {
+LayerModule::Output MoE::forward(const Variable& x, const LayerContext& context) {
   const Routing routing = router_.forward(x, context);
   Variable y = moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_,
                        context.recompute == Recompute::experts);  // [T, D]
   if (shared_) y = add(y, shared_->forward(x, context.recompute));
-  return {y, routing};
+  return {.y = y, .routings = {routing}};
+}
+
+std::vector<PartParameters> MoE::parts() const {
+  std::vector<PartParameters> parts = {
+      {.part = ModelPart::router, .parameters = router_.parameters()},
+      {.part = ModelPart::experts,
+       .parameters = {parameters()[1], parameters()[2]},
+       .top_k = router_.top_k(),
+       .num_experts = router_.num_experts()}};
+  if (shared_)
+    parts.push_back({.part = ModelPart::shared_experts, .parameters = shared_->parameters()});
+  return parts;
+}
+
+// The first GEMM of the routed experts, and all of the shared ones.
+double MoE::recomputed_flops() const {
+  std::int64_t active = w1_.numel() / router_.num_experts() * router_.top_k();
+  if (shared_)
+    for (const Parameter* parameter : shared_->parameters()) active += parameter->numel();
+  return 2.0 * static_cast<double>(active);
 }
 
 }  // namespace smoe

@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "layers/router.h"
+#include "layers/layer_module.h"
 
 namespace smoe {
 
@@ -19,18 +19,16 @@ class SharedExperts : public Module {
   Linear down_;  // [D, Fs]
 };
 
-class MoE : public Module {
+class MoE : public LayerModule {
  public:
-  struct Output {
-    Variable y;  ///< [T, D]
-    Routing routing;
-  };
-
   /// Experts are named `name`.experts.{e}.w1 (GLU), .w3 (up) and .w2 (down), as in Mixtral.
   MoE(const std::string& name, const ModelConfig& config);
 
   /// x [T, D].
-  Output forward(const Variable& x, const LayerContext& context);
+  Output forward(const Variable& x, const LayerContext& context) override;
+  std::vector<Router*> routers() override { return {&router_}; }
+  std::vector<PartParameters> parts() const override;
+  double recomputed_flops() const override;
 
   Router& router() { return router_; }
 

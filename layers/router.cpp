@@ -6,25 +6,25 @@
 
 namespace smoe {
 
-Router::Router(const std::string& name, const ModelConfig& c)
+Router::Router(const std::string& name, const RouterShape& shape, const RouterConfig& config)
     : name_(name),
-      config_(c.router),
-      top_k_(c.top_k),
-      logits_(name + ".weight", c.d_model, c.num_experts, projection_std(c.d_model),
+      shape_(shape),
+      config_(config),
+      logits_(name + ".weight", shape.d_model, shape.num_experts, projection_std(shape.d_model),
               {.full_precision = true}) {
   own(logits_);
-  if (c.router.selection_bias_rate > 0)
-    selection_bias_ = Tensor::zeros({c.num_experts}, DType::f32, Category::parameters);
+  if (config.selection_bias_rate > 0)
+    selection_bias_ = Tensor::zeros({shape.num_experts}, DType::f32, Category::parameters);
 }
 
-Routing Router::forward(const Variable& x, const LayerContext& context) {
+Routing Router::forward(const Variable& x, const LayerContext& context, std::size_t index) {
   Variable input = x;
   if (context.is_training && config_.jitter > 0)
     input = jitter(x, config_.jitter, context.seed, hash_name(name_),
                    static_cast<std::uint64_t>(context.step) << 24 | context.micro_batch);
   const Variable logits = logits_.forward(input);  // [T, E]
-  if (context.plan) return route(logits, config_.score, *context.plan);
-  return route(logits, config_.score, TopK{top_k_, selection_bias_});
+  if (!context.plans.empty()) return route(logits, config_.score, context.plans[index]);
+  return route(logits, config_.score, TopK{shape_.top_k, selection_bias_});
 }
 
 void Router::visit_state(StateVisitor& visitor) {

@@ -2,35 +2,44 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "autograd/recompute.h"
 #include "autograd/rotary_table.h"
 #include "autograd/tape.h"
 #include "core/base/instrument.h"
 #include "core/state.h"
+#include "layers/layer_kinds.h"
 
 namespace smoe {
-namespace {
 
-// The mean of one of the losses over layers.
-Variable mean(const std::vector<Routing>& layers, Variable Routing::*loss) {
-  std::vector<Variable> losses;
-  for (const Routing& layer : layers) losses.push_back(layer.*loss);
-  return weighted_sum(losses, std::vector<double>(losses.size(), 1.0 / losses.size()));
+DecoderLayer::DecoderLayer(const LayerSpec& spec)
+    : input_norm_(spec.name + ".input_layernorm.weight", spec.model.d_model,
+                  spec.model.norm_epsilon),
+      attention_(make_layer_module(LayerPart::attention, spec)),
+      post_attention_norm_(spec.name + ".post_attention_layernorm.weight", spec.model.d_model,
+                           spec.model.norm_epsilon),
+      mlp_(make_layer_module(LayerPart::mlp, spec)),
+      num_attention_routers_(attention_->routers().size()) {
+  own(input_norm_);
+  own(*attention_);
+  own(post_attention_norm_);
+  own(*mlp_);
 }
 
-}  // namespace
+std::vector<Router*> DecoderLayer::routers() {
+  std::vector<Router*> routers = attention_->routers();
+  for (Router* router : mlp_->routers()) routers.push_back(router);
+  return routers;
+}
 
-DecoderLayer::DecoderLayer(const std::string& name, const ModelConfig& c,
-                           std::shared_ptr<RotaryTable> rotary_table)
-    : input_norm_(name + ".input_layernorm.weight", c.d_model, c.norm_epsilon),
-      attention_(name + ".self_attn", c, std::move(rotary_table)),
-      post_attention_norm_(name + ".post_attention_layernorm.weight", c.d_model, c.norm_epsilon),
-      moe_(name + ".block_sparse_moe", c) {
-  own(input_norm_);
-  own(attention_);
-  own(post_attention_norm_);
-  own(moe_);
+std::vector<PartParameters> DecoderLayer::parts() const {
+  std::vector<PartParameters> parts{
+      {.part = ModelPart::norms,
+       .parameters = {input_norm_.parameters()[0], post_attention_norm_.parameters()[0]}}};
+  for (const LayerModule* module : {attention_.get(), mlp_.get()})
+    for (PartParameters& part : module->parts()) parts.push_back(std::move(part));
+  return parts;
 }
 
 // What no later op reads is released before the experts run, where memory is at its peak.
@@ -38,28 +47,41 @@ DecoderLayer::Output DecoderLayer::run(Variable residual, Variable delta,
                                        const LayerContext& context) {
   ResidualNorm attention_input = input_norm_.forward(residual, delta);
   residual = delta = {};
-  Variable attention_output = attention_.forward(attention_input.normed, context);
-  const ResidualNorm moe_input =
-      post_attention_norm_.forward(attention_input.sum, attention_output);
+  LayerModule::Output attention =
+      attention_->forward(attention_input.normed, of_routers(context, 0, num_attention_routers_));
+  const ResidualNorm mlp_input = post_attention_norm_.forward(attention_input.sum, attention.y);
   attention_input = {};
-  attention_output = {};
-  const MoE::Output moe = moe_.forward(moe_input.normed, context);
-  return {moe_input.sum, moe.y, moe.routing};
+  attention.y = {};
+  LayerModule::Output mlp = mlp_->forward(
+      mlp_input.normed, of_routers(context, num_attention_routers_, std::dynamic_extent));
+  std::vector<Routing> routings = std::move(attention.routings);
+  for (Routing& routing : mlp.routings) routings.push_back(std::move(routing));
+  return {mlp_input.sum, mlp.y, std::move(routings)};
 }
 
-// The second run takes the plan of the first, which the segment keeps.
+// The second run takes the plans of the first, which the segment keeps.
 DecoderLayer::Output DecoderLayer::run_recomputed(const Variable& input,
                                                   const LayerContext& context) {
-  auto plan = std::make_shared<std::optional<RoutingPlan>>();
-  const Segment layer = [this, context, plan](std::span<const Variable> inputs) {
+  auto plans = std::make_shared<std::vector<RoutingPlan>>();
+  const Segment layer = [this, context, plans](std::span<const Variable> inputs) {
     LayerContext again = context;
-    if (*plan) again.plan = &**plan;
-    const auto [residual, delta, routing] = run(inputs[0], {}, again);
-    *plan = routing.plan;
-    return std::vector{residual, delta, routing.balance_loss, routing.z_loss};
+    if (!plans->empty()) again.plans = *plans;
+    const auto [residual, delta, routings] = run(inputs[0], {}, again);
+    std::vector<RoutingPlan> used;
+    std::vector outputs{residual, delta};
+    for (const Routing& routing : routings) {
+      used.push_back(routing.plan);
+      outputs.push_back(routing.balance_loss);
+      outputs.push_back(routing.z_loss);
+    }
+    *plans = std::move(used);
+    return outputs;
   };
   const auto outputs = recompute("decoder_layer", {input}, parameters(), layer);
-  return {outputs[0], outputs[1], {**plan, {}, outputs[2], outputs[3]}};
+  std::vector<Routing> routings;
+  for (std::size_t i = 0; i < plans->size(); ++i)
+    routings.push_back({(*plans)[i], {}, outputs[2 * i + 2], outputs[2 * i + 3]});
+  return {outputs[0], outputs[1], std::move(routings)};
 }
 
 DecoderLayer::Output DecoderLayer::forward(Variable residual, Variable delta,
@@ -76,14 +98,50 @@ Transformer::Transformer(const ModelConfig& c)
   own(embedding_);
   const auto rotary_table = std::make_shared<RotaryTable>();
   for (std::int64_t i = 0; i < c.num_layers; ++i) {
-    layers_.push_back(
-        std::make_unique<DecoderLayer>("model.layers." + std::to_string(i), c, rotary_table));
+    layers_.push_back(std::make_unique<DecoderLayer>(
+        LayerSpec{"model.layers." + std::to_string(i), config_, rotary_table}));
     own(*layers_.back());
+    for (Router* router : layers_.back()->routers()) routers_.push_back(router);
   }
   own(norm_);
-  if (c.tie_embeddings) return;
-  lm_head_ = std::make_unique<Linear>("lm_head.weight", c.d_model, c.vocab_size, c.init_std);
-  own(*lm_head_);
+  if (!c.tie_embeddings) {
+    lm_head_ = std::make_unique<Linear>("lm_head.weight", c.d_model, c.vocab_size, c.init_std);
+    own(*lm_head_);
+  }
+  freeze_untrained();
+}
+
+void Transformer::freeze_untrained() {
+  const std::string& text = config_.train_only;
+  if (text.empty()) return;
+  bool is_any_trained = false;
+  for (Parameter* parameter : parameters()) {
+    const bool is_named = parameter->name().find(text) != std::string::npos;
+    if (!is_named) parameter->freeze();
+    is_any_trained = is_any_trained || (is_named && parameter->trains());
+  }
+  SMOE_CHECK(is_any_trained, "transformer: train_only must be a part of a parameter's name, as of ",
+             layers_.back()->mlp().parameters().back()->name(), "; got '", text, "'");
+}
+
+std::vector<PartParameters> Transformer::parts() const {
+  std::vector<PartParameters> parts{
+      {.part = ModelPart::embedding, .parameters = embedding_.parameters()},
+      {.part = ModelPart::norms, .parameters = norm_.parameters()}};
+  if (lm_head_) parts.push_back({.part = ModelPart::head, .parameters = lm_head_->parameters()});
+  return parts;
+}
+
+// Over the routers that are trained: the load of others cannot be balanced.
+Variable Transformer::mean(const std::vector<Routing>& routings, Variable Routing::*loss) const {
+  std::vector<Variable> losses;
+  for (std::size_t i = 0; i < routings.size(); ++i)
+    if (routers_[i]->trains()) losses.push_back(routings[i].*loss);
+  if (losses.empty()) {
+    const DType compute = embedding_.weight().value().dtype();
+    return Tensor::zeros({1}, accumulation_dtype(compute));
+  }
+  return weighted_sum(losses, std::vector<double>(losses.size(), 1.0 / losses.size()));
 }
 
 Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardContext& context,
@@ -92,9 +150,9 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
              "transformer: token_ids must be [B*S=", context.num_tokens(), "]; got ",
              token_ids.shape());
   const auto* const forced = context.forced_routing;
-  SMOE_CHECK(!forced || forced->size() == layers_.size(),
-             "transformer: forced_routing must have one plan for each of ", layers_.size(),
-             " layers; got ", forced ? forced->size() : 0);
+  SMOE_CHECK(!forced || forced->size() == routers_.size(),
+             "transformer: forced_routing must have one plan for each of ", routers_.size(),
+             " routers; got ", forced ? forced->size() : 0);
   Variable residual = embedding_.forward(token_ids), delta;  // [T, D]
   std::vector<Routing> routings;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -105,12 +163,14 @@ Transformer::Hidden Transformer::hidden(const Tensor& token_ids, const ForwardCo
     if (is_kept) layer_context.recompute = Recompute::none;
     std::optional<CachedLayer> cached;
     if (cache) layer_context.cached = &cached.emplace(cache->layer(i), cache->length());
-    if (forced) layer_context.plan = &(*forced)[i];
+    if (forced)
+      layer_context.plans =
+          std::span(*forced).subspan(routings.size(), layers_[i]->routers().size());
     DecoderLayer::Output output =
         layers_[i]->forward(std::move(residual), std::move(delta), layer_context);
     residual = std::move(output.residual);
     delta = std::move(output.delta);
-    routings.push_back(std::move(output.routing));
+    for (Routing& routing : output.routings) routings.push_back(std::move(routing));
   }
   if (context.on_routing) context.on_routing(routings);
   return {norm_.forward(residual, delta).normed, mean(routings, &Routing::balance_loss),
@@ -145,14 +205,18 @@ Tensor Transformer::next_logits(const Tensor& token_ids, KeyValueCache& cache) {
   return linear(last_rows(h.normed.data(), batch), head()).data();
 }
 
-std::vector<Tensor> Transformer::selection_biases() {
-  std::vector<Tensor> biases;
-  for (const auto& layer : layers_) biases.push_back(layer->router().selection_bias());
-  return biases;
+void Transformer::visit_state(StateVisitor& visitor) {
+  for (Router* router : routers_)
+    if (router->trains()) router->visit_state(visitor);
+  for (const auto& layer : layers_) {
+    layer->attention().visit_state(visitor);
+    layer->mlp().visit_state(visitor);
+  }
 }
 
-void Transformer::visit_state(StateVisitor& visitor) {
-  for (const auto& layer : layers_) layer->router().visit_state(visitor);
+void Transformer::visit_frozen(StateVisitor& visitor) {
+  for (Router* router : routers_)
+    if (!router->trains()) router->visit_state(visitor);
 }
 
 }  // namespace smoe

@@ -1,14 +1,14 @@
 // Transformer: the decoder-only language model, Mixtral-like: RMSNorm, grouped-query attention with
-// rotary positions, and a sparse mixture of experts in every layer. Parameters are named as in
-// Hugging Face's Mixtral files.
+// rotary positions, and a sparse mixture of experts in every layer, or modules of other kinds in
+// their places (layer_kinds.h). Parameters are named as in Hugging Face's Mixtral files.
 #pragma once
 #include <memory>
+#include <span>
 #include <vector>
 
-#include "layers/attention.h"
 #include "layers/embedding.h"
 #include "layers/kv_cache.h"
-#include "layers/moe.h"
+#include "layers/layer_module.h"
 #include "layers/rms_norm.h"
 
 namespace smoe {
@@ -19,40 +19,47 @@ class StateVisitor;
 struct ModelLosses {
   Variable total;          ///< the loss to start backward from
   Variable cross_entropy;  ///< loss_scale * sum over tokens
-  Variable balance;        ///< mean over layers; 1.0 at perfect balance
-  Variable z;              ///< mean over layers
+  Variable balance;        ///< mean over routers that are trained; 1.0 at perfect balance
+  Variable z;              ///< mean over routers that are trained
 };
 
 class DecoderLayer : public Module {
  public:
-  DecoderLayer(const std::string& name, const ModelConfig& config,
-               std::shared_ptr<RotaryTable> rotary_table);
+  explicit DecoderLayer(const LayerSpec& spec);
 
   /// The layer's result is residual + delta; the norm that reads it fuses the addition.
   struct Output {
-    Variable residual;  ///< [T, D]
-    Variable delta;     ///< [T, D]
-    Routing routing;    ///< of its experts; `gates` is undefined with Recompute::block
+    Variable residual;              ///< [T, D]
+    Variable delta;                 ///< [T, D]
+    std::vector<Routing> routings;  ///< of its routers; `gates` is undefined with Recompute::block
   };
 
   /// Applies the layer to residual + delta, both [T, D]; delta may be undefined. Releases both as
   /// soon as they are read (move them in).
   Output forward(Variable residual, Variable delta, const LayerContext& context);
 
-  Router& router() { return moe_.router(); }
+  /// Those of the attention, then those of the MLP.
+  std::vector<Router*> routers();
+  LayerModule& attention() const { return *attention_; }
+  LayerModule& mlp() const { return *mlp_; }
+  /// All parameters by part of the model.
+  std::vector<PartParameters> parts() const;
 
  private:
   Output run(Variable residual, Variable delta, const LayerContext& context);
   Output run_recomputed(const Variable& input, const LayerContext& context);
 
   RMSNorm input_norm_;
-  Attention attention_;
+  std::unique_ptr<LayerModule> attention_;
   RMSNorm post_attention_norm_;
-  MoE moe_;
+  std::unique_ptr<LayerModule> mlp_;
+  std::size_t num_attention_routers_;
 };
 
 class Transformer : public Module {
  public:
+  /// Throws: UsageError for an unknown kind of layer, settings that do not fit it, or a train_only
+  /// that no parameter's name contains.
   explicit Transformer(const ModelConfig& config);
 
   /// Losses of a batch: token_ids and targets i32 [T], sequence after sequence; a target of -1 is
@@ -71,21 +78,29 @@ class Transformer : public Module {
   /// Throws: UsageError if the cache cannot hold S more tokens, or while ops are recorded.
   Tensor next_logits(const Tensor& token_ids, KeyValueCache& cache);
 
-  /// Selection bias of each layer's router, f32 [E]; undefined if it is not in use.
-  std::vector<Tensor> selection_biases();
-  /// Visits the state other than parameters: selection biases.
+  /// All routers, in model order.
+  const std::vector<Router*>& routers() const { return routers_; }
+  /// Visits the state other than parameters: selection biases of routers that are trained, and that
+  /// of modules.
   void visit_state(StateVisitor& visitor);
+  /// Visits the selection biases of routers that are not trained.
+  void visit_frozen(StateVisitor& visitor);
 
   const ModelConfig& config() const { return config_; }
+  std::span<const std::unique_ptr<DecoderLayer>> layers() const { return layers_; }
+  /// All parameters but those of layers by part of the model.
+  std::vector<PartParameters> parts() const;
 
  private:
   struct Hidden {
     Variable normed;        // [T, D], after the final norm
-    Variable balance_loss;  // [1], mean over layers
-    Variable z_loss;        // [1], mean over layers
+    Variable balance_loss;  // [1], mean over routers that are trained
+    Variable z_loss;        // [1], the same
   };
   Hidden hidden(const Tensor& token_ids, const ForwardContext& context,
                 const KeyValueCache* cache = nullptr);
+  void freeze_untrained();
+  Variable mean(const std::vector<Routing>& routings, Variable Routing::*loss) const;
   Parameter& head() { return lm_head_ ? lm_head_->weight() : embedding_.weight(); }
 
   ModelConfig config_;
@@ -93,6 +108,7 @@ class Transformer : public Module {
   std::vector<std::unique_ptr<DecoderLayer>> layers_;
   RMSNorm norm_;
   std::unique_ptr<Linear> lm_head_;  // null if the embedding is also the head
+  std::vector<Router*> routers_;
 };
 
 }  // namespace smoe

@@ -38,7 +38,7 @@ AdamW::AdamW(ParameterStore& store, const OptimConfig& config) : store_(store), 
   const bool has_full_precision = !store.full_precision().shares_storage(store.compute());
   std::int64_t at = 0;  // of the own range among own elements
   for (const Range& own : store.own()) {
-    for (const Parameter* parameter : store.parameters()) {
+    for (const Parameter* parameter : store.trained()) {
       const std::int64_t offset = store.offset_of(*parameter);
       const Range common = overlap(own, {offset, offset + parameter->numel()});
       if (common.numel() == 0) continue;

@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 #include "core/system/folder.h"
+#include "train/base_digest.h"
 #include "train/processor.h"
 
 namespace smoe {
@@ -39,11 +40,19 @@ CheckpointSaver::CheckpointSaver(const Config& config, const TrainingData& train
     background_.emplace(store_.options(), log);
 }
 
-CheckpointHeader CheckpointSaver::header() const {
+// The base does not change once it is loaded, which it is before the first call.
+CheckpointHeader CheckpointSaver::header() {
+  if (!header_.base && trainer_.has_base())
+    header_.base = base_digest([this](StateVisitor& v) { trainer_.visit_base(v); });
   CheckpointHeader header = header_;
   header.step = trainer_.steps_done();
   header.sampling = manifest_data(trainer_.data_start(), training_);
   return header;
+}
+
+void CheckpointSaver::check_base_of(const Checkpoint& checkpoint) {
+  const std::string& from = config_.train.init_from;
+  check_base(checkpoint, header().base, from.empty() ? "the initial weights of its seed" : from);
 }
 
 void CheckpointSaver::save() {
@@ -120,10 +129,12 @@ std::optional<std::int64_t> CheckpointSaver::load_selected(const std::string& se
     step = store_.resume(selected, header(), visit_state(), [&](const Checkpoint& checkpoint) {
       trained_ = trained_config(checkpoint, config_);
       changes_ = accepted_resumption(checkpoint, trained_, config_, training_, consent_);
+      check_base_of(checkpoint);
       manifest = checkpoint.manifest();
     });
   } else if (selected != "none") {  // rank 0 verifies it and compares its configuration
     const Checkpoint checkpoint(selected);
+    check_base_of(checkpoint);
     checkpoint.load(visit_state());
     step = checkpoint.manifest().step;
     manifest = checkpoint.manifest();

@@ -62,7 +62,8 @@ class CheckpointSaver {
  private:
   using Clock = std::chrono::steady_clock;
 
-  CheckpointHeader header() const;
+  CheckpointHeader header();
+  void check_base_of(const Checkpoint& checkpoint);
   void write();
   void start();
   std::optional<std::int64_t> load_newest(std::int64_t every);
@@ -75,7 +76,7 @@ class CheckpointSaver {
   const TrainingData& training_;
   Ranks& ranks_;
   Trainer& trainer_;
-  CheckpointHeader header_;  // of all checkpoints of the run, but for the step
+  CheckpointHeader header_;  // of all checkpoints of the run, but for the step and data
   CheckpointStore store_;
   std::vector<std::string> consent_;
   Config trained_;

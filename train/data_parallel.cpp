@@ -54,7 +54,7 @@ DataParallel::DataParallel(ParameterStore& store, Communicator& communicator,
       shards_(buckets_, communicator.rank(), communicator.world_size()),
       num_parameters_(buckets_.size()) {
   if (communicator.world_size() == 1) return;
-  for (const Parameter* parameter : store.parameters()) {
+  for (const Parameter* parameter : store.trained()) {
     const auto [first, last] = buckets_of(*parameter);
     for (std::size_t b = first; b <= last; ++b) ++num_parameters_[b];
   }
@@ -127,7 +127,7 @@ void DataParallel::start_weight_gather() {
   // Small, and read by the first ops; their place among the compute weights is not read.
   std::vector<RootedTensor> full_precision;
   if (store_.is_split())
-    for (const Parameter* parameter : store_.parameters()) {
+    for (const Parameter* parameter : store_.trained()) {
       if (!parameter->full_precision()) continue;
       const std::int64_t begin = store_.offset_of(*parameter);
       for (const auto& [range, rank] : shards_.owners_of({begin, begin + parameter->numel()}))
@@ -142,6 +142,7 @@ void DataParallel::start_weight_gather() {
 }
 
 void DataParallel::await_value(const Parameter& parameter) {
+  if (!parameter.trains()) return;  // never on its way
   if (parameter.full_precision() && gathers_.back()) return await(gathers_.back());
   if (parameter.full_precision() && store_.is_split()) return;
   const auto [first, last] = buckets_of(parameter);

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "core/system/folder.h"
+#include "train/base_digest.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/changes.h"
 #include "train/config/run_paths.h"
@@ -30,7 +31,24 @@ std::unique_ptr<Tokenizer> tokenizer_of(const RunPaths& run, const Manifest& man
   return tokenizer;
 }
 
+void restore_base(const Checkpoint& checkpoint, LoadedModel& loaded) {
+  const VisitState visit = [&](StateVisitor& v) { loaded.trainable->visit_base(v); };
+  const std::string& from = loaded.config.train.init_from;
+  if (!from.empty()) open_base(from).checkpoint.load_part(visit);
+  check_base(checkpoint, base_digest(visit),
+             from.empty() ? "the initial weights of its seed" : from);
+}
+
 }  // namespace
+
+StoredModel open_base(const std::string& path) {
+  try {
+    return open_model(path);
+  } catch (const UsageError& error) {
+    throw UsageError(
+        concat("train.init_from: the base that is not trained must be there; ", error.what()));
+  }
+}
 
 StoredModel open_model(const std::string& path) {
   const bool is_run = kind_of(RunPaths(path).config_path()) == PathKind::file;
@@ -60,6 +78,7 @@ LoadedModel load_model(StoredModel stored, bool trains) {
                      .trainable = nullptr,
                      .step = stored.checkpoint.manifest().step};
   loaded.trainable = std::make_unique<TrainableModel>(loaded.config, trains);
+  if (loaded.trainable->has_base()) restore_base(stored.checkpoint, loaded);
   stored.checkpoint.load_part(
       [&](StateVisitor& visitor) { loaded.trainable->visit_state(visitor); });
   return loaded;

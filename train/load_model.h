@@ -22,6 +22,9 @@ struct StoredModel {
 /// or the tokenizer is not the one that it was trained with; SystemError.
 StoredModel open_model(const std::string& path);
 
+/// The same for the base at `path`, which train.init_from names. Throws: also UsageError saying so.
+StoredModel open_base(const std::string& path);
+
 struct LoadedModel {
   Config config;
   std::unique_ptr<Tokenizer> tokenizer;  ///< null if the run has none, as some imported ones
@@ -34,6 +37,8 @@ struct LoadedModel {
 };
 
 /// As open_model, with the weights on the current device; `trains` as in ParameterStore::Options.
+/// The base, if the model has one, is loaded from where train.init_from says.
+/// Throws: also UsageError if the base is missing or another one.
 LoadedModel load_model(const std::string& path, bool trains = false);
 /// The same for a model that is open.
 LoadedModel load_model(StoredModel stored, bool trains = false);

@@ -10,6 +10,7 @@
 #include "kernels/engines.h"
 #include "kernels/threads.h"
 #include "layers/model_size.h"
+#include "train/checkpoint/contained_state.h"
 #include "train/inject_faults.h"
 #include "train/load_model.h"
 #include "train/run_facts.h"
@@ -71,6 +72,9 @@ void describe(const RunComponents& run, Ranks& ranks) {
       "{}: {} parameters, {} active; {} layers of width {}, {} experts of width {}, top {}",
       config.run.name, short_count(size.total), short_count(size.active), m.num_layers, m.d_model,
       m.num_experts, m.d_expert, m.top_k));
+  if (size.trained < size.total)
+    run.say(fmt::format("trained {} of the parameters; the others are the base",
+                        short_count(size.trained)));
   run.say(fmt::format("data    {}: {} training tokens, {} for validation, vocabulary {}",
                       run.training->summary(), short_count(run.training->num_tokens(Split::train)),
                       short_count(num_tokens(run.validation)), m.vocab_size));
@@ -102,16 +106,33 @@ std::string selection_of(const RunComponents& run, Ranks& ranks) {
   return ranks.broadcast(has_begun ? "auto" : resume);
 }
 
-// Weights are useless with another tokenizer. Keys of the model other than its sizes may change,
-// for instance to extend the context, but each change is printed.
-void initialize_from(const std::string& path, RunComponents& run) {
-  const StoredModel from = open_model(path);
+// Weights are useless with another tokenizer.
+void check_tokenizer(const StoredModel& from, const RunComponents& run) {
   const std::optional<Digest>& tokenizer = from.token_space.tokenizer;
   SMOE_CHECK(!tokenizer || tokenizer == run.training->token_space().tokenizer,
              "train.init_from: ", run.training->summary(), " must be made with the tokenizer of ",
-             path, "; it was made with another one");
+             run.config.train.init_from, "; it was made with another one");
+}
+
+// What is not trained is in no checkpoint of this run, so a resumed one loads it too.
+void load_base(RunComponents& run) {
+  const StoredModel from = open_base(run.config.train.init_from);
+  check_tokenizer(from, run);
+  from.checkpoint.load_part([&](StateVisitor& v) { run.trainer->visit_base(v); });
+  run.say(fmt::format("base    {}", from.checkpoint.path()));
+}
+
+// Keys of the model other than its sizes may change, for instance to extend the context, but each
+// change is printed. What is trained on top of a base keeps its initial values where `path` lacks
+// it.
+void initialize_from(const std::string& path, RunComponents& run) {
+  const StoredModel from = open_model(path);
+  check_tokenizer(from, run);
   const bool has_optimizer = run.config.train.init_parts == InitParts::optimizer;
-  from.checkpoint.load_part([&](StateVisitor& v) {
+  const bool has_base = run.trainer->has_base();
+  from.checkpoint.load_part([&](StateVisitor& visitor) {
+    ContainedState contained(from.checkpoint.manifest(), visitor);
+    StateVisitor& v = has_base ? contained : visitor;
     run.trainer->visit_model(v);
     if (has_optimizer) run.trainer->visit_optimizer(v);
   });
@@ -126,9 +147,10 @@ void initialize_from(const std::string& path, RunComponents& run) {
 
 void load_state(RunComponents& run, const std::string& selection,
                 const std::vector<std::string>& consent) {
-  const Config& config = run.config;
+  const std::string& from = run.config.train.init_from;
+  if (run.trainer->has_base() && !from.empty()) load_base(run);
   const auto step = run.checkpoints->load(selection, consent);
-  if (!step && !config.train.init_from.empty()) initialize_from(config.train.init_from, run);
+  if (!step && !from.empty()) initialize_from(from, run);
 }
 
 // A process that died before its first checkpoint has recorded the changes that this one makes.

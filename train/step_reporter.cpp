@@ -23,7 +23,7 @@ void StepReporter::complete(StepReport& report) {
 
 std::vector<LayerReport> StepReporter::layer_reports() const {
   std::vector<LayerReport> layers;
-  for (const LayerTotals& totals : trainer_.result().layers)
+  for (const RouterTotals& totals : trainer_.result().routers)
     layers.push_back({.expert_rows = totals.expert_rows,
                       .load = expert_load(totals.expert_rows),
                       .balance_loss = totals.balance_loss,

@@ -15,9 +15,10 @@ const Config& checked(const Config& config, int world_size) {
   return config;
 }
 
-/// Elements of a layer's routing totals.
-std::int64_t layer_width(const ModelConfig& model) {
-  return model.num_experts + 2;
+std::vector<std::int64_t> num_experts_of(const Transformer& model) {
+  std::vector<std::int64_t> num_experts;
+  for (const Router* router : model.routers()) num_experts.push_back(router->num_experts());
+  return num_experts;
 }
 
 // Adds the time until the end of its scope.
@@ -46,10 +47,11 @@ TrainStep::TrainStep(const Config& config, Communicator& communicator)
       parallel_(model_.store, communicator, config.parallel),
       optimizer_(model_.store, config.optim),
       results_(Tensor::zeros(
-          {3 * num_micro_batches() + config.model.num_layers * layer_width(config.model) + 2},
+          {3 * num_micro_batches() + RouterStats::numel_of(num_experts_of(model_.transformer)) + 2},
           DType::f64, Category::workspace)),
       losses_(results_.view(0, {num_micro_batches(), 3})),
-      stats_(results_.view(losses_.numel(), {config.model.num_layers, layer_width(config.model)})),
+      stats_(num_experts_of(model_.transformer),
+             results_.view(losses_.numel(), {results_.numel() - losses_.numel() - 2})),
       reader_(current_stream().device()) {}
 
 StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& batch_of) {
@@ -78,7 +80,7 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
         .micro_batch = j,
         .recompute = train.recompute,
         .recompute_layers = train.recompute_layers,
-        .on_routing = [this](std::span<const Routing> layers) { stats_.add(layers); }};
+        .on_routing = [this](std::span<const Routing> routings) { stats_.add(routings); }};
     const ModelLosses losses =
         model_.transformer.losses(batch.token_ids, batch.targets, loss_scale, 1.0 / count, context);
     {
@@ -112,11 +114,11 @@ void TrainStep::update(const StepGradient& gradient, std::int64_t update, double
   const Tensor& coefficient = gradient.clip.coefficient;
   optimizer_.step(lr, update, coefficient);
   parallel_.start_weight_gather();
-  const std::vector<Tensor> biases = model_.transformer.selection_biases();
-  for (std::size_t i = 0; i < biases.size(); ++i)
-    if (biases[i].defined())
-      update_selection_bias(biases[i], stats_.expert_load(static_cast<std::int64_t>(i)),
-                            config_.model.router.selection_bias_rate, coefficient);
+  const std::vector<Router*>& routers = model_.transformer.routers();
+  for (std::size_t i = 0; i < routers.size(); ++i)
+    if (routers[i]->trains() && routers[i]->selection_bias().defined())
+      update_selection_bias(routers[i]->selection_bias(), stats_.expert_load(i),
+                            routers[i]->config().selection_bias_rate, coefficient);
 }
 
 // Copies on a stream of its own, which waits for the results but not for the update behind them.
@@ -132,16 +134,17 @@ StepResult TrainStep::read(const StepGradient& gradient) const {
     result.losses.balance += *next++;
     result.losses.z += *next++;
   }
-  for (std::int64_t i = 0; i < config_.model.num_layers; ++i) {
-    LayerTotals layer;
-    for (std::int64_t e = 0; e < config_.model.num_experts; ++e)
-      layer.expert_rows.push_back(static_cast<std::int64_t>(*next++));
-    layer.balance_loss = *next++ / static_cast<double>(num_micro_batches());
-    layer.z_loss = *next++ / static_cast<double>(num_micro_batches());
-    result.layers.push_back(std::move(layer));
+  for (std::size_t i = 0; i < stats_.num_routers(); ++i) {
+    auto total = next + stats_.offset(i);
+    RouterTotals router;
+    for (std::int64_t e = 0; e < stats_.num_experts(i); ++e)
+      router.expert_rows.push_back(static_cast<std::int64_t>(*total++));
+    router.balance_loss = *total++ / static_cast<double>(num_micro_batches());
+    router.z_loss = *total / static_cast<double>(num_micro_batches());
+    result.routers.push_back(std::move(router));
   }
-  result.grad_norm = *next++;
-  result.is_applied = std::isfinite(*next);
+  result.grad_norm = values[values.size() - 2];
+  result.is_applied = std::isfinite(values.back());
   return result;
 }
 

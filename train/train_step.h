@@ -26,8 +26,8 @@ struct StepLosses {
   double cross_entropy = 0, balance = 0, z = 0;
 };
 
-/// Totals of one layer's routing over the micro-batches and ranks of a step.
-struct LayerTotals {
+/// Totals of one router's routing over the micro-batches and ranks of a step.
+struct RouterTotals {
   std::vector<std::int64_t> expert_rows;  ///< [E]
   double balance_loss = 0, z_loss = 0;    ///< means over the micro-batches
 };
@@ -35,8 +35,8 @@ struct LayerTotals {
 /// What the host learns of a step.
 struct StepResult {
   StepLosses losses;
-  std::vector<LayerTotals> layers;
-  double grad_norm = 0;     ///< before clipping
+  std::vector<RouterTotals> routers;  ///< in model order
+  double grad_norm = 0;               ///< before clipping
   bool is_applied = false;  ///< whether losses and norm are finite, so that weights were updated
 };
 

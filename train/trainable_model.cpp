@@ -18,4 +18,9 @@ void TrainableModel::visit_state(StateVisitor& visitor) {
   transformer.visit_state(visitor);
 }
 
+void TrainableModel::visit_base(StateVisitor& visitor) {
+  store.visit_frozen(visitor);
+  transformer.visit_frozen(visitor);
+}
+
 }  // namespace smoe

@@ -15,8 +15,13 @@ struct TrainableModel {
   explicit TrainableModel(const Config& config, bool trains = true,
                           std::function<std::vector<Range>(std::int64_t numel)> own = nullptr);
 
-  /// Visits this rank's elements of the master weights, and the routers' selection biases.
+  /// Visits this rank's elements of the master weights, and the routers' selection biases, of what
+  /// is trained.
   void visit_state(StateVisitor& visitor);
+  /// Visits the base: the same of what is not trained, whole and as ops read it.
+  void visit_base(StateVisitor& visitor);
+  /// Whether there is a base.
+  bool has_base() const { return !store.frozen().empty(); }
 
   Transformer transformer;
   ParameterStore store;

@@ -47,6 +47,9 @@ class Trainer {
   void visit_replicated_parts(StateVisitor& visitor);
   /// Visits the part of the state that is the model: weights, as visit_state, and selection biases.
   void visit_model(StateVisitor& visitor);
+  /// Visits the base, and says whether there is one; as TrainableModel.
+  void visit_base(StateVisitor& visitor) { train_step_.model().visit_base(visitor); }
+  bool has_base() const { return train_step_.model().has_base(); }
   /// Call after a visitor has loaded state: updates what is derived from it, and gathers the
   /// weights that other ranks loaded. A collective operation if is_sharded().
   void state_loaded();

@@ -36,21 +36,22 @@ Variable linear(const Variable& x, Parameter& weight) {
   run_gemm({.a = matrix_of(x.data()), .b = matrix_of(w), .transpose_b = true, .c = matrix_of(y)});
   return record(
       "linear", std::move(y), {&x}, {&weight},
-      [saved = SavedTensor(x), parts = x.unsummed_gradient(), &weight](
+      [saved = SavedTensor(x, weight.trains()), parts = x.unsummed_gradient(), &weight](
           Tensor dy, InputGradients& out) mutable {
         const Tensor x = saved.take();
-        run_gemm({.a = matrix_of(dy),
-                  .transpose_a = true,
-                  .b = matrix_of(x),
-                  .c = matrix_of(weight.gradient()),
-                  .beta = weight.claim_gradient()});
+        if (weight.trains())
+          run_gemm({.a = matrix_of(dy),
+                    .transpose_a = true,
+                    .b = matrix_of(x),
+                    .c = matrix_of(weight.gradient()),
+                    .beta = weight.claim_gradient()});
         if (!out.wants(0)) return;
         if (parts && is_part(*parts, weight)) {
           parts->dlogits = std::move(dy);
           parts->weight = &weight;
           return out.give_part(0);
         }
-        Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
+        Tensor dx = saved.gradient_memory(x);
         run_gemm({.a = matrix_of(dy), .b = matrix_of(weight.value()), .c = matrix_of(dx)});
         out.give(0, std::move(dx));
       });

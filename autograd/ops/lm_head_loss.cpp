@@ -50,11 +50,12 @@ void add_losses(const Chunk& chunk, Parameter& weight, double scale, bool write_
                                     .scale = scale});
   if (!write_gradient) return;
   const Tensor& dlogits = chunk.logits;
-  run_gemm({.a = matrix_of(dlogits),
-            .transpose_a = true,
-            .b = matrix_of(chunk.x),
-            .c = matrix_of(weight.gradient()),
-            .beta = weight.claim_gradient()});
+  if (weight.trains())
+    run_gemm({.a = matrix_of(dlogits),
+              .transpose_a = true,
+              .b = matrix_of(chunk.x),
+              .c = matrix_of(weight.gradient()),
+              .beta = weight.claim_gradient()});
   if (chunk.dx.defined())
     run_gemm({.a = matrix_of(dlogits), .b = matrix_of(weight.value()), .c = matrix_of(chunk.dx)});
 }
@@ -69,7 +70,7 @@ Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& target
   const Tensor logits = Tensor::empty({std::min(chunk, num_tokens), weight.shape()[0]}, x.dtype(),
                                       Category::workspace);
   const Tensor losses = Tensor::empty({num_tokens}, sum_dtype, Category::workspace);
-  const bool write_gradient = is_recording();
+  const bool write_gradient = is_recording() && (weight.trains() || x.requires_grad());
   const Tensor dx = write_gradient && x.requires_grad() ? Tensor::empty_like(x.data()) : Tensor();
   for (std::int64_t begin = 0; begin < num_tokens; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, num_tokens);

@@ -63,6 +63,7 @@ void combine_rows(const RoutingPlan& plan, const Tensor& rows, const Tensor& sum
 
 void accumulate_gradient(const ExpertMlp& mlp, Parameter& weight, const kernels::RoutedRows& dy,
                          const kernels::RoutedRows& x) {
+  if (!weight.trains()) return;
   run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
              {.routing = view_of(mlp.plan),
               .dy = dy,
@@ -103,13 +104,13 @@ Tensor forward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, const
   return y;
 }
 
-// Recomputes h if it is undefined. The gradient of x is left in `parts` unless that is null or has
-// such a part already.
+// Recomputes h if it is undefined; x is read for that and for dW1. The gradient of x is left in
+// `parts` unless that is null or has such a part already.
 void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor h, Tensor dout,
               UnsummedGradient* parts, InputGradients& out) {
-  const std::int64_t rows = mlp.plan.num_rows(), d = x.dim(1), f = mlp.width();
+  const std::int64_t rows = mlp.plan.num_rows(), d = dout.dim(1), f = mlp.width();
   // One buffer, first for a, then for dx~.
-  Tensor shared = Tensor::empty({rows * std::max(d, f)}, x.dtype());
+  Tensor shared = Tensor::empty({rows * std::max(d, f)}, dout.dtype());
   const Tensor a = shared.view(0, {rows, f});
   const Tensor routed_dx = shared.view(0, {rows, d});
   if (!h.defined()) {
@@ -145,13 +146,14 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor
       parts->plan = mlp.plan;
       out.give_part(0);
     } else {
-      Tensor dx = dout.is_sole_reference() ? std::move(dout) : Tensor::empty_like(x);
+      Tensor dx = dout.is_sole_reference() ? std::move(dout) : Tensor::empty_like(dout);
       combine_rows(mlp.plan, routed_dx, dx);
       out.give(0, std::move(dx));
     }
   }
-  accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
-                      {matrix_of(x), RowLayout::scattered});
+  if (mlp.w1->trains())
+    accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
+                        {matrix_of(x), RowLayout::scattered});
 }
 
 }  // namespace
@@ -161,14 +163,16 @@ Variable moe_mlp(const Variable& x, const Variable& gates, const RoutingPlan& pl
   const ExpertMlp mlp{plan, &w1, &w2, kind};
   check_mlp(x, gates, mlp);
   Tensor h;  // undefined if backward will not run or will recompute it
-  if (is_recording() && !recompute) h = empty_preactivations(mlp, x.data());
+  const Variable* const inputs[] = {&x, &gates};
+  Parameter* const weights[] = {&w1, &w2};
+  if (is_recorded(inputs, weights) && !recompute) h = empty_preactivations(mlp, x.data());
   Tensor rows = forward(mlp, x.data(), gates.data(), h);
   Tensor out = Tensor::empty_like(x.data());  // [T, D]
   const auto sum = std::make_shared<RoutedSum>(std::move(rows), plan, out);
   Variable y = record(
       "moe_mlp", std::move(out), {&x, &gates}, {&w1, &w2},
-      [mlp, saved = SavedTensor(x), parts = x.unsummed_gradient(), gates = gates.data(),
-       h = std::move(h)](Tensor dout, InputGradients& gradients) mutable {
+      [mlp, saved = SavedTensor(x, w1.trains() || recompute), parts = x.unsummed_gradient(),
+       gates = gates.data(), h = std::move(h)](Tensor dout, InputGradients& gradients) mutable {
         backward(mlp, saved.take(), gates, std::move(h), std::move(dout), parts.get(), gradients);
       });
   y.set_routed_sum(sum);

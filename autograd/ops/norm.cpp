@@ -74,8 +74,8 @@ Tensor norm_backward(const SavedNorm& saved, Tensor dy, const UnsummedGradient& 
               .dy = parts_of(dy, parts),
               .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
               .dx = matrix_of(dx),
-              .dweight = saved.weight.gradient().data(),
-              .beta = saved.weight.claim_gradient()});
+              .dweight = saved.weight.trains() ? saved.weight.gradient().data() : nullptr,
+              .beta = saved.weight.trains() ? saved.weight.claim_gradient() : 0});
   return dx;
 }
 

@@ -17,6 +17,9 @@ struct Projection {
   RowLayout y_layout;
   Parameter* weight;  // [E, D_out, D_in]
   Parameter* bias;    // [E, D_out], or null
+
+  bool trains_bias() const { return bias && bias->trains(); }
+  bool trains() const { return weight->trains() || trains_bias(); }
 };
 
 void check_projection(const Variable& x, const Projection& projection, const Variable& gates) {
@@ -58,13 +61,15 @@ Tensor forward(const Projection& projection, const Tensor& x) {
 }
 
 void accumulate_gradients(const Projection& projection, const Tensor& x, const Tensor& dy) {
-  Parameter* bias = projection.bias;
+  if (!projection.trains()) return;
+  Parameter& weight = *projection.weight;
+  Parameter* const bias = projection.trains_bias() ? projection.bias : nullptr;
   run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
              {.routing = view_of(projection.plan),
               .dy = {matrix_of(dy), projection.y_layout},
               .x = {matrix_of(x), projection.x_layout},
-              .dweight = projection.weight->gradient().data(),
-              .beta = projection.weight->claim_gradient(),
+              .dweight = weight.trains() ? weight.gradient().data() : nullptr,
+              .beta = weight.trains() ? weight.claim_gradient() : 0,
               .dbias = bias ? bias->gradient().data() : nullptr,
               .bias_beta = bias ? bias->claim_gradient() : 0});
 }
@@ -81,15 +86,13 @@ void multiply_transposed(const Projection& projection, const Tensor& dy, const T
               .y_layout = layout});
 }
 
-// This is the last read of x, so dx overwrites it if this is the sole reference.
-Tensor input_gradient(const Projection& projection, const Tensor& x, const Tensor& dy) {
-  Tensor dx = x.is_sole_reference() ? x : Tensor::empty_like(x);
+Tensor input_gradient(const Projection& projection, Tensor dx, const Tensor& dy) {
   const RoutingPlan& plan = projection.plan;
-  if (x.dim(0) == plan.num_rows()) {
+  if (dx.dim(0) == plan.num_rows()) {
     multiply_transposed(projection, dy, dx, projection.x_layout);
     return dx;
   }
-  const Tensor routed = Tensor::empty({plan.num_rows(), x.dim(1)}, x.dtype());  // [N, D_in]
+  const Tensor routed = Tensor::empty({plan.num_rows(), dx.dim(1)}, dx.dtype());  // [N, D_in]
   multiply_transposed(projection, dy, routed, RowLayout::grouped);
   kernels::combine(launch(), {.routing = view_of(plan),
                               .y = {matrix_of(routed), RowLayout::grouped},
@@ -97,10 +100,12 @@ Tensor input_gradient(const Projection& projection, const Tensor& x, const Tenso
   return dx;
 }
 
-void backward(const Projection& projection, const Tensor& x, const Tensor& dy,
+// Weight and bias first: dx may overwrite x, which they are the last to read.
+void backward(const Projection& projection, SavedTensor& saved, const Tensor& dy,
               InputGradients& out) {
+  const Tensor x = saved.take();
   accumulate_gradients(projection, x, dy);
-  if (out.wants(0)) out.give(0, input_gradient(projection, x, dy));
+  if (out.wants(0)) out.give(0, input_gradient(projection, saved.gradient_memory(x), dy));
 }
 
 Variable multiply_and_combine(const Variable& x, const Variable& gates,
@@ -114,8 +119,8 @@ Variable multiply_and_combine(const Variable& x, const Variable& gates,
                               .out = matrix_of(sum)});
   return record(
       "parallel_linear", std::move(sum), {&x, &gates}, {projection.weight, projection.bias},
-      [saved = SavedTensor(x), y = std::move(y), gates = gates.data(), projection](
-          Tensor dsum, InputGradients& out) mutable {
+      [saved = SavedTensor(x, projection.trains()), y = std::move(y), gates = gates.data(),
+       projection](Tensor dsum, InputGradients& out) mutable {
         const auto routing = view_of(projection.plan);
         if (out.wants(1)) {
           Tensor dgates = Tensor::empty_like(gates);
@@ -131,7 +136,7 @@ Variable multiply_and_combine(const Variable& x, const Variable& gates,
                                   .gates = gates.data(),
                                   .grouped = matrix_of(dy)});
         dsum = Tensor();
-        backward(projection, saved.take(), dy, out);
+        backward(projection, saved, dy, out);
       });
 }
 
@@ -144,10 +149,10 @@ Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan
                               options.bias};
   check_projection(x, projection, gates);
   if (gates.defined()) return multiply_and_combine(x, gates, projection);
-  return record("parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
-                [saved = SavedTensor(x), projection](Tensor dy, InputGradients& out) mutable {
-                  backward(projection, saved.take(), dy, out);
-                });
+  return record(
+      "parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
+      [saved = SavedTensor(x, projection.trains()), projection](
+          Tensor dy, InputGradients& out) mutable { backward(projection, saved, dy, out); });
 }
 
 }  // namespace smoe

@@ -112,7 +112,7 @@ struct WeightGradient {
 
   void run(const ThreadWorkspace& workspace) const {
     if (args.dbias) sum_bias();
-    if (out == 0 || in == 0) return;
+    if (!args.dweight || out == 0 || in == 0) return;
     const std::int64_t tile_cols = ceil_div(in, tile_in);
     const std::int64_t tiles = ceil_div(out, tile_out) * tile_cols;
     parallel_for(args.routing.num_experts * tiles, [&](std::int64_t i, int thread) {

@@ -174,8 +174,9 @@ void rms_norm_backward(const Launch&, const RmsNormBackwardArgs& args) {
         }
       }
     });
-    add_partials(partials, num_row_blocks(args.x.rows), n, args.beta,
-                 static_cast<Acc*>(args.dweight));
+    if (args.dweight)
+      add_partials(partials, num_row_blocks(args.x.rows), n, args.beta,
+                   static_cast<Acc*>(args.dweight));
   });
 }
 

@@ -382,7 +382,7 @@ void rms_norm_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
       });
     check_launch("rms_norm_backward");
   });
-  if (n == 0) return;
+  if (n == 0 || !args.dweight) return;
   rms_norm_backward_dweight_kernel<<<static_cast<unsigned>(ceil_div(n, kWarp)), dim3(kWarp, kWarp),
                                      0, stream_of(launch)>>>(
       static_cast<const float*>(args.workspace), partials, n, static_cast<float>(args.beta),

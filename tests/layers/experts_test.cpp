@@ -105,7 +105,7 @@ TEST_CASE("router statistics add up over micro-batches, and the bias moves rows 
   // All tokens are equal: without the bias all go to the same two experts.
   const Tensor x =
       tensor_of(std::vector<double>(kTokens * c.d_model, 0.3), {kTokens, c.d_model}, DType::f32);
-  RouterStats stats(c);
+  RouterStats stats({c.num_experts});
   std::vector<std::int64_t> total(5, 0);
   for (int step = 0; step < 200; ++step) {
     const Routing routing = router.forward(x, context());

@@ -208,9 +208,9 @@ TEST_CASE("forced plans replace the choice of experts in every layer") {
   CHECK(logits(&swapped) != expected);
   CHECK(ids_of(plans[0]) == ids_of(chosen[1]));
   const std::vector<RoutingPlan> too_few{chosen[0]};
-  CHECK_THROWS_WITH_AS(logits(&too_few),
-                       "transformer: forced_routing must have one plan for each of 2 layers; got 1",
-                       UsageError);
+  CHECK_THROWS_WITH_AS(
+      logits(&too_few),
+      "transformer: forced_routing must have one plan for each of 2 routers; got 1", UsageError);
 }
 
 TEST_CASE("parameters have Mixtral's names and lie in reverse order of use") {

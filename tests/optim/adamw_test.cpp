@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <map>
+#include <span>
 
 #include "core/base/split_weight.h"
 #include "optim/clip.h"
@@ -91,6 +93,29 @@ TEST_CASE("AdamW with clipping follows the double reference over 50 steps, decay
     }
     for (Parameter* p : model.store.parameters())
       check_close(p->name(), p->master(), wanted.at(p->name()).weights, {.sum_length = steps});
+  }
+}
+
+TEST_CASE("what is not trained has no moments, no weight decay and no part in the norm") {
+  for (const DType compute : {DType::f32, DType::bf16}) {
+    Parameter weight("weight", {13, 7}, Init::normal(1)),
+        base("base", {40, 9}, Init::normal(1), {.trains = false}),
+        norm("norm", {7}, Init::constant(1), {.full_precision = true, .trains = false});
+    ParameterStore store({&base, &weight, &norm}, {.compute = compute, .seed = 1});
+    const std::vector<double> before = values_of(base.value());
+    const std::int64_t moments_before = memory_use(Category::optimizer).now_bytes;
+    AdamW optimizer(store, kConfig);
+    CHECK(memory_use(Category::optimizer).now_bytes - moments_before == 2 * 4 * 128);
+    for (float& g : std::span(store.gradient().data_as<float>(), 91)) g = 2;
+    const GradientClip clipped = clip(store, 1.0);
+    CHECK(clipped.norm.item() == doctest::Approx(2 * std::sqrt(91.0)));
+    optimizer.step(0.02, 1, clipped.coefficient);
+    CHECK(values_of(base.value()) == before);
+    CHECK(values_of(norm.value()) == std::vector<double>(7, 1));
+    CollectTensors state;
+    optimizer.visit_state(state);
+    CHECK(state.tensors.size() == 2);
+    CHECK(state.tensors.count("optimizer.m/weight") == 1);
   }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs a build into a temporary folder, as a user would, and builds the examples against it: by
-# find_package, by pkg-config, and with the source tree as a subproject (configured only). Runs them.
+# find_package, by pkg-config, and with the source tree as a subproject, added or fetched (configured
+# only). Runs them.
 #
 #   tests/scripts/package.sh BUILD_FOLDER
 set -euo pipefail
@@ -28,11 +29,12 @@ done
 cmake -S "$root/examples" -B "$work/examples" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \
   -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 > "$work/configure.log"
 cmake --build "$work/examples" > "$work/build.log" || { cat "$work/build.log" && exit 1; }
-for program in "$work/examples"/*; do
-  [ -f "$program" ] && [ -x "$program" ] || continue
-  echo "== ${program##*/}"
-  "$program"
+for program in training_loop mixture_of_attention; do
+  echo "== $program"
+  "$work/examples/$program"
 done
+echo '== mixture_of_lora'
+"$root/tests/scripts/mixture_of_lora.sh" "$work/prefix/bin/smoe" "$work/examples/mixture_of_lora"
 
 echo '== pkg-config'
 cat > "$work/one.cpp" <<'CPP'
@@ -45,16 +47,23 @@ export PKG_CONFIG_PATH
 g++ -std=c++20 "$work/one.cpp" -o "$work/one" $(pkg-config --cflags --libs smoe)
 LD_LIBRARY_PATH=$(dirname "$library") "$work/one"
 
-echo '== add_subdirectory'
-mkdir "$work/parent"
-cat > "$work/parent/CMakeLists.txt" <<CMAKE
+# How a project adds smoe.
+as_subproject() {
+  echo "== $1"
+  mkdir "$work/$1"
+  cat > "$work/$1/CMakeLists.txt" <<CMAKE
 cmake_minimum_required(VERSION 3.25)
 project(parent LANGUAGES C CXX)
-add_subdirectory("$root" smoe)
+$2
 add_executable(one "$work/one.cpp")
 target_link_libraries(one PRIVATE smoe::smoe)
 if(TARGET core_tests)
   message(FATAL_ERROR "a subproject builds its own tests")
 endif()
 CMAKE
-cmake -S "$work/parent" -B "$work/parent/build" -G Ninja -DSMOE_CUDA=OFF > "$work/parent.log"
+  cmake -S "$work/$1" -B "$work/$1/build" -G Ninja -DSMOE_CUDA=OFF > "$work/$1.log"
+}
+as_subproject add_subdirectory "add_subdirectory(\"$root\" smoe)"
+as_subproject FetchContent "include(FetchContent)
+FetchContent_Declare(smoe SOURCE_DIR \"$root\")
+FetchContent_MakeAvailable(smoe)"

@@ -54,10 +54,10 @@ inline void compare_derivative(const std::string& what, const std::function<doub
 
 }  // namespace detail
 
-/// Compares the gradients of `f` at `inputs` (f64) and at the parameters of `store` (f64 masters,
-/// may be null) with central differences within 1e-6 of the largest gradient (or of 1). `f` takes
-/// the inputs as variables and returns its outputs; it must be deterministic. Up to 48 elements of
-/// each tensor are checked.
+/// Compares the gradients of `f` at `inputs` (f64) and at the trained parameters of `store` (f64
+/// masters, may be null) with central differences within 1e-6 of the largest gradient (or of 1).
+/// `f` takes the inputs as variables and returns its outputs; it must be deterministic. Up to 48
+/// elements of each tensor are checked.
 inline void check_gradients(
     const std::string& what,
     const std::function<std::vector<Variable>(const std::vector<Variable>&)>& f,
@@ -100,7 +100,7 @@ inline void check_gradients(
     detail::compare_derivative(what + ": input " + std::to_string(i), loss, inputs[i],
                                gradients.of(variables[i]));
   if (!store) return;
-  for (Parameter* parameter : store->parameters())
+  for (Parameter* parameter : store->trained())
     detail::compare_derivative(what + ": " + parameter->name(), loss, parameter->master(),
                                parameter->gradient());
 }

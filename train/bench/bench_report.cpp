@@ -14,7 +14,7 @@ namespace {
 
 // FLOP of forward, or forward and backward.
 double flops_of(const SweepRow& row, bool trains) {
-  return row.point.shape.forward_flops() * (trains ? 3 : 1);
+  return row.point.forward_flops() * (trains ? 3 : 1);
 }
 
 double tflops_of(const SweepRow& row, const Measurement& m, bool trains) {
@@ -31,21 +31,29 @@ double mib(std::int64_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
 }
 
-std::string shape_text(const ExpertShape& s) {
-  return fmt::format("T {}  D {}  F {}  E {}  K {}  {}", s.num_tokens, s.d_model, s.d_expert,
-                     s.num_experts, s.top_k, name_of(s.dtype));
+std::string mode_text(const SweepPoint& point) {
+  return point.mode ? point.mode->text() : "";
+}
+
+std::string shape_text(const SweepPoint& point) {
+  const ExpertShape& s = point.shape;
+  return fmt::format("T {}  D {}  F {}  E {}  K {}  {}{}{}", s.num_tokens, s.d_model, s.d_expert,
+                     s.num_experts, s.top_k, name_of(s.dtype), point.mode ? "  " : "",
+                     mode_text(point));
 }
 
 // "smoe keeps 54 % and peaks at 70 % of gather + pad"
 std::string memory_sentence(const SweepRow& row) {
+  const VariantKind other = row.point.mode ? VariantKind::gathered : VariantKind::padded;
   const Measurement* const own = find(row, VariantKind::smoe);
-  const Measurement* const padded = find(row, VariantKind::padded);
+  const Measurement* const copied = find(row, other);
   const Measurement* const separate = find(row, VariantKind::smoe_no_reuse);
-  if (!own || !padded) return "";
-  std::string text = fmt::format(
-      "  memory: smoe keeps {:.1f} % and peaks at {:.1f} % of gather + pad; {:.2f} x its speed\n",
-      100 * mib(own->kept_bytes) / mib(padded->kept_bytes),
-      100 * mib(own->peak_bytes) / mib(padded->peak_bytes), padded->ms() / own->ms());
+  if (!own || !copied) return "";
+  std::string text =
+      fmt::format("  memory: smoe keeps {:.1f} % and peaks at {:.1f} % of {}; {:.2f} x its speed\n",
+                  100 * mib(own->kept_bytes) / mib(copied->kept_bytes),
+                  100 * mib(own->peak_bytes) / mib(copied->peak_bytes), name_of(other),
+                  copied->ms() / own->ms());
   if (separate)
     text += fmt::format("  reusing buffers in backward saves {} of its peak\n",
                         format_bytes(separate->backward_peak_bytes - own->backward_peak_bytes));
@@ -111,8 +119,8 @@ std::string bench_text(const SweepResult& result) {
   std::string text =
       fmt::format("{}: {}, on {}\n", result.sweep.name, result.sweep.meaning, result.device);
   for (const SweepRow& row : result.rows) {
-    text += fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x,
-                        shape_text(row.point.shape));
+    text +=
+        fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x, shape_text(row.point));
     text += fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>10}{:>12}{:>12}{:>9}\n", "", "forward",
                         trains ? "backward" : "", "tokens/s", "TFLOP/s", "kept MiB", "peak MiB",
                         "error");
@@ -131,17 +139,17 @@ std::string bench_text(const SweepResult& result) {
 std::string bench_csv(const std::vector<SweepResult>& results) {
   std::string text =
       "sweep,x_name,x,tokens,d_model,d_expert,experts,top_k,dtype,variant,forward_ms,backward_ms,"
-      "tflops,kept_bytes,peak_bytes,error\n";
+      "tflops,kept_bytes,peak_bytes,error,layouts\n";
   for (const SweepResult& result : results)
     for (const SweepRow& row : result.rows)
       for (const Measurement& m : row.measurements) {
         const ExpertShape& s = row.point.shape;
         fmt::format_to(std::back_inserter(text),
-                       "{},{},{},{},{},{},{},{},{},\"{}\",{},{},{},{},{},{}\n", result.sweep.name,
-                       result.sweep.x_name, row.point.x, s.num_tokens, s.d_model, s.d_expert,
-                       s.num_experts, s.top_k, name_of(s.dtype), name_of(m.variant), m.forward_ms,
-                       m.backward_ms, tflops_of(row, m, result.sweep.trains), m.kept_bytes,
-                       m.peak_bytes, m.error);
+                       "{},{},{},{},{},{},{},{},{},\"{}\",{},{},{},{},{},{},{}\n",
+                       result.sweep.name, result.sweep.x_name, row.point.x, s.num_tokens, s.d_model,
+                       s.d_expert, s.num_experts, s.top_k, name_of(s.dtype), name_of(m.variant),
+                       m.forward_ms, m.backward_ms, tflops_of(row, m, result.sweep.trains),
+                       m.kept_bytes, m.peak_bytes, m.error, mode_text(row.point));
       }
   return text;
 }
@@ -168,6 +176,7 @@ std::string bench_json(const std::vector<SweepResult>& results) {
                       {"top_k", s.top_k},
                       {"dtype", name_of(s.dtype)},
                       {"imbalance", row.point.imbalance},
+                      {"layouts", mode_text(row.point)},
                       {"variants", variants},
                       {"refused", row.refused}});
     }

@@ -62,7 +62,19 @@ RoutingPlan plan_of(const ExpertShape& shape, double imbalance) {
                       shape.num_experts);
 }
 
+double weight_scale(std::int64_t num_inputs) {
+  return 1 / std::sqrt(static_cast<double>(num_inputs));
+}
+
 }  // namespace
+
+std::string LinearMode::text() const {
+  const auto name = [](kernels::RowLayout layout) {
+    return layout == kernels::RowLayout::grouped ? "grouped" : "scattered";
+  };
+  return std::string(is_per_token ? "tokens" : name(input)) + " -> " +
+         (has_gates ? "gates" : name(output));
+}
 
 double ExpertShape::forward_flops() const {
   return 6.0 * static_cast<double>(num_rows()) * static_cast<double>(d_model) *
@@ -76,12 +88,22 @@ ExpertInputs::ExpertInputs(const ExpertShape& s, double imbalance)
       dout(normal("dout", {s.num_tokens, s.d_model}, s.dtype, 1)),
       gates(normal("gates", {s.num_tokens, s.top_k}, accumulation_dtype(s.dtype), 1)),
       w1(normal("w1", {s.num_experts, 2 * s.d_expert, s.d_model}, s.dtype,
-                1 / std::sqrt(static_cast<double>(s.d_model)))),
-      w2(normal("w2", {s.num_experts, s.d_model, s.d_expert}, s.dtype,
-                1 / std::sqrt(static_cast<double>(s.d_expert)))),
-      dense_w1(normal("w1", {2 * s.top_k * s.d_expert, s.d_model}, s.dtype,
-                      1 / std::sqrt(static_cast<double>(s.d_model)))),
-      dense_w2(normal("w2", {s.d_model, s.top_k * s.d_expert}, s.dtype,
-                      1 / std::sqrt(static_cast<double>(s.d_expert)))) {}
+                weight_scale(s.d_model))),
+      w2(normal("w2", {s.num_experts, s.d_model, s.d_expert}, s.dtype, weight_scale(s.d_expert))),
+      dense_w1(
+          normal("w1", {2 * s.top_k * s.d_expert, s.d_model}, s.dtype, weight_scale(s.d_model))),
+      dense_w2(normal("w2", {s.d_model, s.top_k * s.d_expert}, s.dtype, weight_scale(s.d_expert))) {
+}
+
+ExpertInputs::ExpertInputs(const ExpertShape& s, const LinearMode& linear)
+    : shape(s),
+      plan(plan_of(s, 1)),
+      x(normal("x", {linear.is_per_token ? s.num_tokens : s.num_rows(), s.d_model}, s.dtype, 1)),
+      dout(
+          normal("dout", {linear.has_gates ? s.num_tokens : s.num_rows(), s.d_expert}, s.dtype, 1)),
+      gates(normal("gates", {s.num_tokens, s.top_k}, accumulation_dtype(s.dtype), 1)),
+      w1(normal("w1", {s.num_experts, s.d_expert, s.d_model}, s.dtype, weight_scale(s.d_model))),
+      mode(linear),
+      bias(normal("bias", {s.num_experts, s.d_expert}, s.dtype, 1)) {}
 
 }  // namespace smoe

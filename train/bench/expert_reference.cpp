@@ -78,22 +78,52 @@ double difference_of(const Tensor& values, const Tensor& reference) {
 }  // namespace
 
 ExpertReference::ExpertReference(const ExpertInputs& inputs, bool trains) : in_(inputs) {
-  const auto loop = make_variant(VariantKind::loop, inputs);
-  out_ = loop->forward(trains);
+  const auto plain = make_variant(inputs.mode ? VariantKind::gathered : VariantKind::loop, inputs);
+  out_ = plain->forward(trains);
   if (trains) {
-    loop->backward(out_);
-    dx_ = loop->dx;
-    dw1_ = loop->dw1;
-    dw2_ = loop->dw2;
+    plain->backward(out_);
+    dx_ = plain->dx;
+    dw1_ = plain->dw1;
+    dw2_ = plain->dw2;
   }
   constexpr double kAllowed = 0.03;
   const double error = sampled_error(out_, false);
-  SMOE_INTERNAL_CHECK(error <= kAllowed,
-                      "bench: the loop over experts differs from sums in double by ", error,
-                      " of the largest value");
+  SMOE_INTERNAL_CHECK(error <= kAllowed, "bench: the reference differs from sums in double by ",
+                      error, " of the largest value");
+}
+
+// Of the rows of the first and the last token.
+double ExpertReference::sampled_linear_error(const Tensor& out) const {
+  const ExpertShape& s = in_.shape;
+  const LinearMode& mode = *in_.mode;
+  const auto grouped = in_.plan.grouped_rows.to_vector<std::int32_t>();
+  const auto row_in = [&](kernels::RowLayout layout, std::int64_t pair) {
+    return layout == kernels::RowLayout::grouped ? grouped[pair] : pair;
+  };
+  double worst = 0;
+  for (const std::int64_t t : {std::int64_t{0}, s.num_tokens - 1}) {
+    const auto ids = in_.plan.expert_ids.rows(t, t + 1).to_vector<std::int32_t>();
+    const Row gates = row_of(in_.gates, t);
+    Row combined(s.d_expert, 0.0);
+    for (std::int64_t j = 0; j < s.top_k; ++j) {
+      const std::int64_t pair = t * s.top_k + j;
+      const Row x = row_of(in_.x, mode.is_per_token ? t : row_in(mode.input, pair));
+      Row y = product(in_.w1, ids[j] * s.d_expert * s.d_model, s.d_expert, x);
+      const Row bias = row_of(in_.bias, ids[j]);
+      for (std::int64_t i = 0; i < s.d_expert; ++i) {
+        y[i] += bias[i];
+        combined[i] += gates[j] * y[i];
+      }
+      if (!mode.has_gates)
+        worst = std::max(worst, relative_error(row_of(out, row_in(mode.output, pair)), y));
+    }
+    if (mode.has_gates) worst = std::max(worst, relative_error(row_of(out, t), combined));
+  }
+  return worst;
 }
 
 double ExpertReference::sampled_error(const Tensor& out, bool is_dense) const {
+  if (in_.mode) return sampled_linear_error(out);
   const ExpertShape& s = in_.shape;
   double worst = 0;
   for (const std::int64_t t : {std::int64_t{0}, s.num_tokens - 1}) {

@@ -4,8 +4,9 @@
 
 namespace smoe {
 
-/// The results of the loop over experts, whose output is checked against sums in double for some
-/// tokens. The dense variant, another function, is checked against sums in double alone.
+/// The results of the loop over experts, or for one ParallelLinear of gathered copies, whose output
+/// is checked against sums in double for some tokens. The dense variant, another function, is
+/// checked against sums in double alone.
 class ExpertReference {
  public:
   /// Throws: InternalError when the loop itself is wrong.
@@ -17,6 +18,7 @@ class ExpertReference {
 
  private:
   double sampled_error(const Tensor& out, bool is_dense) const;
+  double sampled_linear_error(const Tensor& out) const;
 
   const ExpertInputs& in_;
   Tensor out_, dx_, dw1_, dw2_;  // of the loop, on the device

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/moe_mlp.h"
+#include "train/bench/linear_variant.h"
 
 namespace smoe {
 namespace {
@@ -317,6 +318,7 @@ const char* name_of(VariantKind kind) {
 }
 
 std::unique_ptr<ExpertVariant> make_variant(VariantKind kind, const ExpertInputs& inputs) {
+  if (inputs.mode) return make_linear_variant(kind, inputs);
   constexpr std::int64_t kPaddedTile = 128;
   switch (kind) {
     case VariantKind::smoe:

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "core/gpu.h"
 #include "core/memory.h"
 #include "kernels/threads.h"
 #include "train/bench/expert_reference.h"
+#include "train/bench/linear_variant.h"
 #include "train/profile/timing.h"
 
 namespace smoe {
@@ -31,7 +33,19 @@ constexpr SweepSpec kSweeps[] = {
     {"batch", "more tokens, K = 8 of E = 64 experts of width 1024", "tokens", true},
     {"imbalance", "load of the busiest of E = 8 experts over the mean, K = 2", "imbalance", true},
     {"inference", "forward alone: more tokens, K = 2 of E = 8 experts of width 3584", "tokens",
-     false}};
+     false},
+    {"parallel_linear", "ParallelLinear with bias in each pair of layouts; E = 8, K = 2", "case",
+     true}};
+
+using kernels::RowLayout;
+constexpr LinearMode kModes[] = {
+    {.input = RowLayout::scattered, .output = RowLayout::grouped, .is_per_token = true},
+    {.input = RowLayout::scattered, .output = RowLayout::grouped},
+    {.input = RowLayout::scattered, .output = RowLayout::scattered},
+    {.input = RowLayout::grouped, .output = RowLayout::grouped},
+    {.input = RowLayout::grouped, .output = RowLayout::scattered},
+    {.input = RowLayout::scattered, .output = RowLayout::grouped, .has_gates = true},
+    {.input = RowLayout::grouped, .output = RowLayout::grouped, .has_gates = true}};
 
 std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, DType dtype) {
   const auto divided = [&](std::int64_t value) { return std::max<std::int64_t>(value / scale, 8); };
@@ -57,6 +71,11 @@ std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, D
   if (name == "inference")
     for (const std::int64_t t : {64, 256, 1024, 4096, 16384})
       points.push_back({0, shape(t * 8, 1024, 3584, 8, 2)});
+  if (name == "parallel_linear")
+    for (const LinearMode& mode : kModes)
+      points.push_back({.x = static_cast<double>(points.size() + 1),
+                        .shape = shape(32768, 1024, 3584, 8, 2),
+                        .mode = mode});
   for (SweepPoint& point : points)
     if (point.x == 0) point.x = static_cast<double>(point.shape.num_tokens);
   return points;
@@ -134,7 +153,21 @@ std::string bench_device() {
              : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
 }
 
+ExpertInputs inputs_of(const SweepPoint& point) {
+  return point.mode ? ExpertInputs(point.shape, *point.mode)
+                    : ExpertInputs(point.shape, point.imbalance);
+}
+
+std::span<const VariantKind> variants_of(const SweepPoint& point) {
+  return point.mode ? std::span<const VariantKind>(kLinearVariants) : kVariants;
+}
+
 }  // namespace
+
+// One GEMM per row of D inputs and F outputs, where a layer has three.
+double SweepPoint::forward_flops() const {
+  return shape.forward_flops() / (mode ? 3 : 1);
+}
 
 std::vector<std::string> sweep_names() {
   std::vector<std::string> names;
@@ -148,9 +181,9 @@ Sweep make_sweep(const std::string& name, std::int64_t scale, DType dtype) {
   for (const SweepSpec& spec : kSweeps)
     if (name == spec.name)
       return {spec.name, spec.meaning, spec.x_name, spec.trains, points_of(name, scale, dtype)};
-  throw UsageError(concat("bench: unknown sweep '", name,
-                          "'; one of layer, granularity, sparsity, ",
-                          "batch, imbalance, inference"));
+  std::string known;
+  for (const SweepSpec& spec : kSweeps) known += concat(known.empty() ? "" : ", ", spec.name);
+  throw UsageError(concat("bench: unknown sweep '", name, "'; one of ", known));
 }
 
 SweepResult run_sweep(const Sweep& sweep, double seconds,
@@ -160,9 +193,9 @@ SweepResult run_sweep(const Sweep& sweep, double seconds,
     on_progress(fmt::format("{}: {} = {:g}", sweep.name, sweep.x_name, point.x));
     SweepRow row{.point = point};
     try {
-      const ExpertInputs inputs(point.shape, point.imbalance);
+      const ExpertInputs inputs = inputs_of(point);
       const ExpertReference reference(inputs, sweep.trains);
-      for (const VariantKind kind : kVariants)
+      for (const VariantKind kind : variants_of(point))
         if (sweep.trains || kind != VariantKind::smoe_no_reuse)
           add_measurement(kind, inputs, reference, sweep.trains, seconds, row);
     } catch (const OutOfMemory&) {

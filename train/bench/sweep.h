@@ -1,5 +1,5 @@
-// Sweeps: the paper's experiments on one SMoE layer (arXiv:2403.08245, section 4), each variant at
-// each of a row of sizes.
+// Sweeps: the paper's experiments on one SMoE layer (arXiv:2403.08245, section 4), and its op
+// ParallelLinear alone, each variant at each of a row of sizes.
 #pragma once
 #include <functional>
 #include <optional>
@@ -15,6 +15,9 @@ struct SweepPoint {
   double x;  ///< what the sweep varies
   ExpertShape shape;
   double imbalance = 1;
+  std::optional<LinearMode> mode{};  ///< one ParallelLinear instead of a layer
+
+  double forward_flops() const;
 };
 
 struct Sweep {

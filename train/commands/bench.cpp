@@ -56,7 +56,7 @@ Command add_bench_command(CLI::App& app) {
       "bench", "Compare the experts of one layer with other ways to compute them");
   command
       ->add_option("SWEEPS", flags->sweeps,
-                   "layer, granularity, sparsity, batch, imbalance, inference")
+                   "layer, granularity, sparsity, batch, imbalance, inference, parallel_linear")
       ->required()
       ->type_name("");
   add_option(*command, "--device", flags->device, "DEVICE", "auto, cuda or cpu");
@@ -79,8 +79,12 @@ Command add_bench_command(CLI::App& app) {
       "is\n"
       "what is kept for backward, and the peak, with and without the reuse of buffers in "
       "backward.\n"
+      "parallel_linear runs the op ParallelLinear alone in each pair of layouts, with bias and "
+      "gates,\n"
+      "against copies that order the rows.\n"
       "\n"
       "Examples:\n"
+      "  smoe bench parallel_linear --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench layer --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench granularity batch --device cpu --scale 64 --seconds 0.05 --output bench");
   return {command, [flags] { return run_bench(*flags); }};

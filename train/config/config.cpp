@@ -85,6 +85,7 @@ class ConfigBuilder {
     if (!type.empty()) refuse(type, shown(setting.value));
     if (!field.rule.holds(field.target)) refuse(field.rule.text, shown(setting.value));
     places_[field.key] = setting.place;
+    if (is_kind_key(setting.key)) fields_ = fields_of(config_);
   }
 
   std::string place_of(std::string_view key) const {
@@ -115,9 +116,13 @@ std::string yaml_comment(const Field& field) {
 
 Config parse_config(const std::string& yaml, const std::string& name,
                     const std::vector<std::string>& overrides) {
+  std::vector<Setting> settings = read_settings(yaml, name);
+  for (const std::string& text : overrides) settings.push_back(read_override(text));
+  // What keys there are depends on these.
+  std::stable_partition(settings.begin(), settings.end(),
+                        [](const Setting& setting) { return is_kind_key(setting.key); });
   ConfigBuilder builder(name);
-  for (const Setting& setting : read_settings(yaml, name)) builder.apply(setting);
-  for (const std::string& text : overrides) builder.apply(read_override(text));
+  for (const Setting& setting : settings) builder.apply(setting);
   return builder.finish();
 }
 
@@ -160,7 +165,8 @@ std::string config_digest(const Config& config) {
   Config copy = config;
   Hasher hasher;
   for (const Field& field : fields_of(copy))
-    if (field.resume != Resume::may_change)
+    if (field.resume != Resume::may_change &&
+        (field.undigested.empty() || to_yaml(field.target) != field.undigested))
       hasher.update(concat(field.key, "=", to_yaml(field.target), "\n"));
   return hasher.digest().hex();
 }

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
+
+#include "layers/layer_kinds.h"
 
 namespace smoe {
 namespace {
@@ -96,7 +99,49 @@ const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
                                         {"linear", ScheduleKind::linear},
                                         {"constant", ScheduleKind::constant}};
 
+std::vector<std::string_view> kind_names(LayerPart part) {
+  std::vector<std::string_view> names;
+  for (const LayerKind& kind : layer_kinds(part)) names.push_back(kind.name);
+  return names;
+}
+
+ValueRef reference_to(KindValue& value) {
+  return std::visit([](auto& v) -> ValueRef { return &v; }, value);
+}
+
+/// The fields of a kind of attention or MLP, and of its own settings, which `config` gets where it
+/// lacks them.
+std::vector<Field> kind_fields(LayerPart part, const std::string& section, std::string_view meaning,
+                               std::string_view first, KindConfig& config) {
+  std::vector<Field> fields = {{section + ".kind", &config.kind, one_of(kind_names(part)), meaning,
+                                Resume::must_match, first}};
+  const LayerKind* const kind = find_layer_kind(part, config.kind);
+  if (!kind) return fields;
+  for (const KindSetting& setting : kind->settings) {
+    KindValue& value = config.settings.emplace(setting.name, setting.value).first->second;
+    const bool is_number =
+        std::holds_alternative<std::int64_t>(value) || std::holds_alternative<double>(value);
+    const bool is_bounded = is_number && setting.at_least > std::numeric_limits<double>::lowest();
+    fields.push_back({concat(section, ".", setting.name), reference_to(value),
+                      is_bounded ? at_least(setting.at_least) : kAnything, setting.meaning});
+  }
+  return fields;
+}
+
 constexpr std::size_t kMaxSources = 64;
+
+/// Inserts the fields of attention and MLP before those of the router.
+void add_kind_fields(ModelConfig& model, std::vector<Field>& fields) {
+  const auto place = std::find_if(fields.begin(), fields.end(), [](const Field& field) {
+    return field.key.starts_with("model.router.");
+  });
+  std::vector<Field> kinds = kind_fields(LayerPart::attention, "model.attention",
+                                         "attention of every layer", "\"gqa\"", model.attention);
+  for (Field& field : kind_fields(LayerPart::mlp, "model.mlp", "MLP of every layer; moe: experts",
+                                  "\"moe\"", model.mlp))
+    kinds.push_back(std::move(field));
+  fields.insert(place, kinds.begin(), kinds.end());
+}
 
 /// Inserts the fields of the sources after those of data.
 void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fields) {
@@ -142,6 +187,7 @@ std::vector<Field> fields_of(Config& config) {
       {"model.norm_epsilon", &model.norm_epsilon, above(0), "epsilon of RMSNorm"},
       {"model.init_std", &model.init_std, above(0), "standard deviation of the initial embeddings"},
       {"model.max_positions", &model.max_positions, kSizeOrZero, "context length of an imported model, which export keeps; 0: train.seq_len", kMayChange},
+      {"model.train_only", &model.train_only, kAnything, "train only parameters whose name contains this text, on top of a base; empty: all", Resume::must_match, "\"\""},
       {"model.router.score", choice(router.score, kScores), kAnything, "function from router logits to gates"},
       {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss: a mean over layers, 1 at perfect balance, per micro-batch", kWithConsent},
       {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)", kWithConsent},
@@ -159,7 +205,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
       {"train.recompute_layers", &train.recompute_layers, kSizeOrZero, "layers, from the first, in which train.recompute applies; 0: all", kMayChange},
       {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},
-      {"train.init_from", &train.init_from, kAnything, "run or checkpoint with the initial weights; empty: random"},
+      {"train.init_from", &train.init_from, kAnything, "run or checkpoint with the initial weights, or the base; empty: random", kWithConsent},
       {"train.init_parts", choice(train.init_parts, kInitParts), kAnything, "what train.init_from gives: weights, or also the optimizer's moments", kMayChange},
       {"train.eval_every", &train.eval_every, kSizeOrZero, "steps between validations; 0: only after the last step", kMayChange},
       {"train.eval_batches", &train.eval_batches, kSizeOrZero, "micro-batches per validation; 0: all", kMayChange},
@@ -196,8 +242,13 @@ std::vector<Field> fields_of(Config& config) {
       {"log.tensorboard", &log.tensorboard, kAnything, "also write events for TensorBoard", kMayChange},
   };
   // clang-format on
+  add_kind_fields(model, fields);
   add_source_fields(data.sources, fields);
   return fields;
+}
+
+bool is_kind_key(std::string_view key) {
+  return key == "model.attention.kind" || key == "model.mlp.kind";
 }
 
 std::string add_source_of(std::string_view key, Config& config) {

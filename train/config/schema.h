@@ -28,10 +28,16 @@ struct Field {
   Rule rule;
   std::string_view meaning;
   Resume resume = Resume::must_match;
+  /// The value, as YAML, with which config_digest omits the key: what it was before the key
+  /// existed.
+  std::string_view undigested = {};
 };
 
 /// All keys in printing order, bound to the members of `config`.
 std::vector<Field> fields_of(Config& config);
+
+/// Whether a key chooses the kind of attention or MLP, on which fields_of depends.
+bool is_kind_key(std::string_view key);
 
 /// The section whose subsections have user-chosen names, one per data source.
 inline constexpr std::string_view kSourcesSection = "data.sources";

@@ -232,6 +232,9 @@ void check_is_mixtral(const ModelConfig& m) {
             m.router.score == RouterScore::topk_softmax,
         "model.router.score", "softmax_topk_renorm or topk_softmax");
   check(m.num_shared_experts == 0, "model.num_shared_experts", "0");
+  check(m.attention.kind == "gqa", "model.attention.kind", "gqa");
+  check(m.mlp.kind == "moe", "model.mlp.kind", "moe");
+  check(m.train_only.empty(), "model.train_only", "empty");
 }
 
 std::string mixtral_config_text(const MixtralConfig& config, DType dtype) {

@@ -29,11 +29,12 @@ std::vector<RankPlan> plan_ranks(const Plan& plan) {
     Config config = plan.config;
     config.parallel.zero = zero;
     const DType compute = config.train.precision;
-    ranks.push_back({.zero = zero,
-                     .memory = plan_memory(config, plan.num_ranks),
-                     .communication = communication_cost(
-                         plan.size.total * size_of(accumulation_dtype(compute)),
-                         plan.size.total * size_of(compute), zero, {.num_ranks = plan.num_ranks})});
+    ranks.push_back(
+        {.zero = zero,
+         .memory = plan_memory(config, plan.num_ranks),
+         .communication = communication_cost(
+             plan.size.trained * size_of(accumulation_dtype(compute)),
+             plan.size.trained * size_of(compute), zero, {.num_ranks = plan.num_ranks})});
   }
   return ranks;
 }

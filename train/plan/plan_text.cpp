@@ -59,7 +59,14 @@ std::string parameter_table(const Plan& plan) {
   std::string text =
       fmt::format("parameters        {:>16}{:>9}{:>18}\n", "all", "share", "active per token");
   for (const ParameterGroup& group : plan.groups) text += line(name_of(group.part), group.size);
-  return text + line("all", plan.size);
+  text += line("all", plan.size);
+  if (plan.size.trained < plan.size.total)
+    text += labelled(
+        "trained",
+        fmt::format(
+            "{:>16}{:>9}   the others have no gradients and no moments", grouped(plan.size.trained),
+            percent(static_cast<double>(plan.size.trained), static_cast<double>(plan.size.total))));
+  return text;
 }
 
 std::string compute_table(const Plan& plan) {
@@ -70,7 +77,9 @@ std::string compute_table(const Plan& plan) {
   text += labelled("weights", cell(flops.weights));
   text += labelled("attention", cell(flops.attention));
   text += labelled("forward", cell(flops.forward()));
-  text += labelled("training", cell(flops.training()) + "   forward and backward: 3 x forward");
+  text += labelled("training",
+                   cell(flops.training()) + "   forward and backward: 3 x forward" +
+                       (flops.frozen > 0 ? ", less weight gradients that are not computed" : ""));
   if (flops.recomputed > 0)
     text += labelled("recomputed",
                      cell(flops.recomputed) + fmt::format("   in addition, for train.recompute={}",
@@ -219,7 +228,7 @@ std::string plan_text(const Plan& plan) {
 std::string plan_json(const Plan& plan) {
   using nlohmann::ordered_json;
   const auto size = [](const ModelSize& s) {
-    return ordered_json{{"total", s.total}, {"active", s.active}};
+    return ordered_json{{"total", s.total}, {"active", s.active}, {"trained", s.trained}};
   };
   ordered_json parameters = size(plan.size), memory, warnings = ordered_json::array();
   for (const ParameterGroup& group : plan.groups) {

@@ -220,8 +220,10 @@ ProfiledRun profile_training(const Config& given, const TrainingData& training,
   profile.num_ranks = communicator.world_size();
   analyze(run.recording, profile);
   profile.memory_options = memory_options(config, profile);
-  say(options, "experts at equal loads");
-  profile.routing = measure_routing_cost(config, trainer, profile.layers);
+  if (config.model.mlp.kind == "moe") {
+    say(options, "experts at equal loads");
+    profile.routing = measure_routing_cost(config, trainer, profile.layers);
+  }
   advise(profile);
   gather_rank_times(run.recording, communicator, profile);
   return run;

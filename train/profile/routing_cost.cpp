@@ -84,8 +84,10 @@ RoutingCost measure_routing_cost(const Config& config, Trainer& trainer,
   const std::int64_t num_experts = config.model.num_experts, top_k = config.model.top_k;
   RoutingCost cost;
   std::vector<Rows> loads;
-  for (std::int64_t i = 0; i < config.model.num_layers; ++i) {
-    loads.push_back(trainer.result().layers[i].expert_rows);
+  const std::vector<Router*>& routers = trainer.model().routers();
+  for (std::size_t i = 0; i < routers.size(); ++i) {
+    if (!routers[i]->name().ends_with(".block_sparse_moe.gate")) continue;
+    loads.push_back(trainer.result().routers[i].expert_rows);
     cost.imbalance.push_back(expert_load(loads.back()).imbalance);
   }
   const RoutingPlan balanced = plan_with_load(Rows(num_experts, 1), num_tokens, top_k);

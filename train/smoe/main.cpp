@@ -1,36 +1,6 @@
-// The program `smoe`. The only place where an exception becomes an exit code:
-// 0 success, 1 failure, 2 invalid usage or configuration.
-#include <cstdio>
-#include <exception>
-#include <new>
-#include <string_view>
-
-#include "core/base/check.h"
-#include "core/system/process.h"
-#include "core/system/sandbox.h"
-#include "core/system/text.h"
-#include "train/commands/command_line.h"
-
-namespace {
-
-int print_error(const char* message, int exit_code) {
-  std::fprintf(stderr, "%s\n", smoe::printable(message, std::string_view::npos).c_str());
-  return exit_code;
-}
-
-}  // namespace
+// The program `smoe`.
+#include "train/commands/program.h"
 
 int main(int argc, char** argv) {
-  smoe::prepare_process();
-  smoe::serve_sandboxed_task(argc, argv);
-  smoe::restart_without_openblas_threads(argv);
-  try {
-    return smoe::run_command_line(argc, argv);
-  } catch (const smoe::UsageError& error) {
-    return print_error(error.what(), 2);
-  } catch (const std::bad_alloc&) {
-    return print_error("smoe: out of memory", 1);
-  } catch (const std::exception& error) {
-    return print_error(error.what(), 1);
-  }
+  return smoe::run_program(argc, argv);
 }

@@ -159,9 +159,11 @@ void expert_gradient(const Launch& launch, const ExpertGradientArgs& args) {
   const DType dy = args.dy.rows.dtype, x = args.x.rows.dtype;
   SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
              " and ", name_of(x));
-  scale_empty_experts(launch, args);
-  run_form(launch, args, config_of(launch, args), simt::weight_gradient, sm80::weight_gradient,
-           sm90::weight_gradient);
+  if (args.dweight) {
+    scale_empty_experts(launch, args);
+    run_form(launch, args, config_of(launch, args), simt::weight_gradient, sm80::weight_gradient,
+             sm90::weight_gradient);
+  }
   bias_gradient(launch, args);
 }
 

@@ -87,6 +87,36 @@ TEST_CASE("a sweep measures time and memory; the reuse of buffers saves what it 
   CHECK(page.size() < 200'000);
 }
 
+TEST_CASE("ParallelLinear alone: variants agree in all layouts, and reuse saves its bytes") {
+  const ExpertShape shape = small_shape(2);
+  const Sweep sweep = make_sweep("parallel_linear", 32, DType::f32);
+  REQUIRE(sweep.points.size() == 7);
+  Sweep small = sweep;
+  for (SweepPoint& point : small.points) point.shape = shape;
+  const SweepResult result = run_sweep(small, 1e-3, [](const std::string&) {});
+  for (const SweepRow& row : result.rows) {
+    const LinearMode& mode = *row.point.mode;
+    CAPTURE(mode.text());
+    REQUIRE(row.refused.empty());
+    REQUIRE(row.measurements.size() == 3);
+    for (const Measurement& m : row.measurements) CHECK(m.error < 1e-5);
+    const Measurement& own = *measurement(row, VariantKind::smoe);
+    const Measurement& separate = *measurement(row, VariantKind::smoe_no_reuse);
+    const std::int64_t n = shape.num_rows(), d = shape.d_model, f = shape.d_expert;
+    const std::int64_t x = (mode.is_per_token ? shape.num_tokens : n) * d;
+    const std::int64_t y = (mode.has_gates ? shape.num_tokens : n) * f;
+    // For backward: x and, with gates, the rows that they combine.
+    CHECK(own.kept_bytes == 4 * (x + y + (mode.has_gates ? n * f : 0)));
+    CHECK(separate.kept_bytes == own.kept_bytes);
+    // dx is written over x and, with gates, dy over y.
+    CHECK(separate.backward_peak_bytes - own.backward_peak_bytes ==
+          4 * (x + (mode.has_gates ? n * f : 0)));
+  }
+  CHECK(contains(bench_text(result), "scattered -> scattered"));
+  CHECK(contains(bench_text(result), "of gather;"));
+  CHECK(contains(bench_csv({result}), "tokens -> grouped\n"));
+}
+
 TEST_CASE("the break-even lies between the sizes around it") {
   SweepResult result;
   result.sweep.x_name = "tokens";
@@ -113,7 +143,7 @@ TEST_CASE("sweeps are known by name, and their scale is a power of two") {
   }
   CHECK_THROWS_WITH_AS(make_sweep("layers", 1, DType::f32),
                        "bench: unknown sweep 'layers'; one of layer, granularity, sparsity, batch, "
-                       "imbalance, inference",
+                       "imbalance, inference, parallel_linear",
                        UsageError);
   CHECK_THROWS_AS(make_sweep("layer", 3, DType::f32), UsageError);
 }

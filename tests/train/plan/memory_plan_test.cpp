@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "core/device.h"
+#include "layers/model_size.h"
+#include "tests/support/adapter_module.h"
 #include "tests/support/ranks.h"
 #include "tests/train/small_run.h"
 #include "train/trainer.h"
@@ -65,7 +67,13 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   lean.train.recompute_layers = 2;
   lean.optim.moments = DType::bf16;
 
-  for (Config config : {small, wide, deep, lean})
+  register_test_kinds();
+  Config adapted = deep;  // trains adapters of a registered kind on a base
+  adapted.model.attention.kind = "test_routed";
+  adapted.model.mlp.kind = "test_adapters";
+  adapted.model.train_only = "adapters";
+
+  for (Config config : {small, wide, deep, lean, adapted})
     for (const DType precision : {DType::f32, DType::bf16, DType::f64})
       for (const Recompute recompute : {Recompute::none, Recompute::experts, Recompute::block}) {
         config.train.precision = precision;
@@ -77,6 +85,23 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
         CAPTURE(config.model.d_model);
         check_equal(plan_memory(config), measure(config, set, 2));
       }
+}
+
+TEST_CASE("what is not trained has no gradients, no moments and no remainders in the plan") {
+  register_test_kinds();
+  Config config = small_config("");
+  config.train.precision = DType::bf16;
+  config.model.mlp.kind = "test_adapters";
+  const MemoryPlan all = plan_memory(config);
+  config.model.train_only = "adapters";
+  const MemoryPlan some = plan_memory(config);
+  // Three small parameters per layer; each is padded to a multiple of 64 elements.
+  const std::int64_t padding = 2 * 3 * 64, trained = model_size(config.model).trained;
+  CHECK(some.of(Category::gradients) <= 4 * (trained + padding));
+  CHECK(some.of(Category::optimizer) <= 8 * (trained + padding));
+  const std::int64_t base = model_size(config.model).total - trained;
+  CHECK(all.of(Category::parameters) - some.of(Category::parameters) >= 2 * (base - 1000));
+  CHECK(all.resting_bytes - some.resting_bytes >= 14 * (base - 1000));
 }
 
 TEST_CASE("the plan of two ranks matches what two keep between steps") {

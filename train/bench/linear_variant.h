@@ -1,0 +1,18 @@
+// ParallelLinear alone, in any pair of layouts, as variants of a benchmark.
+#pragma once
+#include <memory>
+
+#include "train/bench/expert_variant.h"
+
+namespace smoe {
+
+inline constexpr VariantKind kLinearVariants[] = {VariantKind::smoe, VariantKind::smoe_no_reuse,
+                                                  VariantKind::gathered};
+
+/// Of inputs with a mode: dw1 is the gradient of the weight, dw2 that of the bias.
+///   smoe            the op parallel_linear
+///   smoe_no_reuse   the same kernels, each result of backward in a buffer of its own
+///   gathered        copies of x and dy in grouped order, GEMMs of grouped rows, copies back
+std::unique_ptr<ExpertVariant> make_linear_variant(VariantKind kind, const ExpertInputs& inputs);
+
+}  // namespace smoe
