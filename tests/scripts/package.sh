@@ -21,6 +21,8 @@ cmake --install "$build" --prefix "$work/prefix" > "$work/install.log"
 for name in fault inject_faults; do
   [ -z "$(find "$work/prefix" -name "$name.h")" ] || fail "$name.h is installed"
 done
+! grep -rq SMOE_FAULTS "$work/prefix" --include='*.cmake' --include='*.pc' ||
+  fail "users are built with fault injection"
 library=$(find "$work/prefix" -name libsmoe.so)
 for missing in libcuda libcublas libcudnn libnccl; do
   ! ldd "$library" | grep -q "$missing" || fail "libsmoe.so needs $missing at start"

@@ -62,6 +62,7 @@ std::string memory_sentence(const SweepRow& row) {
 
 std::string break_even_lines(const SweepResult& result) {
   std::string text;
+  if (!result.rows.empty() && result.rows[0].point.mode) return text;  // cases have no order
   for (const VariantKind kind : kVariants) {
     if (kind == VariantKind::smoe || kind == VariantKind::smoe_no_reuse) continue;
     if (const auto x = break_even(result, kind))

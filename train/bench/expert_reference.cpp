@@ -81,7 +81,7 @@ ExpertReference::ExpertReference(const ExpertInputs& inputs, bool trains) : in_(
   const auto plain = make_variant(inputs.mode ? VariantKind::gathered : VariantKind::loop, inputs);
   out_ = plain->forward(trains);
   if (trains) {
-    plain->backward(out_);
+    plain->backward();
     dx_ = plain->dx;
     dw1_ = plain->dw1;
     dw2_ = plain->dw2;
@@ -148,12 +148,12 @@ double ExpertReference::error_of(VariantKind kind, ExpertVariant& variant, bool 
   Tensor out = variant.forward(trains);
   if (kind == VariantKind::dense) {
     const double error = sampled_error(out, true);
-    if (trains) variant.backward(std::move(out));
+    if (trains) variant.backward();
     return error;
   }
   double worst = difference_of(out, out_);
   if (!trains) return worst;
-  variant.backward(std::move(out));
+  variant.backward();
   for (const auto& [values, reference] :
        {std::pair{variant.dx, dx_}, {variant.dw1, dw1_}, {variant.dw2, dw2_}})
     worst = std::max(worst, difference_of(values, reference));

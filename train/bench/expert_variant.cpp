@@ -82,8 +82,7 @@ class SmoeVariant : public ExpertVariant {
     return out;
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
+  void backward() override {
     const ExpertShape& s = in_.shape;
     const RoutingView routing = view_of(in_.plan);
     const std::int64_t rows = s.num_rows(), d = s.d_model, f = s.d_expert;
@@ -157,8 +156,7 @@ class GatherVariant : public ExpertVariant {
     return out.rows(0, s.num_tokens);
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
+  void backward() override {
     const ExpertShape& s = in_.shape;
     const std::int64_t p = routing_rows_;
     const Tensor dgates = Tensor::empty({p}, DType::f32);
@@ -288,8 +286,7 @@ class DenseVariant : public ExpertVariant {
     return out;
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
+  void backward() override {
     dw2 = gradient_of(in_.dense_w2);
     gemm(in_.dout, true, a_, false, dw2);
     Tensor da = Tensor::empty_like(a_);

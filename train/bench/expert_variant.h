@@ -16,8 +16,9 @@ class ExpertVariant {
 
   /// [T, D]. With `trains` keeps what backward needs; otherwise it keeps nothing.
   virtual Tensor forward(bool trains) = 0;
-  /// After forward(true), once: sets the gradients below and frees what was kept.
-  virtual void backward(Tensor out) = 0;
+  /// After forward(true), once: sets the gradients below and frees what was kept. Does not read the
+  /// output.
+  virtual void backward() = 0;
 
   Tensor dx;        ///< [T, D]
   Tensor dw1, dw2;  ///< accumulation dtype

@@ -101,8 +101,7 @@ class SeparateLinear : public LinearKernels {
     return out;
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
+  void backward() override {
     Tensor dy = in_.dout;
     if (mode().has_gates) {
       gate_gradient(y_);
@@ -143,8 +142,7 @@ class GatheredLinear : public LinearKernels {
     return out;
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
+  void backward() override {
     Tensor dy = in_.dout;
     if (mode().has_gates) gate_gradient(y_);
     y_ = Tensor();
@@ -203,16 +201,13 @@ class OpLinear : public ExpertVariant {
     Variable x = tape_.watch(dx.defined() ? std::move(dx) : in_.x.clone(Category::activations));
     dx = Tensor();
     x_ = Variable(Tensor(), x.place());
-    y_ = run(std::move(x), tape_.watch(in_.gates));
-    return y_.data();
+    const Variable y = run(std::move(x), tape_.watch(in_.gates));
+    y_ = Variable(Tensor(), y.place());
+    return y.data();
   }
 
-  void backward(Tensor out) override {
-    out = Tensor();
-    std::vector<Variable> outputs;
-    outputs.push_back(std::move(y_));
-    y_ = Variable();
-    const WatchedGradients gradients = tape_.backward(std::move(outputs), {in_.dout});
+  void backward() override {
+    const WatchedGradients gradients = tape_.backward({y_}, {in_.dout});
     step_.reset();
     dx = gradients.of(x_);
     dw1 = weight_.gradient();
@@ -231,7 +226,7 @@ class OpLinear : public ExpertVariant {
   ParameterStore store_;
   Tape tape_;
   std::optional<GradientStep> step_;
-  Variable x_, y_;  // x_ without its data
+  Variable x_, y_;  // places on the tape, without the data
 };
 
 }  // namespace

@@ -91,7 +91,8 @@ Times time_variant(ExpertVariant& variant, bool trains, double seconds) {
   for (int run = 0; run < kMaxRuns && (run <= kMinRuns || spent_ms < 1e3 * seconds); ++run) {
     Tensor out;
     const double f = time_ms([&] { out = variant.forward(trains); });
-    const double b = trains ? time_ms([&] { variant.backward(std::move(out)); }) : 0;
+    out = Tensor();
+    const double b = trains ? time_ms([&] { variant.backward(); }) : 0;
     spent_ms += f + b;
     if (run == 0) continue;  // warm-up
     forward.push_back(f);
@@ -118,8 +119,9 @@ void measure_memory(ExpertVariant& variant, bool trains, Measurement& m) {
   m.kept_bytes = bytes_without_gradients() - before;
   m.peak_bytes = peak_without_gradients() - before;
   if (!trains) return;
+  out = Tensor();  // as a model lets go of it once the next op has read it
   reset_peak_memory();
-  variant.backward(std::move(out));
+  variant.backward();
   m.backward_peak_bytes = peak_without_gradients() - before;
   m.peak_bytes = std::max(m.peak_bytes, m.backward_peak_bytes);
 }
