@@ -277,11 +277,16 @@ void ParameterStore::visit_state(StateVisitor& visitor) {
 void ParameterStore::visit_frozen(StateVisitor& visitor) {
   for (const Parameter* parameter : frozen()) {
     std::int64_t offset = 0;
+    const bool is_whole = parameter->value_.dtype() == options_.master;
+    const Tensor masters = master(*parameter);
     for (const ParameterPart& part : parameter->parts()) {
-      Tensor value = parameter->value_.view(offset, part.shape);
-      visitor.tensor(part.name, value);
+      Tensor values = masters.view(offset, part.shape);
+      visitor.tensor(part.name, values);
       offset += part.shape.numel();
     }
+    const std::int64_t begin = offset_of(*parameter);
+    if (!is_whole)
+      split_all(masters.reshape({parameter->numel()}), {begin, begin + parameter->numel()});
   }
 }
 

@@ -105,7 +105,7 @@ class ParameterStore {
   /// Visits this rank's elements of the master weights of trained parameters, part by part under
   /// the parts' names.
   void visit_state(StateVisitor& visitor);
-  /// Visits the parameters that are not trained, part by part, in the dtype in which ops read them.
+  /// Visits the parameters that are not trained, part by part, in the master dtype but rounded.
   void visit_frozen(StateVisitor& visitor);
   /// The same for optimizer state [num_own], as `prefix` + name.
   void visit_own(StateVisitor& visitor, std::string_view prefix, const Tensor& state) const;

@@ -18,7 +18,7 @@ struct TrainableModel {
   /// Visits this rank's elements of the master weights, and the routers' selection biases, of what
   /// is trained.
   void visit_state(StateVisitor& visitor);
-  /// Visits the base: the same of what is not trained, whole and as ops read it.
+  /// Visits the base: the same of what is not trained, whole and rounded as ops read it.
   void visit_base(StateVisitor& visitor);
   /// Whether there is a base.
   bool has_base() const { return !store.frozen().empty(); }

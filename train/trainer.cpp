@@ -110,6 +110,7 @@ void Trainer::visit_replicated(StateVisitor& visitor) {
   visit("weights", trained.store.compute());
   if (trained.store.is_split()) visit("full_precision_weights", trained.store.full_precision());
   trained.transformer.visit_state(visitor);
+  trained.transformer.visit_frozen(visitor);
   if (is_sharded()) return;
   visit("weight_remainders", trained.store.remainders());
   train_step_.optimizer().visit_buffers(visitor);
@@ -121,6 +122,7 @@ void Trainer::visit_replicated_parts(StateVisitor& visitor) {
   TrainableModel& trained = train_step_.model();
   if (!is_sharded()) {
     trained.visit_state(visitor);
+    trained.visit_base(visitor);
     train_step_.optimizer().visit_state(visitor);
     return;
   }
@@ -131,6 +133,7 @@ void Trainer::visit_replicated_parts(StateVisitor& visitor) {
     visitor.tensor(parameter->name(), value);
   }
   trained.transformer.visit_state(visitor);
+  trained.transformer.visit_frozen(visitor);
 }
 
 void Trainer::visit_model(StateVisitor& visitor) {

@@ -3,6 +3,7 @@
 
 #include "core/system/folder.h"
 #include "tests/support/adapter_module.h"
+#include "tests/support/compare.h"
 #include "tests/support/ranks.h"
 #include "tests/support/state_bytes.h"
 #include "tests/support/text.h"
@@ -52,16 +53,6 @@ Checkpoint newest(const Config& config) {
       .value();
 }
 
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-    return "";
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-}
-
 // The mean of the first or last three training losses.
 double mean_loss(const Config& config, bool is_first) {
   double sum = 0;
@@ -103,8 +94,7 @@ TEST_CASE("adapters train on a base that stays; checkpoints hold them alone and 
     for (const Parameter* frozen : loaded.store().frozen())
       for (const Parameter* trained : base.store().parameters())
         if (trained->name() == frozen->name())
-          CHECK(trained->value().to_vector<std::uint8_t>() ==
-                frozen->value().to_vector<std::uint8_t>());
+          check_same_bits(frozen->name(), trained->value(), frozen->value());
   }
 }
 
@@ -129,20 +119,18 @@ TEST_CASE("a base that is missing or another one is an error that says so") {
   run.base.train.steps = 4;
   run.base.schedule.kind = ScheduleKind::constant;
   REQUIRE(open_run(run.base)->train() == 0);
-  run.adapters.train.steps = 8;
   REQUIRE(open_run(run.adapters)->train() == 0);
   const std::string folder = run.adapters.run.folder();
-  remove_folder(folder + "/checkpoints/step-00000008");
-  REQUIRE(open_run(run.adapters)->train() == 0);
+  remove_folder(folder + "/checkpoints/step-00000020");
 
   run.base.train.steps = 8;  // its newest checkpoint is another base from here on
   REQUIRE(open_run(run.base)->train() == 0);
-  const std::string another = message_of([&] { load_model(folder); });
-  CHECK(contains(another, "step-00000008: its base must have the digest "));
-  CHECK(contains(another, " from " + run.base.run.folder()));
-  CHECK(contains(another, "restore the base that it was trained on"));
-  remove_folder(folder + "/checkpoints/step-00000008");
-  CHECK_THROWS_AS(open_run(run.adapters), UsageError);
+  for (const std::string& another :
+       {message_of([&] { load_model(folder); }), message_of([&] { open_run(run.adapters); })}) {
+    CHECK(contains(another, "step-00000010: its base must have the digest "));
+    CHECK(contains(another, " from " + run.base.run.folder()));
+    CHECK(contains(another, "restore the base that it was trained on"));
+  }
 
   remove_folder(run.base.run.folder());
   for (const std::string& missing :

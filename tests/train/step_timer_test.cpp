@@ -2,10 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/support/model_cases.h"
+
 using namespace smoe;
 
 TEST_CASE("times and throughput are means over the steps since the last report") {
   Config config;
+  config.model = test::small_model_config();
   config.train.global_batch = 6;
   config.train.seq_len = 100;
   StepTimer timer(config, 2);
@@ -27,6 +30,7 @@ TEST_CASE("times and throughput are means over the steps since the last report")
 
 TEST_CASE("shares of data, communication and saving are of steps and saves together") {
   Config config;
+  config.model = test::small_model_config();
   StepTimer timer(config, 1);
   timer.add(1, {.data_s = 0.5, .communication_s = 0.25});
   timer.add(2, {.data_s = 0.5, .communication_s = 0});

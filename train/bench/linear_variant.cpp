@@ -74,12 +74,13 @@ class LinearKernels : public ExpertVariant {
         {.routing = routing(), .x = matrix_of(x), .gates = gates, .grouped = matrix_of(rows)});
     return rows;
   }
-  void gate_gradient(const Tensor& y) const {
+  Tensor gate_gradient(const Tensor& y) const {
     const Tensor dgates = Tensor::empty_like(in_.gates);
     kernels::combine_gates_backward(launch(), {.routing = routing(),
                                                .y = grouped_rows(y),
                                                .dout = matrix_of(in_.dout),
                                                .dgates = dgates.data()});
+    return dgates;
   }
 };
 
@@ -102,9 +103,9 @@ class SeparateLinear : public LinearKernels {
   }
 
   void backward() override {
-    Tensor dy = in_.dout;
+    Tensor dy = in_.dout, dgates;
     if (mode().has_gates) {
-      gate_gradient(y_);
+      dgates = gate_gradient(y_);
       dy = group(in_.dout, in_.gates.data());
     }
     const RoutedRows rows{matrix_of(dy), mode().has_gates ? RowLayout::grouped : mode().output};
@@ -143,8 +144,8 @@ class GatheredLinear : public LinearKernels {
   }
 
   void backward() override {
-    Tensor dy = in_.dout;
-    if (mode().has_gates) gate_gradient(y_);
+    Tensor dy = in_.dout, dgates;
+    if (mode().has_gates) dgates = gate_gradient(y_);
     y_ = Tensor();
     if (mode().has_gates || mode().output == RowLayout::scattered)
       dy = group(in_.dout, mode().has_gates ? in_.gates.data() : nullptr);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/tape.h"
 #include "tests/support/cuda.h"
 
@@ -79,4 +80,38 @@ TEST_CASE("attention of queries and keys apart on the GPU agrees with the CPU's"
              [&](const auto& x) { return causal_attention(x[0], x[1], shape); },
              {.sum_length = shape.seq_len, .slack = unit_roundoff(DType::bf16) * 4});
   }
+}
+
+TEST_CASE("gradients beside frozen weights on the GPU agree with the CPU's") {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    check_on_gpu(concat("frozen ", name_of(dtype)), [&]() -> std::vector<Result> {
+      constexpr std::int64_t kTokens = 70, kWidth = 24, kExperts = 4;
+      Parameter norm("norm", {kWidth}, Init::constant(1.5),
+                     {.full_precision = true, .trains = false}),
+          experts("experts", {kExperts, 16, kWidth}, Init::normal(0.3), {.trains = false}),
+          bias("bias", {kExperts, 16}, Init::normal(1)),
+          out("out", {9, 16}, Init::normal(0.3), {.trains = false});
+      ParameterStore store({&norm, &experts, &bias, &out}, {.compute = dtype, .seed = 3});
+      std::vector<std::int32_t> ids;
+      for (std::int32_t t = 0; t < kTokens; ++t) {
+        ids.push_back(t % 3);
+        ids.push_back(3);
+      }
+      const RoutingPlan plan = plan_routing(Tensor::from(ids, {kTokens, 2}), kExperts);
+      const Variable gates(random_normal("gates", {kTokens, 2}, DType::f32));
+      Tape tape;
+      const TapeScope scope(tape);
+      GradientStep step(store);
+      const Variable x = tape.watch(random_normal("x", {kTokens, kWidth}, dtype));
+      const Variable rows =
+          parallel_linear(rms_norm(x, norm, 1e-5), experts, plan, {.bias = &bias}, gates);
+      const Variable y = linear(rows, out);
+      const Variable loss = mean_squared_error(y, Tensor::zeros(y.shape(), dtype));
+      const Tensor dx = step.backward(tape, loss).of(x);
+      step.finish();
+      const double u = unit_roundoff(dtype);
+      return {{"y", y.data(), {.sum_length = 64, .slack = u}},
+              {"dx", dx, {.sum_length = 64, .slack = u}},
+              {"dbias", bias.gradient(), {.sum_length = kTokens, .slack = u}}};
+    });
 }

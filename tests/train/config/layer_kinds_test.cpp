@@ -47,7 +47,7 @@ TEST_CASE("errors of kinds and their settings") {
   CHECK(error_with({kind, "model.mlp.rank=0"}) ==
         "override 'model.mlp.rank=0': model.mlp.rank: must be at least 1; got 0");
   CHECK(error_with({kind, "model.mlp.rank=wide"}).ends_with("must be an integer; got wide"));
-  CHECK(error_with({kind, "model.mlp.rnak=3"}).ends_with("did you mean model.mlp.rank?"));
+  CHECK(error_with({kind, "model.mlp.rankk=3"}).ends_with("did you mean model.mlp.rank?"));
 }
 
 TEST_CASE("keys that are newer than the digest do not change it at their old values") {
