@@ -61,12 +61,16 @@ Variable concat_columns(std::span<const Variable> parts);
 /// x [T, sum_i widths[i]] -> one matrix [T, widths[i]] per width, each a copy of its columns.
 std::vector<Variable> split_columns(const Variable& x, std::span<const std::int64_t> widths);
 
-// ---- dense (ops/linear.cpp, embedding.cpp) -----------------------------------------------------
+// ---- dense (ops/linear.cpp, bias.cpp, embedding.cpp) -------------------------------------------
 
 /// y = x W^T: x [T, D_in], weight [D_out, D_in] -> [T, D_out] in x's dtype, or in the accumulation
 /// dtype if the weight is full_precision (the router). Saves x; backward writes dx over x if it
 /// holds the sole reference.
 Variable linear(const Variable& x, Parameter& weight);
+
+/// x [T, D] + bias [D] in every row, rounded once. Works in place if x is the sole reference to its
+/// storage (move it in); saves nothing.
+Variable add_bias(Variable x, Parameter& bias);
 
 /// Rows of weight [V, D] by token_ids i32 [T] -> [T, D]. The ids are trusted to be in [0, V): the
 /// data reader checks them. Backward accumulates in token order: deterministic.

@@ -3,20 +3,31 @@
 #include <algorithm>
 
 #include "layers/attention.h"
+#include "layers/mixture_of_attention.h"
 #include "layers/moe.h"
 
 namespace smoe {
 namespace {
 
 std::deque<LayerKind>& kinds_of(LayerPart part) {
-  static std::deque<LayerKind> attention{{"gqa", {}, [](const LayerSpec& spec) {
-                                            return std::make_unique<Attention>(
-                                                spec.name + ".self_attn", spec.model,
-                                                spec.rotary_table);
-                                          }}};
-  static std::deque<LayerKind> mlp{{"moe", {}, [](const LayerSpec& spec) {
-                                      return std::make_unique<MoE>(spec.name + ".block_sparse_moe",
-                                                                   spec.model);
+  static const KindSetting kOutputBias{"output_bias", false,
+                                       "add a bias after the sum over experts"};
+  static std::deque<LayerKind> attention{
+      {"gqa",
+       {},
+       [](const LayerSpec& spec) {
+         return std::make_unique<Attention>(spec.name + ".self_attn", spec.model,
+                                            spec.rotary_table);
+       }},
+      {"moa",
+       {{"num_experts", std::int64_t{0}, "experts, which own query and output projections", 1},
+        {"top_k", std::int64_t{0}, "experts per token, which share model.num_heads equally", 1},
+        kOutputBias},
+       [](const LayerSpec& spec) { return std::make_unique<MixtureOfAttention>(spec); }}};
+  static std::deque<LayerKind> mlp{{"moe", {kOutputBias}, [](const LayerSpec& spec) {
+                                      return std::make_unique<MoE>(
+                                          spec.name + ".block_sparse_moe", spec.model,
+                                          spec.setting<bool>("output_bias"));
                                     }}};
   return part == LayerPart::attention ? attention : mlp;
 }

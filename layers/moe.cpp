@@ -64,7 +64,7 @@ Variable SharedExperts::forward(const Variable& x, Recompute mode) {
   return recompute("shared_experts", {x}, parameters(), mlp)[0];
 }
 
-MoE::MoE(const std::string& name, const ModelConfig& c)
+MoE::MoE(const std::string& name, const ModelConfig& c, bool output_bias)
     : activation_(c.activation),
       router_(name + ".gate", c),
       w1_(name + ".experts.w1_w3.weight", up_shape(c), Init::normal(projection_std(c.d_model)),
@@ -74,9 +74,16 @@ MoE::MoE(const std::string& name, const ModelConfig& c)
   own(router_);
   own(w1_);
   own(w2_);
-  if (c.num_shared_experts == 0) return;
-  shared_ = std::make_unique<SharedExperts>(name + ".shared_experts", c);
-  own(*shared_);
+  if (c.num_shared_experts > 0) {
+    shared_ = std::make_unique<SharedExperts>(name + ".shared_experts", c);
+    own(*shared_);
+  }
+  if (output_bias) {
+    output_bias_ =
+        std::make_unique<Parameter>(name + ".output_bias", Shape{c.d_model}, Init::constant(0),
+                                    Parameter::Options{.decays = false});
+    own(*output_bias_);
+  }
 }
 
 LayerModule::Output MoE::forward(const Variable& x, const LayerContext& context) {
@@ -84,6 +91,7 @@ LayerModule::Output MoE::forward(const Variable& x, const LayerContext& context)
   Variable y = moe_mlp(x, routing.gates, routing.plan, w1_, w2_, activation_,
                        context.recompute == Recompute::experts);  // [T, D]
   if (shared_) y = add(y, shared_->forward(x, context.recompute));
+  if (output_bias_) y = add_bias(std::move(y), *output_bias_);
   return {.y = y, .routings = {routing}};
 }
 
@@ -96,6 +104,8 @@ std::vector<PartParameters> MoE::parts() const {
        .num_experts = router_.num_experts()}};
   if (shared_)
     parts.push_back({.part = ModelPart::shared_experts, .parameters = shared_->parameters()});
+  if (output_bias_)
+    parts.push_back({.part = ModelPart::experts, .parameters = {output_bias_.get()}});
   return parts;
 }
 

@@ -21,8 +21,9 @@ class SharedExperts : public Module {
 
 class MoE : public LayerModule {
  public:
-  /// Experts are named `name`.experts.{e}.w1 (GLU), .w3 (up) and .w2 (down), as in Mixtral.
-  MoE(const std::string& name, const ModelConfig& config);
+  /// Experts are named `name`.experts.{e}.w1 (GLU), .w3 (up) and .w2 (down), as in Mixtral. With
+  /// `output_bias` the sum over experts gets a bias `name`.output_bias [D].
+  MoE(const std::string& name, const ModelConfig& config, bool output_bias = false);
 
   /// x [T, D].
   Output forward(const Variable& x, const LayerContext& context) override;
@@ -38,6 +39,7 @@ class MoE : public LayerModule {
   Parameter w1_;  // [E, 2, F, D], GLU rows first; [E, F, D] for plain activations
   Parameter w2_;  // [E, D, F]
   std::unique_ptr<SharedExperts> shared_;
+  std::unique_ptr<Parameter> output_bias_;
 };
 
 }  // namespace smoe

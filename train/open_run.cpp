@@ -83,8 +83,9 @@ void describe(const RunComponents& run, Ranks& ranks) {
   run.say(fmt::format("device  {}, {} threads{}; {} steps of {} tokens",
                       to_string(current_stream().device()), kernels::cpu::num_threads(), num_ranks,
                       config.train.steps, config.train.global_batch * config.train.seq_len));
-  const AttentionShape attention{config.train.micro_batch, config.train.seq_len, m.num_heads,
-                                 m.num_kv_heads, m.head_dim};
+  const AttentionShape attention{
+      config.train.micro_batch, config.train.seq_len, m.num_heads,
+      m.num_kv_heads,           m.head_dim,           m.attention.kind == "moa"};
   const DType precision = config.train.precision;
   const kernels::ExpertLayer experts{m.num_experts, m.d_model, m.d_expert, m.activation, precision};
   run.say(fmt::format("kernels experts by {}, attention by {}",

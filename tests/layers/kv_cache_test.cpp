@@ -24,9 +24,9 @@ ModelConfig config() {
 }
 
 struct Model {
-  explicit Model(DType dtype, std::uint64_t seed = 3)
-      : store(model.parameters(), {accumulation_dtype(dtype), dtype, seed}) {}
-  Transformer model{config()};
+  explicit Model(DType dtype, std::uint64_t seed = 3, const ModelConfig& c = config())
+      : model(c), store(model.parameters(), {accumulation_dtype(dtype), dtype, seed}) {}
+  Transformer model;
   ParameterStore store;
 };
 
@@ -78,6 +78,23 @@ TEST_CASE("greedy tokens with the cache match those without") {
       }
       CHECK(cache.length() == 290);
     }
+}
+
+TEST_CASE("a mixture of attention's logits with the cache match those without") {
+  ModelConfig c = config();
+  c.attention = small_attention_mixture();
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    Model m(dtype, 5, c);
+    KeyValueCache cache = m.model.new_cache(1, 40);
+    Tokens tokens = random_tokens(5);
+    std::vector<double> logits = values_of(m.model.next_logits(ids_tensor(tokens), cache));
+    while (tokens.size() < 40) {
+      const std::vector<double> wanted = logits_without_cache(m.model, tokens);
+      CHECK(largest_difference(logits, wanted) <= (dtype == DType::f64 ? 1e-13 : 2e-5));
+      tokens.push_back(likeliest(wanted));
+      logits = values_of(m.model.next_logits(ids_tensor({tokens.back()}), cache));
+    }
+  }
 }
 
 TEST_CASE("logits do not depend on how a prompt is split") {

@@ -44,6 +44,22 @@ TEST_CASE("the size from the configuration matches the model") {
       }
 }
 
+TEST_CASE("a token of a mixture of attention is multiplied with top_k of its experts") {
+  ModelConfig c = three_layers();
+  c.attention = small_attention_mixture(true);
+  const Transformer model(c);
+  std::int64_t total = 0, unused = 0;
+  for (const Parameter* parameter : model.parameters()) {
+    total += parameter->numel();
+    const bool is_attention = parameter->name().find("self_attn") != std::string::npos;
+    const std::int64_t num_experts = is_attention ? 3 : c.num_experts;
+    if (parameter->name().find(".experts.") != std::string::npos)
+      unused += parameter->numel() / num_experts * (num_experts - 2);
+  }
+  CHECK(model_size(c).total == total);
+  CHECK(model_size(c).active == total - unused - c.vocab_size * c.d_model);
+}
+
 TEST_CASE("groups cover all parameters, without empty ones") {
   ModelConfig c = three_layers();
   std::vector<std::string> names;

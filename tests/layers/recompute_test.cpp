@@ -75,13 +75,14 @@ Step train_once(
 }  // namespace
 
 TEST_CASE("loss, gradients and routing are bit-identical with recomputation") {
-  std::vector<ModelConfig> configs(4, config());
+  std::vector<ModelConfig> configs(5, config());
   configs[1].num_shared_experts = 1;
   configs[1].router.jitter = 0.05;
   configs[2].activation = Activation::gelu;
   configs[2].tie_embeddings = true;
   configs[3].router.score = RouterScore::sigmoid;
   configs[3].router.selection_bias_rate = 0.01;
+  configs[4].attention = small_attention_mixture(true);
   for (std::size_t i = 0; i < configs.size(); ++i)
     for (const DType compute : {DType::f32, DType::bf16}) {
       CAPTURE(i);

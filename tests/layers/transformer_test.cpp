@@ -7,6 +7,7 @@
 #include "autograd/gradient_step.h"
 #include "core/random.h"
 #include "kernels/cpu/thread_pool.h"
+#include "layers/mixture_of_attention.h"
 #include "tests/reference/transformer.h"
 #include "tests/support/model_cases.h"
 
@@ -23,11 +24,31 @@ ModelConfig config() {
   return c;
 }
 
+ModelConfig with_attention_mixture(bool output_bias = false) {
+  ModelConfig c = config();
+  c.attention = small_attention_mixture(output_bias);
+  c.mlp.settings["output_bias"] = output_bias;
+  return c;
+}
+
 reference::TransformerSizes sizes_of(const ModelConfig& c, int batch, int seq_len) {
   const auto i = [](std::int64_t n) { return static_cast<int>(n); };
-  return {batch,          seq_len,           i(c.vocab_size), i(c.num_layers),  i(c.d_model),
-          i(c.num_heads), i(c.num_kv_heads), i(c.head_dim),   i(c.num_experts), i(c.top_k),
-          i(c.d_expert),  c.rope_theta,      c.norm_epsilon};
+  const MixtureOfAttention::Settings attention(c.attention.settings);
+  return {batch,
+          seq_len,
+          i(c.vocab_size),
+          i(c.num_layers),
+          i(c.d_model),
+          i(c.num_heads),
+          i(c.num_kv_heads),
+          i(c.head_dim),
+          i(c.num_experts),
+          i(c.top_k),
+          i(c.d_expert),
+          c.rope_theta,
+          c.norm_epsilon,
+          i(attention.num_experts),
+          i(attention.top_k)};
 }
 
 // The weights by their Hugging Face names, as ops read them.
@@ -66,11 +87,12 @@ ForwardContext training_context() {
 }  // namespace
 
 TEST_CASE("the model's losses and logits match the reference in double") {
-  for (const bool tied : {false, true}) {
-    ModelConfig c = config();
-    c.tie_embeddings = tied;
+  std::vector<ModelConfig> configs{config(), config(), with_attention_mixture()};
+  configs[1].tie_embeddings = true;
+  for (const ModelConfig& c : configs) {
     for (const DType dtype : {DType::f64, DType::f32}) {
-      CAPTURE(tied);
+      CAPTURE(c.tie_embeddings);
+      CAPTURE(c.attention.kind);
       CAPTURE(name_of(dtype));
       Transformer model(c);
       ParameterStore store(model.parameters(), {dtype, dtype, 3});
@@ -105,8 +127,9 @@ TEST_CASE("the model's losses and logits match the reference in double") {
   }
 }
 
-TEST_CASE("every weight's gradient matches central differences of the reference model") {
-  ModelConfig c = config();
+namespace {
+
+void check_weight_gradients(ModelConfig c) {
   c.num_layers = 1;
   Transformer model(c);
   ParameterStore store(model.parameters(), {DType::f64, DType::f64, 4});
@@ -148,6 +171,16 @@ TEST_CASE("every weight's gradient matches central differences of the reference 
       at += values.size();
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("every weight's gradient matches central differences of the reference model") {
+  check_weight_gradients(config());
+}
+
+TEST_CASE("the same with a mixture of attention and biases after both mixtures") {
+  check_weight_gradients(with_attention_mixture(true));
 }
 
 TEST_CASE("gradients are bit-identical for any number of threads") {

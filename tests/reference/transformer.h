@@ -1,6 +1,7 @@
 // The whole model as naive double loops: a Mixtral-like decoder (RMSNorm, rotary half-split,
-// grouped-query attention, softmax -> top-k -> renormalized SwiGLU experts), its mean cross-entropy
-// and its two router losses. Weights have their Hugging Face names. Includes no product headers.
+// grouped-query attention or a mixture of it, softmax -> top-k -> renormalized SwiGLU experts), its
+// mean cross-entropy and its two router losses. Weights have their Hugging Face names. Includes no
+// product headers.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -17,12 +18,15 @@ using Weights = std::map<std::string, Vector>;
 struct TransformerSizes {
   int batch, seq_len, vocab, layers, width, heads, kv_heads, head_dim, experts, top_k, expert_width;
   double rope_theta, epsilon;
+  int attention_experts = 0, attention_top_k = 0;  // of a mixture of attention
+
+  int routers() const { return (attention_experts > 0 ? 2 : 1) * layers; }
 };
 
 struct TransformerLosses {
   double cross_entropy = 0;  // mean over tokens
-  double balance = 0;        // mean over layers of E sum_e f_e P_e
-  double z = 0;              // mean over layers and tokens of logsumexp^2
+  double balance = 0;        // mean over routers of E sum_e f_e P_e
+  double z = 0;              // mean over routers and tokens of logsumexp^2
 };
 
 // y [rows, out] = x [rows, in] W^T, W [out, in].
@@ -62,11 +66,47 @@ inline void rotate(Vector& x, int heads, const TransformerSizes& s) {
       }
 }
 
-inline Vector attention(const Vector& x, const Weights& w, const std::string& name,
-                        const TransformerSizes& s) {
-  Vector q = project(x, w.at(name + ".q_proj.weight"), s.width);
-  Vector k = project(x, w.at(name + ".k_proj.weight"), s.width);
-  const Vector v = project(x, w.at(name + ".v_proj.weight"), s.width);
+// The experts of each token and their gates, both [tokens, top_k].
+struct Choice {
+  std::vector<int> experts;
+  Vector gates;
+};
+
+// Adds the router's losses.
+inline Choice route(const Vector& x, const Vector& weight, int num_experts, int top_k,
+                    const TransformerSizes& s, TransformerLosses& losses) {
+  const int tokens = s.batch * s.seq_len;
+  const Vector logits = project(x, weight, s.width);
+  Choice choice;
+  Vector rows(num_experts, 0.0), mean_probability(num_experts, 0.0);
+  double z = 0;
+  for (int t = 0; t < tokens; ++t) {
+    Vector p(num_experts);
+    double sum = 0;
+    for (int e = 0; e < num_experts; ++e) sum += p[e] = std::exp(logits[t * num_experts + e]);
+    z += std::log(sum) * std::log(sum) / tokens;
+    for (int e = 0; e < num_experts; ++e) mean_probability[e] += (p[e] /= sum) / tokens;
+    std::vector<int> order(num_experts);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return p[a] > p[b]; });
+    double chosen = 0;
+    for (int j = 0; j < top_k; ++j) chosen += p[order[j]];
+    for (int j = 0; j < top_k; ++j) {
+      rows[order[j]] += 1;
+      choice.experts.push_back(order[j]);
+      choice.gates.push_back(p[order[j]] / chosen);
+    }
+  }
+  for (int e = 0; e < num_experts; ++e)
+    losses.balance += num_experts * rows[e] / (static_cast<double>(tokens) * top_k) *
+                      mean_probability[e] / s.routers();
+  losses.z += z / s.routers();
+  return choice;
+}
+
+// Query head h reads key head kv_of(h). q and k are rotated here.
+template <class KvOf>
+Vector attend(Vector q, Vector k, const Vector& v, const TransformerSizes& s, KvOf&& kv_of) {
   rotate(q, s.heads, s);
   rotate(k, s.kv_heads, s);
   const int c = s.head_dim;
@@ -74,7 +114,7 @@ inline Vector attention(const Vector& x, const Weights& w, const std::string& na
   for (int b = 0; b < s.batch; ++b)
     for (int h = 0; h < s.heads; ++h)
       for (int i = 0; i < s.seq_len; ++i) {
-        const int kv = h / (s.heads / s.kv_heads);
+        const int kv = kv_of(h);
         const auto query = [&](int n) { return q[((b * s.seq_len + i) * s.heads + h) * c + n]; };
         const auto at = [&](int j, int n) {
           return ((b * s.seq_len + j) * s.kv_heads + kv) * c + n;
@@ -91,42 +131,70 @@ inline Vector attention(const Vector& x, const Weights& w, const std::string& na
           for (int n = 0; n < c; ++n)
             out[((b * s.seq_len + i) * s.heads + h) * c + n] += p[j] / sum * v[at(j, n)];
       }
-  return project(out, w.at(name + ".o_proj.weight"), s.heads * c);
+  return out;
+}
+
+inline Vector attention(const Vector& x, const Weights& w, const std::string& name,
+                        const TransformerSizes& s) {
+  const Vector out = attend(project(x, w.at(name + ".q_proj.weight"), s.width),
+                            project(x, w.at(name + ".k_proj.weight"), s.width),
+                            project(x, w.at(name + ".v_proj.weight"), s.width), s,
+                            [&](int h) { return h / (s.heads / s.kv_heads); });
+  return project(out, w.at(name + ".o_proj.weight"), s.heads * s.head_dim);
+}
+
+// Adds the bias of that name, if there is one, to every row.
+inline Vector with_bias(Vector y, const Weights& w, const std::string& name) {
+  const auto bias = w.find(name);
+  if (bias == w.end()) return y;
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += bias->second[i % bias->second.size()];
+  return y;
+}
+
+inline Vector mixture_of_attention(const Vector& x, const Weights& w, const std::string& name,
+                                   const TransformerSizes& s, TransformerLosses& losses) {
+  const int tokens = s.batch * s.seq_len, width = s.heads / s.attention_top_k * s.head_dim;
+  const Choice choice =
+      route(x, w.at(name + ".gate.weight"), s.attention_experts, s.attention_top_k, s, losses);
+  const auto matrix = [&](int pair, const char* projection) -> const Vector& {
+    return w.at(name + ".experts." + std::to_string(choice.experts[pair]) + projection);
+  };
+  Vector q;
+  for (int pair = 0; pair < tokens * s.attention_top_k; ++pair) {
+    const auto token = x.begin() + pair / s.attention_top_k * s.width;
+    const Vector row = project({token, token + s.width}, matrix(pair, ".q_proj.weight"), s.width);
+    q.insert(q.end(), row.begin(), row.end());
+  }
+  const Vector out = attend(q, project(x, w.at(name + ".k_proj.weight"), s.width),
+                            project(x, w.at(name + ".v_proj.weight"), s.width), s,
+                            [&](int h) { return h % s.kv_heads; });
+  Vector y(x.size(), 0.0);
+  for (int pair = 0; pair < tokens * s.attention_top_k; ++pair) {
+    const auto heads = out.begin() + pair * width;
+    const Vector row = project({heads, heads + width}, matrix(pair, ".o_proj.weight"), width);
+    for (int i = 0; i < s.width; ++i)
+      y[pair / s.attention_top_k * s.width + i] += choice.gates[pair] * row[i];
+  }
+  return with_bias(y, w, name + ".output_bias");
 }
 
 inline Vector experts(const Vector& x, const Weights& w, const std::string& name,
                       const TransformerSizes& s, TransformerLosses& losses) {
-  const int tokens = s.batch * s.seq_len;
-  const Vector logits = project(x, w.at(name + ".gate.weight"), s.width);
-  Vector y(x.size(), 0.0), rows(s.experts, 0.0), mean_probability(s.experts, 0.0);
-  double z = 0;
-  for (int t = 0; t < tokens; ++t) {
-    Vector p(s.experts);
-    double sum = 0;
-    for (int e = 0; e < s.experts; ++e) sum += p[e] = std::exp(logits[t * s.experts + e]);
-    z += std::log(sum) * std::log(sum) / tokens;
-    for (int e = 0; e < s.experts; ++e) mean_probability[e] += (p[e] /= sum) / tokens;
-    std::vector<int> order(s.experts);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return p[a] > p[b]; });
-    double chosen = 0;
-    for (int j = 0; j < s.top_k; ++j) chosen += p[order[j]];
+  const Choice choice = route(x, w.at(name + ".gate.weight"), s.experts, s.top_k, s, losses);
+  Vector y(x.size(), 0.0);
+  for (int t = 0; t < s.batch * s.seq_len; ++t) {
     const Vector token(x.begin() + t * s.width, x.begin() + (t + 1) * s.width);
     for (int j = 0; j < s.top_k; ++j) {
-      const std::string expert = name + ".experts." + std::to_string(order[j]);
-      rows[order[j]] += 1;
+      const int pair = t * s.top_k + j;
+      const std::string expert = name + ".experts." + std::to_string(choice.experts[pair]);
       Vector a = project(token, w.at(expert + ".w1.weight"), s.width);
       const Vector up = project(token, w.at(expert + ".w3.weight"), s.width);
       for (int i = 0; i < s.expert_width; ++i) a[i] *= up[i] / (1 + std::exp(-a[i]));
       const Vector out = project(a, w.at(expert + ".w2.weight"), s.expert_width);
-      for (int i = 0; i < s.width; ++i) y[t * s.width + i] += p[order[j]] / chosen * out[i];
+      for (int i = 0; i < s.width; ++i) y[t * s.width + i] += choice.gates[pair] * out[i];
     }
   }
-  for (int e = 0; e < s.experts; ++e)
-    losses.balance += s.experts * rows[e] / (static_cast<double>(tokens) * s.top_k) *
-                      mean_probability[e] / s.layers;
-  losses.z += z / s.layers;
-  return y;
+  return with_bias(y, w, name + ".output_bias");
 }
 
 /// Losses of `tokens` [B*S] against `targets` [B*S]; `logits`, if given, receives [B*S, V].
@@ -144,8 +212,9 @@ inline TransformerLosses transformer(const std::vector<int>& tokens,
   };
   for (int l = 0; l < s.layers; ++l) {
     const std::string layer = "model.layers." + std::to_string(l);
-    add(attention(rms_normed(x, w.at(layer + ".input_layernorm.weight"), s.epsilon), w,
-                  layer + ".self_attn", s));
+    const Vector normed = rms_normed(x, w.at(layer + ".input_layernorm.weight"), s.epsilon);
+    add(s.attention_experts > 0 ? mixture_of_attention(normed, w, layer + ".self_attn", s, losses)
+                                : attention(normed, w, layer + ".self_attn", s));
     add(experts(rms_normed(x, w.at(layer + ".post_attention_layernorm.weight"), s.epsilon), w,
                 layer + ".block_sparse_moe", s, losses));
   }

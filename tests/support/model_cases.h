@@ -23,6 +23,14 @@ inline ModelConfig small_model_config() {
           .router = {}};
 }
 
+/// A mixture of attention for small_model_config: two of three experts, of two query heads each.
+inline KindConfig small_attention_mixture(bool output_bias = false) {
+  return {.kind = "moa",
+          .settings = {{"num_experts", std::int64_t{3}},
+                       {"top_k", std::int64_t{2}},
+                       {"output_bias", output_bias}}};
+}
+
 /// The 1.5B model of the ScatterMoE paper (arXiv:2403.08245).
 inline ModelConfig scatter_moe_1_5b() {
   return {.vocab_size = 32000,

@@ -77,6 +77,7 @@ struct Setting : SmallRun {
     config.model.router.selection_bias_rate = 0.01;
     config.model.router.jitter = 0.01;
     config.model.num_shared_experts = 1;
+    config.model.attention = small_attention_mixture(true);
   }
   void check() const { check_every_resume(config, folder.path()); }
 };

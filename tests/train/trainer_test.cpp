@@ -27,6 +27,7 @@ Config with_all_state(Config config, DType precision) {
   config.model.router.selection_bias_rate = 0.01;
   config.model.router.jitter = 0.01;
   config.model.num_shared_experts = 1;
+  config.model.attention = small_attention_mixture(true);
   return config;
 }
 

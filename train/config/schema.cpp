@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "layers/layer_kinds.h"
+#include "layers/mixture_of_attention.h"
 
 namespace smoe {
 namespace {
@@ -110,20 +111,26 @@ ValueRef reference_to(KindValue& value) {
 }
 
 /// The fields of a kind of attention or MLP, and of its own settings, which `config` gets where it
-/// lacks them.
+/// lacks them, instead of those of another kind.
 std::vector<Field> kind_fields(LayerPart part, const std::string& section, std::string_view meaning,
-                               std::string_view first, KindConfig& config) {
+                               const char* first, KindConfig& config) {
   std::vector<Field> fields = {{section + ".kind", &config.kind, one_of(kind_names(part)), meaning,
                                 Resume::must_match, first}};
   const LayerKind* const kind = find_layer_kind(part, config.kind);
   if (!kind) return fields;
+  std::erase_if(config.settings, [&](const auto& given) {  // of another kind
+    return std::none_of(kind->settings.begin(), kind->settings.end(),
+                        [&](const KindSetting& setting) { return setting.name == given.first; });
+  });
   for (const KindSetting& setting : kind->settings) {
     KindValue& value = config.settings.emplace(setting.name, setting.value).first->second;
     const bool is_number =
         std::holds_alternative<std::int64_t>(value) || std::holds_alternative<double>(value);
     const bool is_bounded = is_number && setting.at_least > std::numeric_limits<double>::lowest();
+    KindValue first = setting.value;
     fields.push_back({concat(section, ".", setting.name), reference_to(value),
-                      is_bounded ? at_least(setting.at_least) : kAnything, setting.meaning});
+                      is_bounded ? at_least(setting.at_least) : kAnything, setting.meaning,
+                      Resume::must_match, to_yaml(reference_to(first))});
   }
   return fields;
 }
@@ -174,7 +181,7 @@ std::vector<Field> fields_of(Config& config) {
       {"model.vocab_size", &model.vocab_size, kSizeOrZero, "0: that of the token set"},
       {"model.num_layers", &model.num_layers, kSize, "number of transformer layers"},
       {"model.d_model", &model.d_model, kSize, "width of the residual stream"},
-      {"model.num_heads", &model.num_heads, kSize, "query heads"},
+      {"model.num_heads", &model.num_heads, kSize, "query heads of a token; with moa those of its experts together"},
       {"model.num_kv_heads", &model.num_kv_heads, kSize, "key and value heads"},
       {"model.head_dim", &model.head_dim, kSize, "width of each head"},
       {"model.d_expert", &model.d_expert, kSize, "hidden width of each expert"},
@@ -189,7 +196,7 @@ std::vector<Field> fields_of(Config& config) {
       {"model.max_positions", &model.max_positions, kSizeOrZero, "context length of an imported model, which export keeps; 0: train.seq_len", kMayChange},
       {"model.train_only", &model.train_only, kAnything, "train only parameters whose name contains this text, on top of a base; empty: all", Resume::must_match, "\"\""},
       {"model.router.score", choice(router.score, kScores), kAnything, "function from router logits to gates"},
-      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss: a mean over layers, 1 at perfect balance, per micro-batch", kWithConsent},
+      {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss: a mean over routers (one in each layer, two with moa), 1 at perfect balance, per micro-batch", kWithConsent},
       {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)", kWithConsent},
       {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router input in training", kWithConsent},
       {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias", kWithConsent},
@@ -270,7 +277,9 @@ std::string add_source_of(std::string_view key, Config& config) {
   return "";
 }
 
-/// "; or train.micro_batch=4", the largest one that lets ranks share the batch as it is, if any.
+namespace {
+
+/// ", or train.micro_batch=4", the largest one that lets ranks share the batch as it is, if any.
 std::string smaller_micro_batch(const TrainConfig& train, int num_ranks) {
   if (train.global_batch % num_ranks != 0) return "";
   const std::int64_t sequences = train.global_batch / num_ranks;
@@ -278,6 +287,23 @@ std::string smaller_micro_batch(const TrainConfig& train, int num_ranks) {
   while (sequences % micro_batch != 0) --micro_batch;
   return concat(", or train.micro_batch=", micro_batch);
 }
+
+// What a mixture of attention asks of its settings beyond their own rules.
+std::vector<Relation> mixture_relations(const ModelConfig& m) {
+  if (m.attention.kind != "moa") return {};
+  const MixtureOfAttention::Settings mixture(m.attention.settings);
+  const std::int64_t unit = mixture.top_k * m.num_kv_heads;
+  return {
+      {"model.attention.num_experts", mixture.num_experts <= kMaxExperts / m.num_layers,
+       concat("at most ", kMaxExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
+      {"model.attention.top_k", mixture.top_k <= mixture.num_experts,
+       concat("at most model.attention.num_experts=", mixture.num_experts)},
+      {"model.num_heads", m.num_heads % unit == 0,
+       concat("a multiple of model.attention.top_k * model.num_kv_heads=", unit, ", nearest ",
+              nearest_multiples(m.num_heads, unit))}};
+}
+
+}  // namespace
 
 Relation global_batch_relation(const TrainConfig& train, int num_ranks) {
   const std::int64_t unit = train.micro_batch * num_ranks;
@@ -294,7 +320,7 @@ std::vector<Relation> relations_of(const Config& c) {
   const auto steps = static_cast<double>(t.steps);
   const auto steps_after_warmup = static_cast<double>(t.steps - c.schedule.warmup_steps);
   const bool has_sources = !c.data.sources.empty();
-  return {
+  std::vector<Relation> relations = {
       {"model.num_experts", m.num_experts <= kMaxExperts / m.num_layers,
        concat("at most ", kMaxExperts / m.num_layers, ", with model.num_layers=", m.num_layers)},
       {"model.d_model", parameters_of(m) <= 1e15,
@@ -339,6 +365,8 @@ std::vector<Relation> relations_of(const Config& c) {
        c.checkpoint.every == 0 ? "0 without checkpoint.every"
                                : concat("a multiple of checkpoint.every=", c.checkpoint.every)},
   };
+  for (Relation& relation : mixture_relations(m)) relations.push_back(std::move(relation));
+  return relations;
 }
 
 }  // namespace smoe

@@ -30,7 +30,7 @@ struct Field {
   Resume resume = Resume::must_match;
   /// The value, as YAML, with which config_digest omits the key: what it was before the key
   /// existed.
-  std::string_view undigested = {};
+  std::string undigested = {};
 };
 
 /// All keys in printing order, bound to the members of `config`.

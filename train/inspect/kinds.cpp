@@ -8,6 +8,7 @@
 #include "core/system/folder.h"
 #include "core/system/format.h"
 #include "core/system/text.h"
+#include "layers/mixture_of_attention.h"
 #include "layers/model_size.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/config/changes.h"
@@ -29,6 +30,12 @@ std::string model_lines(const ModelConfig& m) {
       labelled("model", fmt::format("{} of width {}, {} query and {} key heads of {}",
                                     counted(m.num_layers, "layer"), m.d_model, m.num_heads,
                                     m.num_kv_heads, m.head_dim));
+  if (m.attention.kind == "moa") {
+    const MixtureOfAttention::Settings mixture(m.attention.settings);
+    text += labelled("attention",
+                     fmt::format("{} experts of {} query heads in each layer, top {}",
+                                 mixture.num_experts, m.num_heads / mixture.top_k, mixture.top_k));
+  }
   text += labelled(
       "experts",
       fmt::format(

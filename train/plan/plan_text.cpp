@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/system/format.h"
+#include "layers/mixture_of_attention.h"
 #include "train/data/training_data.h"
 
 namespace smoe {
@@ -39,14 +40,20 @@ std::string recompute_text(const Config& config) {
                            counted(config.model.num_layers, "layer"));
 }
 
+std::string attention_text(const ModelConfig& m) {
+  if (m.attention.kind != "moa") return "";
+  const MixtureOfAttention::Settings mixture(m.attention.settings);
+  return fmt::format("; attention by {}, top {}", counted(mixture.num_experts, "expert"),
+                     mixture.top_k);
+}
+
 std::string headline(const Plan& plan) {
   const ModelConfig& m = plan.config.model;
   return fmt::format(
-      "{}: {} parameters, {} of them active; {} of width {}, {} of width {}, top "
-      "{}\n",
+      "{}: {} parameters, {} of them active; {} of width {}, {} of width {}, top {}{}\n",
       plan.config.run.name, short_count(static_cast<double>(plan.size.total)),
       short_count(static_cast<double>(plan.size.active)), counted(m.num_layers, "layer"), m.d_model,
-      counted(m.num_experts, "expert"), m.d_expert, m.top_k);
+      counted(m.num_experts, "expert"), m.d_expert, m.top_k, attention_text(m));
 }
 
 std::string parameter_table(const Plan& plan) {

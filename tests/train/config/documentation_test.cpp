@@ -23,6 +23,33 @@ std::string type_text(const Field& field) {
   return field.rule.text.empty() ? type : field.rule.text;
 }
 
+std::string row(const Field& field) {
+  const bool is_required = !field.rule.holds(field.target);
+  return "| `" + field.key.substr(field.key.rfind('.') + 1) + "` | " +
+         (is_required ? "*required*" : "`" + to_yaml(field.target) + "`") + " | " +
+         cell(type_text(field)) + " | " + cell(std::string(field.meaning)) + " | " +
+         (field.resume == Resume::may_change     ? "yes"
+          : field.resume == Resume::with_consent ? "`--change`"
+                                                 : "") +
+         " |\n";
+}
+
+std::string heading(const std::string& section) {
+  return "\n## " + section +
+         "\n\n| key | default | must be | meaning | may change |\n|---|---|---|---|---|\n";
+}
+
+// The settings that a mixture of attention has in addition.
+std::string mixture_of_attention_keys() {
+  Config config;
+  config.model.attention.kind = "moa";
+  std::string text = heading("model.attention, with `kind: moa`");
+  for (const Field& field : fields_of(config))
+    if (field.key.starts_with("model.attention.") && field.key != "model.attention.kind")
+      text += row(field);
+  return text;
+}
+
 std::string configuration_page() {
   Config config;
   std::string page =
@@ -37,18 +64,11 @@ std::string configuration_page() {
   for (const Field& field : fields_of(config)) {
     const std::size_t dot = field.key.rfind('.');
     if (field.key.substr(0, dot) != section) {
+      if (section == "model.attention") page += mixture_of_attention_keys();
       section = field.key.substr(0, dot);
-      page += "\n## " + section +
-              "\n\n| key | default | must be | meaning | may change |\n|---|---|---|---|---|\n";
+      page += heading(section);
     }
-    const bool is_required = !field.rule.holds(field.target);
-    page += "| `" + field.key.substr(dot + 1) + "` | " +
-            (is_required ? "*required*" : "`" + to_yaml(field.target) + "`") + " | " +
-            cell(type_text(field)) + " | " + cell(std::string(field.meaning)) + " | " +
-            (field.resume == Resume::may_change     ? "yes"
-             : field.resume == Resume::with_consent ? "`--change`"
-                                                    : "") +
-            " |\n";
+    page += row(field);
   }
   page +=
       "\n## data.sources\n\n"

@@ -38,7 +38,7 @@ const Broken kBrokenRules[] = {
     {{"model.norm_epsilon=0"}, "above 0; got 0"},
     {{"model.max_positions=-1"}, "from 0 to 10^9; got -1"},
     {{"model.init_std=-0.02"}, "above 0; got -0.02"},
-    {{"model.attention.kind=flash"}, "one of gqa; got flash"},
+    {{"model.attention.kind=flash"}, "one of gqa, moa; got flash"},
     {{"model.mlp.kind=dense"}, "one of moe; got dense"},
     {{"model.router.balance_loss=-1"}, "at least 0; got -1"},
     {{"model.router.z_loss=-1e-3"}, "at least 0; got -1e-3"},
@@ -83,6 +83,13 @@ const Broken kBrokenRelations[] = {
     {{"data.sources.web.path=a", "data.sources.web.weight=1", "data.path=b"},
      "empty, since data.sources names the token sets; got \"b\""},
     {{"model.num_heads=3"}, "a multiple of model.num_kv_heads=2; got 3"},
+    {{"model.attention.kind=moa", "model.attention.top_k=1", "model.attention.num_experts=500001"},
+     "at most 500000, with model.num_layers=2; got 500001"},
+    {{"model.attention.kind=moa", "model.attention.num_experts=4", "model.attention.top_k=5"},
+     "at most model.attention.num_experts=4; got 5"},
+    {{"model.attention.kind=moa", "model.attention.num_experts=4", "model.attention.top_k=2",
+      "model.num_heads=6"},
+     "a multiple of model.attention.top_k * model.num_kv_heads=4, nearest 4 or 8; got 6"},
     {{"model.head_dim=5"}, "even, for rotary embeddings; got 5"},
     {{"model.top_k=5"}, "at most model.num_experts=4; got 5"},
     {{"model.router.selection_bias_rate=0.001"},
@@ -141,7 +148,9 @@ TEST_CASE("every rule of a key has a violating example") {
 
 TEST_CASE("every relation between keys has a violating example") {
   std::set<std::string> related;
-  for (const Relation& relation : relations_of(parse_config(kValid, "a.yaml")))
+  const Overrides mixture{"model.attention.kind=moa", "model.attention.num_experts=4",
+                          "model.attention.top_k=2"};
+  for (const Relation& relation : relations_of(parse_config(kValid, "a.yaml", mixture)))
     related.insert(std::string(relation.key));
   CHECK(checked_keys(kBrokenRelations) == related);
 }

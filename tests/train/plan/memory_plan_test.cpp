@@ -53,6 +53,8 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   wide.model.top_k = 3;
   wide.model.tie_embeddings = true;
   wide.train.micro_batch = wide.train.global_batch = 8;
+  Config mixture = small;
+  mixture.model.attention = small_attention_mixture(true);
   Config deep = small;
   deep.model.num_layers = 5;
   deep.model.num_experts = 16;
@@ -73,7 +75,7 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   adapted.model.mlp.kind = "test_adapters";
   adapted.model.train_only = "adapters";
 
-  for (Config config : {small, wide, deep, lean, adapted})
+  for (Config config : {small, wide, mixture, deep, lean, adapted})
     for (const DType precision : {DType::f32, DType::bf16, DType::f64})
       for (const Recompute recompute : {Recompute::none, Recompute::experts, Recompute::block}) {
         config.train.precision = precision;
