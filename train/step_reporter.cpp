@@ -6,6 +6,17 @@
 
 namespace smoe {
 
+namespace {
+
+// "3.self_attn.gate" of model.layers.3.self_attn.gate
+std::string short_name(const Router& router) {
+  constexpr std::string_view kLayers = "model.layers.";
+  const std::string& name = router.name();
+  return name.starts_with(kLayers) ? name.substr(kLayers.size()) : name;
+}
+
+}  // namespace
+
 StepReporter::StepReporter(const Config& config, Trainer& trainer, int world_size)
     : trainer_(trainer), timer_(config, world_size) {}
 
@@ -23,11 +34,18 @@ void StepReporter::complete(StepReport& report) {
 
 std::vector<LayerReport> StepReporter::layer_reports() const {
   std::vector<LayerReport> layers;
-  for (const RouterTotals& totals : trainer_.result().routers)
-    layers.push_back({.expert_rows = totals.expert_rows,
+  const std::vector<Router*>& routers = trainer_.model().routers();
+  const std::vector<RouterTotals>& all = trainer_.result().routers;
+  const bool is_one_per_layer =
+      static_cast<std::int64_t>(routers.size()) == trainer_.model().config().num_layers;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const RouterTotals& totals = all[i];
+    layers.push_back({.router = is_one_per_layer ? "" : short_name(*routers[i]),
+                      .expert_rows = totals.expert_rows,
                       .load = expert_load(totals.expert_rows),
                       .balance_loss = totals.balance_loss,
                       .z_loss = totals.z_loss});
+  }
   return layers;
 }
 

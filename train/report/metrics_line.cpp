@@ -195,6 +195,9 @@ void start_fields(Archive& a, Report& r) {
 
 template <class Archive, class Layers>
 void layer_fields(Archive& a, Layers& layers) {
+  if (layers.empty() || !layers[0].router.empty())
+    a.column(
+        "layers", layers, "router", [](auto& l) -> auto& { return l.router; });
   a.column(
       "layers", layers, "imbalance", [](auto& l) -> auto& { return l.load.imbalance; });
   a.column(

@@ -202,7 +202,7 @@ function drawMap(plot) {
   context.putImageData(image, 0, 0);
   const every = Math.ceil(16 / (canvas.clientHeight / map.layers || 16));
   const labels = [];
-  for (let layer = 0; layer < map.layers; layer += every) labels.push([(layer + .5) / map.layers, layer]);
+  for (let layer = 0; layer < map.layers; layer += every) labels.push([(layer + .5) / map.layers, map.names[layer]]);
   placeLabels(plot, range, labels);
 }
 
@@ -211,13 +211,14 @@ function readMap(plot, share, height) {
   let column = map.edges.findLastIndex(edge => edge <= step);
   column = Math.min(Math.max(column, 0), map.edges.length - 2);
   const row = Math.min(map.rows - 1, Math.max(0, Math.floor(height * map.rows)));
-  const perLayer = map.rows / map.layers, first = row % perLayer * map.group;
-  const last = Math.min(first + map.group, map.experts) - 1;
+  const perLayer = map.rows / map.layers, layer = Math.floor(row / perLayer), first = row % perLayer * map.group;
+  const experts = map.sizes[layer], last = Math.min(first + map.group, experts) - 1;
   const load = loadOf(map, column, row), [begin, end] = map.steps[column];
+  if (first >= experts) return {share, texts: ['layer ' + map.names[layer] + ' has fewer experts']};
   return {share, texts: [
-    'layer ' + Math.floor(row / perLayer) + ', ' + (first === last ? 'expert ' + first : `experts ${first} to ${last}, the worst`),
+    'layer ' + map.names[layer] + ', ' + (first === last ? 'expert ' + first : `experts ${first} to ${last}, the worst`),
     begin === end ? 'step ' + begin : `steps ${begin} to ${end}`,
-    load === 0 ? 'no rows' : short(100 * load / map.experts, '', 3) + ' % of the rows, ' + short(load, '', 3) + ' × the even share',
+    load === 0 ? 'no rows' : short(100 * load / experts, '', 3) + ' % of the rows, ' + short(load, '', 3) + ' × the even share',
   ]};
 }
 

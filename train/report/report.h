@@ -24,9 +24,10 @@ struct StartReport {
   std::int64_t device_bytes = 0;  ///< memory of each rank's device; 0: not recorded
 };
 
-/// The routing of one layer in one step.
+/// One router's routing in one step.
 struct LayerReport {
-  std::vector<std::int64_t> expert_rows;  ///< rows routed to each expert
+  std::string router{};  ///< "3.self_attn.gate"; empty if each layer has one router
+  std::vector<std::int64_t> expert_rows{};  ///< rows routed to each expert
   ExpertLoad load{};
   double balance_loss = 0;  ///< 1.0 at perfect balance, without its coefficient
   double z_loss = 0;        ///< without its coefficient
@@ -55,7 +56,7 @@ struct StepReport {
   double imbalance = 0;  ///< largest over mean expert load, in the worst layer; 1 at balance
   std::int64_t dead_experts = 0;  ///< experts without a token in this step, over all layers
   bool is_skipped = false;        ///< loss or norm was not finite, so the update was not applied
-  std::vector<LayerReport> layers{};  ///< those with experts, in model order
+  std::vector<LayerReport> layers{};  ///< of all routers, in model order
 };
 
 /// The part of a validation on the text of one source.

@@ -245,6 +245,14 @@ bool spans_decades(const std::vector<StepBin>& bins) {
 
 // ---- layers ------------------------------------------------------------------------------------
 
+// Of the routers, where a layer has several.
+std::vector<std::string> router_names(const StepReport& step) {
+  std::vector<std::string> names;
+  for (const LayerReport& layer : step.layers)
+    if (!layer.router.empty()) names.push_back(layer.router);
+  return names;
+}
+
 std::string layer_table(const StepReport& step) {
   std::string html = fmt::format(
       "<div class=\"card wide\"><figcaption><b>Layers at step {}</b></figcaption><div "
@@ -257,9 +265,9 @@ std::string layer_table(const StepReport& step) {
     html += fmt::format(
         "<tr><td>{}</td><td>{:.2f}</td><td>{:.3f}</td><td{}>{}</td><td>{:.4f}</td><td>{:.4f}</td>"
         "</tr>",
-        l, layer.load.imbalance, layer.load.entropy,
-        layer.load.dead > 0 ? " class=\"trouble\"" : "", layer.load.dead, layer.balance_loss,
-        layer.z_loss);
+        layer.router.empty() ? fmt::format("{}", l) : escaped(layer.router), layer.load.imbalance,
+        layer.load.entropy, layer.load.dead > 0 ? " class=\"trouble\"" : "", layer.load.dead,
+        layer.balance_loss, layer.z_loss);
   }
   return html + "</table></div></div>";
 }
@@ -285,14 +293,16 @@ std::string report_page(const RunHistory& history, const Config& config, const P
   html += charts.of_steps(&StepBin::grad_norm, "Gradient norm", "before clipping", false,
                           spans_decades(history.steps()));
   html += "</div>\n<h2>Experts</h2><div class=\"charts\">";
-  html += load_map(history.loads(), charts.last_step());
+  html += load_map(
+      history.loads(), charts.last_step(),
+      history.last_step() ? router_names(*history.last_step()) : std::vector<std::string>{});
   html += charts.of_steps(&StepBin::imbalance, "Imbalance",
-                          "largest over mean load in the worst layer; 1 at balance");
+                          "largest over mean load of the worst router; 1 at balance");
   html += charts.of_steps(&StepBin::entropy, "Load entropy",
-                          "mean and range over layers; 1 at balance");
+                          "mean and range over routers; 1 at balance");
   html += charts.of_steps(&StepBin::balance_loss, "Balance loss",
-                          "mean and range over layers; 1 at balance");
-  html += charts.of_steps(&StepBin::z_loss, "Router z loss", "mean and range over layers");
+                          "mean and range over routers; 1 at balance");
+  html += charts.of_steps(&StepBin::z_loss, "Router z loss", "mean and range over routers");
   html += charts.of_steps(&StepBin::dead_experts, "Dead experts",
                           "experts without a token in a step, over all layers", true);
   if (const auto& step = history.last_step(); step && !step->layers.empty())

@@ -33,7 +33,7 @@ void add_layers(TensorboardSummary& summary, const std::vector<LayerReport>& lay
                 bool has_loads) {
   for (std::size_t l = 0; l < layers.size(); ++l) {
     const LayerReport& layer = layers[l];
-    const std::string name = fmt::format("layer_{:02}", l);
+    const std::string name = layer.router.empty() ? fmt::format("layer_{:02}", l) : layer.router;
     summary.scalar("imbalance/" + name, layer.load.imbalance);
     summary.scalar("entropy/" + name, layer.load.entropy);
     summary.scalar("dead_experts/" + name, static_cast<double>(layer.load.dead));

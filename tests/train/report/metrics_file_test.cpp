@@ -73,6 +73,7 @@ TEST_CASE("a line survives a round trip bit-identically") {
   step.is_skipped = true;
   for (const std::int64_t rows : {7, 0}) {
     LayerReport layer{.expert_rows = {rows, 9}};
+    layer.router = concat(rows, ".self_attn.gate");
     layer.load = expert_load(layer.expert_rows);
     layer.z_loss = std::numeric_limits<double>::infinity();
     step.layers.push_back(layer);
@@ -89,6 +90,7 @@ TEST_CASE("a line survives a round trip bit-identically") {
   const auto json = nlohmann::json::parse(metrics_line(step));
   CHECK(json.at("memory").at("optimizer") == 3);
   CHECK(json.at("layers").at("expert_rows") == nlohmann::json::parse("[[7,9],[0,9]]"));
+  CHECK(json.at("layers").at("router")[0] == "7.self_attn.gate");
   CHECK(json.at("layers").at("dead_experts") == nlohmann::json::parse("[0,1]"));
   CHECK(json.at("nonfinite").at("layers.z_loss.1") == "inf");
 }

@@ -175,6 +175,18 @@ TEST_CASE("the map of expert load has each expert's share of its layer's rows") 
   CHECK(load_map({}, 10).empty());
 }
 
+TEST_CASE("the map of expert load names routers where layers have several, with their own sizes") {
+  LoadBin bin;
+  bin.step.add(1);
+  bin.rows = {{5, 5, 5}, {4, 4, 4, 4}};
+  const nlohmann::json plain = data_in(load_map({bin}, 1), "map");
+  CHECK(plain.at("names") == nlohmann::json({"0", "1"}));
+  CHECK(plain.at("sizes") == nlohmann::json({3, 4}));
+  CHECK(plain.at("rows") == 8);
+  const nlohmann::json named = data_in(load_map({bin}, 1, {"0.self_attn.gate", "0.moe"}), "map");
+  CHECK(named.at("names") == nlohmann::json({"0.self_attn.gate", "0.moe"}));
+}
+
 TEST_CASE("with very many experts, adjacent ones share a row that shows the worst") {
   LoadBin bin;
   bin.step.add(1);
