@@ -1,12 +1,12 @@
 // config.json of a model to import.
 #include "tests/fuzz/target.h"
-#include "train/huggingface/mixtral.h"
+#include "train/huggingface/model_family.h"
 
 namespace smoe::fuzz {
 namespace {
 
-MixtralConfig sample() {
-  MixtralConfig config;
+HuggingFaceConfig sample() {
+  HuggingFaceConfig config;
   ModelConfig& m = config.model;
   m.vocab_size = 300;
   m.num_layers = 2;
@@ -24,12 +24,12 @@ MixtralConfig sample() {
 }
 
 void read(const std::string& input) {
-  const MixtralConfig config = parse_mixtral_config(input, "config.json");
-  const std::string text = mixtral_config_text(config, DType::f32);
-  const MixtralConfig again = parse_mixtral_config(text, "again");
+  const HuggingFaceConfig config = parse_model_config(input, "config.json");
+  const std::string text = model_config_text(config, DType::f32);
+  const HuggingFaceConfig again = parse_model_config(text, "again");
   require(again.unknown_keys.empty(), "writes unknown keys");
   // The loss coefficient is divided and multiplied, so its last bit may differ.
-  require(mixtral_config_text(again, DType::f32).size() + 20 > text.size() &&
+  require(model_config_text(again, DType::f32).size() + 20 > text.size() &&
               again.model.head_dim == config.model.head_dim &&
               again.model.vocab_size == config.model.vocab_size &&
               again.model.rope_theta == config.model.rope_theta &&
@@ -42,7 +42,11 @@ void read(const std::string& input) {
 
 Target mixtral_target(const Playground& playground) {
   Target target;
-  target.seeds = {mixtral_config_text(sample(), DType::bf16)};
+  target.seeds = {model_config_text(sample(), DType::bf16)};
+  HuggingFaceConfig jetmoe = sample();
+  jetmoe.family = ModelFamily::jetmoe;
+  jetmoe.model.norm_epsilon = 1e-6;
+  target.seeds.push_back(model_config_text(jetmoe, DType::f32));
   std::string old = target.seeds[0];  // as transformers 4 writes it
   old.replace(old.find("\"rope_parameters\""), 17, "\"quantum\"");
   target.seeds.push_back(old);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks an exported run in transformers. In the environment that make_mixtral.py describes, with
+"""Checks an exported run in transformers. In the environment that make_model.py describes, with
 h5py, sentencepiece and protobuf:
 
     build/release/bin/smoe prepare --input TEXT --output TOKENS --validation TEXT ...
@@ -54,7 +54,7 @@ def check_keys(folder):
 
 def check_numbers(a, folder):
     reference = os.path.join(folder, "reference")
-    subprocess.run([sys.executable, HERE / "make_mixtral.py", reference, "--model", folder],
+    subprocess.run([sys.executable, HERE / "make_model.py", reference, "--model", folder],
                    check=True)
     test = [f"{a.build}/train_tests", "--source-file=*oracle_test.cpp"]
     outcome = subprocess.run(test, env={**os.environ, "SMOE_ORACLE": reference},

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compares smoe with transformers on PyTorch over many seeds and shapes: writes each reference, runs
-train_tests on it, and prints a table of the differences. In the environment that make_mixtral.py
+train_tests on it, and prints a table of the differences. In the environment that make_model.py
 describes, with pyyaml:
 
     venv/bin/python tests/oracle/compare.py build/release/bin --device cuda"""
@@ -16,7 +16,7 @@ import tempfile
 import torch
 import transformers
 
-import make_mixtral
+import make_model
 import make_training
 
 # From tiny to realistic widths: heads of 64 and 128 and widths of whole tiles have dedicated GPU
@@ -34,7 +34,18 @@ SHAPES = {
     "D 512, 2 layers, E 8, K 2": "--width 512 --layers 2 --experts 8 --heads 4 --kv-heads 1 "
                                  "--head-dim 128 --expert-width 640 --vocab 1024 --length 128 "
                                  "--batch 8 --margin 2e-4",
+    "JetMoE, D 32, 2 layers, E 4, K 2": "--family jetmoe --kv-heads 2",
+    "JetMoE, D 40, 3 layers, E 5, K 1": "--family jetmoe --width 40 --layers 3 --experts 5 --top-k 1 "
+                                        "--kv-heads 3 --expert-width 56 --length 33 --batch 3 "
+                                        "--vocab 97 --tied",
+    "JetMoE, D 256, 3 layers, E 8, K 4": "--family jetmoe --width 256 --layers 3 --experts 8 "
+                                         "--top-k 4 --kv-heads 2 --head-dim 64 "
+                                         "--expert-width 384 --vocab 1000 --length 96 "
+                                         "--batch 4 --margin 2e-4",
 }
+# transformers rounds the logits of JetMoE's routers to bfloat16. With one expert per token that
+# reroutes up to 4 % of the tokens of this small model, more than two implementations may differ by.
+F32_ONLY = {"JetMoE, D 40, 3 layers, E 5, K 1"}
 SEEDS = (1, 2)
 LEAST_ALIKE = 0.99
 TRAININGS = {
@@ -59,9 +70,11 @@ def references(a, torch_device):
     kinds = {"f32": [], "bf16": [], "training": []}
     for precision in ("f32", "bf16"):
         for shape, options in SHAPES.items():
+            if precision == "bf16" and shape in F32_ONLY:
+                continue
             for seed in SEEDS:
                 kinds[precision].append((f"{shape}, seed {seed}", makes(
-                    make_mixtral,
+                    make_model,
                     options.split() + ["--seed", str(seed), "--precision", precision])))
     for shape, options in TRAININGS.items():
         for seed in SEEDS:

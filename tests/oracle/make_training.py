@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the reference of tests/train/huggingface/training_oracle_test.cpp: 50 steps of training a
-small Mixtral model in bfloat16 with PyTorch. In the environment that make_mixtral.py describes:
+small Mixtral model in bfloat16 with PyTorch. In the environment that make_model.py describes:
 
     venv/bin/python tests/oracle/make_training.py OUT --tests build/release/bin/train_tests ...
     SMOE_ORACLE=OUT build/release/bin/train_tests --source-file='*training_oracle_test.cpp'
@@ -27,7 +27,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import make_mixtral
+import make_model
 
 VOCAB = 257  # bytes and end of text
 BALANCE_LOSS = 0.02
@@ -57,7 +57,7 @@ def parse_arguments(arguments=None):
 def make_model(a):
     a.vocab, a.tied, a.rope_theta = VOCAB, False, 10000.0
     torch.manual_seed(a.seed)
-    model = make_mixtral.make_random_model(a)
+    model = make_model.make_random_model(a)
     model.config.router_aux_loss_coef = BALANCE_LOSS / a.top_k
     with torch.no_grad():  # as in a new run: logits near zero
         model.lm_head.weight.normal_(std=0.02)
@@ -111,8 +111,8 @@ class Training:
 
     def __init__(self, folder, run, device):
         self.run = run
-        self.model = make_mixtral.load_model(folder, device, torch.bfloat16)
-        self.weights = list(make_mixtral.load_model(folder, device).parameters())
+        self.model = make_model.load_model(folder, device, torch.bfloat16)
+        self.weights = list(make_model.load_model(folder, device).parameters())
         optim = run["optim"]
         self.optimizer = torch.optim.AdamW(
             [{"params": [w for w in self.weights if w.dim() > 1]},
@@ -123,7 +123,7 @@ class Training:
     def add_gradients(self, ids, share):
         """Forward and backward of one micro-batch. Returns its mean cross-entropy."""
         self.model.zero_grad()
-        with make_mixtral.Routers(self.model) as routers:
+        with make_model.Routers(self.model) as routers:
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1),
                                                  ids[:, 1:].flatten())

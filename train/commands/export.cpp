@@ -22,7 +22,8 @@ void print_summary(const ExportSummary& summary, const std::string& output) {
   std::string tokenizer;
   for (const std::string& file : summary.tokenizer_files)
     tokenizer += (tokenizer.empty() ? "" : ", ") + file;
-  std::cout << fmt::format("{}: Mixtral, trained for {} steps\n", output, summary.step)
+  std::cout << fmt::format("{}: {}, trained for {} steps\n", output, name_of(summary.config.family),
+                           summary.step)
             << fmt::format("  weights    {} tensors, {} in {} file{}\n", summary.num_tensors,
                            format_bytes(summary.weight_bytes), summary.num_weight_files,
                            summary.num_weight_files == 1 ? "" : "s")
@@ -33,7 +34,7 @@ int run_export(const ExportOptions& options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const ExportSummary summary =
       with_progress("; " + options.output + " was not written",
-                    [&](const auto& show) { return export_mixtral(options, show); });
+                    [&](const auto& show) { return export_model(options, show); });
   print_summary(summary, options.output);
   return 0;
 }

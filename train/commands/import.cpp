@@ -29,7 +29,8 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
                                                      ? "none: " + summary.no_tokenizer
                                                      : summary.tokenizer);
   for (const std::string& key : summary.config.unknown_keys)
-    std::cout << fmt::format("  ignored     config.json: {}, not a key of Mixtral\n", key);
+    std::cout << fmt::format("  ignored     config.json: {}, not a key of {}\n", key,
+                             name_of(summary.config.family));
   std::cout << fmt::format(
       "To fine-tune: smoe train {}/config.yaml run.name=NAME train.init_from={} data.path=FILE \\\n"
       "               train.steps=N train.seq_len=N train.micro_batch=N train.global_batch=N\n",
@@ -40,7 +41,7 @@ int run_import(const ImportOptions& options) {
   kernels::cpu::set_num_threads(num_usable_cores());
   const ImportSummary summary =
       with_progress("; " + options.output + " was not written",
-                    [&](const auto& show) { return import_mixtral(options, show); });
+                    [&](const auto& show) { return import_model(options, show); });
   print_summary(summary, options.output);
   return 0;
 }
@@ -49,7 +50,8 @@ int run_import(const ImportOptions& options) {
 
 Command add_import_command(CLI::App& app) {
   auto options = std::make_shared<ImportOptions>();
-  CLI::App* command = app.add_subcommand("import", "Convert a Hugging Face Mixtral model");
+  CLI::App* command =
+      app.add_subcommand("import", "Convert a Hugging Face Mixtral or JetMoE model");
   command
       ->add_option("FOLDER", options->folder,
                    "The model: config.json and model.safetensors, or shards and their index")

@@ -1,4 +1,5 @@
-// `smoe export`: writes a run's model as a folder that Hugging Face transformers loads as Mixtral.
+// `smoe export`: writes a run's model as a folder that Hugging Face transformers loads as Mixtral
+// or JetMoE.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,7 +16,7 @@ struct ExportOptions {
 };
 
 struct ExportSummary {
-  MixtralConfig config;
+  HuggingFaceConfig config;
   std::int64_t step = 0;  ///< optimizer steps of the exported checkpoint
   std::int64_t num_tensors = 0;
   std::int64_t weight_bytes = 0;
@@ -25,8 +26,8 @@ struct ExportSummary {
 
 /// Writes safetensors, config.json, generation_config.json and the tokenizer's files. Holds at most
 /// one parameter in memory.
-/// Throws: UsageError when Mixtral cannot represent the model, there is no intact checkpoint, or
+/// Throws: UsageError when no family can represent the model, there is no intact checkpoint, or
 /// `output` exists; SystemError. `output` is unchanged then.
-ExportSummary export_mixtral(const ExportOptions& options, const WeightProgress& progress);
+ExportSummary export_model(const ExportOptions& options, const WeightProgress& progress);
 
 }  // namespace smoe

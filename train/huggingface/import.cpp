@@ -21,11 +21,16 @@ namespace {
 constexpr std::int64_t kMaxConfigJsonBytes = std::int64_t{4} << 20;
 
 /// Refuses a config whose model exceeds the files, before a model of that size is constructed.
-void check_counts(const ModelConfig& m, const WeightFiles& files, const std::string& folder) {
+void check_counts(const HuggingFaceConfig& config, const WeightFiles& files,
+                  const std::string& folder) {
+  const ModelConfig& m = config.model;
+  // JetMoE's experts share a tensor, of at least two bytes each.
   const std::int64_t tensors = files.num_tensors();
-  SMOE_CHECK(m.num_layers <= tensors && m.num_experts <= tensors / m.num_layers, folder,
-             ": config.json says ", m.num_layers, " layers of ", m.num_experts,
-             " experts, and the files have ", tensors, " tensors");
+  const std::int64_t most =
+      config.family == ModelFamily::mixtral ? tensors / m.num_layers : files.bytes() / 2;
+  SMOE_CHECK(m.num_layers <= tensors && m.num_experts <= most, folder, ": config.json says ",
+             m.num_layers, " layers of ", m.num_experts, " experts, and the files have ", tensors,
+             " tensors");
 }
 
 /// Whether a tensor holds nothing that the model does not have anyway: frequencies of the rotary
@@ -41,11 +46,12 @@ bool is_redundant(const std::string& name, const ModelConfig& model, const Weigh
 }
 
 /// Checks that the files hold exactly the tensors of the model, with their shapes.
-void check_tensors(const Transformer& model, const WeightFiles& files, const std::string& folder) {
+void check_tensors(const Transformer& model, ModelFamily family, const WeightFiles& files,
+                   const std::string& folder) {
   std::int64_t num_found = 0;
   std::set<std::string> names;
   for (const Parameter* parameter : model.parameters()) {
-    for (const ParameterPart& part : parameter->parts()) {
+    for (const ParameterPart& part : file_tensors(family, *parameter)) {
       const SafetensorsEntry* entry = files.find(part.name);
       SMOE_CHECK(entry, folder, ": must have all tensors of the model; ", part.name, " ",
                  part.shape, " is missing");
@@ -68,7 +74,7 @@ void check_tensors(const Transformer& model, const WeightFiles& files, const std
 
 /// The configuration of a run at its last step: an imported model has no data and no schedule.
 /// Further training must set these keys.
-Config run_config(const MixtralConfig& imported, const std::string& output) {
+Config run_config(const HuggingFaceConfig& imported, const std::string& output) {
   Config config;
   config.run.name = name_of_path(output);
   config.run.dir = parent_of(output);
@@ -86,26 +92,45 @@ Tensor rounded_to_f32(const Tensor& weights) {
                       Category::parameters);
 }
 
-/// Visits the model's weights part by part, reading each from the files when it is visited.
+/// Visits the model's weights part by part, reading each parameter from the files when it is
+/// visited.
 class WeightReader {
  public:
-  WeightReader(const Transformer& model, const WeightFiles& files, const WeightProgress& progress)
-      : model_(model), files_(files), progress_(progress) {}
+  WeightReader(const Transformer& model, ModelFamily family, const WeightFiles& files,
+               const WeightProgress& progress)
+      : model_(model), family_(family), files_(files), progress_(progress) {}
 
   void visit(StateVisitor& visitor) {
-    for (const Parameter* parameter : model_.parameters())
+    for (const Parameter* parameter : model_.parameters()) {
+      const Tensor weights = read(*parameter);  // [numel]
+      std::int64_t begin = 0;
       for (const ParameterPart& part : parameter->parts()) {
-        const bool is_f64 = files_.find(part.name)->dtype == "F64";
-        Tensor weights = files_.read(part.name, is_f64 ? DType::f64 : DType::f32);
-        if (is_f64) weights = rounded_to_f32(weights);
-        visitor.tensor(part.name, weights);
-        done_ += files_.find(part.name)->bytes;
-        progress_("importing", done_, files_.bytes());
+        Tensor view = weights.view(begin, part.shape);
+        visitor.tensor(part.name, view);
+        begin += part.shape.numel();
       }
+    }
   }
 
  private:
+  Tensor read(const Parameter& parameter) {
+    const Tensor weights = Tensor::empty({parameter.numel()}, DType::f32, Category::parameters);
+    std::int64_t begin = 0;
+    for (const ParameterPart& tensor : file_tensors(family_, parameter)) {
+      const bool is_f64 = files_.find(tensor.name)->dtype == "F64";
+      Tensor values = files_.read(tensor.name, is_f64 ? DType::f64 : DType::f32);
+      if (is_f64) values = rounded_to_f32(values);
+      std::memcpy(weights.view(begin, tensor.shape).data(), values.data(),
+                  static_cast<std::size_t>(values.bytes()));
+      begin += tensor.shape.numel();
+      done_ += files_.find(tensor.name)->bytes;
+      progress_("importing", done_, files_.bytes());
+    }
+    return weights;
+  }
+
   const Transformer& model_;
+  ModelFamily family_;
   const WeightFiles& files_;
   const WeightProgress& progress_;
   std::int64_t done_ = 0;
@@ -113,18 +138,19 @@ class WeightReader {
 
 }  // namespace
 
-ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress& progress) {
+ImportSummary import_model(const ImportOptions& options, const WeightProgress& progress) {
   const Stream host;  // files are read and written on the host
   const StreamGuard guard(host);
   const std::string config_path = options.folder + "/config.json";
   SMOE_CHECK(kind_of(config_path) == PathKind::file, options.folder,
              ": must be the folder of a Hugging Face model; it has no config.json");
   ImportSummary summary;
-  summary.config = parse_mixtral_config(read_file(config_path, kMaxConfigJsonBytes), config_path);
+  summary.config = parse_model_config(read_file(config_path, kMaxConfigJsonBytes), config_path);
+  const ModelFamily family = summary.config.family;
   const WeightFiles files(options.folder);
-  check_counts(summary.config.model, files, options.folder);
+  check_counts(summary.config, files, options.folder);
   const Transformer model(summary.config.model);
-  check_tensors(model, files, options.folder);
+  check_tensors(model, family, files, options.folder);
   const auto [tokenizer, no_tokenizer] = read_tokenizer_files(options.folder);
   const std::int64_t vocab_size = summary.config.model.vocab_size;
   SMOE_CHECK(!tokenizer || tokenizer->vocab_size() <= vocab_size, options.folder,
@@ -139,7 +165,7 @@ ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress&
   CheckpointHeader header{.config = Digest::from_hex(config_digest(config))};
   if (tokenizer) header.tokenizer = tokenizer->digest();
   write_checkpoint(checkpoint, header,
-                   [&](StateVisitor& v) { WeightReader(model, files, progress).visit(v); });
+                   [&](StateVisitor& v) { WeightReader(model, family, files, progress).visit(v); });
   Checkpoint(checkpoint).verify();
   if (tokenizer)
     write_file_atomically(run.path() + "/" + tokenizer->file_name(), tokenizer->file_bytes());

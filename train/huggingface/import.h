@@ -1,10 +1,11 @@
-// `smoe import`: converts a Mixtral checkpoint of Hugging Face transformers to a run's folder.
+// `smoe import`: converts a Mixtral or JetMoE checkpoint of Hugging Face transformers to a run's
+// folder.
 #pragma once
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "train/huggingface/mixtral.h"
+#include "train/huggingface/model_family.h"
 
 namespace smoe {
 
@@ -14,7 +15,7 @@ struct ImportOptions {
 };
 
 struct ImportSummary {
-  MixtralConfig config;
+  HuggingFaceConfig config;
   std::int64_t num_tensors = 0;
   std::int64_t weight_bytes = 0;  ///< of the tensors in the files
   std::string tokenizer{};        ///< its summary; empty if it is not supported ...
@@ -31,6 +32,6 @@ using WeightProgress =
 /// Throws: UsageError, one line, for an unsupported config.json, or a tensor that is missing,
 /// unknown, or has another shape or dtype (F32, BF16 and F16 are supported); SystemError. `output`
 /// is unchanged then.
-ImportSummary import_mixtral(const ImportOptions& options, const WeightProgress& progress);
+ImportSummary import_model(const ImportOptions& options, const WeightProgress& progress);
 
 }  // namespace smoe

@@ -1,5 +1,5 @@
 // Compares an imported model in bf16 with transformers in bf16. The reference, written by
-// tests/oracle/make_mixtral.py, also has the results in f32 ("exact") for the same weights and the
+// tests/oracle/make_model.py, also has the results in f32 ("exact") for the same weights and the
 // same routing, which smoe uses here too. With e = x - exact and u = 2^-8:
 //   "rms"        smoe is as accurate as transformers   rms(e_smoe) <= 1.1 rms(e_theirs)
 //   "max"        no element has a large error          max|e_smoe| <= 2 max|e_theirs|
@@ -104,9 +104,8 @@ double rerouted(const std::vector<RoutingPlan>& chosen, const std::vector<Routin
   return static_cast<double>(num_pairs - num_shared) / static_cast<double>(num_pairs);
 }
 
-void check_gradients(const ParameterStore& store, const Oracle& oracle,
-                     std::int64_t num_roundings) {
-  const auto gradients = gradients_of(store);
+void check_gradients(const LoadedModel& loaded, const Oracle& oracle, std::int64_t num_roundings) {
+  const auto gradients = gradients_of(loaded);
   std::optional<Errors> all;
   double worst = 0;
   for (const auto& [name, values] : gradients) {
@@ -132,7 +131,7 @@ void compare_bf16(const std::string& folder) {
   const OracleBatch batch(oracle.tensor("token_ids", DType::i32));
   const std::int64_t num_roundings = 2 * loaded.config.model.num_layers + 1;
 
-  std::vector<RoutingPlan> plans;  // of each layer
+  std::vector<RoutingPlan> plans;  // of each router
   const Tensor all = oracle.tensor("expert_ids", DType::i32);
   for (std::int64_t layer = 0; layer < all.dim(0); ++layer)
     plans.push_back(
@@ -161,7 +160,7 @@ void compare_bf16(const std::string& folder) {
   step.finish();
   check_figure("loss", std::abs(losses.cross_entropy.data().item() / oracle.values("loss")[0] - 1),
                unit_roundoff(DType::bf16));
-  check_gradients(loaded.store(), oracle, 2 * num_roundings);
+  check_gradients(loaded, oracle, 2 * num_roundings);
 }
 
 }  // namespace

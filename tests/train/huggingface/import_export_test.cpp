@@ -63,12 +63,12 @@ struct Weights {
 TEST_CASE("export and import are bit-identical") {
   const TemporaryFolder folder;
   const std::string run = trained_run(folder).run.folder();
-  const ExportSummary exported = export_mixtral({.path = run, .output = folder / "model"}, ignore);
+  const ExportSummary exported = export_model({.path = run, .output = folder / "model"}, ignore);
   CHECK(exported.step == 1);
   CHECK(exported.num_weight_files == 1);
   CHECK(exported.tokenizer_files ==
         std::vector<std::string>{"tokenizer.json", "tokenizer_config.json"});
-  const ImportSummary imported = import_mixtral({folder / "model", folder / "again/"}, ignore);
+  const ImportSummary imported = import_model({folder / "model", folder / "again/"}, ignore);
   CHECK(imported.num_tensors == exported.num_tensors);
   CHECK(imported.tokenizer == "bytes, vocabulary 257");
   CHECK(imported.config.unknown_keys.empty());
@@ -81,18 +81,46 @@ TEST_CASE("export and import are bit-identical") {
 
   const ExportOptions in_shards{
       .path = folder / "again", .output = folder / "shards", .max_shard_bytes = 20'000};
-  CHECK(export_mixtral(in_shards, ignore).num_weight_files > 2);
-  import_mixtral({folder / "shards", folder / "third"}, ignore);
+  CHECK(export_model(in_shards, ignore).num_weight_files > 2);
+  import_model({folder / "shards", folder / "third"}, ignore);
   CHECK(weights_of(folder / "third") == weights_of(run));
   for (const char* name : {"config.json", "generation_config.json", "tokenizer.json"})
     CHECK(text_of(folder / "shards/" + name) == text_of(folder / "model/" + name));
 }
 
+TEST_CASE("export and import of JetMoE are bit-identical, and missing biases become zeros") {
+  const TemporaryFolder folder;
+  import_model({"tests/oracle/jetmoe", folder / "run"}, ignore);
+  const ExportSummary exported =
+      export_model({.path = folder / "run", .output = folder / "model"}, ignore);
+  CHECK(exported.config.family == ModelFamily::jetmoe);
+  const Weights before("tests/oracle/jetmoe"), after(folder / "model");
+  REQUIRE(after.tensors.size() == before.tensors.size());
+  for (const auto& [name, tensor] : before.tensors)
+    CHECK(values_of(after.tensors.at(name)) == values_of(tensor));
+
+  SmallRun small(folder.path());
+  small.config.model.attention = {
+      .kind = "moa", .settings = {{"num_experts", std::int64_t{4}}, {"top_k", std::int64_t{2}}}};
+  small.config.model.norm_epsilon = 1e-6;
+  small.config.train.steps = small.config.schedule.warmup_steps = 1;
+  open_run(small.config)->train();
+  export_model({.path = small.config.run.folder(), .output = folder / "unbiased"}, ignore);
+  import_model({folder / "unbiased", folder / "biased"}, ignore);
+  auto biased = weights_of(folder / "biased");
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."})
+    for (const char* name : {"self_attn.output_bias", "block_sparse_moe.output_bias"}) {
+      CHECK(biased.at(layer + name) == std::vector<double>(24, 0.0));
+      biased.erase(layer + name);
+    }
+  CHECK(biased == weights_of(small.config.run.folder()));
+}
+
 TEST_CASE("a model keeps its context length when it is trained on shorter sequences") {
   const TemporaryFolder folder;
   Config config = trained_run(folder);
-  export_mixtral({.path = config.run.folder(), .output = folder / "model"}, ignore);
-  import_mixtral({folder / "model", folder / "imported"}, ignore);
+  export_model({.path = config.run.folder(), .output = folder / "model"}, ignore);
+  import_model({folder / "model", folder / "imported"}, ignore);
   CHECK(load_config(folder / "imported/config.yaml").model.max_positions == 17);
   config.run.name = "tuned";
   config.train.init_from = folder / "imported";
@@ -101,17 +129,17 @@ TEST_CASE("a model keeps its context length when it is trained on shorter sequen
   config.train.steps = 2;
   open_run(config, Ranks::single(), {"train.steps"})->train();
   CHECK(load_config(config.run.folder() + "/config.yaml").model.max_positions == 17);
-  export_mixtral({.path = config.run.folder(), .output = folder / "again"}, ignore);
+  export_model({.path = config.run.folder(), .output = folder / "again"}, ignore);
   CHECK(text_of(folder / "again/config.json").find("\"max_position_embeddings\": 17") !=
         std::string::npos);
 }
 
 TEST_CASE("weights can be rounded to bf16 by export and are widened by import") {
   const TemporaryFolder folder;
-  import_mixtral({kModel, folder / "a"}, ignore);
-  export_mixtral({.path = folder / "a", .output = folder / "model", .dtype = DType::bf16}, ignore);
+  import_model({kModel, folder / "a"}, ignore);
+  export_model({.path = folder / "a", .output = folder / "model", .dtype = DType::bf16}, ignore);
   CHECK(text_of(folder / "model/config.json").find("\"bfloat16\"") != std::string::npos);
-  import_mixtral({folder / "model", folder / "b"}, ignore);
+  import_model({folder / "model", folder / "b"}, ignore);
   const auto before = weights_of(folder / "a"), after = weights_of(folder / "b");
   for (const auto& [name, values] : before) {
     const std::vector<double>& rounded = after.at(name);
@@ -130,7 +158,7 @@ TEST_CASE("missing, unknown and mismatched tensors are reported by name") {
     change(weights.tensors);
     weights.write(folder / "model");
     const std::string message = message_of([&] {
-      import_mixtral({folder / "model", folder / "run"}, ignore);
+      import_model({folder / "model", folder / "run"}, ignore);
     });
     CHECK(kind_of(folder / "run") == PathKind::none);
     CHECK(kind_of(folder / ".tmp-run") == PathKind::none);
@@ -154,8 +182,8 @@ TEST_CASE("f64 weights are rounded, redundant tensors are ignored") {
   const TemporaryFolder folder;
   overwrite(folder / "config.json", text_of(kModel + "/config.json"));
   Weights(kModel).write(folder.path(), DType::f64);
-  import_mixtral({folder.path(), folder / "wide"}, ignore);
-  import_mixtral({kModel, folder / "run"}, ignore);
+  import_model({folder.path(), folder / "wide"}, ignore);
+  import_model({kModel, folder / "run"}, ignore);
   CHECK(weights_of(folder / "wide") == weights_of(folder / "run"));
 
   const std::string tied = "tests/oracle/mixtral-tied";
@@ -166,7 +194,7 @@ TEST_CASE("f64 weights are rounded, redundant tensors are ignored") {
     make_folders(folder / "model");
     overwrite(folder / "model/config.json", text_of(tied + "/config.json"));
     weights.write(folder / "model");
-    return message_of([&] { import_mixtral({folder / "model", folder / "tied"}, ignore); });
+    return message_of([&] { import_model({folder / "model", folder / "tied"}, ignore); });
   };
   weights.tensors["lm_head.weight"] = weights.tensors["model.embed_tokens.weight"];
   weights.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] =
@@ -214,21 +242,21 @@ TEST_CASE("an index and its shards must agree") {
 TEST_CASE("a folder without a model and an existing output are refused") {
   const TemporaryFolder folder;
   CHECK(message_of([&] {
-          import_mixtral({folder.path(), folder / "run"}, ignore);
+          import_model({folder.path(), folder / "run"}, ignore);
         }) ==
         folder.path() + ": must be the folder of a Hugging Face model; it has no config.json");
   overwrite(folder / "config.json", text_of(kModel + "/config.json"));
   CHECK(message_of([&] {
-          import_mixtral({folder.path(), folder / "run"}, ignore);
+          import_model({folder.path(), folder / "run"}, ignore);
         }) == folder.path() +
                   ": must hold model.safetensors or model.safetensors.index.json; other "
                   "weight formats are not supported");
   CHECK(message_of([&] {
-          import_mixtral({kModel, folder.path()}, ignore);
+          import_model({kModel, folder.path()}, ignore);
         }) == folder.path() + ": exists; remove it or choose another name");
-  import_mixtral({kModel, folder / "run"}, ignore);
+  import_model({kModel, folder / "run"}, ignore);
   CHECK(message_of([&] {
-          export_mixtral({folder / "run", folder.path()}, ignore);
+          export_model({folder / "run", folder.path()}, ignore);
         }) == folder.path() + ": exists; remove it or choose another name");
 }
 
@@ -263,7 +291,7 @@ TEST_CASE("train.init_from refuses weights of another shape or tokenizer") {
   config.train.init_from = folder / "nothing";
   CHECK(message_of([&] { open_run(config); }) ==
         folder / "nothing" + ": must be the folder of a run, or of a checkpoint in one");
-  import_mixtral({kModel, folder / "imported"}, ignore);
+  import_model({kModel, folder / "imported"}, ignore);
   config.model = load_config(folder / "imported/config.yaml").model;
   config.model.vocab_size = 257;
   config.train.init_from = folder / "imported";
@@ -281,10 +309,10 @@ TEST_CASE("weights that are not finite are not exported") {
     make_folders(folder / "model");
     overwrite(folder / "model/config.json", text_of(kModel + "/config.json"));
     weights.write(folder / "model");
-    import_mixtral({folder / "model", folder / "run"}, ignore);
+    import_model({folder / "model", folder / "run"}, ignore);
     std::string message;
     try {
-      export_mixtral({.path = folder / "run", .output = folder / "again"}, ignore);
+      export_model({.path = folder / "run", .output = folder / "again"}, ignore);
     } catch (const UsageError& error) {
       message = error.what();
     }

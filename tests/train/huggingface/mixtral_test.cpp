@@ -45,14 +45,13 @@ std::string with(const std::string& from, const std::string& to) {
 }
 
 void check_refused(const std::string& from, const std::string& to, const std::string& message) {
-  CHECK(message_of([&] { parse_mixtral_config(with(from, to), "c.json"); }) ==
-        "c.json: " + message);
+  CHECK(message_of([&] { parse_model_config(with(from, to), "c.json"); }) == "c.json: " + message);
 }
 
 }  // namespace
 
 TEST_CASE("a config of transformers 4 is parsed") {
-  const MixtralConfig config = parse_mixtral_config(kConfig, "c.json");
+  const HuggingFaceConfig config = parse_model_config(kConfig, "c.json");
   const ModelConfig& m = config.model;
   CHECK(m.vocab_size == 100);
   CHECK(m.num_layers == 3);
@@ -78,7 +77,7 @@ TEST_CASE("the rotary base of transformers 5 and an explicit head width are read
   const std::string text = with(R"("rope_theta": 1000000.0)",
                                 R"("rope_parameters": {"rope_theta": 77.0, "rope_type": "default"},
                                    "head_dim": 10, "dtype": "float32", "_unsloth": 1)");
-  const MixtralConfig config = parse_mixtral_config(text, "c.json");
+  const HuggingFaceConfig config = parse_model_config(text, "c.json");
   CHECK(config.model.rope_theta == 77);
   CHECK(config.model.head_dim == 10);
   CHECK(config.unknown_keys == std::vector<std::string>{"_unsloth"});
@@ -86,14 +85,15 @@ TEST_CASE("the rotary base of transformers 5 and an explicit head width are read
 
 TEST_CASE("unsupported settings are refused with the supported ones") {
   check_refused(R"("mixtral")", R"("mistral")",
-                "model_type: must be \"mixtral\", or absent; got \"mistral\"");
-  check_refused(R"("model_type")", R"("other")", "model_type: must be \"mixtral\"; got nothing");
+                "model_type: must be \"mixtral\" or \"jetmoe\"; got \"mistral\"");
+  check_refused(R"("model_type")", R"("other")",
+                "model_type: must be \"mixtral\" or \"jetmoe\"; got nothing");
   check_refused(R"("silu")", R"("gelu")", "hidden_act: must be \"silu\"; got \"gelu\"");
   check_refused(R"("sliding_window": null)", R"("sliding_window": 511)",
                 "sliding_window: must be null, or at least max_position_embeddings=512, since "
                 "sliding-window attention is not supported; got 511");
-  CHECK_NOTHROW(parse_mixtral_config(with(R"("sliding_window": null)", R"("sliding_window": 512)"),
-                                     "c.json"));
+  CHECK_NOTHROW(
+      parse_model_config(with(R"("sliding_window": null)", R"("sliding_window": 512)"), "c.json"));
   check_refused(R"("attention_dropout": 0.0)", R"("attention_dropout": 0.1)",
                 "attention_dropout: must be 0.0, or absent; got 0.1");
   check_refused(R"("use_cache": true)", R"("attention_bias": true)",
@@ -102,13 +102,13 @@ TEST_CASE("unsupported settings are refused with the supported ones") {
       R"("use_cache": true)", R"("rope_scaling": {"type": "yarn"})",
       "rope_scaling: must be null or of type default, for unscaled rotary embeddings; got "
       "an object");
-  CHECK_NOTHROW(parse_mixtral_config(
+  CHECK_NOTHROW(parse_model_config(
       with(R"("use_cache": true)", R"("rope_scaling": {"rope_type": "default"})"), "c.json"));
   check_refused(R"("use_cache": true)", R"("num_shared_experts": 2)",
                 "num_shared_experts: must be absent: it is not supported; got 2");
   check_refused(R"("use_cache": true)", R"("norm_topk_prob": false)",
                 "norm_topk_prob: must be absent: it is not supported; got false");
-  CHECK_NOTHROW(parse_mixtral_config(
+  CHECK_NOTHROW(parse_model_config(
       with(R"("use_cache": true)", R"("_attn_implementation": "eager")"), "c.json"));
   check_refused(R"("use_cache": true)", R"("rope_parameters": {"rope_type": "yarn"})",
                 "rope_parameters: rope_type: must be \"default\", or absent; got \"yarn\"");
@@ -141,13 +141,13 @@ TEST_CASE("invalid sizes are refused") {
 }
 
 TEST_CASE("a config survives a round trip") {
-  MixtralConfig config = parse_mixtral_config(kConfig, "c.json");
+  HuggingFaceConfig config = parse_model_config(kConfig, "c.json");
   config.model.tie_embeddings = true;
   config.model.head_dim = 6;
   config.begin_token = config.end_token = 99;
-  const MixtralConfig again =
-      parse_mixtral_config(mixtral_config_text(config, DType::f32), "again");
-  CHECK(mixtral_config_text(again, DType::f32) == mixtral_config_text(config, DType::f32));
+  const HuggingFaceConfig again =
+      parse_model_config(model_config_text(config, DType::f32), "again");
+  CHECK(model_config_text(again, DType::f32) == model_config_text(config, DType::f32));
   CHECK(again.model.tie_embeddings);
   CHECK(again.model.head_dim == 6);
   CHECK(again.end_token == 99);
@@ -155,7 +155,7 @@ TEST_CASE("a config survives a round trip") {
 }
 
 TEST_CASE("a model that Mixtral cannot represent is not exported") {
-  const MixtralConfig mixtral = parse_mixtral_config(kConfig, "c.json");
+  const HuggingFaceConfig mixtral = parse_model_config(kConfig, "c.json");
   const auto refusal = [&](auto change) {
     ModelConfig model = mixtral.model;
     change(model);

@@ -1,4 +1,4 @@
-// Shared by the parity tests: a reference written by tests/oracle/make_mixtral.py, its model,
+// Shared by the parity tests: a reference written by tests/oracle/make_model.py, its model,
 // imported, and the figures that compare both. SMOE_ORACLE=FOLDER selects a reference instead of
 // those in the tree, SMOE_ORACLE_DEVICE=cuda the device of smoe.
 #pragma once
@@ -64,7 +64,7 @@ inline void check_figure(const std::string& name, double value, double bound) {
 
 inline LoadedModel imported(const std::string& folder, DType precision) {
   const TemporaryFolder runs;
-  import_mixtral({folder, runs / "run"}, [](const char*, std::int64_t, std::int64_t) {});
+  import_model({folder, runs / "run"}, [](const char*, std::int64_t, std::int64_t) {});
   StoredModel stored = open_model(runs / "run");
   stored.config.train.precision = precision;
   return load_model(std::move(stored), true);
@@ -88,8 +88,19 @@ struct OracleBatch {
   }
 };
 
-inline std::map<std::string, std::vector<double>> gradients_of(const ParameterStore& store) {
-  return tensors_of([&](StateVisitor& v) { store.visit_buffer(v, "", store.gradient()); });
+/// By the names of the files' tensors.
+inline std::map<std::string, std::vector<double>> gradients_of(const LoadedModel& loaded) {
+  const ModelFamily family = family_of(loaded.config.model);
+  std::map<std::string, std::vector<double>> gradients;
+  for (const Parameter* parameter : loaded.store().parameters()) {
+    const std::vector<double> all = values_of(parameter->gradient());
+    auto next = all.begin();
+    for (const ParameterPart& tensor : file_tensors(family, *parameter)) {
+      gradients[tensor.name] = {next, next + tensor.shape.numel()};
+      next += tensor.shape.numel();
+    }
+  }
+  return gradients;
 }
 
 /// max|a - b| / max|b|.

@@ -1,5 +1,5 @@
 // Compares an imported model with transformers on PyTorch: logits, loss and every gradient. The
-// references are written by tests/oracle/make_mixtral.py; two small ones are in the tree.
+// references are written by tests/oracle/make_model.py; small ones are in the tree.
 #include "tests/train/huggingface/oracle.h"
 
 #include "autograd/gradient_step.h"
@@ -16,9 +16,8 @@ constexpr double kLeastMargin = 1e-4;                         // of the router's
 /// The largest error of all gradients relative to the reference's `prefix` + name. Gradients that
 /// the reference omits must be zero, up to rounding relative to the largest gradient: those of a
 /// router with one expert per token, whose gate is always 1.
-double worst_gradient(const ParameterStore& store, const Oracle& oracle,
-                      const std::string& prefix) {
-  const auto gradients = gradients_of(store);
+double worst_gradient(const LoadedModel& loaded, const Oracle& oracle, const std::string& prefix) {
+  const auto gradients = gradients_of(loaded);
   double most = 0;
   for (const auto& [name, values] : gradients) most = std::max(most, largest(values));
   double worst = 0;
@@ -67,10 +66,10 @@ void compare(const std::string& folder) {
     check_figure(name, std::abs(losses.total.data().item() / wanted - 1), kLogitsBound);
   };
   check_loss("loss", batch.loss_scale, 0);
-  check_figure("gradients", worst_gradient(loaded.store(), oracle, "gradient."), kGradientBound);
+  check_figure("gradients", worst_gradient(loaded, oracle, "gradient."), kGradientBound);
   if (!oracle.file.find("balance_loss")) return;
   check_loss("balance_loss", 0, 1);
-  check_figure("its gradients", worst_gradient(loaded.store(), oracle, "balance_gradient."),
+  check_figure("its gradients", worst_gradient(loaded, oracle, "balance_gradient."),
                kGradientBound);
 }
 
@@ -80,6 +79,7 @@ TEST_CASE("an imported model has the logits, loss and gradients of transformers"
   const Stream stream(oracle_device());
   const StreamGuard guard(stream);
   for (const std::string& folder :
-       oracle_folders(OracleKind::f32, {"tests/oracle/mixtral", "tests/oracle/mixtral-tied"}))
+       oracle_folders(OracleKind::f32,
+                      {"tests/oracle/mixtral", "tests/oracle/mixtral-tied", "tests/oracle/jetmoe"}))
     compare(folder);
 }

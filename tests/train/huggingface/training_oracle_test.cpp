@@ -43,7 +43,7 @@ struct OracleRun {
 
   std::vector<double> losses() const {
     Trainer trainer(config, data);
-    import_mixtral({folder, temporary / "run"}, [](const char*, std::int64_t, std::int64_t) {});
+    import_model({folder, temporary / "run"}, [](const char*, std::int64_t, std::int64_t) {});
     open_model(temporary / "run").checkpoint.load_part([&](StateVisitor& visitor) {
       trainer.visit_model(visitor);
     });

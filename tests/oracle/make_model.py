@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the references of the parity tests in tests/train/huggingface/: a small random Mixtral model
-of Hugging Face transformers, and PyTorch's results for it.
+"""Writes the references of the parity tests in tests/train/huggingface/: a small random Mixtral or
+JetMoE model of Hugging Face transformers, and PyTorch's results for it.
 
     python3 -m venv venv
     venv/bin/pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0
-    venv/bin/python tests/oracle/make_mixtral.py OUT --seed 1 --layers 2 --experts 4 --top-k 2 ...
+    venv/bin/python tests/oracle/make_model.py OUT --seed 1 --layers 2 --experts 4 --top-k 2 ...
     SMOE_ORACLE=OUT build/release/bin/train_tests --source-file='*oracle_test.cpp'
 
 Writes to the folder OUT:
@@ -16,15 +16,16 @@ In float32:
     logits            [B, S, V]
     loss              [1], the mean cross-entropy of predicting each next token
     gradient.NAME     of that loss, for each tensor NAME of the model's files
-    margins           [layers], the minimum difference between the probabilities of the last
+    margins           [routers], the minimum difference between the probabilities of the last
                       selected and the first unselected expert. Sequences are resampled until all
                       are at least --margin, so that rounding cannot change the routing
-    balance_loss      [1], the mean over layers of transformers' load balancing loss over top_k
+    balance_loss      [1], the mean over routers of transformers' load balancing loss over top_k
     balance_gradient.NAME   of that loss, if not zero
 
 With --precision bf16, all weights and activations in bfloat16:
     token_ids         [B, S], unfiltered
-    expert_ids        [layers, B * S, K], the routing of transformers
+    expert_ids        [routers, B * S, K], the routing of transformers: of each layer that of
+                      JetMoE's attention, then that of the MLP
     logits, loss, gradient.NAME     of loss + balance_scale * balance loss
     exact.logits, exact.loss, exact.gradient.NAME    the same in float32, for the same weights and
                       the same routing
@@ -49,6 +50,7 @@ def parse_arguments(arguments=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("out")
     p.add_argument("--model", help="folder of a model to use instead of a random one")
+    p.add_argument("--family", choices=["mixtral", "jetmoe"], default="mixtral")
     p.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     p.add_argument("--device", default="cpu", help="device of PyTorch")
     p.add_argument("--seed", type=int, default=0)
@@ -70,39 +72,47 @@ def parse_arguments(arguments=None):
     return p.parse_args(arguments)
 
 
-EAGER = {"experts_implementation": "eager"} if transformers.__version__ >= "5" else {}
+def is_mixtral(config):
+    return config.model_type == "mixtral"
 
 
 def load_model(folder, device, dtype=torch.float32):
     # Attention scores in full precision: eager attention for float32, fused for bfloat16.
-    attention = "eager" if dtype == torch.float32 else "sdpa"
-    model = transformers.MixtralForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, **EAGER)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    eager = {"experts_implementation": "eager"} if is_mixtral(config) else {}
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager" if dtype == torch.float32 else "sdpa",
+        **(eager if transformers.__version__ >= "5" else {}))
     return model.to(device).eval()
 
 
-def make_random_model(a):
-    config = transformers.MixtralConfig(
+def random_config(a):
+    common = dict(
         vocab_size=a.vocab,
         hidden_size=a.width,
         intermediate_size=a.expert_width,
         num_hidden_layers=a.layers,
-        num_attention_heads=a.heads,
         num_key_value_heads=a.kv_heads,
-        head_dim=a.head_dim,
         num_local_experts=a.experts,
         num_experts_per_tok=a.top_k,
         tie_word_embeddings=a.tied,
         max_position_embeddings=max(64, a.length),
         rope_theta=a.rope_theta,
-        rms_norm_eps=1e-5,
     )
-    model = transformers.MixtralForCausalLM(config)
+    if a.family == "jetmoe":
+        # The norms of JetMoE's layers have this epsilon whatever the configuration says.
+        return transformers.JetMoeConfig(kv_channels=a.head_dim, rms_norm_eps=1e-6, **common)
+    return transformers.MixtralConfig(num_attention_heads=a.heads, head_dim=a.head_dim,
+                                      rms_norm_eps=1e-5, **common)
+
+
+def make_random_model(a):
+    model = transformers.AutoModelForCausalLM.from_config(random_config(a))
     # Weights large enough that every part of the model affects the logits.
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 1:
-                p.copy_(1 + 0.2 * torch.randn(p.shape))
+                p.copy_(("norm" in name) + 0.2 * torch.randn(p.shape))
             elif "embed_tokens" in name and not a.tied:
                 p.normal_()
             else:
@@ -110,14 +120,75 @@ def make_random_model(a):
     return model
 
 
-def forward(model, ids):
-    return model(input_ids=ids, output_router_logits=True, use_cache=False)
+def routers_of(model):
+    """In the order in which a forward pass calls them."""
+    for layer in model.model.layers:
+        if is_mixtral(model.config):
+            yield layer.mlp.gate
+        else:
+            yield layer.self_attention.experts.router
+            yield layer.mlp.router
 
 
-def margins(outputs, top_k, batch):
-    """[layers, batch]: the minimum per sequence."""
+class Routers:
+    """A context that records the logits and decisions of a model's routers, and forces
+    `expert_ids`, [routers, B * S, K], if given."""
+
+    def __init__(self, model, expert_ids=None):
+        self.model = model
+        self.given = expert_ids
+        self.visit = self.visit_mixtral if is_mixtral(model.config) else self.visit_jetmoe
+
+    def __enter__(self):
+        self.logits, self.expert_ids = [], []
+        self.hooks = [router.register_forward_hook(functools.partial(self.visit, i))
+                      for i, router in enumerate(routers_of(self.model))]
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+    def record(self, logits, expert_ids):
+        self.logits.append(logits)
+        self.expert_ids.append(expert_ids)
+
+    def visit_mixtral(self, index, _router, _inputs, output):
+        logits, gates, expert_ids = output
+        if self.given is not None:
+            expert_ids = self.given[index]
+            chosen = torch.softmax(logits.float(), -1).gather(-1, expert_ids)
+            gates = (chosen / chosen.sum(-1, keepdim=True)).to(gates.dtype)
+        self.record(logits, expert_ids)
+        return logits, gates, expert_ids
+
+    def visit_jetmoe(self, index, router, _inputs, output):
+        order, tokens, gates, sizes, logits = output
+        expert_ids = logits.topk(router.top_k, dim=1).indices
+        if self.given is not None:
+            expert_ids = self.given[index]
+            of_slots = torch.softmax(logits.gather(-1, expert_ids), -1).to(gates.dtype)
+            order = expert_ids.flatten().sort(dim=0, stable=True).indices
+            tokens = order.div(router.top_k, rounding_mode="trunc")
+            gates = of_slots.flatten()[order]
+            sizes = torch.bincount(expert_ids.flatten(), minlength=logits.shape[-1]).tolist()
+        self.record(logits, expert_ids)
+        return order, tokens, gates, sizes, logits
+
+    def balance_loss(self):
+        """The mean over routers of the balance loss of the recorded routing."""
+        losses = []
+        for logits, expert_ids in zip(self.logits, self.expert_ids):
+            p = torch.softmax(logits.float(), -1)
+            share = torch.bincount(expert_ids.flatten(), minlength=p.shape[-1]) / expert_ids.numel()
+            losses.append(p.shape[-1] * (share * p.mean(0)).sum())
+        return torch.stack(losses).mean()
+
+
+def margins(router_logits, top_k, batch):
+    """[routers, batch]: the minimum per sequence."""
     least = []
-    for logits in outputs.router_logits:
+    for logits in router_logits:
         p = torch.softmax(logits.double(), -1).sort(-1, descending=True).values
         full = p.shape[-1] == top_k
         m = torch.ones_like(p[:, 0]) if full else p[:, top_k - 1] - p[:, top_k]
@@ -130,8 +201,9 @@ def draw_ids(model, a):
     found, least = [], []
     for _ in range(1000):
         ids = torch.randint(model.config.vocab_size, (32, a.length)).to(a.device)
-        with torch.no_grad():
-            m = margins(forward(model, ids), model.config.num_experts_per_tok, len(ids))
+        with torch.no_grad(), Routers(model) as routers:
+            model(input_ids=ids, use_cache=False)
+        m = margins(routers.logits, model.config.num_experts_per_tok, len(ids))
         wide = m.min(0).values >= a.margin
         found += ids[wide]
         least += m.T[wide]
@@ -145,12 +217,12 @@ def cross_entropy(logits, ids):
     return torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
 
 
-def balance_loss(outputs, config):
-    """The mean over layers; transformers' function differs when called for all layers at once."""
+def balance_loss(router_logits, config):
+    """The mean over routers: transformers' function computes one loss over those of all layers."""
     num_experts, top_k = config.num_local_experts, config.num_experts_per_tok
-    of_layers = [load_balancing_loss_func((logits,), num_experts, top_k) / top_k
-                 for logits in outputs.router_logits]
-    return torch.stack(of_layers).mean()
+    losses = [load_balancing_loss_func((logits,), num_experts, top_k) / top_k
+              for logits in router_logits]
+    return torch.stack(losses).mean()
 
 
 def gradients(model, loss):
@@ -173,55 +245,19 @@ def gradients(model, loss):
 def reference_f32(a):
     model = load_model(a.out, a.device)
     ids, least = draw_ids(model, a)
-    outputs = forward(model, ids)
-    loss = cross_entropy(outputs.logits, ids)
-    reference = {"token_ids": ids, "logits": outputs.logits, "loss": loss, "margins": least}
+    logits = model(input_ids=ids, use_cache=False).logits
+    loss = cross_entropy(logits, ids)
+    reference = {"token_ids": ids, "logits": logits, "loss": loss, "margins": least}
     for name, value in gradients(model, loss).items():
         reference["gradient." + name] = value
-    balance = balance_loss(forward(model, ids), model.config)
+    with Routers(model) as routers:
+        model(input_ids=ids, use_cache=False)
+    balance = balance_loss(routers.logits, model.config)
     reference["balance_loss"] = balance
     for name, value in gradients(model, balance).items():
         if value.abs().max() > 0:
             reference["balance_gradient." + name] = value
     return reference
-
-
-class Routers:
-    """A context that records inputs and decisions of a model's routers, layer by layer, and forces
-    `expert_ids`, [layers, B * S, K], if given."""
-
-    def __init__(self, model, expert_ids=None):
-        self.gates = [layer.mlp.gate for layer in model.model.layers]
-        self.given = expert_ids
-
-    def __enter__(self):
-        self.logits, self.expert_ids = [], []
-        self.hooks = [gate.register_forward_hook(functools.partial(self.visit, layer))
-                      for layer, gate in enumerate(self.gates)]
-        return self
-
-    def __exit__(self, *_):
-        for hook in self.hooks:
-            hook.remove()
-
-    def visit(self, layer, _gate, _inputs, output):
-        logits, gates, expert_ids = output
-        if self.given is not None:
-            expert_ids = self.given[layer]
-            chosen = torch.softmax(logits.float(), -1).gather(-1, expert_ids)
-            gates = (chosen / chosen.sum(-1, keepdim=True)).to(gates.dtype)
-        self.logits.append(logits)
-        self.expert_ids.append(expert_ids)
-        return logits, gates, expert_ids
-
-    def balance_loss(self):
-        """The balance loss of the recorded routing, which transformers' function would recompute."""
-        of_layers = []
-        for logits, expert_ids in zip(self.logits, self.expert_ids):
-            p = torch.softmax(logits.float(), -1)
-            share = torch.bincount(expert_ids.flatten(), minlength=p.shape[-1]) / expert_ids.numel()
-            of_layers.append(p.shape[-1] * (share * p.mean(0)).sum())
-        return torch.stack(of_layers).mean()
 
 
 def training_step(model, ids, expert_ids=None):

@@ -1,0 +1,27 @@
+// Converts config.json of a Hugging Face JetMoE model (arXiv:2404.07413) to a ModelConfig and back,
+// and the names of its tensors. JetMoE has one number of experts and one top-k for attention and
+// MLP, as many query heads per attention expert as key heads, and a bias after either mixture.
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include "train/huggingface/config_reader.h"
+#include "train/huggingface/model_family.h"
+
+namespace smoe {
+
+/// All but the tokens. Throws: as ConfigReader.
+HuggingFaceConfig read_jetmoe_config(ConfigReader& reader);
+
+/// Throws: UsageError naming the first model key that JetMoE cannot represent.
+void check_is_jetmoe(const ModelConfig& model);
+
+/// The keys of config.json that describe the model.
+nlohmann::ordered_json jetmoe_config(const HuggingFaceConfig& config);
+
+/// The biases that JetMoE has and the model lacks.
+std::vector<ParameterPart> jetmoe_zero_tensors(const ModelConfig& model);
+
+/// The tensor in the files that holds the elements of a parameter, in its order.
+ParameterPart jetmoe_tensor(const Parameter& parameter);
+
+}  // namespace smoe
