@@ -3,7 +3,8 @@
 # ```sh block, or below "Examples:", that begins with smoe (or jq, where that is installed). Commands
 # that need a GPU or several hosts are only parsed: their configuration is printed. What an example
 # expects to exist is made first. ```cpp blocks are compiled, ```yaml blocks read as a part of a
-# configuration, ```python blocks run where their modules are installed.
+# configuration, ```python blocks run where their modules are installed; ```c++ and ```yml blocks are
+# parts of examples/, which the package test builds and runs.
 # usage: tests/scripts/examples.sh path/to/smoe
 set -euo pipefail
 
@@ -41,7 +42,7 @@ make_inputs() {
   gzip -k book.txt && mv book.txt.gz more.txt.gz
   for i in $(seq 1 200); do echo "{\"text\": \"Line $i of the web, $((i * 31 % 97))\"}"; done >web.jsonl
   echo "What is" >question.txt
-  for name in tiny small-8x smoe-1.5b; do shrink "$source/configs/$name.yaml" >configs/$name.yaml; done
+  for name in tiny moa-tiny small-8x smoe-1.5b moa-1.5b; do shrink "$source/configs/$name.yaml" >configs/$name.yaml; done
   smoe prepare --input data/perl-doc --output data/tiny.h5
   smoe prepare --input web.jsonl --tokenizer bpe --vocab-size 296 --output data/web.h5
   smoe tokenizer --input web.jsonl code/ --vocab-size 296 --output data/tok.model
