@@ -98,15 +98,18 @@ std::string cells_of(const std::vector<LoadBin>& columns, std::size_t group,
 std::string names_of(const std::vector<std::string>& names, std::size_t count) {
   nlohmann::json list = nlohmann::json::array();
   for (std::size_t i = 0; i < count; ++i)
-    list.push_back(i < names.size() ? names[i] : fmt::format("{}", i));
+    list.push_back(i < names.size() ? names[i] : std::to_string(i));
   return list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string sizes_of(const std::vector<std::vector<std::int64_t>>& layers) {
-  std::string list;
-  for (const auto& layer : layers)
-    list += fmt::format("{}{}", list.empty() ? "" : ",", layer.size());
-  return "[" + list + "]";
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& layer : layers) list.push_back(layer.size());
+  return list.dump();
+}
+
+std::string exact_number(double value) {
+  return fmt::format("{:.6g}", value);
 }
 
 std::string swatches(int first, int last) {
@@ -143,11 +146,11 @@ std::string load_map(const std::vector<LoadBin>& loads, double last_step,
       fmt::format("experts of each layer from top to bottom, relative to an even share{}",
                   group == 1 ? "" : fmt::format("; {} experts per row, showing the worst", group));
   const std::string data =
-      fmt::format(R"({{"last":{:.6g},"layers":{},"names":{},"experts":{},"sizes":{},"group":{},)"
+      fmt::format(R"({{"last":{},"layers":{},"names":{},"experts":{},"sizes":{},"group":{},)"
                   R"("rows":{},"bounds":[{}],"edges":{},"steps":{},"cells":"{}"}})",
-                  last_step, layers.size(), names_of(names, layers.size()), num_experts,
-                  sizes_of(layers), group, num_rows, fmt::join(kBounds, ","), edges_of(columns),
-                  steps_of(columns), cells_of(columns, group, rows_per_layer));
+                  exact_number(last_step), layers.size(), names_of(names, layers.size()),
+                  num_experts, sizes_of(layers), group, num_rows, fmt::join(kBounds, ","),
+                  edges_of(columns), steps_of(columns), cells_of(columns, group, rows_per_layer));
   std::string html = card_head("Expert load by layer", note, true) + legend();
   html += fmt::format(
       "<div class=\"plot\" style=\"flex-basis:{}px\" data-map=\"{}\"><canvas></canvas>"
