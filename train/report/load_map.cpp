@@ -13,6 +13,8 @@
 namespace smoe {
 namespace {
 
+using MapJson = nlohmann::ordered_json;
+
 constexpr std::size_t kMaxRows = 2048;      // over all layers, unless there are more layers
 constexpr std::size_t kMaxCells = 200'000;  // limits the size of the page
 
@@ -61,19 +63,19 @@ std::vector<LoadBin> merge_columns(const std::vector<LoadBin>& loads, std::size_
 
 // The left edge of each column, a step halfway between the centers of adjacent ones, and the right
 // edge of the last.
-std::string edges_of(const std::vector<LoadBin>& columns) {
-  std::string edges = "0";
+MapJson edges_of(const std::vector<LoadBin>& columns) {
+  MapJson edges{0};
   for (std::size_t i = 1; i < columns.size(); ++i)
-    edges += fmt::format(",{:.7g}", (columns[i - 1].step.mean() + columns[i].step.mean()) / 2);
-  return fmt::format("[{},{:.7g}]", edges, columns.back().step.max);
+    edges.push_back((columns[i - 1].step.mean() + columns[i].step.mean()) / 2);
+  edges.push_back(columns.back().step.max);
+  return edges;
 }
 
-std::string steps_of(const std::vector<LoadBin>& columns) {
-  std::string steps;
+MapJson steps_of(const std::vector<LoadBin>& columns) {
+  MapJson steps = MapJson::array();
   for (const LoadBin& column : columns)
-    steps += fmt::format("{}[{:.0f},{:.0f}]", steps.empty() ? "" : ",", column.step.min,
-                         column.step.max);
-  return "[" + steps + "]";
+    steps.push_back({std::llround(column.step.min), std::llround(column.step.max)});
+  return steps;
 }
 
 // Two digits of base 64 per cell, column by column from the top.
@@ -94,22 +96,18 @@ std::string cells_of(const std::vector<LoadBin>& columns, std::size_t group,
   return cells;
 }
 
-// A JSON list. Without names the numbers of the layers.
-std::string names_of(const std::vector<std::string>& names, std::size_t count) {
-  nlohmann::json list = nlohmann::json::array();
+// Without names the numbers of the layers.
+MapJson names_of(const std::vector<std::string>& names, std::size_t count) {
+  MapJson list = MapJson::array();
   for (std::size_t i = 0; i < count; ++i)
     list.push_back(i < names.size() ? names[i] : std::to_string(i));
-  return list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return list;
 }
 
-std::string sizes_of(const std::vector<std::vector<std::int64_t>>& layers) {
-  nlohmann::json list = nlohmann::json::array();
+MapJson sizes_of(const std::vector<std::vector<std::int64_t>>& layers) {
+  MapJson list = MapJson::array();
   for (const auto& layer : layers) list.push_back(layer.size());
-  return list.dump();
-}
-
-std::string exact_number(double value) {
-  return fmt::format("{:.6g}", value);
+  return list;
 }
 
 std::string swatches(int first, int last) {
@@ -145,18 +143,24 @@ std::string load_map(const std::vector<LoadBin>& loads, double last_step,
   const std::string note =
       fmt::format("experts of each layer from top to bottom, relative to an even share{}",
                   group == 1 ? "" : fmt::format("; {} experts per row, showing the worst", group));
-  const std::string data =
-      fmt::format(R"({{"last":{},"layers":{},"names":{},"experts":{},"sizes":{},"group":{},)"
-                  R"("rows":{},"bounds":[{}],"edges":{},"steps":{},"cells":"{}"}})",
-                  exact_number(last_step), layers.size(), names_of(names, layers.size()),
-                  num_experts, sizes_of(layers), group, num_rows, fmt::join(kBounds, ","),
-                  edges_of(columns), steps_of(columns), cells_of(columns, group, rows_per_layer));
+  const MapJson data = {{"last", last_step},
+                        {"layers", layers.size()},
+                        {"names", names_of(names, layers.size())},
+                        {"experts", num_experts},
+                        {"sizes", sizes_of(layers)},
+                        {"group", group},
+                        {"rows", num_rows},
+                        {"bounds", kBounds},
+                        {"edges", edges_of(columns)},
+                        {"steps", steps_of(columns)},
+                        {"cells", cells_of(columns, group, rows_per_layer)}};
   std::string html = card_head("Expert load by layer", note, true) + legend();
   html += fmt::format(
       "<div class=\"plot\" style=\"flex-basis:{}px\" data-map=\"{}\"><canvas></canvas>"
       "<svg class=\"loads\" viewBox=\"0 0 1000 {}\" preserveAspectRatio=\"none\" "
       "aria-hidden=\"true\">",
-      row_pixels * num_rows, escaped(data), layers.size());
+      row_pixels * num_rows, escaped(data.dump(-1, ' ', false, MapJson::error_handler_t::replace)),
+      layers.size());
   for (std::size_t l = 1; l < layers.size(); ++l)
     html += fmt::format("<path class=\"between\" d=\"M0 {}h1000\"/>", l);
   return html + "</svg></div></figure>";
