@@ -202,7 +202,10 @@ function drawMap(plot) {
   context.putImageData(image, 0, 0);
   const every = Math.ceil(16 / (canvas.clientHeight / map.layers || 16));
   const labels = [];
-  for (let layer = 0; layer < map.layers; layer += every) labels.push([(layer + .5) / map.layers, map.names[layer]]);
+  for (let router = 0; router < map.layers; router += every) {
+    const layer = map.names[router].split('.')[0];  // of "3.self_attn.gate", whose whole name is read by the pointer
+    if (labels.at(-1)?.[1] !== layer) labels.push([(router + .5) / map.layers, layer]);
+  }
   placeLabels(plot, range, labels);
 }
 
