@@ -4,7 +4,8 @@
 build_packages=(
   g++ cmake ninja-build pkg-config
   libopenblas-pthread-dev libhdf5-dev zlib1g-dev libxxhash-dev libfmt-dev libyaml-cpp-dev libcli11-dev
-  nlohmann-json3-dev libsimdjson-dev libsentencepiece-dev doctest-dev
+  nlohmann-json3-dev libsimdjson-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev libzstd-dev
+  doctest-dev
 )
 
 say() { printf '\n==> %s\n' "$*"; }

@@ -7,7 +7,7 @@
 #include "autograd/tape.h"
 #include "train/data/batch.h"
 #include "train/data/eval_batches.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 

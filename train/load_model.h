@@ -4,7 +4,7 @@
 
 #include "train/checkpoint/checkpoint.h"
 #include "train/data/open_token_set.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 #include "train/trainable_model.h"
 
 namespace smoe {

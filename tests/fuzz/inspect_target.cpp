@@ -1,7 +1,7 @@
 // `smoe inspect` on arbitrary files. The first byte of an input selects the file's name.
 #include "tests/fuzz/target.h"
-#include "train/data/tokenizer.h"
 #include "train/inspect/inspect.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe::fuzz {
 namespace {

@@ -57,7 +57,7 @@ void check_entries(const SafetensorsFile& file, std::int64_t file_bytes) {
     require(file.find(entry.name) == &entry, entry.name, ": is not found");
     for (const DType dtype : {DType::f32, DType::i64}) {
       try {
-        require(file.read(entry, dtype).shape() == entry.shape, entry.name, ": another shape");
+        require(file.read(entry, dtype).shape() == entry.shape(), entry.name, ": another shape");
       } catch (const UsageError&) {  // not convertible to this dtype
       }
     }

@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "tests/fuzz/target.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/tokenizer.h"
+#include "tests/train/tokenizer/small_model.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe::fuzz {
 namespace {
@@ -101,6 +101,9 @@ Target tokenizer_target(const Playground& playground) {
   Target target;
   target.seeds = {model_of(sample_lines(2)), test::small_model(), ByteTokenizer().file_bytes(),
                   model_of(sample_lines(1)), model_of(sample_lines(4))};
+  for (const std::string kind : {"gpt2", "deepseek"})
+    target.seeds.push_back(
+        load_tokenizer("tests/oracle/byte-level/" + kind + "/tokenizer.json")->file_bytes());
   target.dictionary = {"<0x00>",
                        "<unk>",
                        "</s>",
@@ -112,6 +115,10 @@ Target tokenizer_target(const Playground& playground) {
                        "\x0b",
                        "\x0c",
                        "{\"kind\": \"bytes\"",
+                       "\"Isolated\"",
+                       "\\\\p{L}",
+                       "(?i:",
+                       "{1,3}",
                        std::string("\x00\x00\xc0\x7f", 4),
                        "\xe2\x96\x81",
                        playground.canary};

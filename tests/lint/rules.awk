@@ -16,6 +16,9 @@ BEGIN {
   library("hdf5", "hdf5.h H5*.h")
   library("zlib", "zlib.h")
   library("sentencepiece", "sentencepiece_*.h")
+  library("pcre2", "pcre2.h")
+  library("utf8proc", "utf8proc.h")
+  library("zstd", "zstd.h")
   library("doctest", "doctest/**")
   library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h ifaddrs.h immintrin.h netdb.h" \
                    " cxxabi.h execinfo.h poll.h pthread.h sched.h signal.h spawn.h termios.h unistd.h")
@@ -45,19 +48,22 @@ BEGIN {
   may_include("train/config", "fmt yaml-cpp core/base/*.h core/system/*.h" \
                               " core/distributed/transport.h layers/*.h optim/*.h" \
                               " train/config/*.h")
-  may_include("train/data", "posix fmt nlohmann-json hdf5 zlib sentencepiece" kCore \
-                            " core/system/*.h kernels/threads.h train/config/*.h train/data/*.h")
+  may_include("train/tokenizer", "nlohmann-json sentencepiece pcre2 utf8proc core/base/*.h" \
+                                 " core/system/*.h train/tokenizer/*.h")
+  may_include("train/data", "posix fmt nlohmann-json hdf5 zlib zstd" kCore \
+                            " core/system/*.h kernels/threads.h train/config/*.h" \
+                            " train/tokenizer/*.h train/data/*.h")
   may_include("train/checkpoint", "fmt nlohmann-json" kCore " core/version.h core/system/*.h" \
                                   " train/checkpoint/*.h")
   may_include("train/report", "posix fmt nlohmann-json simdjson" kCore " core/system/*.h layers/*.h" \
-                              " train/config/*.h train/data/tokenizer.h train/report/*.h")
+                              " train/config/*.h train/tokenizer/tokenizer.h train/report/*.h")
   may_include("train/launch", "posix nlohmann-json core/gpu.h core/base/*.h core/system/*.h" \
                               " core/distributed/*.h train/launch/*.h")
-  may_include("train/generate", kCore " autograd/*.h layers/*.h train/data/tokenizer.h" \
+  may_include("train/generate", kCore " autograd/*.h layers/*.h train/tokenizer/tokenizer.h" \
                                 " train/generate/*.h")
   may_include("train/huggingface", "fmt nlohmann-json" kCore " core/system/*.h autograd/*.h layers/*.h" \
-                                   " train/config/*.h train/data/*.h train/checkpoint/*.h" \
-                                   " train/load_model.h train/huggingface/*.h")
+                                   " train/config/*.h train/tokenizer/*.h train/data/*.h" \
+                                   " train/checkpoint/*.h train/load_model.h train/huggingface/*.h")
   may_include("train/plan", "posix fmt nlohmann-json" kCore " core/system/*.h" \
                             " core/distributed/communicator.h kernels/engines.h" \
                             " autograd/*.h layers/*.h" \
@@ -77,18 +83,18 @@ BEGIN {
                               " train/launch/*.h train/profile/*.h train/report/peak_flops.h" \
                               " train/doctor/*.h")
   may_include("train/inspect", "fmt" kCore " core/system/*.h layers/*.h train/config/*.h" \
-                               " train/data/*.h train/checkpoint/*.h train/huggingface/*.h" \
-                               " train/inspect/*.h")
+                               " train/tokenizer/*.h train/data/*.h train/checkpoint/*.h" \
+                               " train/huggingface/*.h train/inspect/*.h")
   may_include("train/commands", "posix fmt cli11 nlohmann-json" kCore " core/version.h core/system/*.h" \
                                 " kernels/threads.h layers/model_size.h train/*.h train/*/*.h")
   may_include("train/smoe", "core/**.h train/commands/*.h train/*.h")
   may_include("train", "posix fmt nlohmann-json" kCore " core/version.h core/system/*.h" \
                        " core/distributed/*.h kernels/*.h autograd/*.h layers/*.h optim/*.h" \
-                       " train/*.h train/config/*.h train/data/*.h train/checkpoint/*.h" \
-                       " train/report/*.h train/launch/*.h" \
+                       " train/*.h train/config/*.h train/tokenizer/*.h train/data/*.h" \
+                       " train/checkpoint/*.h train/report/*.h train/launch/*.h" \
                        " train/profile/memory_page.h")
   may_include("tests/reference", "tests/reference/**")
-  may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib sentencepiece doctest" \
+  may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib zstd sentencepiece doctest" \
                        " core/** kernels/** autograd/** layers/** optim/** train/** tests/**")
 
   # Calls that belong in one place.

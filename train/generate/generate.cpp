@@ -75,12 +75,14 @@ void check_options(const GenerateOptions& options, std::int32_t vocab_size) {
 
 std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt,
                                         std::int64_t context) {
-  std::vector<std::int32_t> tokens{tokenizer.begin_of_text()};
+  std::vector<std::int32_t> tokens;
+  if (prompt.empty() || tokenizer.begins_prompts()) tokens.push_back(tokenizer.begin_of_text());
+  const std::size_t num_begin = tokens.size();
   if (!prompt.empty()) tokenizer.encode(concat(tokenizer.document_prefix(), prompt), tokens);
   const auto count = static_cast<std::int64_t>(tokens.size());
-  SMOE_CHECK(count <= context, "generate: prompt must fit the context of ", context,
-             " tokens, one of which begins the document; got ", count - 1,
-             " tokens; shorten it or increase the context");
+  SMOE_CHECK(count <= context, "generate: prompt must fit the context of ", context, " tokens, ",
+             num_begin > 0 ? "one" : "none", " of which begins the document; got ",
+             tokens.size() - num_begin, " tokens; shorten it or increase the context");
   return tokens;
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "layers/transformer.h"
-#include "train/data/tokenizer.h"
 #include "train/generate/sampling.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 

@@ -5,8 +5,9 @@
 #include "core/base/check.h"
 #include "core/system/file.h"
 #include "core/system/folder.h"
-#include "core/system/json_reader.h"
-#include "train/huggingface/tokenizer_json.h"
+#include "train/tokenizer/byte_level_tokenizer.h"
+#include "train/tokenizer/sentencepiece_json.h"
+#include "train/tokenizer/tokenizer_json.h"
 
 namespace smoe {
 namespace {
@@ -48,32 +49,34 @@ std::string sentencepiece_config(const SentencePieceTokenizer& tokenizer,
   return json.dump(2) + "\n";
 }
 
-// The name of the token that ends text, in tokenizer_config.json; empty if there is none.
-std::string end_token_name(const std::string& folder) {
-  const std::string path = folder + "/" + kConfigName;
-  if (kind_of(path) != PathKind::file) return "";
-  const nlohmann::json json =
-      parse_json(read_file(path, kMaxTokenizerBytes), path, kMaxTokenizerDepth);
-  if (!json.is_object() || !json.contains("eos_token")) return "";
-  const nlohmann::json& token = json["eos_token"];
-  if (token.is_string()) return token.get<std::string>();
-  const auto content = token.is_object() ? token.find("content") : token.end();
-  return content != token.end() && content->is_string() ? content->get<std::string>() : "";
+std::string byte_level_config(const ByteLevelTokenizer& tokenizer, std::int64_t max_positions) {
+  const auto name_of = [&](std::int32_t id) {
+    return tokenizer.model().pieces[static_cast<std::size_t>(id)];
+  };
+  const OrderedJson json = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                            {"bos_token", name_of(tokenizer.begin_of_text())},
+                            {"eos_token", name_of(tokenizer.end_of_text())},
+                            {"clean_up_tokenization_spaces", false},
+                            {"split_special_tokens", true},
+                            {"model_input_names", {"input_ids", "attention_mask"}},
+                            {"model_max_length", max_positions}};
+  return json.dump(2) + "\n";
 }
 
 }  // namespace
 
 TokenizerFound read_tokenizer_files(const std::string& folder) {
-  const std::string model_path = folder + "/" + kModelName, json_path = folder + "/" + kJsonName;
-  try {
-    if (kind_of(model_path) == PathKind::file) return {load_tokenizer(model_path)};
-    if (kind_of(json_path) != PathKind::file) return {nullptr, "the folder has none"};
-    auto [tokenizer, reason] = read_tokenizer_json(read_file(json_path, kMaxTokenizerBytes),
-                                                   json_path, end_token_name(folder));
-    return {std::move(tokenizer), std::move(reason)};
-  } catch (const UsageError& error) {
-    return {nullptr, error.what()};
+  TokenizerFound found{nullptr, "the folder has none"};
+  for (const char* name : {kModelName, kJsonName}) {
+    const std::string path = folder + "/" + name;
+    if (kind_of(path) != PathKind::file) continue;
+    try {
+      return {load_tokenizer(path)};
+    } catch (const UsageError& error) {
+      found.reason = error.what();
+    }
   }
+  return found;
 }
 
 std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
@@ -83,9 +86,12 @@ std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
     write_file_atomically(folder + "/" + name, bytes);
     return std::string(name);
   };
-  if (const auto* bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer))
-    return {write(kJsonName, byte_tokenizer_json(*bytes)),
+  if (dynamic_cast<const ByteTokenizer*>(&tokenizer))
+    return {write(kJsonName, byte_tokenizer_json()),
             write(kConfigName, byte_tokenizer_config(max_positions))};
+  if (const auto* byte_level = dynamic_cast<const ByteLevelTokenizer*>(&tokenizer))
+    return {write(kJsonName, byte_level_json(byte_level->model())),
+            write(kConfigName, byte_level_config(*byte_level, max_positions))};
   if (const auto* pieces = dynamic_cast<const SentencePieceTokenizer*>(&tokenizer)) {
     std::vector<std::string> names = {
         write(kModelName, pieces->file_bytes()),
@@ -94,8 +100,7 @@ std::vector<std::string> write_tokenizer_files(const Tokenizer& tokenizer,
     if (pieces->is_bpe()) names.push_back(write(kJsonName, sentencepiece_json(*pieces)));
     return names;
   }
-  throw UsageError(tokenizer.summary() +
-                   ": must be a byte or SentencePiece tokenizer to be exported");
+  throw InternalError(concat("export: no files of the tokenizer ", tokenizer.summary()));
 }
 
 }  // namespace smoe

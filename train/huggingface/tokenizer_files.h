@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 

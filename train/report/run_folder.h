@@ -17,7 +17,7 @@
 
 #include "core/system/file.h"
 #include "train/config/run_paths.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 

@@ -7,8 +7,8 @@
 
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/sentencepiece_tokenizer.h"
+#include "tests/train/tokenizer/small_model.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 
@@ -67,9 +67,13 @@ TEST_CASE("tokenizer.json is read by its meaning") {
   overwrite(path, json.dump());
   REQUIRE(read_tokenizer_files(folder.path()).tokenizer);
   CHECK(read_tokenizer_files(folder.path()).tokenizer->digest() == ByteTokenizer().digest());
-  json["model"]["vocab"]["!"] = 300;
+  json["model"]["vocab"]["!"] = 300;  // another tokenizer
   overwrite(path, json.dump());
-  CHECK(!read_tokenizer_files(folder.path()).tokenizer);
+  CHECK(read_tokenizer_files(folder.path()).tokenizer->vocab_size() == 301);
+  json["model"]["vocab"].erase("!");
+  overwrite(path, json.dump());
+  CHECK(read_tokenizer_files(folder.path()).reason ==
+        path + ": vocab: must have a piece for each byte; ! is missing");
 
   for (const bool has_prefix : {false, true}) {
     const std::string rules(has_prefix ? "\x1a\x0e\x0a\x08identity\x18\x01\x20\x00" : "",
@@ -101,7 +105,7 @@ TEST_CASE("tokenizer.json is read by its meaning") {
     json["pre_tokenizer"] = {{"type", "Whitespace"}};
     overwrite(path, json.dump());
     CHECK(read_tokenizer_files(folder.path())
-              .reason.ends_with("it has the normalizer " +
+              .reason.ends_with("got the model BPE, the normalizer " +
                                 std::string(has_prefix ? "Sequence" : "Replace") +
                                 " and the pre_tokenizer Whitespace"));
     remove_file(path);
@@ -112,14 +116,33 @@ TEST_CASE("a folder without a supported tokenizer gives the reason") {
   const TemporaryFolder folder;
   CHECK(read_tokenizer_files(folder.path()).reason == "the folder has none");
   overwrite(folder / "tokenizer.json", "{}");
-  CHECK(read_tokenizer_files(folder.path()).reason ==
-        folder / "tokenizer.json" +
-            ": a model of type null is not supported; only BPE with byte fallback is");
+  CHECK(
+      read_tokenizer_files(folder.path())
+          .reason.ends_with("got the model null, the normalizer null and the pre_tokenizer null"));
   overwrite(folder / "tokenizer.json", "{\"model\": {\"type\": 5}, \"added_tokens\": 3}");
   CHECK(read_tokenizer_files(folder.path()).reason ==
         folder / "tokenizer.json" + ": must be a file of Hugging Face's tokenizers");
-  overwrite(folder / "tokenizer.model", "{}");
+  remove_file(folder / "tokenizer.json");
+  overwrite(folder / "tokenizer.model", "junk");
   const TokenizerFound found = read_tokenizer_files(folder.path());
   CHECK(!found.tokenizer);
   CHECK(found.reason.starts_with(folder / "tokenizer.model" + ": "));
+}
+
+TEST_CASE("a byte-level tokenizer is exported as it was imported") {
+  for (const std::string kind : {"llama3", "qwen", "deepseek"}) {
+    const std::string source = "tests/oracle/byte-level/" + kind;
+    const TokenizerFound first = read_tokenizer_files(source);
+    REQUIRE_MESSAGE(first.tokenizer, first.reason);
+    const TemporaryFolder folder;
+    CHECK(write_tokenizer_files(*first.tokenizer, folder.path(), 64) ==
+          std::vector<std::string>{"tokenizer.json", "tokenizer_config.json"});
+    CHECK(json_of(folder / "tokenizer_config.json")["eos_token"] ==
+          json_of(source + "/tokenizer_config.json")["eos_token"]);
+    CHECK(json_of(folder / "tokenizer.json")["model"]["merges"] ==
+          json_of(source + "/tokenizer.json")["model"]["merges"]);
+    const TokenizerFound again = read_tokenizer_files(folder.path());
+    REQUIRE_MESSAGE(again.tokenizer, again.reason);
+    CHECK(again.tokenizer->digest() == first.tokenizer->digest());
+  }
 }

@@ -5,11 +5,11 @@
 #pragma once
 #include <array>
 #include <memory>
-#include <mutex>
 #include <vector>
 
-#include "train/data/sentencepiece_model.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/segment_cache.h"
+#include "train/tokenizer/sentencepiece_model.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace sentencepiece {
 class SentencePieceProcessor;
@@ -53,9 +53,6 @@ class SentencePieceTokenizer : public Tokenizer {
   std::int32_t unknown() const;
 
  private:
-  class Cache;
-  class CacheLease;
-
   void find_bytes();
   void find_boundaries();
   bool is_boundary(std::string_view text, std::size_t position) const;
@@ -71,8 +68,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::array<std::int32_t, 256> byte_ids_{};  // the token of each byte
   bool cuts_before_blanks_ = true;            // no piece spans this boundary
   bool cuts_after_newlines_ = true;
-  mutable std::mutex caches_mutex_;
-  mutable std::vector<std::unique_ptr<Cache>> idle_caches_;  // one per thread that encoded at once
+  mutable SegmentCaches caches_;
 };
 
 }  // namespace smoe

@@ -1,4 +1,4 @@
-#include "train/data/sentencepiece_tokenizer.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 #include <doctest/doctest.h>
 
@@ -7,8 +7,8 @@
 #include "core/random.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/text.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/sentencepiece_model.h"
+#include "tests/train/tokenizer/small_model.h"
+#include "train/tokenizer/sentencepiece_model.h"
 
 using namespace smoe;
 using namespace smoe::test;

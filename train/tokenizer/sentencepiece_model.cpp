@@ -1,4 +1,4 @@
-#include "train/data/sentencepiece_model.h"
+#include "train/tokenizer/sentencepiece_model.h"
 
 #include <cstdint>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "train/data/train_sentencepiece.h"
+#include "train/tokenizer/train_sentencepiece.h"
 
 #include <sentencepiece_trainer.h>
 

@@ -1,10 +1,9 @@
-#include "train/data/sentencepiece_tokenizer.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 #include <sentencepiece_processor.h>
 
 #include <cmath>
 #include <span>
-#include <unordered_map>
 
 #include "core/base/check.h"
 #include "core/system/text.h"
@@ -33,72 +32,7 @@ std::size_t plain_length(std::string_view text) {
   return text.starts_with(kBlank) ? 0 : utf8_length(text);
 }
 
-struct TransparentHash : std::hash<std::string_view> {
-  using is_transparent = void;
-};
-
 }  // namespace
-
-// Caches the tokens of short segments. Most words of a text are repeated, and encoding takes ten
-// times as long as a lookup. Cleared when full.
-class SentencePieceTokenizer::Cache {
- public:
-  // Appends the tokens of `segment` if they are cached.
-  bool append(std::string_view segment, std::vector<std::int32_t>& tokens) const {
-    const auto found = ranges_.find(segment);
-    if (found == ranges_.end()) return false;
-    const auto [begin, end] = found->second;
-    tokens.insert(tokens.end(), tokens_.begin() + begin, tokens_.begin() + end);
-    return true;
-  }
-
-  void store(std::string_view segment, std::span<const std::int32_t> tokens) {
-    if (segment.size() > kMaxBytes) return;
-    if (ranges_.size() == kMaxSegments) {
-      ranges_.clear();
-      tokens_.clear();
-    }
-    const std::size_t begin = tokens_.size();
-    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-    ranges_.emplace(segment, Range{begin, tokens_.size()});
-  }
-
- private:
-  static constexpr std::size_t kMaxBytes = 64;
-  static constexpr std::size_t kMaxSegments = 1 << 17;
-  struct Range {
-    std::size_t begin, end;
-  };
-
-  std::unordered_map<std::string, Range, TransparentHash, std::equal_to<>> ranges_;
-  std::vector<std::int32_t> tokens_;  // of all segments
-};
-
-// Exclusive use of one cache during this object's lifetime.
-class SentencePieceTokenizer::CacheLease {
- public:
-  explicit CacheLease(const SentencePieceTokenizer& owner) : owner_(owner) {
-    const std::lock_guard lock(owner_.caches_mutex_);
-    if (owner_.idle_caches_.empty()) {
-      cache_ = std::make_unique<Cache>();
-    } else {
-      cache_ = std::move(owner_.idle_caches_.back());
-      owner_.idle_caches_.pop_back();
-    }
-  }
-  ~CacheLease() {
-    const std::lock_guard lock(owner_.caches_mutex_);
-    owner_.idle_caches_.push_back(std::move(cache_));
-  }
-  CacheLease(const CacheLease&) = delete;
-  CacheLease& operator=(const CacheLease&) = delete;
-
-  Cache* operator->() const { return cache_.get(); }
-
- private:
-  const SentencePieceTokenizer& owner_;
-  std::unique_ptr<Cache> cache_;
-};
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::string& model, const std::string& path)
     : settings_(settings_of(model, path)),
@@ -178,7 +112,7 @@ std::size_t SentencePieceTokenizer::segment_length(std::string_view text) const 
 
 void SentencePieceTokenizer::encode(std::string_view text,
                                     std::vector<std::int32_t>& tokens) const {
-  const CacheLease cache(*this);
+  const SegmentCaches::Lease cache(caches_);
   while (!text.empty()) {
     const std::size_t length = segment_length(text);
     if (length == 0) {

@@ -1,4 +1,4 @@
-#include "train/data/sentencepiece_writer.h"
+#include "train/tokenizer/sentencepiece_writer.h"
 
 #include <cstdint>
 #include <cstring>

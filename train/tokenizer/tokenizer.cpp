@@ -1,8 +1,11 @@
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 #include "core/base/check.h"
 #include "core/system/file.h"
-#include "train/data/sentencepiece_tokenizer.h"
+#include "core/system/folder.h"
+#include "core/system/lfs_pointer.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
+#include "train/tokenizer/tokenizer_json.h"
 
 namespace smoe {
 namespace {
@@ -74,13 +77,15 @@ const std::string& ByteTokenizer::file_bytes() const {
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& file_bytes, const std::string& path) {
-  auto bytes = std::make_unique<ByteTokenizer>();
-  if (file_bytes == bytes->file_bytes()) return bytes;
+  if (is_tokenizer_json(file_bytes)) return read_tokenizer_json(file_bytes, path, "");
   return std::make_unique<SentencePieceTokenizer>(file_bytes, path);
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
-  return make_tokenizer(read_file(path, kMaxTokenizerBytes), path);
+  const std::string file = read_file(path, kMaxTokenizerBytes);
+  check_is_downloaded(file, path);
+  if (!is_tokenizer_json(file)) return make_tokenizer(file, path);
+  return read_tokenizer_json(file, path, end_token_name(parent_of(path)));
 }
 
 std::string TextDecoder::push(std::int32_t token) {

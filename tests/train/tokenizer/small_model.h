@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/random.h"
-#include "train/data/train_sentencepiece.h"
+#include "train/tokenizer/train_sentencepiece.h"
 
 namespace smoe::test {
 

@@ -1,10 +1,10 @@
-#include "train/data/train_sentencepiece.h"
+#include "train/tokenizer/train_sentencepiece.h"
 
 #include <doctest/doctest.h>
 
 #include "tests/support/temporary_folder.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/sentencepiece_tokenizer.h"
+#include "tests/train/tokenizer/small_model.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 

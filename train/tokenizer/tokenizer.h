@@ -1,4 +1,4 @@
-// Tokenizers: text to token ids and back, lossless for any bytes. Token sets and run folders
+// Tokenizers: text to token ids and back. Token sets and run folders
 // contain their tokenizer's file, so a trained model needs nothing else to read and write text.
 #pragma once
 #include <cstdint>
@@ -22,6 +22,9 @@ class Tokenizer {
   virtual std::int32_t end_of_text() const = 0;
   /// The token before each document.
   virtual std::int32_t begin_of_text() const { return end_of_text(); }
+  /// Whether begin_of_text also stands before a prompt; false for models whose documents it only
+  /// separates.
+  virtual bool begins_prompts() const { return true; }
   /// What is put before the text of a document, unless that is empty, when it is encoded: a blank
   /// for models with SentencePiece's dummy prefix. Not part of the text: decoders remove it.
   virtual std::string_view document_prefix() const { return ""; }
@@ -31,7 +34,8 @@ class Tokenizer {
   /// there and encoded in parts. May be 0.
   virtual std::size_t settled_prefix(std::string_view text) const = 0;
   /// The bytes of a token, possibly a part of a UTF-8 character; empty for end_of_text and other
-  /// control tokens. Concatenating the bytes of encode's tokens reproduces the text.
+  /// control tokens. Concatenating the bytes of encode's tokens reproduces the text, or its
+  /// normalized form for a tokenizer of others that normalizes.
   /// Throws: UsageError for an invalid id.
   virtual const std::string& bytes_of(std::int32_t token) const = 0;
 
@@ -61,12 +65,13 @@ class ByteTokenizer : public Tokenizer {
   const std::string& file_bytes() const override;
 };
 
-/// The tokenizer in a file's contents: those of ByteTokenizer, or a SentencePiece model
-/// (sentencepiece_tokenizer.h). `path` stands for the file in messages.
+/// The tokenizer in a file's contents: a SentencePiece model (sentencepiece_tokenizer.h), or JSON
+/// (tokenizer_json.h). `path` stands for the file in messages.
 /// Throws: UsageError when there is none.
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& file_bytes, const std::string& path);
 
-/// The tokenizer in the file `path`. Throws: UsageError when there is none; SystemError.
+/// The tokenizer in the file `path`; a tokenizer.json's tokenizer_config.json beside it says which
+/// token ends text. Throws: UsageError when there is none; SystemError.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
 
 /// Streaming decoder: holds back the bytes of an incomplete UTF-8 character. Each byte that is not
