@@ -11,6 +11,7 @@
 #include "kernels/threads.h"
 #include "layers/model_size.h"
 #include "train/checkpoint/contained_state.h"
+#include "train/config/gate_rule.h"
 #include "train/inject_faults.h"
 #include "train/load_model.h"
 #include "train/run_facts.h"
@@ -93,6 +94,10 @@ void describe(const RunComponents& run, Ranks& ranks) {
                       kernels::attention_engine(launch(), attention, precision)));
   if (ranks.are_several()) run.say(fmt::format("ranks   {}", ranks.communicator().description()));
   run.say(fmt::format("folder  {}", config.run.folder()));
+  if (has_constant_gate(m))
+    run.say(
+        "warning model.top_k is 1 with gates that sum to one: the router gets no gradient from "
+        "the language loss; model.router.score=softmax_topk gives it one");
   if (!run.folder) return;
   for (const std::string& warning : run.folder->warnings()) run.say("warning " + warning);
 }

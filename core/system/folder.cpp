@@ -47,6 +47,11 @@ bool is_same_path(const std::string& a, const std::string& b) {
          first.st_ino == second.st_ino;
 }
 
+void check_is_no_input(const std::string& output, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs)
+    SMOE_CHECK(!is_same_path(output, input), output, ": cannot be written: it is an input");
+}
+
 std::string absolute_path(const std::string& path) {
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
   if (!real) fail("resolve " + path);

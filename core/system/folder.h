@@ -15,6 +15,8 @@ PathKind kind_of(const std::string& path);
 
 /// Whether both paths exist and lead to the same file or folder, following links.
 bool is_same_path(const std::string& a, const std::string& b);
+/// Throws: UsageError when writing `output`, with links followed, would replace one of `inputs`.
+void check_is_no_input(const std::string& output, const std::vector<std::string>& inputs);
 /// The absolute path of an existing file or folder, with links followed. Throws: SystemError.
 std::string absolute_path(const std::string& path);
 

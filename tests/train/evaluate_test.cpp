@@ -7,9 +7,9 @@
 #include <numbers>
 
 #include "autograd/parameter_store.h"
-#include "tests/train/data/small_model.h"
 #include "tests/train/small_run.h"
-#include "train/data/sentencepiece_tokenizer.h"
+#include "tests/train/tokenizer/small_model.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 using namespace smoe::test;

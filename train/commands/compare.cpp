@@ -4,8 +4,10 @@
 #include <memory>
 
 #include "core/system/file.h"
+#include "core/system/folder.h"
 #include "train/commands/commands.h"
 #include "train/compare/compare_page.h"
+#include "train/config/run_paths.h"
 
 namespace smoe {
 namespace {
@@ -20,6 +22,9 @@ int run_compare(const CompareFlags& flags) {
       flags.runs, [](const std::string& line) { std::cerr << "warning: " << line << std::endl; });
   std::cout << compare_text(runs);
   if (flags.output.empty()) return 0;
+  for (const std::string& folder : flags.runs)
+    check_is_no_input(flags.output,
+                      {RunPaths(folder).metrics_path(), RunPaths(folder).config_path()});
   write_file_atomically(flags.output, compare_page(runs));
   std::cout << "\n" << flags.output << "\n";
   return 0;

@@ -28,6 +28,8 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
   std::cout << fmt::format("  tokenizer   {}\n", summary.tokenizer.empty()
                                                      ? "none: " + summary.no_tokenizer
                                                      : summary.tokenizer);
+  for (const auto& [what, count] : summary.redundant)
+    std::cout << fmt::format("  ignored     {}: {}\n", counted(count, "tensor"), what);
   for (const std::string& key : summary.config.unknown_keys)
     std::cout << fmt::format("  ignored     config.json: {}, not a key of {}\n", key,
                              name_of(summary.config.family));

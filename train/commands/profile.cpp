@@ -82,6 +82,7 @@ int run_profile(ProfileFlags flags) {
   if (!flags.against.empty()) {
     flags.old_json = read_file(flags.against, kMaxProfileBytes);
     changes_since(*flags.old_json, flags.against, {});  // refuses another file before the work
+    check_is_no_input(folder_of(flags, config) + "/profile.json", {flags.against});
   }
   return run_on_rank(config, [&](Ranks& ranks) { return profile_on(ranks, config, flags); });
 }

@@ -31,6 +31,7 @@ int run_report(const ReportFlags& options) {
       paths.metrics_path(), [&](const Report& report) { history.add(report); },
       [](const std::string& line) { std::cerr << "warning: " << line << std::endl; });
   const std::string output = options.output.empty() ? paths.report_path() : options.output;
+  check_is_no_input(output, {paths.metrics_path(), paths.config_path()});
   const RunState state = is_written(paths.path()) ? RunState::running : ended_state(history);
   write_file_atomically(output, report_page(history, config, {state, utc_time()}));
   std::cout << output << "\n";

@@ -20,8 +20,8 @@ struct Unfinished : Stopped {
 };
 
 /// Returns work(show), where show(part, done, total) displays progress in bytes; clears the display
-/// afterwards. A signal makes the next `show` throw Unfinished with `consequence`. A part without a
-/// total cannot be left, so the signal then takes its default action. Readers of the output that
+/// afterwards. A signal makes the next `show` throw Unfinished with `consequence`. A part with the
+/// total 0 cannot be left, so the signal then takes its default action. Readers of the output that
 /// are gone do not end the command.
 template <class Work>
 auto with_progress(const std::string& consequence, Work&& work) {
@@ -32,7 +32,7 @@ auto with_progress(const std::string& consequence, Work&& work) {
     progress.update(part, done, total);
     const int signal = signals ? signals->received() : 0;
     if (signal == 0) return;
-    if (total > 0) throw Unfinished{{signal}, consequence};
+    if (total != 0) throw Unfinished{{signal}, consequence};
     signals.reset();
     std::raise(signal);
   });

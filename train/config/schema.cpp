@@ -49,6 +49,11 @@ const Rule kNotEmpty{"non-empty text", [](const ValueRef& target) {
                        return !std::get<std::string*>(target)->empty();
                      }};
 
+const Rule kNewFolder{"a folder's path; '~' is not expanded", [](const ValueRef& target) {
+                        const std::string& path = *std::get<std::string*>(target);
+                        return !path.empty() && !path.starts_with("~/");
+                      }};
+
 const Rule kFolderName{"a folder's name without '/'", [](const ValueRef& target) {
                          const std::string& name = *std::get<std::string*>(target);
                          return !name.empty() && name != "." && name != ".." &&
@@ -173,7 +178,7 @@ std::vector<Field> fields_of(Config& config) {
   // clang-format off
   std::vector<Field> fields = {
       {"run.name", &run.name, kFolderName, "name of the run; it writes to run.dir/run.name", kMayChange},
-      {"run.dir", &run.dir, kNotEmpty, "parent folder of runs", kMayChange},
+      {"run.dir", &run.dir, kNewFolder, "parent folder of runs", kMayChange},
       {"run.seed", &run.seed, at_least(0), "seed of all random numbers"},
       {"run.device", &run.device, one_of({"auto", "cuda", "cpu"}), "auto: GPU if available, else CPU", kMayChange},
       {"run.threads", &run.threads, from_to(0, 1024), "CPU threads; 0: one per core, divided among the local ranks", kMayChange},

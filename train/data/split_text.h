@@ -1,11 +1,12 @@
 // Concatenates the text of many files and divides it into a training and a validation split.
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/system/file.h"
 #include "train/data/documents.h"
 #include "train/data/token_set_format.h"
 
@@ -13,12 +14,35 @@ namespace smoe {
 
 /// A file with its amount of text.
 struct TextSource {
-  std::string path;
+  TextFile file;
   std::int64_t text_bytes = 0;  ///< over its documents
 };
 
-/// Reads sources in order: the first `train_bytes` of text are the training split, the remainder is
-/// the validation split. A document that spans the boundary becomes one document in each split.
+/// Whether a document is chosen for validation: by a hash of its beginning, so that the choice
+/// depends on nothing else. Chooses about `fraction` of all documents.
+class ValidationChoice {
+ public:
+  explicit ValidationChoice(double fraction);
+  /// `beginning`: the first piece of the document.
+  bool is_chosen(std::string_view beginning) const;
+
+ private:
+  std::uint64_t limit_;
+};
+
+/// All text to encode, and which of it is the validation split.
+struct Corpus {
+  std::vector<TextSource> sources;
+  SplitRule rule = SplitRule::tail;
+  double validation_fraction = 0;                ///< of ValidationChoice
+  std::int64_t train_bytes = 0;                  ///< of text; with the rule tail, they come first
+  std::unique_ptr<AtomicFile> standard_input{};  ///< a copy of it, if it is among the sources
+
+  std::int64_t text_bytes() const;
+};
+
+/// Reads the sources in order: first the training split, then the validation split. With the rule
+/// tail, a document that spans the boundary becomes one document in each split.
 class SplitText {
  public:
   struct Piece {
@@ -27,10 +51,9 @@ class SplitText {
     bool begins_document = false;
   };
 
-  /// `sources` must outlive the object.
-  SplitText(const std::vector<TextSource>& sources, std::int64_t train_bytes,
-            const std::string& json_field)
-      : sources_(sources), train_bytes_(train_bytes), json_field_(json_field) {}
+  /// `corpus` must outlive the object.
+  SplitText(const Corpus& corpus, const DocumentOptions& options)
+      : corpus_(corpus), options_(options), choice_(corpus.validation_fraction) {}
 
   /// The next piece, valid until the next call; false at the end.
   /// Throws: UsageError when a source's text changed since it was measured; what DocumentReader
@@ -41,16 +64,19 @@ class SplitText {
 
  private:
   bool read();
+  bool read_source();
   void finish_source();
 
-  const std::vector<TextSource>& sources_;
-  std::int64_t train_bytes_;
-  std::string json_field_;
+  const Corpus& corpus_;
+  DocumentOptions options_;
+  ValidationChoice choice_;
+  Split pass_ = Split::train;  // by documents, the sources are read once for each split
   std::size_t next_source_ = 0;
   std::unique_ptr<DocumentReader> reader_;  // of source next_source_ - 1, until its end
+  bool is_in_pass_ = true;                  // the current document
   TextPiece rest_;                          // read but not returned
   std::int64_t done_ = 0;
-  std::int64_t source_begin_ = 0;  // done_ at the start of the current source
+  std::int64_t source_bytes_ = 0;  // read from the current source
 };
 
 /// Samples the training split: all of it, or, if it has more than `sample_bytes`, that many bytes

@@ -10,7 +10,7 @@
 
 #include "core/system/file.h"
 #include "train/data/token_set_format.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 
@@ -30,6 +30,7 @@ class TokenSet {
   }
   /// Bytes of text that the split encodes.
   std::int64_t num_bytes(Split split) const { return header_.text_bytes[static_cast<int>(split)]; }
+  SplitRule split_rule() const { return header_.split_rule; }
   /// Digest of the contents: tokens, documents, tokenizer and split.
   Digest digest() const { return header_.content_digest(); }
   /// The tokenizer of the set. Throws: UsageError when it is damaged; SystemError.

@@ -4,12 +4,14 @@
 
 #include "core/base/check.h"
 #include "core/system/file.h"
+#include "core/system/lfs_pointer.h"
 
 namespace smoe {
 namespace {
 
 constexpr std::string_view kMagic = "smoe token set, version ";
 constexpr std::string_view kVersion = "1";
+constexpr std::string_view kByDocuments = "validation_by: documents\n";
 constexpr std::string_view kHdf5Magic("\x89HDF\r\n\x1a\n", 8);
 
 std::string line(std::string_view key, std::int64_t value) {
@@ -61,6 +63,7 @@ class LineReader {
 };
 
 void check_magic(std::string_view bytes, const std::string& path) {
+  check_is_downloaded(bytes, path);
   SMOE_CHECK(bytes.substr(0, kHdf5Magic.size()) != kHdf5Magic, path,
              ": an HDF5 file, but not a token set; `smoe prepare` creates one from text");
   SMOE_CHECK(bytes.substr(0, kMagic.size()) == kMagic, path,
@@ -85,6 +88,7 @@ std::string TokenSetHeader::to_bytes() const {
   text += line("metadata_bytes", metadata_bytes);
   text += line("metadata_digest", metadata_digest);
   text += content_lines(*this);
+  if (split_rule == SplitRule::documents) text += kByDocuments;
   text += line("header_digest", digest_of(text));
   SMOE_INTERNAL_CHECK(static_cast<std::int64_t>(text.size()) <= kTokenSetHeaderBytes,
                       "token set: a header of ", text.size(), " bytes");
@@ -115,6 +119,7 @@ TokenSetHeader TokenSetHeader::parse(std::string_view bytes, const std::string& 
     header.text_bytes[i] = lines.take_count(split + "_text_bytes");
   }
   header.blocks_digest = lines.take_digest("blocks_digest");
+  if (digested.ends_with(kByDocuments)) header.split_rule = SplitRule::documents;
   return header;
 }
 

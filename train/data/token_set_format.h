@@ -24,6 +24,12 @@ constexpr const char* name_of(Split split) {
   return split == Split::train ? "train" : "validation";
 }
 
+/// Which text is the validation split.
+enum class SplitRule : std::uint8_t {
+  tail,       ///< the end of the text, or text of its own
+  documents,  ///< documents chosen by a hash
+};
+
 inline constexpr std::int64_t kTokenSetHeaderBytes = 512;
 inline constexpr std::int64_t kTokenSetBlockBytes = 1 << 20;
 
@@ -36,6 +42,7 @@ struct TokenSetHeader {
   std::int64_t num_documents[kNumSplits] = {};
   std::int64_t text_bytes[kNumSplits] = {};
   Digest blocks_digest;  ///< of the data set `digests`
+  SplitRule split_rule = SplitRule::tail;
 
   /// Digest of the contents: tokens, documents, tokenizer, split.
   Digest content_digest() const;

@@ -19,8 +19,9 @@ bool has_end_token(const Tokenizer& tokenizer) {
 
 }  // namespace
 
-TokenSetWriter::TokenSetWriter(const std::string& path, const Tokenizer& tokenizer)
+TokenSetWriter::TokenSetWriter(const std::string& path, const Tokenizer& tokenizer, SplitRule rule)
     : tokenizer_(tokenizer), target_(path) {
+  header_.split_rule = rule;
   header_.vocab_size = tokenizer.vocab_size();
   // The offset of the data does not depend on their shapes, so tokens can be written before their
   // number is known.

@@ -10,15 +10,17 @@
 
 #include "core/system/file.h"
 #include "train/data/token_set_format.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace smoe {
 
 /// Writes one file, which appears under its name when it is complete.
 class TokenSetWriter {
  public:
-  /// `tokenizer` must outlive the writer. Throws: SystemError when the file cannot be created.
-  TokenSetWriter(const std::string& path, const Tokenizer& tokenizer);
+  /// `tokenizer` must outlive the writer; `rule`: how the splits were chosen. Throws: SystemError
+  /// when the file cannot be created.
+  TokenSetWriter(const std::string& path, const Tokenizer& tokenizer,
+                 SplitRule rule = SplitRule::tail);
 
   /// Begins a document, which starts with the tokenizer's begin_of_text; its document_prefix is
   /// encoded with the text, and end_of_text, if another token, follows it. All training documents

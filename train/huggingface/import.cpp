@@ -1,6 +1,7 @@
 #include "train/huggingface/import.h"
 
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "core/device.h"
@@ -33,21 +34,24 @@ void check_counts(const HuggingFaceConfig& config, const WeightFiles& files,
              " tensors");
 }
 
-/// Whether a tensor holds nothing that the model does not have anyway: frequencies of the rotary
-/// embedding, which are always recomputed, or a tied head that repeats the embedding.
-bool is_redundant(const std::string& name, const ModelConfig& model, const WeightFiles& files) {
-  if (name.ends_with(".rotary_emb.inv_freq")) return true;
-  if (name != "lm_head.weight" || !model.tie_embeddings) return false;
+/// What a tensor is that holds nothing that the model does not have anyway; empty if it is not one.
+std::string redundancy(const std::string& name, const ModelConfig& model,
+                       const WeightFiles& files) {
+  if (name.ends_with(".rotary_emb.inv_freq")) return "rotary_emb.inv_freq, which is recomputed";
+  if (name != "lm_head.weight" || !model.tie_embeddings) return "";
   const std::string embedding = "model.embed_tokens.weight";
-  if (!files.find(embedding) || files.find(embedding)->shape != files.find(name)->shape)
-    return false;
+  if (!files.find(embedding) || files.find(embedding)->sizes != files.find(name)->sizes) return "";
   const Tensor head = files.read(name, DType::f32), table = files.read(embedding, DType::f32);
-  return std::memcmp(head.data(), table.data(), static_cast<std::size_t>(head.bytes())) == 0;
+  const bool is_equal =
+      std::memcmp(head.data(), table.data(), static_cast<std::size_t>(head.bytes())) == 0;
+  return is_equal ? "lm_head.weight, which repeats the tied embedding" : "";
 }
 
-/// Checks that the files hold exactly the tensors of the model, with their shapes.
-void check_tensors(const Transformer& model, ModelFamily family, const WeightFiles& files,
-                   const std::string& folder) {
+/// Checks that the files hold exactly the tensors of the model, with their shapes. Returns how many
+/// are redundant, by what they are.
+std::map<std::string, std::int64_t> check_tensors(const Transformer& model, ModelFamily family,
+                                                  const WeightFiles& files,
+                                                  const std::string& folder) {
   std::int64_t num_found = 0;
   std::set<std::string> names;
   for (const Parameter* parameter : model.parameters()) {
@@ -55,8 +59,8 @@ void check_tensors(const Transformer& model, ModelFamily family, const WeightFil
       const SafetensorsEntry* entry = files.find(part.name);
       SMOE_CHECK(entry, folder, ": must have all tensors of the model; ", part.name, " ",
                  part.shape, " is missing");
-      SMOE_CHECK(entry->shape == part.shape, folder, ": ", part.name, ": must be ", part.shape,
-                 " by config.json; got ", entry->shape);
+      SMOE_CHECK(entry->shape() == part.shape, folder, ": ", part.name, ": must be ", part.shape,
+                 " by config.json; got ", entry->shape_text());
       const bool is_read = entry->dtype == "F32" || entry->dtype == "BF16" ||
                            entry->dtype == "F16" || entry->dtype == "F64";
       SMOE_CHECK(is_read, folder, ": ", part.name, ": must be F64, F32, BF16 or F16; got ",
@@ -65,11 +69,17 @@ void check_tensors(const Transformer& model, ModelFamily family, const WeightFil
       ++num_found;
     }
   }
-  if (num_found == files.num_tensors()) return;
-  for (const std::string& name : files.names())
-    SMOE_CHECK(names.count(name) > 0 || is_redundant(name, model.config(), files), folder, ": ",
-               printable(name), ": not a tensor of the model that config.json describes; ",
+  std::map<std::string, std::int64_t> redundant;
+  if (num_found == files.num_tensors()) return redundant;
+  for (const std::string& name : files.names()) {
+    if (names.count(name) > 0) continue;
+    const std::string what = redundancy(name, model.config(), files);
+    SMOE_CHECK(!what.empty(), folder, ": ", printable(name),
+               ": not a tensor of the model that config.json describes; ",
                files.num_tensors() - num_found, " of the files' tensors would be lost");
+    ++redundant[what];
+  }
+  return redundant;
 }
 
 /// The configuration of a run at its last step: an imported model has no data and no schedule.
@@ -150,7 +160,7 @@ ImportSummary import_model(const ImportOptions& options, const WeightProgress& p
   const WeightFiles files(options.folder);
   check_counts(summary.config, files, options.folder);
   const Transformer model(summary.config.model);
-  check_tensors(model, family, files, options.folder);
+  summary.redundant = check_tensors(model, family, files, options.folder);
   const auto [tokenizer, no_tokenizer] = read_tokenizer_files(options.folder);
   const std::int64_t vocab_size = summary.config.model.vocab_size;
   SMOE_CHECK(!tokenizer || tokenizer->vocab_size() <= vocab_size, options.folder,

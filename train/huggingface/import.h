@@ -1,7 +1,9 @@
 // `smoe import`: converts a Mixtral or JetMoE checkpoint of Hugging Face transformers to a run's
 // folder.
 #pragma once
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,9 +19,10 @@ struct ImportOptions {
 struct ImportSummary {
   HuggingFaceConfig config;
   std::int64_t num_tensors = 0;
-  std::int64_t weight_bytes = 0;  ///< of the tensors in the files
-  std::string tokenizer{};        ///< its summary; empty if it is not supported ...
-  std::string no_tokenizer{};     ///< ... for this reason
+  std::int64_t weight_bytes = 0;                    ///< of the tensors in the files
+  std::map<std::string, std::int64_t> redundant{};  ///< numbers of ignored tensors by what they are
+  std::string tokenizer{};     ///< its summary; empty if it is not supported ...
+  std::string no_tokenizer{};  ///< ... for this reason
 };
 
 /// Called periodically with the current stage and its bytes, done and in total. An exception of the

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "core/system/json_reader.h"
+#include "core/system/lfs_pointer.h"
 #include "core/system/text.h"
-#include "train/checkpoint/json_shape.h"
 #include "train/huggingface/half.h"
 
 namespace smoe {
@@ -20,23 +19,40 @@ constexpr const char* kMetadataKey = "__metadata__";
 
 struct StoredType {
   const char* name;
-  std::int64_t bytes;
+  std::int64_t bits;
 };
 constexpr StoredType kStoredTypes[] = {
-    {"F64", 8}, {"F32", 4}, {"F16", 2},     {"BF16", 2}, {"I64", 8},
-    {"I32", 4}, {"I16", 2}, {"I8", 1},      {"U64", 8},  {"U32", 4},
-    {"U16", 2}, {"U8", 1},  {"F8_E4M3", 1}, {"BOOL", 1}, {"F8_E5M2", 1},
+    {"F64", 64},    {"F32", 32},    {"F16", 16},    {"BF16", 16},   {"I64", 64},
+    {"I32", 32},    {"I16", 16},    {"I8", 8},      {"U64", 64},    {"U32", 32},
+    {"U16", 16},    {"U8", 8},      {"BOOL", 8},    {"C64", 64},    {"F8_E4M3", 8},
+    {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4},
 };
 
 constexpr DType kDTypes[] = {DType::f64, DType::f32, DType::bf16, DType::i64,
                              DType::i32, DType::u16, DType::u8};
 
-std::int64_t element_bytes(const std::string& dtype, const std::string& place) {
-  const auto* const found =
-      std::find_if(std::begin(kStoredTypes), std::end(kStoredTypes),
-                   [&](const StoredType& type) { return dtype == type.name; });
-  SMOE_CHECK(found != std::end(kStoredTypes), place, ": unknown; got ", printable(dtype));
-  return found->bytes;
+// Bits per element; 0 for a dtype that is not known.
+std::int64_t element_bits(const std::string& dtype) {
+  for (const StoredType& type : kStoredTypes)
+    if (dtype == type.name) return type.bits;
+  return 0;
+}
+
+// Checks that a tensor has as many bytes as its dtype, if it is known, and its sizes say.
+void check_bytes(const SafetensorsEntry& entry, const std::string& place) {
+  const std::int64_t bits = element_bits(entry.dtype);
+  std::int64_t elements = 1, most_bits = 0;  // zeros count as 1
+  bool overflows = false, is_empty = false;
+  for (const std::int64_t size : entry.sizes) {
+    overflows |= __builtin_mul_overflow(elements, std::max<std::int64_t>(size, 1), &elements);
+    is_empty |= size == 0;
+  }
+  overflows |= __builtin_mul_overflow(elements, 64, &most_bits);
+  SMOE_CHECK(!overflows, place, ": must have less than 2^57 elements; got ", printable(entry.dtype),
+             " ", entry.shape_text());
+  const std::int64_t wanted = is_empty ? 0 : elements * bits;
+  SMOE_CHECK(bits == 0 || (wanted % 8 == 0 && wanted / 8 == entry.bytes), place, ": must span the ",
+             wanted / 8, " bytes of ", entry.dtype, " ", entry.shape_text(), "; got ", entry.bytes);
 }
 
 SafetensorsEntry read_entry(const std::string& name, const Json& object, const std::string& path,
@@ -45,9 +61,8 @@ SafetensorsEntry read_entry(const std::string& name, const Json& object, const s
   SafetensorsEntry entry;
   entry.name = name;
   entry.dtype = reader.string("dtype");
-  const std::int64_t unit = element_bytes(entry.dtype, reader.place_of("dtype"));
-  entry.shape = read_shape(reader, "shape", unit);
-  entry.bytes = entry.shape.numel() * unit;
+  for (const Json& size : reader.array("shape"))
+    entry.sizes.push_back(checked_integer(size, reader.place_of("shape"), 0, kMaxInt64));
   const Json& offsets = reader.array("data_offsets");
   const std::string place = reader.place_of("data_offsets");
   SMOE_CHECK(offsets.size() == 2, place, ": must be begin and end; got ", offsets.size(),
@@ -55,8 +70,8 @@ SafetensorsEntry read_entry(const std::string& name, const Json& object, const s
   const std::int64_t data_bytes = file_bytes - data_begin;
   const std::int64_t begin = checked_integer(offsets[0], place, 0, data_bytes);
   const std::int64_t end = checked_integer(offsets[1], place, begin, data_bytes);
-  SMOE_CHECK(end - begin == entry.bytes, place, ": must span the ", entry.bytes, " bytes of ",
-             entry.dtype, " ", entry.shape, "; got ", end - begin);
+  entry.bytes = end - begin;
+  check_bytes(entry, place);
   entry.offset = data_begin + begin;
   reader.finish();
   return entry;
@@ -64,7 +79,7 @@ SafetensorsEntry read_entry(const std::string& name, const Json& object, const s
 
 template <class T>
 std::vector<T> read_values(const File& file, const SafetensorsEntry& entry) {
-  std::vector<T> values(entry.shape.numel());
+  std::vector<T> values(static_cast<std::size_t>(entry.bytes) / sizeof(T));
   file.read_at(entry.offset, values.data(), entry.bytes);
   return values;
 }
@@ -72,7 +87,7 @@ std::vector<T> read_values(const File& file, const SafetensorsEntry& entry) {
 template <class From, class To>
 Tensor widened(const File& file, const SafetensorsEntry& entry) {
   const std::vector<From> stored = read_values<From>(file, entry);
-  return Tensor::from(std::vector<To>(stored.begin(), stored.end()), entry.shape,
+  return Tensor::from(std::vector<To>(stored.begin(), stored.end()), *entry.shape(),
                       Category::parameters);
 }
 
@@ -93,15 +108,6 @@ decltype(auto) dispatch(DType dtype, F&& f) {
   }
 }
 
-/// Repositories cloned without Git LFS hold small texts in place of large files.
-void check_is_downloaded(const File& file) {
-  constexpr std::string_view kPointer = "version https://git-lfs";
-  char begin[kPointer.size()];
-  const std::int64_t bytes = file.read_some_at(0, begin, sizeof begin);
-  SMOE_CHECK(std::string_view(begin, static_cast<std::size_t>(bytes)) != kPointer, file.path(),
-             ": is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
-}
-
 /// The end of the last tensor by the header, if it is well-formed; 0 otherwise.
 std::int64_t declared_bytes(const Json& header, std::int64_t data_begin) {
   std::int64_t end = 0;
@@ -117,19 +123,32 @@ std::int64_t declared_bytes(const Json& header, std::int64_t data_begin) {
 
 }  // namespace
 
+std::optional<Shape> SafetensorsEntry::shape() const {
+  if (sizes.size() > Shape::kMaxRank) return {};
+  return Shape(sizes.data(), static_cast<int>(sizes.size()));
+}
+
+std::string SafetensorsEntry::shape_text() const {
+  std::string text;
+  for (const std::int64_t size : sizes) text += concat(text.empty() ? "" : ", ", size);
+  return concat('[', text, ']');
+}
+
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(File::open(path)) {
   const std::int64_t size = file_.size();
   check_is_downloaded(file_);
-  SMOE_CHECK(size >= kLengthBytes, path, ": not a safetensors file: must have at least ",
-             kLengthBytes, " bytes; got ", size);
+  SMOE_CHECK(size >= kLengthBytes, path, ": is incomplete: must have at least ", kLengthBytes,
+             " bytes; got ", size, "; download it again");
   unsigned char digits[kLengthBytes];
   file_.read_at(0, digits, kLengthBytes);
   std::uint64_t length = 0;
   for (int i = kLengthBytes; i-- > 0;) length = length << 8 | digits[i];
-  const std::int64_t most = std::min(size - kLengthBytes, kMaxSafetensorsHeaderBytes);
-  SMOE_CHECK(length <= static_cast<std::uint64_t>(most), path,
-             ": not a safetensors file: its header must have at most ", most, " bytes; got ",
-             length);
+  SMOE_CHECK(length <= static_cast<std::uint64_t>(kMaxSafetensorsHeaderBytes), path,
+             ": not a safetensors file: its header must have at most ", kMaxSafetensorsHeaderBytes,
+             " bytes; got ", length);
+  SMOE_CHECK(length <= static_cast<std::uint64_t>(size - kLengthBytes), path,
+             ": is incomplete: its header has ", length, " bytes, and ", size - kLengthBytes,
+             " follow; download it again");
   std::string text(length, '\0');
   file_.read_at(kLengthBytes, text.data(), static_cast<std::int64_t>(length));
   parse_header(text, kLengthBytes + static_cast<std::int64_t>(length));
@@ -177,9 +196,11 @@ const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const {
 }
 
 Tensor SafetensorsFile::read(const SafetensorsEntry& entry, DType dtype) const {
+  SMOE_CHECK(entry.shape(), path(), ": ", entry.name, ": must have at most ", Shape::kMaxRank,
+             " dimensions to be read; got ", entry.shape_text());
   if (entry.dtype == safetensors_dtype(dtype)) {
     return dispatch(dtype, [&](auto type) {
-      return Tensor::from(read_values<decltype(type)>(file_, entry), entry.shape,
+      return Tensor::from(read_values<decltype(type)>(file_, entry), *entry.shape(),
                           Category::parameters);
     });
   }

@@ -6,6 +6,7 @@
 // other header is refused.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,19 @@ inline constexpr std::int64_t kMaxSafetensorsHeaderBytes = std::int64_t{32} << 2
 
 struct SafetensorsEntry {
   std::string name;
-  std::string dtype;  ///< as in the file: "F32", "BF16", "F16", "I64", ...
-  Shape shape;
-  std::int64_t offset = 0;  ///< bytes from the file's start
+  std::string dtype;                ///< as in the file: "F32", "BF16", "F16", "I64", ...
+  std::vector<std::int64_t> sizes;  ///< of any number of dimensions
+  std::int64_t offset = 0;          ///< bytes from the file's start
   std::int64_t bytes = 0;
+
+  /// No value if it has more dimensions than a Shape.
+  std::optional<Shape> shape() const;
+  /// "[2, 3]".
+  std::string shape_text() const;
 };
 
-/// A file open for reading. The constructor validates the header; read() loads one tensor.
+/// A file open for reading, with tensors of any rank and dtype. The constructor validates the
+/// header; read() loads one tensor.
 class SafetensorsFile {
  public:
   /// Throws: UsageError, one line, naming the file and the problem; SystemError.
@@ -38,7 +45,8 @@ class SafetensorsFile {
   const SafetensorsEntry* find(const std::string& name) const;
 
   /// The tensor as `dtype`, which must be the stored one, or f32 or f64 if that represents every
-  /// value of the stored floating-point dtype. Throws: UsageError for another `dtype`; SystemError.
+  /// value of the stored floating-point dtype. Throws: UsageError for another `dtype` or more
+  /// dimensions than a Shape has; SystemError.
   Tensor read(const SafetensorsEntry& entry, DType dtype) const;
 
  private:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/system/folder.h"
 #include "core/system/format.h"
@@ -53,7 +54,11 @@ std::string model_lines(const ModelConfig& m) {
 std::string config_lines(const Config& c) {
   const TrainConfig& t = c.train;
   std::string text = model_lines(c.model);
-  text += labelled("data", c.data.path);
+  if (c.data.sources.empty()) text += labelled("data", c.data.path);
+  std::string label = "data";
+  for (const DataSource& source : c.data.sources)
+    text += labelled(std::exchange(label, ""),
+                     fmt::format("{}: {}, weight {}", source.name, source.path, source.weight));
   text += labelled("training",
                    fmt::format("{} of {} sequences of {} tokens, in micro-batches of {}",
                                counted(t.steps, "step"), t.global_batch, t.seq_len, t.micro_batch));
@@ -146,7 +151,7 @@ std::vector<TensorRow> rows_of(const Manifest& manifest) {
   for (const ManifestShard& shard : manifest.shards)
     for (const ManifestTensor& tensor : shard.tensors) {
       const auto [place, is_new] = places.emplace(tensor.name, rows.size());
-      if (is_new) rows.push_back({tensor.name, name_of(tensor.dtype), tensor.shape, 0});
+      if (is_new) rows.push_back({tensor.name, name_of(tensor.dtype), tensor.shape.to_string(), 0});
       rows[place->second].bytes += tensor.bytes;
     }
   return rows;
@@ -178,6 +183,8 @@ std::string inspect_token_set(const std::string& path, const InspectOptions& opt
                             : fmt::format(", {:.2f} bytes per token",
                                           static_cast<double>(set.num_bytes(split)) / num_tokens)));
     if (num_tokens > 0) text += sample_line(set, *tokenizer, split);
+    if (split == Split::validation && set.split_rule() == SplitRule::documents)
+      text += labelled("", "documents chosen by a hash");
   }
   text += labelled("digest", set.digest().hex());
   if (options.is_verified) read_all(set);
@@ -240,7 +247,7 @@ std::string inspect_safetensors(const std::string& path, const InspectOptions& o
   const SafetensorsFile file(path);
   std::vector<TensorRow> rows;
   for (const SafetensorsEntry& entry : file.entries())
-    rows.push_back({entry.name, entry.dtype, entry.shape, entry.bytes});
+    rows.push_back({entry.name, printable(entry.dtype), entry.shape_text(), entry.bytes});
   std::string text =
       fmt::format("{}: safetensors, {}\n", path, format_bytes(File::open(path).size()));
   for (const auto& [name, value] : file.metadata())

@@ -79,7 +79,7 @@ std::vector<Group> grouped_rows(const std::vector<TensorRow>& rows, bool is_each
   std::map<std::string, std::size_t> places;
   for (const TensorRow& row : rows) {
     const NumberedName name(row.name);
-    const std::string key = is_each ? row.name : name.pattern() + row.dtype + row.shape.to_string();
+    const std::string key = is_each ? row.name : name.pattern() + row.dtype + row.shape;
     const auto [place, is_new] = places.emplace(key, groups.size());
     if (is_new) {
       groups.push_back({name, row, {}});
@@ -99,7 +99,7 @@ std::string tensor_table(const std::vector<TensorRow>& rows, bool is_each) {
   std::int64_t bytes = 0;
   for (const Group& group : groups) {
     name_width = std::max(name_width, group.name().size());
-    shape_width = std::max(shape_width, group.row.shape.to_string().size());
+    shape_width = std::max(shape_width, group.row.shape.size());
     bytes += group.bytes;
   }
   const auto line = [&](std::string_view name, std::string_view dtype, std::string_view shape,
@@ -109,7 +109,7 @@ std::string tensor_table(const std::vector<TensorRow>& rows, bool is_each) {
   };
   std::string text = line("tensors", "dtype", "shape", "count", "bytes");
   for (const Group& group : groups)
-    text += line(group.name(), group.row.dtype, group.row.shape.to_string(), grouped(group.count),
+    text += line(group.name(), group.row.dtype, group.row.shape, grouped(group.count),
                  format_bytes(group.bytes));
   return text +
          line("all", "", "", grouped(static_cast<std::int64_t>(rows.size())), format_bytes(bytes));

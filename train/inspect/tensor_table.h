@@ -3,14 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "core/shape.h"
-
 namespace smoe {
 
 struct TensorRow {
   std::string name;
   std::string dtype;
-  Shape shape;
+  std::string shape;  ///< "[2, 3]"
   std::int64_t bytes = 0;
 };
 

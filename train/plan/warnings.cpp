@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/system/format.h"
+#include "train/config/gate_rule.h"
 
 namespace smoe {
 namespace {
@@ -60,7 +61,7 @@ void warn_of_routing(const Plan& plan, Warnings& out) {
                    "the bias is meant to replace the loss, which interferes with the language loss "
                    "(arXiv:2408.15664)",
                    "model.router.balance_loss=0.0001 or 0"});
-  if (m.top_k == 1 && router.score != RouterScore::softmax_topk)
+  if (has_constant_gate(m))
     out.push_back(
         {"model.top_k is 1 with gates that sum to one",
          "the only gate is always 1, so the router gets no gradient from the language loss",

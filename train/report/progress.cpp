@@ -42,7 +42,9 @@ void Progress::update(const std::string& part, std::int64_t done, std::int64_t t
 
 std::string progress_text(const std::string& part, std::int64_t done, std::int64_t total,
                           double elapsed_s, bool has_bar) {
-  if (total == 0) return fmt::format("{}  {}", part, format_duration(elapsed_s));
+  if (total <= 0)
+    return fmt::format("{}{}  {}", part, done > 0 ? "  " + format_bytes(done) : "",
+                       format_duration(elapsed_s));
   const double share =
       total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
   std::string text = part;

@@ -19,7 +19,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   /// `done` of `total` bytes of `part` ("encoding") are done; another name begins a new part.
-  /// `total` is 0 if the amount is unknown; only the elapsed time is shown then.
+  /// `total` is 0 or less if the amount is unknown; no share is shown then.
   void update(const std::string& part, std::int64_t done, std::int64_t total);
 
  private:
@@ -34,7 +34,7 @@ class Progress {
 };
 
 /// "encoding  [=========>          ]  47%  4.11 MiB of 8.74 MiB  1.45 MiB/s  eta 3s", with the bar
-/// if `has_bar`; "training the tokenizer  12s" if `total` is 0.
+/// if `has_bar`; "training the tokenizer  12s" if `total` is unknown.
 std::string progress_text(const std::string& part, std::int64_t done, std::int64_t total,
                           double elapsed_s, bool has_bar);
 

@@ -12,7 +12,8 @@ namespace {
 std::vector<std::string> documents_of(const std::string& path, const std::string& field = "text") {
   std::vector<std::string> documents;
   const std::string error = message_of([&] {
-    DocumentReader reader(path, field);
+    DocumentReader reader({.path = path, .name = path, .real_path = path},
+                          {.json_field = field, .skips_bad_lines = false});
     TextPiece piece;
     while (reader.next(piece)) {
       CHECK(!piece.text.empty());
@@ -92,11 +93,11 @@ TEST_CASE(
         std::vector<std::string>{"a", "[:2: must have at most 67108864 bytes; got a longer line]"});
 }
 
-TEST_CASE("JSON lines have several names, and .json is what its first line is") {
+TEST_CASE("JSON lines have several names, and .json and no extension are what the first line is") {
   const TemporaryFolder folder;
   using Documents = std::vector<std::string>;
   const std::string lines = "{\"text\":\"a\"}\n{\"text\":\"b\"}\n";
-  for (const char* name : {"a.ndjson", "a.JSONL", "a.json", "a.Json"}) {
+  for (const char* name : {"a.ndjson", "a.JSONL", "a.json", "a.Json", "part-00000"}) {
     CAPTURE(name);
     overwrite(folder / name, lines);
     CHECK(documents_of(folder / name) == Documents{"a", "b"});
@@ -107,6 +108,45 @@ TEST_CASE("JSON lines have several names, and .json is what its first line is") 
     overwrite(folder / "a.json", text);
     CHECK(documents_of(folder / "a.json") == Documents{text});
   }
+}
+
+TEST_CASE("a field is found by its path through objects") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  using Documents = std::vector<std::string>;
+  const auto documents = [&](const std::string& lines, const std::string& field) {
+    overwrite(path, lines);
+    return documents_of(path, field);
+  };
+  CHECK(documents("{\"text\":\"no\",\"meta\":{\"x\":{\"text\":\"no\"},\"text\":\"a\"}}",
+                  "meta.text") == Documents{"a"});
+  CHECK(documents("{\"a\":{\"b\":{\"c\":\"x\"}},\"b\":{\"c\":1},\"c\":2}", "a.b.c") ==
+        Documents{"x"});
+  CHECK(documents("{\"a\":[{\"b\":\"no\"}],\"l\":{\"a\":{\"b\":\"no\"}}}", "a.b") ==
+        Documents{"[:1: must have the field \"a.b\"; it has a, l]"});
+  CHECK(documents("{\"a\":\"no\",\"b\":\"no\"}", "a.b") ==
+        Documents{"[:1: must have the field \"a.b\"; it has a, b]"});
+  CHECK(documents("{\"a\":{\"b\":{\"text\":\"no\"}}}", "a.b") ==
+        Documents{"[:1: \"a.b\" must be text; got an object]"});
+  CHECK(documents("{\"a\":{},\"a.b\":\"x\"}", "a.b") == Documents{"x"});
+  CHECK(documents("{\"a\":{\"b\":\"x\"},\"a.b\":\"x\"}", "a.b") ==
+        Documents{"[:1: must have the field \"a.b\" once; it has 2]"});
+}
+
+TEST_CASE("bad lines are skipped and counted on request") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.jsonl";
+  overwrite(
+      path,
+      "{\"text\":\"a\"}\nplain\n{\"text\":\"b\"}\n{\"text\":null}\n{\"text\":\"\\ud800\"}\n\"" +
+          std::string((std::size_t{64} << 20) + 5, 'x') + "\"\n{\"text\":\"c\"}\n{\"te");
+  DocumentReader reader({.path = path, .name = "lines", .real_path = path},
+                        {.json_field = "text", .skips_bad_lines = true});
+  std::string text;
+  for (TextPiece piece; reader.next(piece);) text += piece.text;
+  CHECK(text == "abc");
+  CHECK(reader.num_bad_lines() == 5);
+  CHECK(reader.first_bad_line() == "lines:2: must be JSON; invalid at byte 1, the end of 'p'");
 }
 
 TEST_CASE("numbers in other fields may be larger than a double") {

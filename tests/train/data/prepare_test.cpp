@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 #include <unistd.h>
-#include <zlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <thread>
@@ -11,66 +11,14 @@
 #include "core/system/folder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/text.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/sentencepiece_model.h"
-#include "train/data/text_file.h"
+#include "tests/train/data/compress.h"
+#include "tests/train/data/prepared.h"
+#include "tests/train/tokenizer/small_model.h"
 #include "train/data/token_set.h"
+#include "train/tokenizer/sentencepiece_model.h"
 
 using namespace smoe;
 using namespace smoe::test;
-
-namespace {
-
-std::string gzip(const std::string& text) {
-  z_stream stream{};
-  REQUIRE(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-  std::string packed(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
-}
-
-std::string read_text(const std::string& path) {
-  TextReader reader(path);
-  std::string text;
-  for (std::string_view piece = reader.next(); !piece.empty(); piece = reader.next()) text += piece;
-  return text;
-}
-
-// Text without repetitions.
-std::string counting_text(std::size_t bytes) {
-  std::string text;
-  for (int i = 0; text.size() < bytes; ++i) text += std::to_string(i) + "\n";
-  text.resize(bytes);
-  return text;
-}
-
-PrepareSummary run(const PrepareOptions& options) {
-  return prepare(options, [](const char*, std::int64_t, std::int64_t) {});
-}
-
-// A split as text, with marked documents.
-std::string split_text(const std::string& path, Split split) {
-  const TokenSet set = TokenSet::open(path);
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(set.num_tokens(split)));
-  set.read(split, 0, set.num_tokens(split), tokens.data());
-  std::string text;
-  for (const std::int32_t token : tokens) {
-    if (token == 256) {
-      text += "|";
-    } else {
-      text += static_cast<char>(token);
-    }
-  }
-  return text;
-}
-
-}  // namespace
 
 TEST_CASE("folders are read in order of names, without hidden, empty and binary files") {
   const TemporaryFolder folder;
@@ -90,9 +38,9 @@ TEST_CASE("folders are read in order of names, without hidden, empty and binary 
                                       .validation_fraction = 0});
   CHECK(split_text(folder / "new/out.h5", Split::train) == "|first|ay|deep|zet|see");
   CHECK(split_text(folder / "new/out.h5", Split::validation) == "");
-  CHECK(summary.num_files == 5);
+  CHECK(count_of(summary.texts) == 5);
   CHECK(summary.num_empty == 1);
-  CHECK(summary.binary == std::map<std::string, std::int64_t>{{"", 1}});
+  CHECK(summary.binary == FileKinds{{"", 1}});
   CHECK(summary.header.text_bytes[0] == 17);
 }
 
@@ -107,7 +55,7 @@ TEST_CASE("links are followed, and a file by two paths is one") {
   REQUIRE(::symlink("../in", (folder / "real/back").c_str()) == 0);
   const PrepareOptions options{
       .inputs = {folder / "in"}, .output = folder / "out.h5", .validation_fraction = 0};
-  CHECK(run(options).num_files == 2);
+  CHECK(run(options).texts == FileKinds{{".txt", 2}});
   CHECK(split_text(folder / "out.h5", Split::train) == "|a|b");
   CHECK(message_of([&] {
           run({.inputs = {folder / "in/a.txt", folder / "in/../in/same.txt"},
@@ -126,21 +74,35 @@ TEST_CASE("links are followed, and a file by two paths is one") {
 
 TEST_CASE("what a folder holds besides text is named") {
   const TemporaryFolder folder;
-  write_file_atomically(folder / "a.zst", std::string("\x28\xb5\0", 3));
-  write_file_atomically(folder / "b.zst", std::string("\x28\xb5\0", 3));
+  write_file_atomically(folder / "a.xz", std::string("\xfd\0", 2));
+  write_file_atomically(folder / "b.xz", std::string("\xfd\0", 2));
   write_file_atomically(folder / "c.png", std::string("\x89PNG\0", 5));
   CHECK(message_of([&] {
           run({.inputs = {folder.path()}, .output = folder / "x.h5"});
-        }).ends_with("no text in 3 files: 0 empty, 3 binary: 1 .png, 2 .zst"));
+        }).ends_with("no text in 3 files: 0 empty, 3 binary: 1 .png, 2 .xz"));
 }
 
-TEST_CASE("zeros behind gzip data are padding, other bytes are an error") {
+TEST_CASE("JSON lines may be compressed with zstd") {
   const TemporaryFolder folder;
-  write_file_atomically(folder / "a.GZ", gzip("one") + gzip("two") + std::string(512, '\0'));
-  CHECK(read_text(folder / "a.GZ") == "onetwo");
-  write_file_atomically(folder / "b.gz", gzip("one") + std::string(5, '\0') + "junk");
-  CHECK(message_of([&] { read_text(folder / "b.gz"); }).find("holds other data behind its gzip") !=
-        std::string::npos);
+  make_folders(folder / "in");
+  write_file_atomically(folder / "in/lines.jsonl.zst",
+                        zstd("{\"text\":\"a\"}\n{\"text\":\"b\"}\n"));
+  CHECK(run({.inputs = {folder / "in"}, .output = folder / "o", .validation_fraction = 0})
+            .json_lines == FileKinds{{".jsonl.zst", 1}});
+  CHECK(split_text(folder / "o", Split::train) == "|a|b");
+}
+
+TEST_CASE("the file that gives the tokenizer is not overwritten") {
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "a", "text");
+  write_file_atomically(folder / "m", test::small_model());
+  CHECK(message_of([&] {
+          run({.inputs = {folder / "a"},
+               .output = folder / "m",
+               .tokenizer = folder / "./m",
+               .is_forced = true});
+        }) == folder / "m" + ": cannot be written: it is an input");
+  CHECK(read_file(folder / "m", 1 << 20) == test::small_model());
 }
 
 TEST_CASE("one tokenizer is trained on several inputs, and taken from a token set") {
@@ -201,37 +163,6 @@ TEST_CASE("with validation files, all of the input is for training") {
   run({.inputs = {folder / "a"}, .validation = {folder / "v"}, .output = folder / "out"});
   CHECK(split_text(folder / "out", Split::train) == "|train");
   CHECK(split_text(folder / "out", Split::validation) == "|valid");
-}
-
-TEST_CASE("gzip files are decompressed, also with several members") {
-  const TemporaryFolder folder;
-  const std::string text = counting_text(3'000'000);
-  write_file_atomically(folder / "one.gz", gzip(text));
-  CHECK(read_text(folder / "one.gz") == text);
-  write_file_atomically(folder / "two.gz", gzip(text) + gzip("") + gzip("end"));
-  CHECK(read_text(folder / "two.gz") == text + "end");
-  write_file_atomically(folder / "plain", text);
-  run({.inputs = {folder / "one.gz"}, .output = folder / "packed"});
-  // Long enough for a time stamp in the file to differ.
-  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
-  run({.inputs = {folder / "plain"}, .output = folder / "unpacked"});
-  CHECK(read_file(folder / "packed", 1 << 24) == read_file(folder / "unpacked", 1 << 24));
-}
-
-TEST_CASE("damaged and truncated gzip files are reported") {
-  const TemporaryFolder folder;
-  const std::string packed = gzip(counting_text(20'000));
-  const auto message_for = [&](const std::string& bytes) {
-    write_file_atomically(folder / "a.gz", bytes);
-    return message_of([&] { read_text(folder / "a.gz"); });
-  };
-  for (std::size_t size = 0; size < packed.size(); size += 997)
-    CHECK(contains(message_for(packed.substr(0, size)), "a.gz: truncated"));
-  std::string flipped = packed;
-  flipped[packed.size() / 2] ^= 16;
-  CHECK(contains(message_for(flipped), "a.gz: damaged gzip data before byte"));
-  CHECK(contains(message_for("just text"), "a.gz: damaged gzip data before byte"));
-  CHECK(contains(message_for(packed + "tail"), "a.gz: holds other data"));
 }
 
 TEST_CASE("invalid options and inputs give one line of error and write nothing") {
@@ -343,12 +274,15 @@ TEST_CASE("each line of a .jsonl file is a document, in folders too") {
   const PrepareSummary summary =
       run({.inputs = {folder / "in"}, .output = folder / "out", .validation_fraction = 0});
   CHECK(split_text(folder / "out", Split::train) == "|one|t\xC3\xA4\n|zip|plain");
-  CHECK(summary.num_files == 3);
+  CHECK(summary.texts == FileKinds{{".txt", 1}});
+  CHECK(summary.json_lines == FileKinds{{".jsonl", 1}, {".jsonl.gz", 1}});
   CHECK(summary.num_empty == 1);
   CHECK(summary.header.num_documents[0] == 4);
   CHECK(summary.header.text_bytes[0] == 15);
   CHECK(contains(message_of([&] {
-                   run({.inputs = {folder / "in"}, .output = folder / "o", .json_field = "body"});
+                   run({.inputs = {folder / "in"},
+                        .output = folder / "o",
+                        .documents = {.json_field = "body"}});
                  }),
                  "in/a.jsonl:1: must have the field \"body\"; it has text"));
   CHECK(kind_of(folder / "o") == PathKind::none);

@@ -5,9 +5,9 @@
 #include "core/system/folder.h"
 #include "kernels/threads.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/train/data/small_model.h"
-#include "train/data/sentencepiece_tokenizer.h"
+#include "tests/train/tokenizer/small_model.h"
 #include "train/data/token_set.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 

@@ -2,11 +2,11 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/train/data/small_model.h"
 #include "tests/train/data/three_sets.h"
+#include "tests/train/tokenizer/small_model.h"
 #include "train/data/batch_sampler.h"
-#include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/validation_sets.h"
+#include "train/tokenizer/sentencepiece_tokenizer.h"
 
 using namespace smoe;
 using namespace smoe::test;

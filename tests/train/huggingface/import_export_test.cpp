@@ -188,21 +188,51 @@ TEST_CASE("f64 weights are rounded, redundant tensors are ignored") {
 
   const std::string tied = "tests/oracle/mixtral-tied";
   Weights weights(tied);
+  ImportSummary summary;
   const auto imports = [&] {
     remove_folder(folder / "model");
     remove_folder(folder / "tied");
     make_folders(folder / "model");
     overwrite(folder / "model/config.json", text_of(tied + "/config.json"));
     weights.write(folder / "model");
-    return message_of([&] { import_model({folder / "model", folder / "tied"}, ignore); });
+    return message_of(
+        [&] { summary = import_model({folder / "model", folder / "tied"}, ignore); });
   };
   weights.tensors["lm_head.weight"] = weights.tensors["model.embed_tokens.weight"];
   weights.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] =
       tensor_of({1, 0.1}, {2}, DType::f32);
   CHECK(imports() == "no error");
+  CHECK(summary.redundant ==
+        std::map<std::string, std::int64_t>{{"lm_head.weight, which repeats the tied embedding", 1},
+                                            {"rotary_emb.inv_freq, which is recomputed", 1}});
   weights.tensors["lm_head.weight"] =
       random_normal("other", weights.tensors["model.embed_tokens.weight"].shape(), DType::f32);
   CHECK(imports().find("lm_head.weight: not a tensor of the model") != std::string::npos);
+}
+
+TEST_CASE("a model keeps its byte-level tokenizer through import and export") {
+  const TemporaryFolder folder;
+  Weights weights("tests/oracle/mixtral-tied");
+  const std::string tokenizer = "tests/oracle/byte-level/llama3/";
+  std::string config = text_of("tests/oracle/mixtral-tied/config.json");
+  const std::string size = "\"vocab_size\": ";
+  const std::size_t at = config.find(size) + size.size();
+  config.replace(at, config.find_first_of(",\n", at) - at, "430");
+  Tensor& embedding = weights.tensors["model.embed_tokens.weight"];
+  embedding = random_normal("embedding", {430, embedding.shape()[1]}, DType::f32);
+  make_folders(folder / "model");
+  overwrite(folder / "model/config.json", config);
+  overwrite(folder / "model/tokenizer.json", text_of(tokenizer + "tokenizer.json"));
+  overwrite(folder / "model/tokenizer_config.json", text_of(tokenizer + "tokenizer_config.json"));
+  weights.write(folder / "model");
+  const ImportSummary summary = import_model({folder / "model", folder / "run"}, ignore);
+  CHECK(summary.tokenizer == "byte-level BPE, vocabulary 422, texts begin with <|begin_of_text|>");
+  const LoadedModel loaded = load_model(folder / "run");
+  REQUIRE(loaded.tokenizer);
+  export_model({.path = folder / "run", .output = folder / "back"}, ignore);
+  CHECK(load_tokenizer(folder / "back/tokenizer.json")->digest() == loaded.tokenizer->digest());
+  CHECK(text_of(folder / "back/config.json").find("\"bos_token_id\": 420") != std::string::npos);
+  CHECK(text_of(folder / "back/config.json").find("\"eos_token_id\": 421") != std::string::npos);
 }
 
 TEST_CASE("an index and its shards must agree") {

@@ -55,7 +55,7 @@ TEST_CASE("tensors survive a round trip bit-identically") {
     CHECK(file.find("d") == nullptr);
     CHECK(values_of(file.read(*file.find("z.a"), dtype)) == values_of(a));
     CHECK(values_of(file.read(*file.find("c"), dtype)) == values_of(c));
-    CHECK(file.find("b")->shape == Shape{0, 2});
+    CHECK(file.find("b")->shape() == Shape{0, 2});
     CHECK(file.find("c")->dtype == safetensors_dtype(dtype));
   }
 }
@@ -100,17 +100,19 @@ TEST_CASE("a file that violates the format is refused with the reason") {
   };
   const std::string a = R"({"a": )";
   CHECK(refusal(file_of("{}", 0)) == "no error");
-  CHECK(refusal("").find("must have at least 8 bytes; got 0") != std::string::npos);
-  CHECK(refusal("\xff\xff\xff\xff\xff\xff\xff\xff{}").find("at most 2 bytes; got 1844674407") !=
+  CHECK(refusal("").find("is incomplete: must have at least 8 bytes; got 0") != std::string::npos);
+  CHECK(refusal("\xff\xff\xff\xff\xff\xff\xff\xff{}")
+            .find("not a safetensors file: its header must have at most 33554432 bytes; got "
+                  "1844674407") != std::string::npos);
+  CHECK(refusal(file_of("{}", 0).substr(0, 9))
+            .find("is incomplete: its header has 2 bytes, and 1 follow; download it again") !=
         std::string::npos);
-  CHECK(refusal(file_of("{}", 0).substr(0, 9)).find("at most 1 bytes; got 2") != std::string::npos);
   check("[]", 0, "its header must be an object; got an array");
-  check("{", 0, "invalid JSON at byte 2");
+  check("{", 0, "invalid JSON at byte 2, behind its end: it is incomplete");
   check(std::string(1000, '['), 0, "must nest at most 3 levels deep; got more");
   check(a + "1}", 0, "a: must be an object; got 1");
   check(a + entry("F32", "[2]", 0, 8) + R"(, "a": )" + entry("F32", "[2]", 8, 16) + "}", 16,
         "keys must occur once in an object; got a twice");
-  check(a + entry("F31", "[2]", 0, 8) + "}", 8, "a: dtype: unknown; got F31");
   check(a + entry("F32", "[2]", 0, 4) + "}", 4,
         "a: data_offsets: must span the 8 bytes of F32 [2]; got 4");
   check(a + entry("F32", "[2]", 0, 8) + "}", 4,
@@ -122,9 +124,9 @@ TEST_CASE("a file that violates the format is refused with the reason") {
   check(a + entry("F32", "[-1]", 0, 0) + "}", 0,
         "a: shape: must be an integer from 0 to 9223372036854775807; got -1");
   check(a + entry("F32", "[4611686018427387904, 4]", 0, 0) + "}", 0,
-        "a: shape: must have less than 2^63 bytes; got [4611686018427387904,4]");
+        "a: data_offsets: must have less than 2^57 elements; got F32 [4611686018427387904, 4]");
   check(a + entry("F32", "[0, 4611686018427387904]", 0, 0) + "}", 0,
-        "a: shape: must have less than 2^63 bytes; got [0,4611686018427387904]");
+        "a: data_offsets: must have less than 2^57 elements; got F32 [0, 4611686018427387904]");
   check(a + entry("U8", "[4]", 0, 4) + R"(, "b": )" + entry("U8", "[4]", 2, 6) + "}", 6,
         "b: data_offsets: must not overlap other tensors; it begins at 2, they end at 4");
   check(a + entry("U8", "[4]", 0, 4) + R"(, "b": )" + entry("U8", "[4]", 5, 9) + "}", 9,
@@ -132,6 +134,26 @@ TEST_CASE("a file that violates the format is refused with the reason") {
   check(R"({"__metadata__": {"a": 1}})", 0, "__metadata__: a: must be text; got 1");
   check(a + R"({"dtype": "U8", "shape": [1], "data_offsets": [0, 1], "x": 1}})", 1,
         "a: must have 3 fields; got 4");
+}
+
+TEST_CASE("tensors of any rank and dtype are listed") {
+  const TemporaryFolder folder;
+  overwrite(folder / "f", file_of(R"({"a": )" + entry("F32", "[1, 2, 1, 2, 1, 1]", 0, 16) +
+                                      R"(, "b": )" + entry("F4", "[2, 3]", 16, 19) + R"(, "c": )" +
+                                      entry("Q5_LATER", "[7]", 19, 24) + R"(, "d": )" +
+                                      entry("C64", "[1]", 24, 32) + "}",
+                                  32));
+  const SafetensorsFile file(folder / "f");
+  CHECK(file.find("a")->shape_text() == "[1, 2, 1, 2, 1, 1]");
+  CHECK(!file.find("a")->shape());
+  CHECK(file.find("b")->bytes == 3);
+  CHECK(file.find("c")->dtype == "Q5_LATER");
+  CHECK(message_of([&] {
+          file.read(*file.find("a"), DType::f32);
+        }).ends_with("a: must have at most 4 dimensions to be read; got [1, 2, 1, 2, 1, 1]"));
+  CHECK(message_of([&] {
+          file.read(*file.find("c"), DType::f32);
+        }).ends_with("c: must be convertible to f32; got Q5_LATER"));
 }
 
 TEST_CASE("a modified header is refused or describes tensors inside the file") {

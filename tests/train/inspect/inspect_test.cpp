@@ -68,6 +68,18 @@ TEST_CASE("a checkpoint shows its numbers and tensors, by folder and by manifest
   CHECK(contains(inspect(small.checkpoint(), {.is_verified = true}), "all digests match"));
 }
 
+TEST_CASE("a configuration shows the sources of a blend") {
+  const TrainedRun& small = TrainedRun::get();
+  Config config = small.config;
+  config.data = {
+      .path = "", .sources = {{"web", "w.h5", 2}, {"code", "c.h5", 0.5}}, .validation = ""};
+  const std::string path = small.folder / "blend.yaml";
+  overwrite(path, to_yaml(config));
+  CHECK(contains(inspect(path),
+                 "  data            web: w.h5, weight 2\n"
+                 "                  code: c.h5, weight 0.5\n"));
+}
+
 TEST_CASE("a run shows its configuration, its checkpoints and the end of its log") {
   const TrainedRun& small = TrainedRun::get();
   const std::string text = inspect(small.run());

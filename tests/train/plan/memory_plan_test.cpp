@@ -75,7 +75,11 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   adapted.model.mlp.kind = "test_adapters";
   adapted.model.train_only = "adapters";
 
-  for (Config config : {small, wide, mixture, deep, lean, adapted})
+  Config many = small;
+  many.train.micro_batch = 1;
+  many.train.global_batch = 9;
+
+  for (Config config : {small, wide, mixture, deep, lean, adapted, many})
     for (const DType precision : {DType::f32, DType::bf16, DType::f64})
       for (const Recompute recompute : {Recompute::none, Recompute::experts, Recompute::block}) {
         config.train.precision = precision;
