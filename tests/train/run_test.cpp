@@ -366,3 +366,17 @@ TEST_CASE("a run whose folder is removed, moved or replaced ends and creates not
   else
     CHECK(kind_of(folder) == PathKind::none);
 }
+
+TEST_CASE("a start warns of gates from which the router cannot learn") {
+  Setting setting;
+  Config& config = setting.config;
+  config.train.steps = 1;
+  config.schedule.warmup_steps = 0;
+  const std::string log = RunPaths(config.run.folder()).log_path();
+  open_run(config);
+  CHECK(count_of(text_of(log), "warning model.top_k is 1") == 0);
+  config.model.top_k = 1;
+  remove_folder(config.run.folder());
+  open_run(config);
+  CHECK(count_of(text_of(log), "warning model.top_k is 1 with gates that sum to one") == 1);
+}

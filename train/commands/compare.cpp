@@ -18,13 +18,13 @@ struct CompareFlags {
 };
 
 int run_compare(const CompareFlags& flags) {
+  for (const std::string& folder : flags.runs)
+    check_is_no_input(flags.output,
+                      {RunPaths(folder).metrics_path(), RunPaths(folder).config_path()});
   const std::vector<ComparedRun> runs = read_runs(
       flags.runs, [](const std::string& line) { std::cerr << "warning: " << line << std::endl; });
   std::cout << compare_text(runs);
   if (flags.output.empty()) return 0;
-  for (const std::string& folder : flags.runs)
-    check_is_no_input(flags.output,
-                      {RunPaths(folder).metrics_path(), RunPaths(folder).config_path()});
   write_file_atomically(flags.output, compare_page(runs));
   std::cout << "\n" << flags.output << "\n";
   return 0;

@@ -158,10 +158,11 @@ const Row kRows[] = {
     {"import @/text.txt @/o", 2,
      "@/text.txt: must be the folder of a Hugging Face model; it has no config.json"},
     {"import @/hf @/runs/r", 2, "@/runs/r: exists; remove it or choose another name"},
-    {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: not a safetensors file: *"},
+    {"import @/hf-cut @/o", 2, "@/hf-cut/model.safetensors: is incomplete: *; download it again"},
     {"import @/hf-long @/o", 2,
      "@/hf-long/model.safetensors: must end with its last tensor, at byte *; it has 3298534883328"},
-    {"import @/hf-json @/o", 2, "@/hf-json/config.json: invalid JSON at byte 3"},
+    {"import @/hf-json @/o", 2,
+     "@/hf-json/config.json: invalid JSON at byte 3, behind its end: it is incomplete"},
     {"import @/hf-huge @/o", 2,
      "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
     {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},
@@ -196,7 +197,7 @@ const Row kRows[] = {
     {"inspect @/empty", 2, "@/empty: unknown kind of file; supported are *"},
     {"inspect @/huge", 2, "@/huge: unknown kind of file; supported are *"},
     {"inspect @/cut.h5", 2, "@/cut.h5: truncated: it has 3000 bytes; *"},
-    {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: not a safetensors file: *"},
+    {"inspect @/hf-cut", 2, "@/hf-cut/model.safetensors: is incomplete: *; download it again"},
     {"inspect /dev/null", 1, "open /dev/null: is not a regular file"},
 
     // ---- launch ----
@@ -212,6 +213,10 @@ const Row kRows[] = {
     {"report @/text.txt", 2,
      "@/text.txt: must be the folder of a run; got one without metrics.jsonl"},
     {"report @/runs/r --output @/runs", 1, "rename * @/runs: Is a directory"},
+    {"report @/runs/r --output @/runs/r/metrics.jsonl", 2,
+     "@/runs/r/metrics.jsonl: cannot be written: it is an input"},
+    {"compare @/runs/r @/runs/r --output @/runs/r/./config.yaml", 2,
+     "@/runs/r/./config.yaml: cannot be written: it is an input"},
 };
 
 std::string in_folder(std::string text, const std::string& folder) {
