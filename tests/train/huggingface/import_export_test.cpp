@@ -195,8 +195,7 @@ TEST_CASE("f64 weights are rounded, redundant tensors are ignored") {
     make_folders(folder / "model");
     overwrite(folder / "model/config.json", text_of(tied + "/config.json"));
     weights.write(folder / "model");
-    return message_of(
-        [&] { summary = import_model({folder / "model", folder / "tied"}, ignore); });
+    return message_of([&] { summary = import_model({folder / "model", folder / "tied"}, ignore); });
   };
   weights.tensors["lm_head.weight"] = weights.tensors["model.embed_tokens.weight"];
   weights.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] =
