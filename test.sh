@@ -61,7 +61,7 @@ thread_sanitized_suite() {
   sanitized_suite tsan
 }
 
-install_packages "${build_packages[@]}" clang-format
+install_packages "${build_packages[@]}" clang-format jq
 fetch_cudnn_frontend
 
 if [ "$mode" = --quick ]; then
