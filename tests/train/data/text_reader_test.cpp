@@ -2,9 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/support/temporary_folder.h"
 #include "tests/support/text.h"
 #include "tests/train/data/compress.h"
+#include "tests/train/data/prepared.h"
 
 using namespace smoe;
 using namespace smoe::test;
