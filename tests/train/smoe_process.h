@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,8 @@ class SmoeProcess {
 
   pid_t id() const { return id_; }
   void send(int signal) { ::kill(id_, signal); }
+  /// To the thread that runs main, as a fault in its code does.
+  void send_to_main_thread(int signal) { ::syscall(SYS_tgkill, id_, id_, signal); }
   bool has_ended() {
     int status = 0;
     if (!status_ && ::waitpid(id_, &status, WNOHANG) == id_) status_ = status;

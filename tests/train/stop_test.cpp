@@ -230,7 +230,7 @@ TEST_CASE("a fatal signal ends a run within seconds, with a stack trace in its l
     setting.save();
     SmoeProcess process({"train", setting.path()}, setting.folder / "output");
     REQUIRE(setting.logs_within(60, "\nstep "));
-    process.send(signal);
+    process.send_to_main_thread(signal);
     const int status = process.wait();
     CHECK((WIFSIGNALED(status) && WTERMSIG(status) == signal));
     const std::string log = setting.log();
