@@ -44,8 +44,9 @@ Command add_plan_command(CLI::App& app) {
   command->add_flag("--json", options->is_json, "Print one JSON object instead of tables");
   command->footer(
       "Prints parameters, FLOP per token, tokens per expert and the memory of a step by category,\n"
-      "and warns of settings that make a mixture of experts slow or unstable. Trains nothing; the\n"
-      "token set need not exist if model.vocab_size is given.\n"
+      "and warns of settings that make a mixture of experts slow or unstable. For bf16 it adds an\n"
+      "estimate of the run's time on H100 or H200; there is none for CPUs, fp32 and fp64. Trains\n"
+      "nothing; the token set need not exist if model.vocab_size is given.\n"
       "\n"
       "Examples:\n"
       "  smoe plan configs/tiny.yaml\n"

@@ -204,9 +204,9 @@ std::vector<Field> fields_of(Config& config) {
       {"model.router.balance_loss", &router.balance_loss, at_least(0), "coefficient of the load-balancing loss: a mean over routers (one in each layer, two with moa), 1 at perfect balance, per micro-batch", kWithConsent},
       {"model.router.z_loss", &router.z_loss, at_least(0), "coefficient of the z-loss, mean(logsumexp(logits)^2)", kWithConsent},
       {"model.router.jitter", &router.jitter, from_to_below(0, 1), "relative noise on the router input in training", kWithConsent},
-      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias", kWithConsent},
+      {"model.router.selection_bias_rate", &router.selection_bias_rate, at_least(0), "update rate of the selection bias; 0: no bias; cannot change between 0 and another value", kWithConsent},
 
-      {"data.path", &data.path, kAnything, "token set; empty: use data.sources", kMayChange},
+      {"data.path", &data.path, kAnything, "token set; empty: use data.sources; one with other contents needs --change data.path", kMayChange},
       {"data.validation", &data.validation, kAnything, "token set; empty: the validation splits of the training sets", kMayChange},
 
       {"train.steps", &train.steps, kSize, "optimizer steps in total", kWithConsent},
