@@ -224,22 +224,27 @@ TEST_CASE("a signal stops prepare, export and import, which say so and leave no 
 TEST_CASE("a fatal signal ends a run within seconds, with a stack trace in its log") {
   Setting setting;
   setting.config.train.steps = 1'000'000;
-  setting.save();
   for (const int signal : {SIGSEGV, SIGABRT}) {
-    setting.config.run.name = concat("crash", signal);
-    setting.save();
-    SmoeProcess process({"train", setting.path()}, setting.folder / "output");
-    REQUIRE(setting.logs_within(60, "\nstep "));
-    process.send_to_main_thread(signal);
-    const int status = process.wait();
-    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == signal));
-    const std::string log = setting.log();
-    const std::size_t trace = log.find(concat(
-        "fatal signal SIG", signal == SIGSEGV ? "SEGV" : "ABRT", "; stack of its thread:\n"));
-    REQUIRE(trace != std::string::npos);
-    CHECK(log.find("smoe(", trace) != std::string::npos);
-    CHECK(log.find("\n  in smoe::Run::train()\n", trace) != std::string::npos);
-    CHECK(process.output().find("; stack of its thread:\n") != std::string::npos);
+    // Names are missing where the signal interrupts malloc, which demangling needs.
+    bool is_named = false;
+    for (int attempt = 0; attempt < 5 && !is_named; ++attempt) {
+      setting.config.run.name = concat("crash", signal, "-", attempt);
+      setting.save();
+      SmoeProcess process({"train", setting.path()}, setting.folder / "output");
+      REQUIRE(setting.logs_within(60, "\nstep "));
+      process.send_to_main_thread(signal);
+      const int status = process.wait();
+      CHECK((WIFSIGNALED(status) && WTERMSIG(status) == signal));
+      const std::string log = setting.log();
+      const std::size_t trace = log.find(concat(
+          "fatal signal SIG", signal == SIGSEGV ? "SEGV" : "ABRT", "; stack of its thread:\n"));
+      REQUIRE(trace != std::string::npos);
+      CAPTURE(log.substr(trace));
+      CHECK(log.find("_ZN4smoe3Run5trainEv", trace) != std::string::npos);
+      CHECK(process.output().find("; stack of its thread:\n") != std::string::npos);
+      is_named = log.find("\n  in smoe::Run::train()\n", trace) != std::string::npos;
+    }
+    CHECK(is_named);
   }
 }
 #endif
