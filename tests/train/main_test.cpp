@@ -147,6 +147,8 @@ TEST_CASE("a Hugging Face model can be imported and exported") {
   const Outcome imported = run_smoe("import tests/oracle/mixtral " + run + " 2>&1");
   CHECK(imported.exit_code == 0);
   CHECK(imported.output.starts_with(run + ": all 69 tensors, 289 KiB\n"));
+  CHECK(imported.output.find("model.router.balance_loss=0.002, of a loss that is a mean over "
+                             "routers;\n") != std::string::npos);
   const Outcome exported = run_smoe("export " + run + " " + model + " 2>&1");
   CHECK(exported.exit_code == 0);
   CHECK(exported.output.find("69 tensors, 289 KiB in 1 file\n") != std::string::npos);

@@ -25,6 +25,12 @@ void print_summary(const ImportSummary& summary, const std::string& output) {
             << fmt::format("  model       {} layers of width {}, {} experts of width {}, top {}\n",
                            m.num_layers, m.d_model, m.num_experts, m.d_expert, m.top_k)
             << fmt::format("  parameters  {}, {} active\n", size.total, size.active);
+  // Both count the tokens of one micro-batch.
+  std::cout << fmt::format(
+      "  balance     model.router.balance_loss={:g}, of a loss that is a mean over routers;\n"
+      "              transformers' coefficient is {:g}, of one loss over the tokens of all "
+      "layers\n",
+      m.router.balance_loss, m.router.balance_loss / static_cast<double>(m.top_k));
   std::cout << fmt::format("  tokenizer   {}\n", summary.tokenizer.empty()
                                                      ? "none: " + summary.no_tokenizer
                                                      : summary.tokenizer);
