@@ -80,7 +80,6 @@ void check_is_jetmoe(const ModelConfig& m) {
     SMOE_CHECK(holds, key, ": must be ", rule, " to be exported as JetMoE");
   };
   const MixtureOfAttention::Settings attention(m.attention.settings);
-  check(m.mlp.kind == "moe", "model.mlp.kind", "moe");
   check(attention.num_experts == m.num_experts, "model.attention.num_experts",
         concat("model.num_experts=", m.num_experts));
   check(attention.top_k == m.top_k, "model.attention.top_k", concat("model.top_k=", m.top_k));
@@ -88,11 +87,6 @@ void check_is_jetmoe(const ModelConfig& m) {
         concat("model.num_kv_heads * model.top_k=", m.num_kv_heads * m.top_k));
   check(m.activation == Activation::swiglu || m.activation == Activation::geglu, "model.activation",
         "swiglu or geglu");
-  // Softmax over the top k equals renormalized softmax over all experts.
-  check(m.router.score == RouterScore::softmax_topk_renorm ||
-            m.router.score == RouterScore::topk_softmax,
-        "model.router.score", "softmax_topk_renorm or topk_softmax");
-  check(m.num_shared_experts == 0, "model.num_shared_experts", "0");
   check(m.norm_epsilon == kNormEpsilon, "model.norm_epsilon", "1e-6");
 }
 

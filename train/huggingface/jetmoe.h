@@ -12,7 +12,8 @@ namespace smoe {
 /// All but the tokens. Throws: as ConfigReader.
 HuggingFaceConfig read_jetmoe_config(ConfigReader& reader);
 
-/// Throws: UsageError naming the first model key that JetMoE cannot represent.
+/// Throws: UsageError naming the first model key that JetMoE, unlike other families, cannot
+/// represent.
 void check_is_jetmoe(const ModelConfig& model);
 
 /// The keys of config.json that describe the model.

@@ -11,7 +11,8 @@ namespace smoe {
 /// All but the tokens. Throws: as ConfigReader.
 HuggingFaceConfig read_mixtral_config(ConfigReader& reader);
 
-/// Throws: UsageError naming the first model key that Mixtral cannot represent.
+/// Throws: UsageError naming the first model key that Mixtral, unlike other families, cannot
+/// represent.
 void check_is_mixtral(const ModelConfig& model);
 
 /// The keys of config.json that describe the model.

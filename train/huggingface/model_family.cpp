@@ -1,5 +1,6 @@
 #include "train/huggingface/model_family.h"
 
+#include "core/base/check.h"
 #include "core/system/json_reader.h"
 #include "train/huggingface/config_reader.h"
 #include "train/huggingface/jetmoe.h"
@@ -9,6 +10,20 @@ namespace smoe {
 namespace {
 
 constexpr std::size_t kMaxConfigDepth = 16;
+
+// What no family can represent otherwise.
+void check_any_family(const ModelConfig& m, ModelFamily family) {
+  const auto check = [&](bool holds, const char* key, const char* rule) {
+    SMOE_CHECK(holds, key, ": must be ", rule, " to be exported as ", name_of(family));
+  };
+  // Softmax over the top k equals renormalized softmax over all experts.
+  check(m.router.score == RouterScore::softmax_topk_renorm ||
+            m.router.score == RouterScore::topk_softmax,
+        "model.router.score", "softmax_topk_renorm or topk_softmax");
+  check(m.num_shared_experts == 0, "model.num_shared_experts", "0");
+  check(m.mlp.kind == "moe", "model.mlp.kind", "moe");
+  check(m.train_only.empty(), "model.train_only", "empty");
+}
 
 }  // namespace
 
@@ -38,6 +53,7 @@ HuggingFaceConfig parse_model_config(const std::string& text, const std::string&
 ModelFamily family_of(const ModelConfig& model) {
   const auto family = model.attention.kind == "moa" ? ModelFamily::jetmoe : ModelFamily::mixtral;
   family == ModelFamily::jetmoe ? check_is_jetmoe(model) : check_is_mixtral(model);
+  check_any_family(model, family);
   return family;
 }
 

@@ -105,6 +105,8 @@ TEST_CASE("what JetMoE cannot represent is refused by name") {
         "model.norm_epsilon: must be 1e-6 to be exported as JetMoE");
   CHECK(why_not_jetmoe([](ModelConfig& m) { m.router.score = RouterScore::sigmoid; }) ==
         "model.router.score: must be softmax_topk_renorm or topk_softmax to be exported as JetMoE");
+  CHECK(why_not_jetmoe([](ModelConfig& m) { m.train_only = "experts"; }) ==
+        "model.train_only: must be empty to be exported as JetMoE");
   CHECK(why_not_jetmoe([](ModelConfig& m) { m.num_shared_experts = 1; }) ==
         "model.num_shared_experts: must be 0 to be exported as JetMoE");
 }
