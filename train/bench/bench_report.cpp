@@ -31,20 +31,30 @@ double mib(std::int64_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
 }
 
+// What is computed instead of a layer.
 std::string mode_text(const SweepPoint& point) {
+  if (point.attention)
+    return fmt::format("{} heads on {} sequences", point.attention->num_heads,
+                       point.attention->num_sequences);
   return point.mode ? point.mode->text() : "";
+}
+
+bool is_layer(const SweepPoint& point) {
+  return !point.mode && !point.attention;
 }
 
 std::string shape_text(const SweepPoint& point) {
   const ExpertShape& s = point.shape;
   return fmt::format("T {}  D {}  F {}  E {}  K {}  {}{}{}", s.num_tokens, s.d_model, s.d_expert,
-                     s.num_experts, s.top_k, name_of(s.dtype), point.mode ? "  " : "",
+                     s.num_experts, s.top_k, name_of(s.dtype), is_layer(point) ? "" : "  ",
                      mode_text(point));
 }
 
 // "smoe keeps 54 % and peaks at 70 % of gather + pad"
 std::string memory_sentence(const SweepRow& row) {
-  const VariantKind other = row.point.mode ? VariantKind::gathered : VariantKind::padded;
+  const VariantKind other = row.point.mode        ? VariantKind::gathered
+                            : row.point.attention ? VariantKind::copied
+                                                  : VariantKind::padded;
   const Measurement* const own = find(row, VariantKind::smoe);
   const Measurement* const copied = find(row, other);
   const Measurement* const separate = find(row, VariantKind::smoe_no_reuse);
@@ -60,6 +70,19 @@ std::string memory_sentence(const SweepRow& row) {
   return text;
 }
 
+// "speed: 0.970 x moe_mlp's GEMMs, forward ...", of each variant that the sweep compares with.
+std::string speed_sentences(const SweepRow& row) {
+  const Measurement* const own = find(row, VariantKind::smoe);
+  std::string text;
+  if (!own || is_layer(row.point)) return text;
+  for (const Measurement& m : row.measurements)
+    if (m.variant != VariantKind::smoe && m.variant != VariantKind::smoe_no_reuse)
+      text += fmt::format("  speed: {:.3f} x {}, forward {:.3f}, backward {:.3f}\n",
+                          m.ms() / own->ms(), name_of(m.variant), m.forward_ms / own->forward_ms,
+                          m.backward_ms / own->backward_ms);
+  return text;
+}
+
 std::string break_even_lines(const SweepResult& result) {
   std::string text;
   if (!result.rows.empty() && result.rows[0].point.mode) return text;  // cases have no order
@@ -72,15 +95,18 @@ std::string break_even_lines(const SweepResult& result) {
   return text;
 }
 
-constexpr const char* kColors[] = {"--series-1", "--dim",      "--series-2",
-                                   "--series-3", "--series-4", "--series-5"};
+constexpr VariantKind kCharted[] = {
+    VariantKind::smoe, VariantKind::smoe_no_reuse, VariantKind::padded, VariantKind::gathered,
+    VariantKind::loop, VariantKind::dense,         VariantKind::copied, VariantKind::moe_mlp_gemms};
+constexpr const char* kColors[] = {"--series-1", "--dim",      "--series-2", "--series-3",
+                                   "--series-4", "--series-5", "--series-2", "--series-4"};
 
 template <class Value>
 std::string sweep_chart(const SweepResult& result, const std::string& title,
                         const std::string& note, Unit unit, Value value) {
   Chart chart{.title = title, .note = note, .unit = unit, .is_from_zero = true};
   chart.x_name = result.sweep.x_name;
-  for (const VariantKind kind : kVariants) {
+  for (const VariantKind kind : kCharted) {
     Curve curve{.name = name_of(kind), .color = kColors[static_cast<int>(kind)], .points = {}};
     curve.has_dots = true;
     for (const SweepRow& row : result.rows)
@@ -132,7 +158,7 @@ std::string bench_text(const SweepResult& result) {
           short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
           tflops_of(row, m, trains), mib(m.kept_bytes), mib(m.peak_bytes), m.error);
     for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
-    text += memory_sentence(row);
+    text += memory_sentence(row) + speed_sentences(row);
   }
   return text + break_even_lines(result);
 }

@@ -106,4 +106,15 @@ ExpertInputs::ExpertInputs(const ExpertShape& s, const LinearMode& linear)
       mode(linear),
       bias(normal("bias", {s.num_experts, s.d_expert}, s.dtype, 1)) {}
 
+ExpertInputs::ExpertInputs(const ExpertShape& s, const AttentionMode& heads)
+    : shape(s),
+      plan(plan_of(s, 1)),
+      x(normal("x", {s.num_tokens, s.d_model}, s.dtype, 1)),
+      dout(normal("dout", {s.num_tokens, s.d_model}, s.dtype, 1)),
+      gates(normal("gates", {s.num_tokens, s.top_k}, accumulation_dtype(s.dtype), 1)),
+      w1(normal("w1", {s.num_experts, s.d_expert, s.d_model}, s.dtype, weight_scale(s.d_model))),
+      w2(normal("w2", {s.num_experts, s.d_model, s.d_expert}, s.dtype, weight_scale(s.d_expert))),
+      attention(heads),
+      kv(normal("kv", {2 * s.d_expert, s.d_model}, s.dtype, weight_scale(s.d_model))) {}
+
 }  // namespace smoe

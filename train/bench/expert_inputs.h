@@ -29,6 +29,13 @@ struct LinearMode {
   std::string text() const;
 };
 
+/// A mixture of attention instead of a layer: each token has num_heads query heads, of which each
+/// of its experts owns 1 / K; F is the width of one expert's heads, and as many key heads are
+/// shared.
+struct AttentionMode {
+  std::int64_t num_sequences, num_heads;
+};
+
 /// What all variants compute with. Random normal values, in the shape's dtype.
 struct ExpertInputs {
   ExpertShape shape;
@@ -40,11 +47,15 @@ struct ExpertInputs {
   std::optional<LinearMode> mode{};  ///< then x is [N, D] or [T, D], dout [N, F] or [T, F],
                                      ///< w1 [E, F, D], and w2 and the dense weights are undefined
   Tensor bias{};                     ///< [E, F], with a mode
+  std::optional<AttentionMode> attention{};  ///< then w1 is [E, F, D]
+  Tensor kv{};                               ///< [2 F, D], with attention
 
   /// `imbalance`: largest over mean load; 1: each expert gets the same number of rows.
   explicit ExpertInputs(const ExpertShape& shape, double imbalance = 1);
   /// Of one ParallelLinear.
   ExpertInputs(const ExpertShape& shape, const LinearMode& mode);
+  /// Of a mixture of attention.
+  ExpertInputs(const ExpertShape& shape, const AttentionMode& attention);
 };
 
 }  // namespace smoe

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "train/bench/attention_variant.h"
+
 namespace smoe {
 namespace {
 
@@ -41,6 +43,25 @@ Row mlp(const Row& x, const Tensor& w1, const Tensor& w2, std::int64_t expert, s
   return product(w2, expert * d * f, d, a);
 }
 
+// One query row of F columns, heads of head_dim, over rows [keys F, values F] with the same heads.
+Row attend(const Row& q, const std::vector<Row>& keys_and_values, std::int64_t head_dim) {
+  const std::size_t f = q.size(), c = static_cast<std::size_t>(head_dim);
+  Row out(f, 0.0);
+  for (std::size_t head = 0; head < f; head += c) {
+    double sum = 0;
+    Row weighted(c, 0.0);
+    for (const Row& row : keys_and_values) {
+      double score = 0;
+      for (std::size_t i = head; i < head + c; ++i) score += q[i] * row[i];
+      const double weight = std::exp(score / std::sqrt(static_cast<double>(head_dim)));
+      sum += weight;
+      for (std::size_t i = 0; i < c; ++i) weighted[i] += weight * row[f + head + i];
+    }
+    for (std::size_t i = 0; i < c; ++i) out[head + i] = weighted[i] / sum;
+  }
+  return out;
+}
+
 // The largest difference over the largest value of the reference.
 template <class A, class B>
 double relative_error(const A& values, const B& reference) {
@@ -75,27 +96,40 @@ double difference_of(const Tensor& values, const Tensor& reference) {
   return relative_error(sampled(values), sampled(reference));
 }
 
+// The layouts in which moe_mlp runs a projection.
+LinearMode moe_mlp_mode(const LinearMode& mode) {
+  if (mode.has_gates)
+    return {.input = kernels::RowLayout::grouped,
+            .output = kernels::RowLayout::grouped,
+            .has_gates = true};
+  return {.input = kernels::RowLayout::scattered,
+          .output = kernels::RowLayout::grouped,
+          .is_per_token = true};
+}
+
 }  // namespace
 
 ExpertReference::ExpertReference(const ExpertInputs& inputs, bool trains) : in_(inputs) {
-  const auto plain = make_variant(inputs.mode ? VariantKind::gathered : VariantKind::loop, inputs);
+  const bool is_layer = !inputs.mode && !inputs.attention;
+  const auto plain = make_variant(is_layer ? VariantKind::loop : VariantKind::gathered, inputs);
   out_ = plain->forward(trains);
   if (trains) {
     plain->backward();
     dx_ = plain->dx;
     dw1_ = plain->dw1;
     dw2_ = plain->dw2;
+    dw3_ = plain->dw3;
   }
   constexpr double kAllowed = 0.03;
-  const double error = sampled_error(out_, false);
+  const double error = sampled_error(out_, VariantKind::smoe);
   SMOE_INTERNAL_CHECK(error <= kAllowed, "bench: the reference differs from sums in double by ",
                       error, " of the largest value");
 }
 
-// Of the rows of the first and the last token.
-double ExpertReference::sampled_linear_error(const Tensor& out) const {
+// Of the rows of the first and the last token. is_plain: without bias, and with gates of one.
+double ExpertReference::sampled_linear_error(const Tensor& out, const LinearMode& mode,
+                                             bool is_plain) const {
   const ExpertShape& s = in_.shape;
-  const LinearMode& mode = *in_.mode;
   const auto grouped = in_.plan.grouped_rows.to_vector<std::int32_t>();
   const auto row_in = [&](kernels::RowLayout layout, std::int64_t pair) {
     return layout == kernels::RowLayout::grouped ? grouped[pair] : pair;
@@ -109,10 +143,10 @@ double ExpertReference::sampled_linear_error(const Tensor& out) const {
       const std::int64_t pair = t * s.top_k + j;
       const Row x = row_of(in_.x, mode.is_per_token ? t : row_in(mode.input, pair));
       Row y = product(in_.w1, ids[j] * s.d_expert * s.d_model, s.d_expert, x);
-      const Row bias = row_of(in_.bias, ids[j]);
+      const Row bias = is_plain ? Row(s.d_expert, 0.0) : row_of(in_.bias, ids[j]);
       for (std::int64_t i = 0; i < s.d_expert; ++i) {
         y[i] += bias[i];
-        combined[i] += gates[j] * y[i];
+        combined[i] += (is_plain ? 1 : gates[j]) * y[i];
       }
       if (!mode.has_gates)
         worst = std::max(worst, relative_error(row_of(out, row_in(mode.output, pair)), y));
@@ -122,14 +156,42 @@ double ExpertReference::sampled_linear_error(const Tensor& out) const {
   return worst;
 }
 
-double ExpertReference::sampled_error(const Tensor& out, bool is_dense) const {
-  if (in_.mode) return sampled_linear_error(out);
+// Of a token near the start of the first and of the last sequence, which reads few keys.
+double ExpertReference::sampled_attention_error(const Tensor& out) const {
+  const ExpertShape& s = in_.shape;
+  const kernels::AttentionShape heads = attention_shape(s, *in_.attention);
+  const std::int64_t position = std::min<std::int64_t>(2, heads.seq_len - 1), f = s.d_expert;
+  double worst = 0;
+  for (const std::int64_t sequence : {std::int64_t{0}, heads.batch - 1}) {
+    const std::int64_t first = sequence * heads.seq_len, t = first + position;
+    std::vector<Row> keys_and_values;
+    for (std::int64_t row = first; row <= t; ++row)
+      keys_and_values.push_back(product(in_.kv, 0, 2 * f, row_of(in_.x, row)));
+    const Row x = row_of(in_.x, t), gates = row_of(in_.gates, t);
+    const auto ids = in_.plan.expert_ids.rows(t, t + 1).to_vector<std::int32_t>();
+    Row expected(s.d_model, 0.0);
+    for (std::int64_t j = 0; j < s.top_k; ++j) {
+      const Row q = product(in_.w1, ids[j] * f * s.d_model, f, x);
+      const Row y = product(in_.w2, ids[j] * f * s.d_model, s.d_model,
+                            attend(q, keys_and_values, heads.head_dim));
+      for (std::int64_t i = 0; i < s.d_model; ++i) expected[i] += gates[j] * y[i];
+    }
+    worst = std::max(worst, relative_error(row_of(out, t), expected));
+  }
+  return worst;
+}
+
+double ExpertReference::sampled_error(const Tensor& out, VariantKind kind) const {
+  if (kind == VariantKind::moe_mlp_gemms)
+    return sampled_linear_error(out, moe_mlp_mode(*in_.mode), true);
+  if (in_.mode) return sampled_linear_error(out, *in_.mode, false);
+  if (in_.attention) return sampled_attention_error(out);
   const ExpertShape& s = in_.shape;
   double worst = 0;
   for (const std::int64_t t : {std::int64_t{0}, s.num_tokens - 1}) {
     const Row x = row_of(in_.x, t);
     Row expected(s.d_model, 0.0);
-    if (is_dense) {
+    if (kind == VariantKind::dense) {
       expected = mlp(x, in_.dense_w1, in_.dense_w2, 0, s.top_k * s.d_expert);
     } else {
       const Row gates = row_of(in_.gates, t);
@@ -146,8 +208,8 @@ double ExpertReference::sampled_error(const Tensor& out, bool is_dense) const {
 
 double ExpertReference::error_of(VariantKind kind, ExpertVariant& variant, bool trains) const {
   Tensor out = variant.forward(trains);
-  if (kind == VariantKind::dense) {
-    const double error = sampled_error(out, true);
+  if (kind == VariantKind::dense || kind == VariantKind::moe_mlp_gemms) {
+    const double error = sampled_error(out, kind);
     if (trains) variant.backward();
     return error;
   }
@@ -155,8 +217,8 @@ double ExpertReference::error_of(VariantKind kind, ExpertVariant& variant, bool 
   if (!trains) return worst;
   variant.backward();
   for (const auto& [values, reference] :
-       {std::pair{variant.dx, dx_}, {variant.dw1, dw1_}, {variant.dw2, dw2_}})
-    worst = std::max(worst, difference_of(values, reference));
+       {std::pair{variant.dx, dx_}, {variant.dw1, dw1_}, {variant.dw2, dw2_}, {variant.dw3, dw3_}})
+    if (reference.defined()) worst = std::max(worst, difference_of(values, reference));
   return worst;
 }
 

@@ -4,9 +4,9 @@
 
 namespace smoe {
 
-/// The results of the loop over experts, or for one ParallelLinear of gathered copies, whose output
-/// is checked against sums in double for some tokens. The dense variant, another function, is
-/// checked against sums in double alone.
+/// The results of the loop over experts, or for one ParallelLinear and a mixture of attention of
+/// gathered copies, whose output is checked against sums in double for some tokens. The dense
+/// variant and moe_mlp's GEMMs, other functions, are checked against sums in double alone.
 class ExpertReference {
  public:
   /// Throws: InternalError when the loop itself is wrong.
@@ -17,11 +17,12 @@ class ExpertReference {
   double error_of(VariantKind kind, ExpertVariant& variant, bool trains) const;
 
  private:
-  double sampled_error(const Tensor& out, bool is_dense) const;
-  double sampled_linear_error(const Tensor& out) const;
+  double sampled_error(const Tensor& out, VariantKind kind) const;
+  double sampled_attention_error(const Tensor& out) const;
+  double sampled_linear_error(const Tensor& out, const LinearMode& mode, bool is_plain) const;
 
   const ExpertInputs& in_;
-  Tensor out_, dx_, dw1_, dw2_;  // of the loop, on the device
+  Tensor out_, dx_, dw1_, dw2_, dw3_;  // on the device
 };
 
 }  // namespace smoe

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/moe_mlp.h"
+#include "train/bench/attention_variant.h"
 #include "train/bench/linear_variant.h"
 
 namespace smoe {
@@ -309,13 +310,14 @@ class DenseVariant : public ExpertVariant {
 }  // namespace
 
 const char* name_of(VariantKind kind) {
-  constexpr const char* kNames[] = {"smoe",   "smoe, no reuse", "gather + pad",
-                                    "gather", "loop",           "dense"};
+  constexpr const char* kNames[] = {"smoe", "smoe, no reuse", "gather + pad",    "gather",
+                                    "loop", "dense",          "group + scatter", "moe_mlp's GEMMs"};
   return kNames[static_cast<int>(kind)];
 }
 
 std::unique_ptr<ExpertVariant> make_variant(VariantKind kind, const ExpertInputs& inputs) {
   if (inputs.mode) return make_linear_variant(kind, inputs);
+  if (inputs.attention) return make_attention_variant(kind, inputs);
   constexpr std::int64_t kPaddedTile = 128;
   switch (kind) {
     case VariantKind::smoe:
@@ -330,6 +332,9 @@ std::unique_ptr<ExpertVariant> make_variant(VariantKind kind, const ExpertInputs
       return std::make_unique<GatherVariant>(inputs, 1, true);
     case VariantKind::dense:
       return std::make_unique<DenseVariant>(inputs);
+    case VariantKind::copied:
+    case VariantKind::moe_mlp_gemms:
+      break;  // not of a layer
   }
   return nullptr;
 }

@@ -20,8 +20,8 @@ class ExpertVariant {
   /// output.
   virtual void backward() = 0;
 
-  Tensor dx;        ///< [T, D]
-  Tensor dw1, dw2;  ///< accumulation dtype
+  Tensor dx;             ///< [T, D]
+  Tensor dw1, dw2, dw3;  ///< accumulation dtype; dw3 of a mixture of attention alone
 
  protected:
   const ExpertInputs& in_;
@@ -34,6 +34,8 @@ enum class VariantKind : std::uint8_t {
   gathered,       ///< gather, grouped GEMM, combine
   loop,           ///< gather, one dense GEMM per expert, combine; waits for the counts
   dense,          ///< a dense MLP of equal active FLOP; another function of x
+  copied,         ///< of a mixture of attention: rows are copied to grouped order and back
+  moe_mlp_gemms,  ///< of one ParallelLinear: the GEMMs that moe_mlp runs at its sizes
 };
 inline constexpr VariantKind kVariants[] = {VariantKind::smoe,   VariantKind::smoe_no_reuse,
                                             VariantKind::padded, VariantKind::gathered,

@@ -1,12 +1,11 @@
 #include "train/bench/linear_variant.h"
 
-#include <optional>
-
-#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
 #include "kernels/combine.h"
+#include "train/bench/op_variant.h"
+#include "train/bench/row_copies.h"
 
 namespace smoe {
 namespace {
@@ -34,13 +33,14 @@ class LinearKernels : public ExpertVariant {
     return Tensor::empty({in_.shape.num_tokens, in_.shape.d_expert}, in_.shape.dtype);
   }
 
-  // y = x W^T + bias.
-  void multiply(const RoutedRows& x, const Tensor& y, RowLayout y_layout) const {
+  // y = x W^T, + bias unless it has no data.
+  void multiply(const RoutedRows& x, const Tensor& y, RowLayout y_layout,
+                const Matrix& bias) const {
     run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
                {.routing = routing(),
                 .x = x,
                 .weight = experts_of(in_.w1),
-                .bias = matrix_of(in_.bias),
+                .bias = bias,
                 .y = matrix_of(y),
                 .y_layout = y_layout});
   }
@@ -54,25 +54,21 @@ class LinearKernels : public ExpertVariant {
                 .y = matrix_of(dx_rows),
                 .y_layout = layout});
   }
-  void accumulate(const RoutedRows& dy, const RoutedRows& x) {
+  void accumulate(const RoutedRows& dy, const RoutedRows& x, bool has_bias) {
     const DType dtype = accumulation_dtype(in_.shape.dtype);
     dw1 = Tensor::empty(in_.w1.shape(), dtype, Category::gradients);
-    dw2 = Tensor::empty(in_.bias.shape(), dtype, Category::gradients);
-    run_kernel(
-        kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
-        {.routing = routing(), .dy = dy, .x = x, .dweight = dw1.data(), .dbias = dw2.data()});
+    if (has_bias) dw2 = Tensor::empty(in_.bias.shape(), dtype, Category::gradients);
+    run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+               {.routing = routing(),
+                .dy = dy,
+                .x = x,
+                .dweight = dw1.data(),
+                .dbias = has_bias ? dw2.data() : nullptr});
   }
   void combine(const Tensor& rows, const void* gates, const Tensor& out) const {
     kernels::combine(
         launch(),
         {.routing = routing(), .y = grouped_rows(rows), .gates = gates, .out = matrix_of(out)});
-  }
-  Tensor group(const Tensor& x, const void* gates) const {
-    const Tensor rows = new_rows(x.dim(1));
-    kernels::group(
-        launch(),
-        {.routing = routing(), .x = matrix_of(x), .gates = gates, .grouped = matrix_of(rows)});
-    return rows;
   }
   Tensor gate_gradient(const Tensor& y) const {
     const Tensor dgates = Tensor::empty_like(in_.gates);
@@ -93,7 +89,7 @@ class SeparateLinear : public LinearKernels {
     const Tensor x = in_.x.clone(Category::activations);
     const RowLayout layout = mode().has_gates ? RowLayout::grouped : mode().output;
     const Tensor y = new_rows(in_.shape.d_expert);
-    multiply({matrix_of(x), mode().input}, y, layout);
+    multiply({matrix_of(x), mode().input}, y, layout, matrix_of(in_.bias));
     if (trains) x_ = x;
     if (!mode().has_gates) return y;
     const Tensor out = new_output();
@@ -106,10 +102,10 @@ class SeparateLinear : public LinearKernels {
     Tensor dy = in_.dout, dgates;
     if (mode().has_gates) {
       dgates = gate_gradient(y_);
-      dy = group(in_.dout, in_.gates.data());
+      dy = grouped_copy(in_.plan, in_.dout, in_.gates);
     }
     const RoutedRows rows{matrix_of(dy), mode().has_gates ? RowLayout::grouped : mode().output};
-    accumulate(rows, {matrix_of(x_), mode().input});
+    accumulate(rows, {matrix_of(x_), mode().input}, true);
     dx = Tensor::empty_like(x_);
     if (mode().is_per_token) {
       const Tensor routed = new_rows(in_.shape.d_model);
@@ -132,11 +128,12 @@ class GatheredLinear : public LinearKernels {
 
   Tensor forward(bool trains) override {
     const Tensor x = mode().input == RowLayout::grouped ? in_.x.clone(Category::activations)
-                                                        : group(in_.x, nullptr);
+                                                        : grouped_copy(in_.plan, in_.x);
     const Tensor y = new_rows(in_.shape.d_expert);
-    multiply(grouped_rows(x), y, RowLayout::grouped);
+    multiply(grouped_rows(x), y, RowLayout::grouped, matrix_of(in_.bias));
     if (trains) x_ = x;
-    if (!mode().has_gates) return mode().output == RowLayout::grouped ? y : scatter(y);
+    if (!mode().has_gates)
+      return mode().output == RowLayout::grouped ? y : scattered_copy(in_.plan, y);
     if (trains) y_ = y;
     const Tensor out = new_output();
     combine(y, in_.gates.data(), out);
@@ -148,8 +145,8 @@ class GatheredLinear : public LinearKernels {
     if (mode().has_gates) dgates = gate_gradient(y_);
     y_ = Tensor();
     if (mode().has_gates || mode().output == RowLayout::scattered)
-      dy = group(in_.dout, mode().has_gates ? in_.gates.data() : nullptr);
-    accumulate(grouped_rows(dy), grouped_rows(x_));
+      dy = grouped_copy(in_.plan, in_.dout, mode().has_gates ? in_.gates : Tensor());
+    accumulate(grouped_rows(dy), grouped_rows(x_), true);
     x_ = Tensor();
     const Tensor routed = new_rows(in_.shape.d_model);
     multiply_back(grouped_rows(dy), routed, RowLayout::grouped);
@@ -158,76 +155,68 @@ class GatheredLinear : public LinearKernels {
       dx = Tensor::empty_like(in_.x);
       combine(routed, nullptr, dx);
     } else {
-      dx = mode().input == RowLayout::grouped ? routed : scatter(routed);
+      dx = mode().input == RowLayout::grouped ? routed : scattered_copy(in_.plan, routed);
     }
   }
 
  private:
-  // A copy in scattered order: the inverse of group, by the inverse indices.
-  Tensor scatter(const Tensor& rows) const {
-    const Tensor copy = new_rows(rows.dim(1));
-    RoutingView inverse = routing();
-    inverse.num_tokens = num_rows();
-    inverse.top_k = 1;
-    std::swap(inverse.sorted_scattered_ids, inverse.grouped_rows);
-    kernels::group(launch(),
-                   {.routing = inverse, .x = matrix_of(rows), .grouped = matrix_of(copy)});
-    return copy;
-  }
-
   Tensor x_, y_;
 };
 
-// The op, as a module calls it. dx is written over x: it is the x of the next run, whose values
-// differ, but not its time.
-class OpLinear : public ExpertVariant {
+// The sequence of ops/moe_mlp.cpp without activation and gates: up reads x by token, and the rows
+// of dx are combined if the mode has one x per token; down combines its rows, and its backward
+// reads dout by token.
+class MoeMlpGemms : public LinearKernels {
  public:
-  explicit OpLinear(const ExpertInputs& inputs)
-      : ExpertVariant(inputs),
-        weight_("weight", inputs.w1.shape(), Init::constant(0)),
-        bias_("bias", inputs.bias.shape(), Init::constant(0)),
-        store_({&weight_, &bias_},
-               {.master = accumulation_dtype(inputs.shape.dtype), .compute = inputs.shape.dtype}) {
-    weight_.value().copy_from(inputs.w1);
-    bias_.value().copy_from(inputs.bias);
-  }
+  using LinearKernels::LinearKernels;
 
   Tensor forward(bool trains) override {
-    if (!trains) {
-      const NoGradScope no_grad;
-      return run(in_.x, in_.gates).data();
+    const Tensor y = new_rows(in_.shape.d_expert);
+    multiply(x_rows(), y, RowLayout::grouped, {});
+    if (!mode().has_gates) {
+      if (trains) dy_ = y;
+      return y;
     }
-    const TapeScope scope(tape_);
-    step_.emplace(store_);
-    Variable x = tape_.watch(dx.defined() ? std::move(dx) : in_.x.clone(Category::activations));
-    dx = Tensor();
-    x_ = Variable(Tensor(), x.place());
-    const Variable y = run(std::move(x), tape_.watch(in_.gates));
-    y_ = Variable(Tensor(), y.place());
-    return y.data();
+    const Tensor out = new_output();
+    combine(y, nullptr, out);
+    return out;
   }
 
   void backward() override {
-    const WatchedGradients gradients = tape_.backward({y_}, {in_.dout});
-    step_.reset();
-    dx = gradients.of(x_);
-    dw1 = weight_.gradient();
-    dw2 = bias_.gradient();
+    const RoutedRows dy = mode().has_gates ? RoutedRows{matrix_of(in_.dout), RowLayout::scattered}
+                                           : grouped_rows(dy_);
+    accumulate(dy, x_rows(), false);
+    const Tensor routed = new_rows(in_.shape.d_model);
+    multiply_back(dy, routed, RowLayout::grouped);
+    dx = routed;
+    dy_ = Tensor();
+    if (!mode().is_per_token) return;
+    dx = Tensor::empty_like(in_.x);
+    combine(routed, nullptr, dx);
   }
 
  private:
-  Variable run(Variable x, const Variable& gates) {
-    const LinearMode& mode = *in_.mode;
-    return parallel_linear(x, weight_, in_.plan,
-                           {.input = mode.input, .output = mode.output, .bias = &bias_},
-                           mode.has_gates ? gates : Variable());
+  RoutedRows x_rows() const {
+    if (mode().has_gates) return grouped_rows(in_.x);
+    return {matrix_of(in_.x.rows(0, in_.shape.num_tokens)), RowLayout::scattered};
   }
 
-  Parameter weight_, bias_;
-  ParameterStore store_;
-  Tape tape_;
-  std::optional<GradientStep> step_;
-  Variable x_, y_;  // places on the tape, without the data
+  Tensor dy_;  // any values: the rows of the output
+};
+
+// The op, as a module calls it.
+class OpLinear : public OpVariant {
+ public:
+  explicit OpLinear(const ExpertInputs& inputs)
+      : OpVariant(inputs, {inputs.w1, inputs.bias}, true) {}
+
+ private:
+  Variable run(Variable x, const Variable& gates) override {
+    const LinearMode& mode = *in_.mode;
+    return parallel_linear(x, parameter(0), in_.plan,
+                           {.input = mode.input, .output = mode.output, .bias = &parameter(1)},
+                           mode.has_gates ? gates : Variable());
+  }
 };
 
 }  // namespace
@@ -235,6 +224,7 @@ class OpLinear : public ExpertVariant {
 std::unique_ptr<ExpertVariant> make_linear_variant(VariantKind kind, const ExpertInputs& inputs) {
   if (kind == VariantKind::smoe) return std::make_unique<OpLinear>(inputs);
   if (kind == VariantKind::smoe_no_reuse) return std::make_unique<SeparateLinear>(inputs);
+  if (kind == VariantKind::moe_mlp_gemms) return std::make_unique<MoeMlpGemms>(inputs);
   return std::make_unique<GatheredLinear>(inputs);
 }
 

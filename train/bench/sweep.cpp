@@ -10,6 +10,7 @@
 #include "core/gpu.h"
 #include "core/memory.h"
 #include "kernels/threads.h"
+#include "train/bench/attention_variant.h"
 #include "train/bench/expert_reference.h"
 #include "train/bench/linear_variant.h"
 #include "train/profile/timing.h"
@@ -34,8 +35,11 @@ constexpr SweepSpec kSweeps[] = {
     {"imbalance", "load of the busiest of E = 8 experts over the mean, K = 2", "imbalance", true},
     {"inference", "forward alone: more tokens, K = 2 of E = 8 experts of width 3584", "tokens",
      false},
-    {"parallel_linear", "ParallelLinear with bias in each pair of layouts; E = 8, K = 2", "case",
-     true}};
+    {"parallel_linear",
+     "ParallelLinear with bias in each pair of layouts, at the sizes of six layers", "case", true},
+    {"attention",
+     "a mixture of attention, C = 128: K of E = 8 K experts with 1 / K of the query heads each",
+     "top_k", true}};
 
 using kernels::RowLayout;
 constexpr LinearMode kModes[] = {
@@ -47,15 +51,26 @@ constexpr LinearMode kModes[] = {
     {.input = RowLayout::scattered, .output = RowLayout::grouped, .has_gates = true},
     {.input = RowLayout::grouped, .output = RowLayout::grouped, .has_gates = true}};
 
+// Sizes of layers: of the paper's 1.5B model, of its unit layer at two granularities, and of finer
+// experts (OLMoE's is the fifth).
+struct LayerSizes {
+  std::int64_t num_tokens, d_model, d_expert, num_experts, top_k;
+};
+constexpr LayerSizes kLayers[] = {{32768, 1024, 3584, 8, 2},  {61440, 4096, 2048, 32, 4},
+                                  {30720, 4096, 2048, 64, 8}, {32768, 4096, 1024, 128, 8},
+                                  {32768, 2048, 1024, 64, 8}, {40960, 1536, 256, 128, 8}};
+
 std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, DType dtype) {
   const auto divided = [&](std::int64_t value) { return std::max<std::int64_t>(value / scale, 8); };
   const auto shape = [&](std::int64_t t, std::int64_t d, std::int64_t f, std::int64_t e,
                          std::int64_t k) {
     return ExpertShape{divided(t), divided(d), divided(f), e, k, dtype};
   };
+  const auto layer = [&](const LayerSizes& l) {
+    return shape(l.num_tokens, l.d_model, l.d_expert, l.num_experts, l.top_k);
+  };
   std::vector<SweepPoint> points;
-  if (name == "layer")
-    points = {{8, shape(32768, 1024, 3584, 8, 2)}, {32, shape(61440, 4096, 2048, 32, 4)}};
+  if (name == "layer") points = {{8, layer(kLayers[0])}, {32, layer(kLayers[1])}};
   if (name == "granularity")
     for (const std::int64_t k : {1, 2, 4, 8, 16})
       points.push_back({static_cast<double>(k), shape(16384, 4096, 8192 / k, 8 * k, k)});
@@ -72,10 +87,15 @@ std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, D
     for (const std::int64_t t : {64, 256, 1024, 4096, 16384})
       points.push_back({0, shape(t * 8, 1024, 3584, 8, 2)});
   if (name == "parallel_linear")
-    for (const LinearMode& mode : kModes)
-      points.push_back({.x = static_cast<double>(points.size() + 1),
-                        .shape = shape(32768, 1024, 3584, 8, 2),
-                        .mode = mode});
+    for (const LayerSizes& sizes : kLayers)
+      for (const LinearMode& mode : kModes)
+        points.push_back(
+            {.x = static_cast<double>(points.size() + 1), .shape = layer(sizes), .mode = mode});
+  if (name == "attention")
+    for (const std::int64_t k : {1, 2, 4, 8, 16})
+      points.push_back({.x = static_cast<double>(k),
+                        .shape = shape(16384, 4096, 4096 / k, 8 * k, k),
+                        .attention = AttentionMode{.num_sequences = 8, .num_heads = 32}});
   for (SweepPoint& point : points)
     if (point.x == 0) point.x = static_cast<double>(point.shape.num_tokens);
   return points;
@@ -112,7 +132,7 @@ std::int64_t peak_without_gradients() {
 }
 
 void measure_memory(ExpertVariant& variant, bool trains, Measurement& m) {
-  variant.dx = variant.dw1 = variant.dw2 = Tensor();
+  variant.dx = variant.dw1 = variant.dw2 = variant.dw3 = Tensor();
   const std::int64_t before = bytes_without_gradients();
   reset_peak_memory();
   Tensor out = variant.forward(trains);
@@ -156,19 +176,30 @@ std::string bench_device() {
 }
 
 ExpertInputs inputs_of(const SweepPoint& point) {
-  return point.mode ? ExpertInputs(point.shape, *point.mode)
-                    : ExpertInputs(point.shape, point.imbalance);
+  if (point.mode) return {point.shape, *point.mode};
+  if (point.attention) return {point.shape, *point.attention};
+  return ExpertInputs(point.shape, point.imbalance);
 }
 
 std::span<const VariantKind> variants_of(const SweepPoint& point) {
-  return point.mode ? std::span<const VariantKind>(kLinearVariants) : kVariants;
+  if (point.mode) return kLinearVariants;
+  if (point.attention) return kAttentionVariants;
+  return kVariants;
 }
 
 }  // namespace
 
-// One GEMM per row of D inputs and F outputs, where a layer has three.
+// A layer has three GEMMs per row of D inputs and F outputs, ParallelLinear one, a mixture of
+// attention two, two per token for keys and values, and the causal half of two for the scores.
 double SweepPoint::forward_flops() const {
-  return shape.forward_flops() / (mode ? 3 : 1);
+  const double per_gemm = shape.forward_flops() / 3;
+  if (mode) return per_gemm;
+  if (!attention) return 3 * per_gemm;
+  const kernels::AttentionShape heads = attention_shape(shape, *attention);
+  const double scores = 2.0 * static_cast<double>(shape.num_tokens) *
+                        static_cast<double>(heads.output_width()) *
+                        static_cast<double>(heads.seq_len);
+  return 2 * per_gemm + 2 * per_gemm / static_cast<double>(shape.top_k) + scores;
 }
 
 std::vector<std::string> sweep_names() {

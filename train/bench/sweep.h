@@ -1,5 +1,6 @@
-// Sweeps: the paper's experiments on one SMoE layer (arXiv:2403.08245, section 4), and its op
-// ParallelLinear alone, each variant at each of a row of sizes.
+// Sweeps: the paper's experiments on one SMoE layer and on a mixture of attention
+// (arXiv:2403.08245, section 4), and its op ParallelLinear alone, each variant at each of a row of
+// sizes.
 #pragma once
 #include <functional>
 #include <optional>
@@ -15,7 +16,8 @@ struct SweepPoint {
   double x;  ///< what the sweep varies
   ExpertShape shape;
   double imbalance = 1;
-  std::optional<LinearMode> mode{};  ///< one ParallelLinear instead of a layer
+  std::optional<LinearMode> mode{};          ///< one ParallelLinear instead of a layer
+  std::optional<AttentionMode> attention{};  ///< a mixture of attention instead of a layer
 
   double forward_flops() const;
 };
@@ -44,7 +46,7 @@ struct Measurement {
       0;  ///< for backward, with the output; the output alone without training
   std::int64_t peak_bytes = 0;           ///< without the gradients of weights
   std::int64_t backward_peak_bytes = 0;  ///< the peak in backward alone
-  double error = 0;  ///< largest difference to the loop's results over their largest value
+  double error = 0;  ///< largest difference to the reference's results over their largest value
 
   double ms() const { return forward_ms + backward_ms; }
 };

@@ -56,7 +56,8 @@ Command add_bench_command(CLI::App& app) {
       "bench", "Compare the experts of one layer with other ways to compute them");
   command
       ->add_option("SWEEPS", flags->sweeps,
-                   "layer, granularity, sparsity, batch, imbalance, inference, parallel_linear")
+                   "layer, granularity, sparsity, batch, imbalance, inference, parallel_linear, "
+                   "attention")
       ->required()
       ->type_name("");
   add_option(*command, "--device", flags->device, "DEVICE", "auto, cuda or cpu");
@@ -81,10 +82,15 @@ Command add_bench_command(CLI::App& app) {
       "backward.\n"
       "parallel_linear runs the op ParallelLinear alone in each pair of layouts, with bias and "
       "gates,\n"
-      "against copies that order the rows.\n"
+      "at the sizes of six layers, against copies that order the rows and against the GEMMs of the "
+      "fused\n"
+      "experts. attention runs a mixture of attention against copies of its rows to grouped order "
+      "and\n"
+      "back.\n"
       "\n"
       "Examples:\n"
       "  smoe bench parallel_linear --device cpu --scale 32 --seconds 0.1\n"
+      "  smoe bench attention --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench layer --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench granularity batch --device cpu --scale 64 --seconds 0.05 --output bench");
   return {command, [flags] { return run_bench(*flags); }};

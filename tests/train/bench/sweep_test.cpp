@@ -90,15 +90,16 @@ TEST_CASE("a sweep measures time and memory; the reuse of buffers saves what it 
 TEST_CASE("ParallelLinear alone: variants agree in all layouts, and reuse saves its bytes") {
   const ExpertShape shape = small_shape(2);
   const Sweep sweep = make_sweep("parallel_linear", 32, DType::f32);
-  REQUIRE(sweep.points.size() == 7);
+  REQUIRE(sweep.points.size() == 6 * 7);  // sizes times modes
   Sweep small = sweep;
+  small.points.resize(7);
   for (SweepPoint& point : small.points) point.shape = shape;
   const SweepResult result = run_sweep(small, 1e-3, [](const std::string&) {});
   for (const SweepRow& row : result.rows) {
     const LinearMode& mode = *row.point.mode;
     CAPTURE(mode.text());
     REQUIRE(row.refused.empty());
-    REQUIRE(row.measurements.size() == 3);
+    REQUIRE(row.measurements.size() == 4);
     for (const Measurement& m : row.measurements) CHECK(m.error < 1e-5);
     const Measurement& own = *measurement(row, VariantKind::smoe);
     const Measurement& separate = *measurement(row, VariantKind::smoe_no_reuse);
@@ -116,7 +117,42 @@ TEST_CASE("ParallelLinear alone: variants agree in all layouts, and reuse saves 
   }
   CHECK(contains(bench_text(result), "scattered -> scattered"));
   CHECK(contains(bench_text(result), "of gather;"));
+  CHECK(contains(bench_text(result), " x moe_mlp's GEMMs, forward "));
   CHECK(contains(bench_csv({result}), "tokens -> grouped\n"));
+}
+
+TEST_CASE("a mixture of attention: variants agree, and smoe keeps no grouped copies") {
+  Sweep sweep = make_sweep("attention", 32, DType::f32);
+  REQUIRE(sweep.points.size() == 5);
+  sweep.points.clear();
+  for (const std::int64_t k : {1, 3})  // 6 heads of 5 columns
+    sweep.points.push_back({.x = static_cast<double>(k),
+                            .shape = {.num_tokens = 36,
+                                      .d_model = 24,
+                                      .d_expert = 30 / k,
+                                      .num_experts = 7,
+                                      .top_k = k,
+                                      .dtype = DType::f32},
+                            .attention = AttentionMode{.num_sequences = 4, .num_heads = 6}});
+  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  for (const SweepRow& row : result.rows) {
+    const ExpertShape& s = row.point.shape;
+    CAPTURE(s.top_k);
+    REQUIRE(row.refused.empty());
+    REQUIRE(row.measurements.size() == 3);
+    for (const Measurement& m : row.measurements) CHECK(m.error < 1e-5);
+    const std::int64_t t = s.num_tokens, n = s.num_rows(), d = s.d_model, f = s.d_expert;
+    const Measurement& own = *measurement(row, VariantKind::smoe);
+    const Measurement& copied = *measurement(row, VariantKind::copied);
+    // Queries, keys and values, attention's output and one number per head, rows of the output
+    // projection, and the output.
+    CHECK(own.kept_bytes == 4 * (n * f + 2 * t * f + n * f + t * 6 + n * d + t * d));
+    CHECK(copied.kept_bytes - own.kept_bytes == 4 * (n * d + n * f));
+    CHECK(copied.peak_bytes > own.peak_bytes);
+  }
+  CHECK(contains(bench_text(result), "6 heads on 4 sequences"));
+  CHECK(contains(bench_text(result), " x group + scatter, forward "));
+  CHECK(contains(bench_csv({result}), "\"group + scatter\""));
 }
 
 TEST_CASE("the break-even lies between the sizes around it") {
@@ -145,7 +181,7 @@ TEST_CASE("sweeps are known by name, and their scale is a power of two") {
   }
   CHECK_THROWS_WITH_AS(make_sweep("layers", 1, DType::f32),
                        "bench: unknown sweep 'layers'; one of layer, granularity, sparsity, batch, "
-                       "imbalance, inference, parallel_linear",
+                       "imbalance, inference, parallel_linear, attention",
                        UsageError);
   CHECK_THROWS_AS(make_sweep("layer", 3, DType::f32), UsageError);
 }
