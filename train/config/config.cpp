@@ -52,14 +52,19 @@ class ConfigBuilder {
   void check_complete() const {
     const Field* first = nullptr;
     std::string others;
+    const auto add = [&](std::string_view key) {
+      others += concat(others.empty() ? "; also required: " : ", ", key);
+    };
     for (const Field& field : fields_) {
       if (field.rule.holds(field.target)) continue;
       if (first == nullptr)
         first = &field;
       else
-        others += concat(others.empty() ? "; also required: " : ", ", field.key);
+        add(field.key);
     }
-    if (first) fail(name_, first->key, concat("required; must be ", first->rule.text, others));
+    if (first == nullptr) return;
+    if (config_.data.path.empty() && config_.data.sources.empty()) add("data.path or data.sources");
+    fail(name_, first->key, concat("required; must be ", first->rule.text, others));
   }
 
   const Field* find(std::string_view key) const {

@@ -82,7 +82,7 @@ TEST_CASE("keys without a default are required") {
         "a.yaml: run.name: required; must be a folder's name without '/'; also required: "
         "model.num_layers, model.d_model, model.num_heads, model.num_kv_heads, model.head_dim, "
         "model.d_expert, model.num_experts, model.top_k, train.steps, train.seq_len, "
-        "train.micro_batch, train.global_batch");
+        "train.micro_batch, train.global_batch, data.path or data.sources");
 }
 
 TEST_CASE("errors on unknown keys suggest the nearest known one") {
