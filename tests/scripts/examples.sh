@@ -1,14 +1,15 @@
 #!/bin/bash
-# Runs every example of README.md, docs/ and the --help of every command on small data: each line of a
-# ```sh block, or below "Examples:", that begins with smoe (or jq, where that is installed). Commands
-# that need a GPU or several hosts are only parsed: their configuration is printed. What an example
-# expects to exist is made first. ```cpp blocks are compiled, ```yaml blocks read as a part of a
-# configuration, ```python blocks run where their modules are installed; ```c++ and ```yml blocks are
-# parts of examples/, which the package test builds and runs.
+# Runs every example of README.md, CONTRIBUTING.md, docs/, the folders' READMEs and the --help of every
+# command on small data: each line of a ```sh block, or below "Examples:". check_line says how each kind
+# of line is checked; a kind that it does not know fails. What an example expects to exist is made
+# first. ```cpp blocks are compiled, ```yaml blocks read as a part of a configuration, ```python blocks
+# run where their modules are installed; ```c++ and ```yml blocks are parts of examples/, which the
+# package test builds and runs.
 # usage: tests/scripts/examples.sh path/to/smoe
 set -euo pipefail
 
 smoe=$(realpath "$1")
+build=$(dirname "$(dirname "$smoe")")
 source=$(realpath "$(dirname "$0")/../..")
 folder=$(mktemp -d /tmp/smoe-examples-XXXXXX)
 trap 'rm -rf "$folder"' EXIT
@@ -17,11 +18,26 @@ mkdir bin configs data runs models
 ln -s "$smoe" bin/smoe
 export PATH=$folder/bin:$PATH
 
+pages=("$source"/{README,CONTRIBUTING}.md "$source"/docs/*.md "$source"/*/README.md)
+
+# Commands, one per line, without comments and joined where a line continues. A block that begins with
+# #! is a script: it is written to script-N.sh and runs as a whole.
 examples() {
-  awk '/^```/ { is_sh = $0 == "```sh" } is_sh && /^ *(smoe|jq) / { sub(/ *#.*/, ""); print }' \
-    "$source/README.md" "$source"/docs/*.md
+  awk '
+    /^```/ { is_sh = $0 == "```sh"; script = ""; next }
+    is_sh && /^#!/ { script = "script-" ++scripts ".sh"; print "bash " script }
+    script != "" { print > script; next }
+    is_sh {
+      sub(/^ +/, ""); sub(/ *#.*/, "")
+      is_open = sub(/ *\\$/, " ")
+      line = line $0
+      if (is_open) next
+      if (line != "") print line
+      line = ""
+    }' "${pages[@]}"
   for command in $(smoe --help | sed -n '/^Subcommands:/,$s/^  \([a-z]*\) .*/\1/p'); do
-    smoe "$command" --help | sed -n '/^Examples:/,$s/^ *\(smoe .*\)/\1/p'
+    smoe "$command" --help | sed -e ':join; /\\$/{N; s/ *\\\n */ /; b join}' |
+      sed -n '/^Examples:/,$s/^ *\(smoe .*\)/\1/p'
   done
 }
 
@@ -37,6 +53,7 @@ shrink() {
 
 make_inputs() {
   mkdir -p texts more train valid code my-texts data/perl-doc
+  echo 0123456789abcdef >id.txt
   for i in $(seq 1 400); do echo "The function $((i * 7919 % 1000)) returns the value $i of the list."; done |
     tee book.txt texts/a.txt more/b.txt train/c.txt valid/d.txt code/e.txt my-texts/f.txt >data/perl-doc/g.txt
   gzip -k book.txt && mv book.txt.gz more.txt.gz
@@ -72,19 +89,78 @@ make_room_for() {
     'smoe prepare '*--force*) ;;
     'smoe prepare '* | 'smoe tokenizer '*) rm -f "$(sed 's/.*--output \([^ ]*\).*/\1/' <<<"$1")" ;;
     'smoe export '* | 'smoe import '*) rm -rf "$(awk '{ print $4 }' <<<"$1")" ;;
-    'smoe train '* | 'smoe launch '*) rm -rf runs/tiny runs/my runs/low-lr runs/two runs/wide ;;
+    'smoe train '* | 'smoe launch '* | torchrun* | bash*) rm -rf runs/{tiny,my,low-lr,two,wide,smoe-1.5b} ;;
   esac
 }
 
-# The small text has fewer pieces than the vocabulary that an example asks for.
-run_example() {
+# What starts ranks on a cluster: torchrun, most of whose flags `smoe launch` has, and srun with two tasks.
+make_stand_ins() {
+  cat >bin/torchrun <<'SH'
+#!/bin/bash
+line=" $* "
+exec smoe launch ${line/ --rdzv-backend c10d / }
+SH
+  cat >bin/srun <<'SH'
+#!/bin/bash
+while [[ $1 = -* ]]; do shift; done
+export SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_NTASKS=2 SLURM_NODEID=0 SLURM_TASKS_PER_NODE=2
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" && wait $!
+SH
+  printf '#!/bin/sh\necho 127.0.0.1\n' >bin/scontrol
+  chmod +x bin/*
+}
+
+# expect CODE TEXT LINE: the line fails with this exit code and message.
+expect() {
+  local code=0
+  bash -c "$3" >failure 2>&1 || code=$?
+  [ $code = "$1" ] && grep -q -e "$2" failure || { cat failure && echo "exit code $code" && return 1; }
+}
+
+# A job of two hosts, both of them here, with a rank for every GPU that a host would have.
+run_nodes() {
+  local line=${1//10.0.0.1/127.0.0.1}
+  line=${line//29400/$port} line=${line//--rdzv-id-file/--master-port $port --rdzv-id-file}
+  line=$(sed 's/--nproc-per-node [a-z0-9]*/--nproc-per-node 1/; s/--node-rank [^ ]*/--node-rank $NODE/' <<<"$line")
+  NODE=1 timeout 120 bash -c "$line" &
+  NODE=0 timeout 120 bash -c "$line" && wait $!
+}
+port=$((20000 + RANDOM % 9000))
+
+# presets LINE: cmake knows the presets that the line names.
+presets() {
+  local name
+  for name in $(grep -o -e '--preset [a-z]*' <<<"$1" | cut -d' ' -f2); do
+    (cd "$source" && cmake --list-presets=all) | grep "\"$name\"" || return 1
+  done
+}
+
+# What ctest would run is listed. The preset's folder is this build's.
+tests() {
+  presets "$1" && bash -c "${1/--preset release/--test-dir $build} -N" | grep 'Total Tests: [1-9]'
+}
+
+parses() { [ -x "$source/$1" ] && bash -n "$source/$1"; }
+
+# How each kind of line is checked. The small text has fewer pieces than the vocabulary that an example
+# asks for, and there are two ranks for any number of GPUs.
+check_line() {
   local line=${1//--vocab-size [0-9]*000/--vocab-size 296}
   case $line in
-    *--nnodes* | *'nproc-per-node gpu'* | *' ...'*)
-      local rest=${line##* train }
-      [ "$rest" = ... ] || [ "$rest" = "$line" ] || bash -c "smoe train $rest --print-config"
-      ;;
-    *) timeout 120 bash -c "$line" ;;
+    *--nnodes*) run_nodes "$line" ;;
+    'smoe '* | 'jq '* | 'torchrun '* | 'bash '* | 'export PATH='*) timeout 120 bash -c "${line/per-node gpu/per-node 2}" ;;
+    'SMOE_FAULT='*:kill*) expect 137 '' "$line" ;;
+    'SMOE_FAULT='*:ENOSPC*) expect 1 'No space left on device' "$line" ;;
+    'python3 -c '*) run_python "$line" bash -c "$line" ;;
+    'ctest '*) tests "$line" ;;
+    'cmake --preset '*) presets "$line" ;;                        # builds
+    ./quickstart.sh* | ./test.sh*) parses "${line%% *}" ;;    # installs packages and builds
+    *tests/scripts/*.sh) parses "${line##* }" ;;                  # need GPUs or Python's packages
+    tests/bench/scaling*) ;;                                      # the test bench/scaling
+    'tensorboard '*) ;;                                           # serves until it is stopped
+    'cmake --install '* | 'cmake -S '* | 'cmake --build '* | build/examples/*) ;;  # tests/scripts/package.sh
+    *) echo 'no rule says how this line is checked' && return 1 ;;
   esac
 }
 
@@ -92,7 +168,7 @@ run_example() {
 blocks() {
   awk -v language="$1" '
     /^```/ { is_in = $0 == "```" language; count += is_in; next }
-    is_in { print > ("block-" count "." language) }' "$source/README.md" "$source"/docs/*.md
+    is_in { print > ("block-" count "." language) }' "${pages[@]}"
   ls block-*."$1"
 }
 
@@ -118,12 +194,16 @@ read_yaml() {
   smoe train whole.yaml --print-config
 }
 
+# run_python TEXT COMMAND...: runs the command if there are the modules that the text imports.
 run_python() {
   local module
-  for module in $(sed -n 's/^import //p' "$1"); do python3 -c "import $module" 2>/dev/null || return 0; done
-  python3 "$1"
+  for module in $(grep -o 'import [a-z0-9_]*' <<<"$1" | cut -d' ' -f2); do
+    python3 -c "import $module" 2>/dev/null || return 0
+  done
+  "${@:2}"
 }
 
+make_stand_ins
 make_inputs >output 2>&1 || { tail -5 output && echo "FAILED: the inputs of the examples" && exit 1; }
 count=0 is_failed=0
 run() { # TITLE COMMAND...
@@ -135,15 +215,16 @@ run() { # TITLE COMMAND...
   printf 'FAILED: %s\n' "$title"
   tail -3 output | sed 's/^/  /'
 }
+examples | awk '!seen[$0]++' >lines
 for block in $(blocks cpp); do run "$block: $(head -1 "$block")" compile_cpp "$block"; done
 for block in $(blocks yaml); do run "$block: $(head -1 "$block")" read_yaml "$block"; done
-for block in $(blocks python); do run "$block: $(head -1 "$block")" run_python "$block"; done
+for block in $(blocks python); do run "$block: $(head -1 "$block")" run_python "$(cat "$block")" python3 "$block"; done
 while read -r line; do
   [ "${line%% *}" != jq ] || command -v jq >/dev/null || continue
   restore
-  make_room_for "$line"
-  run "$line" run_example "$line"
-done < <(examples | awk '!seen[$0]++')
+  make_room_for "${line#SMOE_FAULT=* }"
+  run "$line" check_line "$line"
+done <lines
 [ $count -ge 30 ] || { echo "FAILED: only $count examples were found" && is_failed=1; }
 echo "$count examples"
 exit $is_failed

@@ -256,7 +256,8 @@ Command add_launch_command(CLI::App& app) {
       "  smoe launch --nproc-per-node 2 --max-restarts 3 --tee 3 train configs/tiny.yaml "
       "train.micro_batch=4\n"
       "  smoe launch --nnodes 2 --node-rank 0 --master-addr 10.0.0.1 --nproc-per-node 2 \\\n"
-      "    --rdzv-id-file id.txt train configs/tiny.yaml   # and on the other: --node-rank 1");
+      "    --rdzv-id-file id.txt train configs/tiny.yaml train.micro_batch=2  "
+      "# and on the other: --node-rank 1");
   return {command, [flags, command] { return run_launch(*flags, command->remaining()); }};
 }
 
