@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/instrument.h"
 #include "core/range.h"
 #include "core/tensor.h"
 
@@ -28,6 +29,15 @@ class Collective {
   virtual void wait() = 0;
 };
 using CollectiveHandle = std::shared_ptr<Collective>;
+
+/// When a collective operation ran. Times are nanoseconds of the steady clock.
+struct CollectiveTimes {
+  const char* name = "";      ///< "all_reduce"
+  std::int64_t bytes = 0;     ///< of its tensors on this rank
+  Place place{};              ///< of the thread that started it
+  std::int64_t ready_ns = 0;  ///< when its input was complete, so that it could begin
+  std::int64_t begin_ns = 0, end_ns = 0;
+};
 
 /// A tensor and the rank that has its values.
 struct RootedTensor {
@@ -62,6 +72,13 @@ class Communicator {
   /// Makes all pending and later operations fail with CommunicationError: on this rank immediately,
   /// on the others as soon as they need this rank. May be called from any thread.
   virtual void cancel() = 0;
+
+  /// Notes from now on when each operation runs. On a GPU by timing events, which one event places
+  /// on the steady clock: call it while the device is idle.
+  virtual void start_timing() {}
+  /// Ends that; waits for the operations noted since and returns them in the order of their calls.
+  /// Throws: CommunicationError when one failed.
+  virtual std::vector<CollectiveTimes> stop_timing() { return {}; }
 
   /// Why no operation can succeed any more; empty as long as none failed and no rank was lost.
   /// Does not wait. May be called from any thread.

@@ -8,6 +8,7 @@
 #include "core/distributed/tcp_communicator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -28,13 +29,22 @@ constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
 constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
 constexpr const char* kBarrier = "barrier";
 
+std::int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch().count();
+}
+
 /// An operation, from submission to completion.
 class Operation final : public Collective {
  public:
-  Operation(const char* name, std::function<void()> run) : name_(name), run_(std::move(run)) {}
+  Operation(const char* name, std::int64_t bytes, std::function<void()> run)
+      : times_{.name = name, .bytes = bytes, .place = current_place(), .ready_ns = now_ns()},
+        run_(std::move(run)) {}
 
-  const char* name() const { return name_; }
+  const char* name() const { return times_.name; }
+  /// After wait().
+  const CollectiveTimes& times() const { return times_; }
   void run() {
+    times_.begin_ns = now_ns();
     std::exception_ptr error;
     try {
       run_();
@@ -45,6 +55,7 @@ class Operation final : public Collective {
   }
   void finish(std::exception_ptr error) {
     const std::lock_guard lock(mutex_);
+    times_.end_ns = now_ns();
     error_ = error;
     is_done_ = true;
     run_ = nullptr;  // releases the tensor
@@ -61,7 +72,7 @@ class Operation final : public Collective {
   }
 
  private:
-  const char* name_;
+  CollectiveTimes times_;
   std::function<void()> run_;
   std::mutex mutex_;
   std::condition_variable done_;
@@ -93,7 +104,7 @@ class TcpCommunicator final : public Communicator {
 
   CollectiveHandle all_reduce(const Tensor& values) override {
     const OrderedSum add = check("all_reduce", values, true);
-    return queue("all_reduce", [=, this] {
+    return queue("all_reduce", values.bytes(), [=, this] {
       if (values.bytes() <= kSmallBytes) return all_reduce_small(values, add);
       reduce_scatter_chunks(values, add);
       gather_shards(values);
@@ -101,22 +112,25 @@ class TcpCommunicator final : public Communicator {
   }
   CollectiveHandle reduce_scatter(const Tensor& values) override {
     const OrderedSum add = check("reduce_scatter", values, true);
-    return queue("reduce_scatter", [=, this] { reduce_scatter_chunks(values, add); });
+    return queue("reduce_scatter", values.bytes(),
+                 [=, this] { reduce_scatter_chunks(values, add); });
   }
   CollectiveHandle all_gather(const Tensor& values) override {
     check("all_gather", values, false);
-    return queue("all_gather", [=, this] { gather_shards(values); });
+    return queue("all_gather", values.bytes(), [=, this] { gather_shards(values); });
   }
   CollectiveHandle broadcast(const Tensor& values, int root) override {
     return broadcast_each({{values, root}});
   }
   CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) override {
+    std::int64_t bytes = 0;
     for (const auto& [values, root] : tensors) {
       check("broadcast", values, false);
+      bytes += values.bytes();
       SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
                  " of ", world_size_);
     }
-    return queue("broadcast", [=, this] {
+    return queue("broadcast", bytes, [=, this] {
       for (const auto& [values, root] : tensors) {
         if (values.bytes() <= kSmallBytes) {
           send_all(values, root);
@@ -128,7 +142,7 @@ class TcpCommunicator final : public Communicator {
     });
   }
   CollectiveHandle barrier() override {
-    return queue(kBarrier, [this] {
+    return queue(kBarrier, 0, [this] {
       char own = 0;
       std::vector<char> others(world_size_);
       exchange(
@@ -148,6 +162,25 @@ class TcpCommunicator final : public Communicator {
 
   void cancel() override { mesh_->stop("cancelled"); }
 
+  void start_timing() override {
+    const std::lock_guard lock(mutex_);
+    is_timing_ = true;
+  }
+  std::vector<CollectiveTimes> stop_timing() override {
+    std::vector<std::shared_ptr<Operation>> operations;
+    {
+      const std::lock_guard lock(mutex_);
+      is_timing_ = false;
+      operations.swap(timed_);
+    }
+    std::vector<CollectiveTimes> times;
+    for (const auto& operation : operations) {
+      operation->wait();
+      times.push_back(operation->times());
+    }
+    return times;
+  }
+
   std::string failure() const override { return mesh_->stop_reason(); }
   std::string description() const override { return "TCP"; }
 
@@ -162,11 +195,12 @@ class TcpCommunicator final : public Communicator {
     return adds ? ordered_sum_for(op, values.dtype()) : nullptr;
   }
 
-  CollectiveHandle queue(const char* name, std::function<void()> run) {
-    auto operation = std::make_shared<Operation>(name, std::move(run));
+  CollectiveHandle queue(const char* name, std::int64_t bytes, std::function<void()> run) {
+    auto operation = std::make_shared<Operation>(name, bytes, std::move(run));
     {
       const std::lock_guard lock(mutex_);
       queue_.push_back(operation);
+      if (is_timing_) timed_.push_back(operation);
     }
     mesh_->interrupt();
     return operation;
@@ -268,6 +302,8 @@ class TcpCommunicator final : public Communicator {
 
   std::mutex mutex_;  // guards the members up to is_busy_
   std::deque<std::shared_ptr<Operation>> queue_;
+  bool is_timing_ = false;
+  std::vector<std::shared_ptr<Operation>> timed_;  // started since start_timing
   double timeout_s_;
   bool is_closing_ = false, is_busy_ = false;
 

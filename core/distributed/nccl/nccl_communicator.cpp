@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <optional>
@@ -12,6 +13,7 @@
 
 #include "core/distributed/nccl/nccl_connection.h"
 #include "core/distributed/nccl/watchdog.h"
+#include "core/gpu.h"
 #include "core/host_wait.h"
 #include "core/system/fault.h"
 
@@ -123,15 +125,15 @@ class NcclCommunicator final : public Communicator {
   CollectiveHandle broadcast_each(const std::vector<RootedTensor>& tensors) override {
     if (!tensors.empty() && is_on_host(tensors.front().values))
       return control_.broadcast_each(tensors);
-    bool is_empty = true;
+    std::int64_t bytes = 0;
     for (const auto& [values, root] : tensors) {
       SMOE_CHECK(root >= 0 && root < world_size_, "broadcast: root must be a rank; got ", root,
                  " of ", world_size_);
       check_device("broadcast", values);
-      is_empty = is_empty && values.numel() == 0;
+      bytes += values.bytes();
     }
-    if (is_empty) return std::make_shared<Handle>(*this, nullptr);
-    return run("broadcast", [=, this](const NcclLibrary& nccl, ncclComm_t comm) {
+    if (bytes == 0) return std::make_shared<Handle>(*this, nullptr);
+    return run("broadcast", bytes, [=, this](const NcclLibrary& nccl, ncclComm_t comm) {
       return group(nccl, tensors.size(), [&](std::size_t i) {
         const auto& [values, root] = tensors[i];
         if (values.numel() == 0) return ncclSuccess;
@@ -154,6 +156,32 @@ class NcclCommunicator final : public Communicator {
     control_.cancel();
   }
 
+  void start_timing() override {
+    timed_.clear();
+    base_ = gpu::create_event(device_);
+    gpu::record_event(base_.get(), stream_);
+    base_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
+    control_.start_timing();
+  }
+
+  std::vector<CollectiveTimes> stop_timing() override {
+    std::vector<CollectiveTimes> times = control_.stop_timing();
+    const auto time_of = [&](const std::shared_ptr<void>& event) {
+      const double ms = gpu::milliseconds_between(base_.get(), event.get());
+      return base_ns_ + static_cast<std::int64_t>(1e6 * ms);
+    };
+    for (TimedOperation& one : timed_) {
+      gpu::wait_for_event(one.end.get());
+      one.times.ready_ns = time_of(one.ready);
+      one.times.begin_ns = time_of(one.begin);
+      one.times.end_ns = time_of(one.end);
+      times.push_back(one.times);
+    }
+    timed_.clear();
+    base_.reset();
+    return times;
+  }
+
   std::string failure() const override { return watchdog_->failure(); }
 
   std::string description() const override { return description_; }
@@ -173,6 +201,18 @@ class NcclCommunicator final : public Communicator {
     NcclCommunicator& owner_;
     std::shared_ptr<DeviceOperation> operation_;  // null: there was nothing to do
   };
+
+  /// An operation between start_timing and stop_timing, with timing events around it.
+  struct TimedOperation {
+    CollectiveTimes times;
+    std::shared_ptr<void> ready, begin, end;
+  };
+
+  std::shared_ptr<void> timed_event(cudaStream_t stream) const {
+    std::shared_ptr<void> event = gpu::create_event(device_);
+    gpu::record_event(event.get(), stream);
+    return event;
+  }
 
   static bool is_on_host(const Tensor& values) { return values.device().type != DeviceType::cuda; }
   bool has_equal_shards(const Tensor& values) const {
@@ -231,16 +271,23 @@ class NcclCommunicator final : public Communicator {
 
   CollectiveHandle run(const char* name, const Tensor& values, const NcclConnection::Call& call) {
     check_device(name, values);
-    return values.numel() == 0 ? std::make_shared<Handle>(*this, nullptr) : run(name, call);
+    return values.numel() == 0 ? std::make_shared<Handle>(*this, nullptr)
+                               : run(name, values.bytes(), call);
   }
 
-  CollectiveHandle run(const char* name, const NcclConnection::Call& call) {
+  CollectiveHandle run(const char* name, std::int64_t bytes, const NcclConnection::Call& call) {
     watchdog_->check(name);
     if (fault_point("nccl").error != 0) throw SystemError(concat(name, ": failed on purpose"));
     const auto operation = std::make_shared<DeviceOperation>(name, events_);
     CUDA_CHECK(cudaEventRecord(operation->ready, compute_stream()));
     CUDA_CHECK(cudaStreamWaitEvent(stream_, operation->ready));
+    if (base_)
+      timed_.push_back({.times = {.name = name, .bytes = bytes, .place = current_place()},
+                        .ready = timed_event(compute_stream()),
+                        .begin = timed_event(stream_),
+                        .end = nullptr});
     connection_->enqueue(name, call, Deadline::in(watchdog_->timeout_s()));
+    if (base_) timed_.back().end = timed_event(stream_);
     CUDA_CHECK(cudaEventRecord(operation->done, stream_));
     watchdog_->follow(operation);
     return std::make_shared<Handle>(*this, operation);
@@ -302,6 +349,9 @@ class NcclCommunicator final : public Communicator {
   std::optional<Watchdog> watchdog_;
   std::optional<HostWaitScope> wait_scope_;
   std::string description_;
+  std::shared_ptr<void> base_;  // timing event at `base_ns_` of the steady clock; null: no timing
+  std::int64_t base_ns_ = 0;
+  std::vector<TimedOperation> timed_;
 };
 
 }  // namespace

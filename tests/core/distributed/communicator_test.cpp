@@ -346,3 +346,31 @@ TEST_CASE("ranks connect over the interface that is chosen") {
                        "socket: there is no interface none0 with an IPv4 address", UsageError);
   ::unsetenv("SMOE_SOCKET_IFNAME");
 }
+
+TEST_CASE(
+    "operations between start_timing and stop_timing are noted, in the order of their calls") {
+  on_ranks(2, [](Communicator& communicator, RendezvousStore&) {
+    const Tensor values = Tensor::zeros({1 << 16}, DType::f32);
+    communicator.all_reduce(values)->wait();
+    communicator.start_timing();
+    {
+      const PlaceScope place({.phase = Phase::backward});
+      communicator.reduce_scatter(values);
+      communicator.all_gather(values)->wait();
+    }
+    const std::vector<CollectiveTimes> times = communicator.stop_timing();
+    REQUIRE(times.size() == 2);
+    CHECK(std::string(times[0].name) == "reduce_scatter");
+    CHECK(std::string(times[1].name) == "all_gather");
+    for (const CollectiveTimes& one : times) {
+      CHECK(one.bytes == values.bytes());
+      CHECK(one.place.phase == Phase::backward);
+      CHECK(one.ready_ns <= one.begin_ns);
+      CHECK(one.begin_ns < one.end_ns);
+    }
+    CHECK(times[1].begin_ns >= times[0].end_ns);
+    communicator.all_reduce(values)->wait();
+    CHECK(communicator.stop_timing().empty());
+  });
+  CHECK(single_communicator().stop_timing().empty());
+}
