@@ -8,26 +8,13 @@
 #include <thread>
 
 #include "core/base/check.h"
-#include "core/system/file.h"
 #include "core/system/folder.h"
+#include "core/system/kernel_file.h"
 
 namespace smoe {
 namespace {
 
 constexpr const char* kRoot = "/sys/fs/cgroup";
-
-// Reads a file of /proc or /sys, whose size is reported as 0. Empty when it cannot be read.
-std::string read_kernel_file(const std::string& path) {
-  try {
-    if (kind_of(path) != PathKind::file) return "";
-    std::string text(4096, '\0');
-    text.resize(static_cast<std::size_t>(
-        File::open(path).read_some_at(0, text.data(), static_cast<std::int64_t>(text.size()))));
-    return text;
-  } catch (const SystemError&) {
-    return "";
-  }
-}
 
 // Cores of one control group, rounded up; 0 without a quota.
 int quota_of(const std::string& folder) {
