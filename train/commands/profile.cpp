@@ -27,7 +27,7 @@ constexpr std::int64_t kMaxProfileBytes = std::int64_t{1} << 28;
 struct ProfileFlags {
   ConfigArguments config;
   ProfileOptions options;
-  std::string mode = "auto", output, against;
+  std::string mode = "auto", ranks = "all", output, against;
   std::optional<std::string> old_json{};
 };
 
@@ -36,6 +36,12 @@ ProfileMode mode_of(const std::string& name) {
   if (name == "cupti") return ProfileMode::cupti;
   SMOE_CHECK(name == "auto", "--mode: must be auto, events or cupti; got ", name);
   return ProfileMode::automatic;
+}
+
+ProfiledRanks ranks_of(const std::string& name) {
+  if (name == "0") return ProfiledRanks::first;
+  SMOE_CHECK(name == "all", "--ranks: must be 0 or all; got ", name);
+  return ProfiledRanks::all;
 }
 
 std::string folder_of(const ProfileFlags& flags, const Config& config) {
@@ -79,6 +85,7 @@ int profile_on(Ranks& ranks, const Config& config, const ProfileFlags& flags) {
 int run_profile(ProfileFlags flags) {
   const Config config = flags.config.load();
   flags.options.mode = mode_of(flags.mode);
+  flags.options.ranks = ranks_of(flags.ranks);
   if (!flags.against.empty()) {
     flags.old_json = read_file(flags.against, kMaxProfileBytes);
     changes_since(*flags.old_json, flags.against, {});  // refuses another file before the work
@@ -99,6 +106,9 @@ Command add_profile_command(CLI::App& app) {
   add_option(*command, "--mode", flags->mode, "MODE",
              "How kernels are timed on a GPU: events around launches, cupti for each CUDA\n"
              "kernel, or auto: cupti where it is possible");
+  add_option(*command, "--ranks", flags->ranks, "RANKS",
+             "Which ranks are recorded: all, or 0 alone, which does not slow down the others;\n"
+             "rank 0 writes the report");
   command
       ->add_option("--output", flags->output,
                    "Folder for the results; by default profile/ in the folder of the run")

@@ -7,10 +7,10 @@
 
 #include "core/gpu.h"
 #include "core/system/format.h"
-#include "core/tensor.h"
 #include "core/version.h"
 #include "kernels/threads.h"
 #include "train/plan/step_cost.h"
+#include "train/profile/communication.h"
 #include "train/profile/device_tracer.h"
 #include "train/profile/recorder.h"
 #include "train/profile/routing_cost.h"
@@ -79,37 +79,6 @@ struct MemoryLogWindow {
   ~MemoryLogWindow() { set_memory_log_capacity(kMemoryLogCapacity); }
 };
 
-// Sums over the ranks, in place.
-void sum_over_ranks(std::vector<double>& values, Communicator& communicator) {
-  const Stream host_stream;
-  const StreamGuard host(host_stream);
-  const Tensor tensor =
-      Tensor::from(values, {static_cast<std::int64_t>(values.size())}, Category::workspace);
-  communicator.all_reduce(tensor)->wait();
-  values = tensor.to_vector<double>();
-}
-
-void gather_rank_times(const Recording& recording, Communicator& communicator, Profile& profile) {
-  constexpr int kFields = 4;
-  const int num_ranks = profile.num_ranks;
-  if (num_ranks == 1) return;
-  double reduce_ms = 0;
-  for (const RangeSample& range : recording.ranges)
-    if (range.place.phase == Phase::reduce && !range.place.op)
-      reduce_ms += (range.end - range.begin) / static_cast<double>(profile.num_steps);
-  std::vector<double> values(kFields * num_ranks, 0.0);
-  double* const own = &values[kFields * communicator.rank()];
-  own[0] = profile.step_ms;
-  own[1] = profile.busy_ms;
-  own[2] = reduce_ms;
-  own[3] = profile.data_ms;
-  sum_over_ranks(values, communicator);
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    const double* const v = &values[kFields * rank];
-    profile.ranks.push_back({rank, v[0], v[1], v[2], v[3]});
-  }
-}
-
 std::vector<MemoryOption> memory_options(const Config& config, const Profile& profile) {
   double forward = 0, up = 0;
   for (const LayerGroup& layer : profile.layers) forward += layer.forward_ms;
@@ -146,7 +115,7 @@ void say(const ProfileOptions& options, const std::string& text) {
 }  // namespace
 
 ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& roofline,
-                          const std::function<void()>& step) {
+                          const std::function<void()>& step, Communicator& communicator) {
   SMOE_CHECK(options.steps >= 1, "profile: steps must be at least 1; got ", options.steps);
   SMOE_CHECK(options.warmup >= 1, "profile: warmup must be at least 1; got ", options.warmup);
   ProfiledRun run;
@@ -154,6 +123,7 @@ ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& rooflin
   profile.roofline = roofline;
   profile.num_steps = options.steps;
   profile.num_warmup = options.warmup;
+  profile.num_ranks = communicator.world_size();
   profile.device = device_name();
   profile.version = SMOE_VERSION;
   profile.time = utc_time();
@@ -171,6 +141,7 @@ ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& rooflin
   {
     const auto num_launches = static_cast<std::size_t>(count.num_launches() * options.steps);
     Recorder recorder(num_launches + num_launches / 8 + 64, tracer.get());
+    communicator.start_timing();
     PowerMeter power(current_stream().device());
     {
       const InstrumentScope scope(recorder);
@@ -182,6 +153,7 @@ ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& rooflin
     }
     run.recording = recorder.finish();
     profile.power = power.stop();
+    add_communication(communicator.stop_timing(), run.recording);
   }
   if (tracer) add_device_times(tracer->finish(run.recording.begin_ns), run.recording);
   tracer.reset();
@@ -202,7 +174,12 @@ ProfiledRun profile_training(const Config& given, const TrainingData& training,
   const Roofline roofline = measure_roofline(config.train.precision);
   release_cached_memory();
   Trainer trainer(config, training, communicator);
-  ProfiledRun run = profile_steps(options, roofline, [&] { trainer.step(); });
+  if (options.ranks == ProfiledRanks::first && communicator.rank() > 0) {
+    for (std::int64_t i = 0; i < options.warmup + options.steps + kStepsAfter; ++i) trainer.step();
+    return {};
+  }
+  ProfiledRun run = profile_steps(
+      options, roofline, [&] { trainer.step(); }, communicator);
   Profile& profile = run.profile;
   profile.run = config.run.name;
   profile.tokens_per_step = config.train.global_batch * config.train.seq_len;
@@ -217,15 +194,14 @@ ProfiledRun profile_training(const Config& given, const TrainingData& training,
     profile.device_total_bytes = info.total_bytes;
     profile.device_used_bytes = info.total_bytes - info.free_bytes;
   }
-  profile.num_ranks = communicator.world_size();
   analyze(run.recording, profile);
+  if (options.ranks == ProfiledRanks::all) gather_ranks(communicator, profile);
   profile.memory_options = memory_options(config, profile);
   if (config.model.mlp.kind == "moe") {
     say(options, "experts at equal loads");
     profile.routing = measure_routing_cost(config, trainer, profile.layers);
   }
   advise(profile);
-  gather_rank_times(run.recording, communicator, profile);
   return run;
 }
 

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "train/profile/communication.h"
+
 namespace smoe {
 namespace {
 
@@ -30,13 +32,6 @@ std::string text_of(const char* text) {
   return text ? text : "";
 }
 
-// Whether the reduction of gradients lies between two launches.
-bool waits_for_ranks(const LaunchSample& before, const LaunchSample& after) {
-  const auto reduces = [](Phase phase) { return phase == Phase::reduce || phase == Phase::clip; };
-  return reduces(after.place.phase) &&
-         (before.place.phase == Phase::backward || reduces(before.place.phase));
-}
-
 std::string gap_end(const LaunchSample& launch) {
   const std::string place = describe(launch.place);
   return fmt::format("{} ({})", launch.name, place);
@@ -45,12 +40,16 @@ std::string gap_end(const LaunchSample& launch) {
 class Analysis {
  public:
   Analysis(const Recording& recording, Profile& profile)
-      : r_(recording), p_(profile), per_step_(1.0 / static_cast<double>(recording.steps.size())) {}
+      : r_(recording),
+        p_(profile),
+        operations_(operations_of(recording)),
+        per_step_(1.0 / static_cast<double>(recording.steps.size())) {}
 
   void run() {
     add_times();
     add_groups();
     add_device_kernels();
+    analyze_communication(r_, p_);
     add_gaps();
     add_waits();
   }
@@ -151,9 +150,8 @@ class Analysis {
                   .before = before ? gap_end(*before) : "start of the window",
                   .after = gap_end(after),
                   .is_host_late = after.host_end > begin};
-    const bool is_exposed = p_.num_ranks > 1 && before && waits_for_ranks(*before, after);
-    if (is_exposed) p_.exposed_ms += gap.ms * per_step_;
-    if (gap.is_host_late && !is_exposed) p_.host_late_ms += gap.ms * per_step_;
+    if (gap.is_host_late)
+      p_.host_late_ms += (gap.ms - operations_.overlap(begin, after.begin)) * per_step_;
     p_.gaps.push_back(gap);
   }
 
@@ -171,6 +169,7 @@ class Analysis {
 
   const Recording& r_;
   Profile& p_;
+  const IntervalUnion operations_;
   double per_step_;
 };
 
@@ -215,6 +214,17 @@ void advise(Profile& p) {
     add(p.routing->experts_ms - p.routing->balanced_ms,
         "expert loads are unequal: raise model.router.balance_loss, or "
         "model.router.selection_bias_rate with the sigmoid score");
+  const auto last =
+      std::max_element(p.communication.begin(), p.communication.end(),
+                       [](const auto& a, const auto& b) { return a.exposed_ms < b.exposed_ms; });
+  if (last != p.communication.end())
+    add(p.exposed_ms,
+        fmt::format("communication that no kernel hides, most of it in the {} of {}: more "
+                    "micro-batches per step{}",
+                    last->operation, name_of(last->phase),
+                    last->late_ms > last->ms / 2
+                        ? fmt::format("; rank {} is the last to be ready", last->last_rank)
+                        : ""));
   add(p.data_ms, "reading batches, on the host: a faster disk, or more memory for its cache");
   const double recomputed = p.phase_ms[static_cast<int>(Phase::recompute)];
   add(recomputed, "recomputing activations: train.recompute=none if memory allows");

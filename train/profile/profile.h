@@ -80,10 +80,30 @@ struct MemoryOption {
   double extra_ms = 0;  ///< estimated from the measured kernels
 };
 
+/// The operation among the ranks that is a step's n-th: its mean over the window's steps.
+struct CommunicationGroup {
+  std::string operation{};  ///< "all_reduce"
+  Phase phase = Phase::none;
+  std::int64_t bytes = 0;             ///< of its tensors
+  double ready_ms = 0, begin_ms = 0;  ///< since the step's begin
+  double ms = 0;
+  double exposed_ms = 0;   ///< of it, without a kernel
+  double response_ms = 0;  ///< from ready to its end
+  double bytes_per_s = 0;  ///< that one rank sends
+  double late_ms = 0;      ///< from the first rank that was ready to the last
+  int last_rank = -1;      ///< -1: not known
+};
+
 /// Part of the step of one rank.
 struct RankTimes {
   int rank = 0;
-  double step_ms = 0, busy_ms = 0, reduce_ms = 0, data_ms = 0;
+  double step_ms = 0, busy_ms = 0, communication_ms = 0, exposed_ms = 0, data_ms = 0;
+  std::int64_t peak_bytes = 0;
+
+  /// Share of the communication beside which kernels ran; 1 without communication.
+  double hidden_share() const {
+    return communication_ms > 0 ? 1 - exposed_ms / communication_ms : 1;
+  }
 };
 
 struct Profile {
@@ -103,8 +123,9 @@ struct Profile {
   std::vector<Group> kernels;  ///< CUDA kernels by CUPTI, longest first; no cost
   std::vector<LayerGroup> layers;
   std::vector<Gap> gaps;         ///< longest first, at most 20
-  double exposed_ms = 0;         ///< in gaps in which the device waited for other ranks
-  double host_late_ms = 0;       ///< in gaps in which the device waited for the host
+  double communication_ms = 0;   ///< in which operations among the ranks ran
+  double exposed_ms = 0;         ///< of it, without a kernel
+  double host_late_ms = 0;       ///< in other gaps in which the device waited for the host
   std::vector<WaitGroup> waits;  ///< longest first
   MemoryTimeline memory;
   MemoryPlan plan;
@@ -114,8 +135,9 @@ struct Profile {
   std::int64_t device_used_bytes = 0, device_total_bytes = 0;  ///< of a GPU, beside tensors too
   std::optional<RoutingCost> routing;
   PowerReport power;
-  std::vector<RankTimes> ranks;  ///< when there are several
-  std::vector<Advice> advice;    ///< largest first
+  std::vector<CommunicationGroup> communication;  ///< in order of their begins
+  std::vector<RankTimes> ranks;                   ///< when there are several
+  std::vector<Advice> advice;                     ///< largest first
 };
 
 /// Fills in what follows from a recording: times, gaps, waits, groups.

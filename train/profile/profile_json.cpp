@@ -96,6 +96,7 @@ Json step_json(const Profile& p) {
           {"busy_ms", p.busy_ms},
           {"gap_ms", p.gap_ms},
           {"host_late_ms", p.host_late_ms},
+          {"communication_ms", p.communication_ms},
           {"exposed_ms", p.exposed_ms},
           {"host_ms", p.host_ms},
           {"data_ms", p.data_ms},
@@ -118,6 +119,13 @@ Json routing_json(const RoutingCost& r) {
           {"tile_fill", r.tile_fill},
           {"experts_ms", r.experts_ms},
           {"balanced_ms", r.balanced_ms}};
+}
+
+Json communication_json(const CommunicationGroup& g) {
+  return {{"operation", g.operation},   {"phase", name_of(g.phase)},    {"bytes", g.bytes},
+          {"ready_ms", g.ready_ms},     {"begin_ms", g.begin_ms},       {"ms", g.ms},
+          {"exposed_ms", g.exposed_ms}, {"bytes_per_s", g.bytes_per_s}, {"late_ms", g.late_ms},
+          {"last_rank", g.last_rank}};
 }
 
 std::string op_key(const std::string& kernel, const std::string& op, const std::string& part,
@@ -194,9 +202,13 @@ std::string profile_json(const Profile& p) {
                                return Json{{"rank", r.rank},
                                            {"step_ms", r.step_ms},
                                            {"busy_ms", r.busy_ms},
-                                           {"reduce_ms", r.reduce_ms},
-                                           {"data_ms", r.data_ms}};
+                                           {"communication_ms", r.communication_ms},
+                                           {"exposed_ms", r.exposed_ms},
+                                           {"hidden_share", r.hidden_share()},
+                                           {"data_ms", r.data_ms},
+                                           {"peak_bytes", r.peak_bytes}};
                              })},
+      {"communication", list_of(p.communication, communication_json)},
       {"advice", list_of(p.advice, [](const Advice& a) {
          return Json{{"ms", a.ms}, {"text", a.text}};
        })}};

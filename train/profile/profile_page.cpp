@@ -230,12 +230,30 @@ std::string power_table(const Profile& p) {
 }
 
 std::string rank_table(const Profile& p) {
-  std::vector<std::vector<std::string>> rows{
-      {"rank", "step", "kernels", "waiting for other ranks", "reading batches"}};
+  std::vector<std::vector<std::string>> rows{{"rank", "step", "kernels", "communication", "hidden",
+                                              "waiting for other ranks", "reading batches",
+                                              "peak memory"}};
   for (const RankTimes& r : p.ranks)
     rows.push_back({std::to_string(r.rank), short_ms(r.step_ms), short_ms(r.busy_ms),
-                    short_ms(r.reduce_ms), short_ms(r.data_ms)});
-  return table("Ranks", "", rows, false);
+                    short_ms(r.communication_ms), fmt::format("{:.1f} %", 100 * r.hidden_share()),
+                    short_ms(r.exposed_ms), short_ms(r.data_ms), format_bytes(r.peak_bytes)});
+  return table("Ranks", "per step; hidden: beside kernels", rows);
+}
+
+std::string communication_table(const Profile& p) {
+  std::vector<std::vector<std::string>> rows{{"operation", "phase", "bytes", "ready at",
+                                              "begins at", "time", "without a kernel", "GB/s",
+                                              "last rank", "later by"}};
+  for (std::size_t i = 0; i < std::min(kMaxRows, p.communication.size()); ++i) {
+    const CommunicationGroup& g = p.communication[i];
+    rows.push_back({escaped(g.operation), name_of(g.phase), format_bytes(g.bytes),
+                    short_ms(g.ready_ms), short_ms(g.begin_ms), short_ms(g.ms),
+                    short_ms(g.exposed_ms), fmt::format("{:.2f}", g.bytes_per_s / 1e9),
+                    g.last_rank >= 0 ? std::to_string(g.last_rank) : "",
+                    g.last_rank >= 0 ? short_ms(g.late_ms) : ""});
+  }
+  return table("Operations among the ranks",
+               "of rank 0, per step, in order; GB/s: what a rank sends", rows);
 }
 
 std::string change_table(const std::vector<Change>& changes, const std::string& old_path) {
@@ -260,8 +278,10 @@ std::string profile_page(const Profile& p, const std::vector<Change>& changes,
           change_table(changes, old_path) + "</div>\n";
   html += "<h2>Kernels</h2><div class=\"charts\">" + op_tables(p) + roofline_chart(p) +
           phase_table(p) + layer_table(p) + cuda_kernel_table(p) + "</div>\n";
-  html +=
-      "<h2>Gaps and waits</h2><div class=\"charts\">" + gap_tables(p) + rank_table(p) + "</div>\n";
+  html += "<h2>Gaps and waits</h2><div class=\"charts\">" + gap_tables(p) + "</div>\n";
+  if (p.num_ranks > 1)
+    html += "<h2>Communication</h2><div class=\"charts\">" + rank_table(p) +
+            communication_table(p) + "</div>\n";
   html +=
       "<h2>Memory</h2><div class=\"charts\">" + memory_cards(p.memory) + plan_table(p) + "</div>\n";
   html += "<h2>Routing and power</h2><div class=\"charts\">" + routing_table(p) + power_table(p) +

@@ -9,7 +9,8 @@
 namespace smoe {
 namespace {
 
-constexpr std::size_t kNumOps = 12, kNumOwners = 6, kNumAdvice = 3, kNumChanges = 10;
+constexpr std::size_t kNumOps = 12, kNumOwners = 6, kNumAdvice = 3, kNumOperations = 12,
+                      kNumChanges = 10;
 
 double percent_of(double part, double whole) {
   return whole > 0 ? 100 * part / whole : 0;
@@ -68,9 +69,24 @@ std::string other_lines(const Profile& p) {
     text += fmt::format("power             {:.0f} W of {:.0f} W, {:.0f} MHz of {:.0f} MHz{}\n",
                         p.power.mean_watts, p.power.limit_watts, p.power.mean_mhz, p.power.max_mhz,
                         p.power.slowed_by.empty() ? "" : ", held down by " + p.power.slowed_by);
+  return text;
+}
+
+std::string communication_lines(const Profile& p) {
+  std::string text;
   for (const RankTimes& rank : p.ranks)
-    text += fmt::format("rank {:<13}step {}, kernels {}, waiting for other ranks {}\n", rank.rank,
-                        short_ms(rank.step_ms), short_ms(rank.busy_ms), short_ms(rank.reduce_ms));
+    text += fmt::format(
+        "rank {:<13}step {}, kernels {}, communication {} of which {:.0f} % hidden, waiting for "
+        "other ranks {}, peak {}\n",
+        rank.rank, short_ms(rank.step_ms), short_ms(rank.busy_ms), short_ms(rank.communication_ms),
+        100 * rank.hidden_share(), short_ms(rank.exposed_ms), format_bytes(rank.peak_bytes));
+  for (std::size_t i = 0; i < std::min(kNumOperations, p.communication.size()); ++i) {
+    const CommunicationGroup& g = p.communication[i];
+    text += labelled(g.operation,
+                     fmt::format("{:>10} in {}: begins at {}, takes {}, {} without a kernel",
+                                 format_bytes(g.bytes), name_of(g.phase), short_ms(g.begin_ms),
+                                 short_ms(g.ms), short_ms(g.exposed_ms)));
+  }
   return text;
 }
 
@@ -116,7 +132,8 @@ std::string profile_text(const Profile& p, const std::vector<Change>& changes) {
   text += fmt::format("  roofline: {}/s ({}), {:.0f} GB/s (copy of {})\n\n",
                       short_flops(p.roofline.flops_per_s), p.roofline.gemm,
                       p.roofline.bytes_per_s / 1e9, p.roofline.copy);
-  text += step_table(p) + "\n" + op_table(p) + "\n" + memory_table(p) + "\n" + other_lines(p);
+  text += step_table(p) + "\n" + op_table(p) + "\n" + memory_table(p) + "\n" + other_lines(p) +
+          communication_lines(p);
   if (!p.advice.empty()) text += "what could be had\n";
   for (std::size_t i = 0; i < std::min(kNumAdvice, p.advice.size()); ++i)
     text += labelled(short_ms(p.advice[i].ms), p.advice[i].text);

@@ -39,6 +39,15 @@ struct WaitSample {
   double begin = 0, end = 0;
 };
 
+/// A collective operation among the ranks.
+struct CommunicationSample {
+  const char* operation = "";
+  Place place{};           ///< where it was started
+  std::int64_t bytes = 0;  ///< of its tensors
+  int step = 0;            ///< in which it was ready
+  double ready = 0, begin = 0, end = 0;
+};
+
 struct StepSample {
   double host_begin = 0, host_end = 0;
   double begin = 0, end = 0;  ///< on the device; those of the host on the CPU
@@ -50,7 +59,8 @@ struct Recording {
   std::vector<DeviceSample> device;    ///< in order of time; empty without CUPTI
   std::vector<RangeSample> ranges;     ///< in order of their ends
   std::vector<WaitSample> waits;
-  std::int64_t begin_ns = 0, end_ns = 0;  ///< of the window, steady clock
+  std::vector<CommunicationSample> communication;  ///< in order of time
+  std::int64_t begin_ns = 0, end_ns = 0;           ///< of the window, steady clock
 };
 
 }  // namespace smoe

@@ -11,12 +11,13 @@
 #include <tuple>
 
 #include "core/base/check.h"
+#include "core/system/format.h"
 
 namespace smoe {
 namespace {
 
-constexpr int kHost = 1, kDevice = 2;                 // processes of the trace
-constexpr int kRanges = 1, kWaits = 2, kKernels = 3;  // threads
+constexpr int kHost = 1, kDevice = 2, kRanks = 3;                      // processes of the trace
+constexpr int kRanges = 1, kWaits = 2, kOperations = 1, kKernels = 3;  // threads
 
 struct TraceEvent {
   std::string name, category;
@@ -72,6 +73,7 @@ class Trace {
     add_name("thread_name", kHost, kRanges, "step");
     add_name("thread_name", kHost, kWaits, "waits for the device");
     add_name("process_name", kDevice, 0, device);
+    add_name("process_name", kRanks, 0, "communication");
     for (const TraceEvent& event : events_)
       fmt::format_to(std::back_inserter(out_),
                      "{{\"ph\":\"X\",\"name\":{},\"cat\":{},\"pid\":{},\"tid\":{},\"ts\":{:.3f},"
@@ -128,6 +130,12 @@ std::string trace_json(const Recording& recording, const MemoryTimeline& memory,
                          name_of(launch.place.phase), kDevice, kKernels, ns(launch.begin),
                          ns(launch.end)});
   trace.add_sequence(std::move(kernels));
+  std::vector<TraceEvent> operations;
+  for (const CommunicationSample& one : recording.communication)
+    operations.push_back({fmt::format("{} {} ({})", one.operation, format_bytes(one.bytes),
+                                      name_of(one.place.phase)),
+                          "communication", kRanks, kOperations, ns(one.begin), ns(one.end)});
+  trace.add_sequence(std::move(operations));
   return trace.text(memory, device);
 }
 

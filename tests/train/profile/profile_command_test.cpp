@@ -1,11 +1,14 @@
 // `smoe profile` as a user runs it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/system/file.h"
 #include "core/system/folder.h"
 #include "tests/support/text.h"
+#include "tests/train/profile/trace_reader.h"
 #include "tests/train/run_smoe.h"
 #include "tests/train/small_run.h"
 
@@ -57,6 +60,7 @@ TEST_CASE("smoe profile refuses what it cannot do, in one line") {
     return outcome.output;
   };
   CHECK(contains(refusal("--mode fast"), "--mode: must be auto, events or cupti; got fast"));
+  CHECK(contains(refusal("--ranks 1"), "--ranks: must be 0 or all; got 1"));
   CHECK(contains(refusal("--steps 0"), "--steps: must be at least 1; got 0"));
   CHECK(contains(refusal("--against " + config), "config.yaml: invalid JSON"));
 }
@@ -71,4 +75,32 @@ TEST_CASE("ranks are profiled together, and rank 0 reports the times of all") {
   const auto json = nlohmann::json::parse(read_file(output + "/profile.json", kMaxFile));
   CHECK(json.at("ranks") == 2);
   CHECK(json.at("rank_times").size() == 2);
+  CHECK(json.at("communication").size() >= 3);  // a bucket, the results, the squares
+  CHECK(json.at("communication").at(0).at("operation") == "all_reduce");
+  CHECK(json.at("communication").at(0).at("phase") == "backward");
+  CHECK(json.at("communication").at(0).at("last_rank").get<int>() >= 0);
+
+  // The share that the trace shows.
+  const auto tracks = traced_events(
+      nlohmann::json::parse(gunzipped(read_file(output + "/trace.json.gz", kMaxFile))));
+  const auto& kernels = tracks.at({2, 3});
+  double communication = 0, hidden = 0;
+  for (const TracedEvent& operation : tracks.at({3, 1})) {
+    communication += operation.end - operation.begin;
+    for (const TracedEvent& kernel : kernels)
+      hidden += std::max(
+          0.0, std::min(operation.end, kernel.end) - std::max(operation.begin, kernel.begin));
+  }
+  REQUIRE(communication > 0);
+  const double share = json.at("rank_times").at(0).at("hidden_share");
+  CHECK(std::abs(share - hidden / communication) < 0.05);
+
+  const Outcome alone =
+      run_smoe("launch --nproc-per-node 2 profile " + config_file(run) +
+               " --ranks 0 --steps 1 --warmup 1 --output " + output + "0 2> /dev/null");
+  CHECK(alone.exit_code == 0);
+  const auto first = nlohmann::json::parse(read_file(output + "0/profile.json", kMaxFile));
+  CHECK(first.at("ranks") == 2);
+  CHECK(first.at("rank_times").empty());
+  CHECK(first.at("communication").size() == json.at("communication").size());
 }
