@@ -74,8 +74,8 @@ BEGIN {
                                " autograd/*.h layers/*.h optim/*.h train/*.h train/config/*.h" \
                                " train/data/*.h train/plan/*.h train/report/*.h train/profile/*.h")
   may_include("train/bench", "fmt nlohmann-json" kCore " core/system/*.h kernels/*.h autograd/*.h" \
-                             " autograd/ops/*.h train/profile/*.h train/report/*.h" \
-                             " train/bench/*.h")
+                             " autograd/ops/*.h layers/*.h train/train_step.h train/config/*.h" \
+                             " train/profile/*.h train/report/*.h train/bench/*.h")
   may_include("train/compare", "fmt" kCore " core/system/*.h layers/model_size.h train/config/*.h" \
                                " train/report/*.h train/compare/*.h")
   may_include("train/doctor", "fmt nlohmann-json" kCore " core/version.h core/system/*.h" \

@@ -44,6 +44,9 @@ inline constexpr VariantKind kVariants[] = {VariantKind::smoe,   VariantKind::sm
 /// "smoe", "padded", ...
 const char* name_of(VariantKind kind);
 
+/// Time of the padded variant's GEMMs over that of dense GEMMs per expert on the same padded rows.
+double padded_gemm_ratio(const ExpertInputs& inputs);
+
 std::unique_ptr<ExpertVariant> make_variant(VariantKind kind, const ExpertInputs& inputs);
 
 }  // namespace smoe

@@ -10,9 +10,12 @@
 #include "core/gpu.h"
 #include "core/memory.h"
 #include "kernels/threads.h"
+#include "layers/model_size.h"
 #include "train/bench/attention_variant.h"
 #include "train/bench/expert_reference.h"
+#include "train/bench/gathered_mlp.h"
 #include "train/bench/linear_variant.h"
+#include "train/bench/model_variant.h"
 #include "train/profile/timing.h"
 
 namespace smoe {
@@ -39,7 +42,9 @@ constexpr SweepSpec kSweeps[] = {
      "ParallelLinear with bias in each pair of layouts, at the sizes of six layers", "case", true},
     {"attention",
      "a mixture of attention, C = 128: K of E = 8 K experts with 1 / K of the query heads each",
-     "top_k", true}};
+     "top_k", true},
+    {"model", "training steps of the paper's 1.5B model; backward includes the update", "sequences",
+     true}};
 
 using kernels::RowLayout;
 constexpr LinearMode kModes[] = {
@@ -96,6 +101,15 @@ std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, D
       points.push_back({.x = static_cast<double>(k),
                         .shape = shape(16384, 4096, 4096 / k, 8 * k, k),
                         .attention = AttentionMode{.num_sequences = 8, .num_heads = 32}});
+  if (name == "model") {
+    const Config config = paper_model(scale, dtype);
+    const ModelConfig& m = config.model;
+    const std::int64_t sequences = config.train.micro_batch;
+    points.push_back({.x = static_cast<double>(sequences),
+                      .shape = {sequences * config.train.seq_len, m.d_model, m.d_expert,
+                                m.num_experts, m.top_k, dtype},
+                      .model = config});
+  }
   for (SweepPoint& point : points)
     if (point.x == 0) point.x = static_cast<double>(point.shape.num_tokens);
   return points;
@@ -146,18 +160,22 @@ void measure_memory(ExpertVariant& variant, bool trains, Measurement& m) {
   m.peak_bytes = std::max(m.peak_bytes, m.backward_peak_bytes);
 }
 
+// Whether a variant's results agree with the reference; else notes why it is not shown.
+bool agrees(const Measurement& m, SweepRow& row) {
+  constexpr double kAllowed = 0.03;  // of the largest value: a few roundings to bf16
+  if (m.error <= kAllowed) return true;
+  row.refused.push_back(fmt::format("{}: its results differ by {:.1e} of the largest value",
+                                    name_of(m.variant), m.error));
+  return false;
+}
+
 void add_measurement(VariantKind kind, const ExpertInputs& inputs, const ExpertReference& reference,
                      bool trains, double seconds, SweepRow& row) {
-  constexpr double kAllowed = 0.03;  // of the largest value: a few roundings to bf16
   Measurement m{.variant = kind};
   try {
     const auto variant = make_variant(kind, inputs);
     m.error = reference.error_of(kind, *variant, trains);
-    if (!(m.error <= kAllowed)) {
-      row.refused.push_back(fmt::format("{}: its results differ by {:.1e} of the largest value",
-                                        name_of(kind), m.error));
-      return;
-    }
+    if (!agrees(m, row)) return;
     measure_memory(*variant, trains, m);
     const Times times = time_variant(*variant, trains, seconds);
     m.forward_ms = times.forward;
@@ -166,13 +184,6 @@ void add_measurement(VariantKind kind, const ExpertInputs& inputs, const ExpertR
   } catch (const OutOfMemory& error) {
     row.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
   }
-}
-
-std::string bench_device() {
-  const Device device = current_stream().device();
-  return device.type == DeviceType::cuda
-             ? gpu::name(device.index)
-             : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
 }
 
 ExpertInputs inputs_of(const SweepPoint& point) {
@@ -187,11 +198,48 @@ std::span<const VariantKind> variants_of(const SweepPoint& point) {
   return kVariants;
 }
 
+void add_layer(const SweepPoint& point, bool trains, double seconds, SweepRow& row) {
+  try {
+    const ExpertInputs inputs = inputs_of(point);
+    const ExpertReference reference(inputs, trains);
+    for (const VariantKind kind : variants_of(point))
+      if (trains || kind != VariantKind::smoe_no_reuse)
+        add_measurement(kind, inputs, reference, trains, seconds, row);
+    if (trains && !point.mode && !point.attention)
+      row.padded_gemm_ratio = padded_gemm_ratio(inputs);
+  } catch (const OutOfMemory&) {
+    row.refused.emplace_back("all: out of memory for the inputs");
+  }
+}
+
+void add_model(const SweepPoint& point, double seconds, SweepRow& row) {
+  std::vector<double> reference;
+  for (const VariantKind kind : kModelVariants) {
+    release_cached_memory();
+    try {
+      const Measurement m = measure_model(kind, point, seconds, reference);
+      if (agrees(m, row)) row.measurements.push_back(m);
+    } catch (const OutOfMemory&) {
+      row.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
+    }
+  }
+}
+
+std::string bench_device() {
+  const Device device = current_stream().device();
+  return device.type == DeviceType::cuda
+             ? gpu::name(device.index)
+             : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
+}
+
 }  // namespace
 
 // A layer has three GEMMs per row of D inputs and F outputs, ParallelLinear one, a mixture of
 // attention two, two per token for keys and values, and the causal half of two for the scores.
 double SweepPoint::forward_flops() const {
+  if (model)
+    return flops_per_token(model->model, model->train.seq_len).forward() *
+           static_cast<double>(shape.num_tokens);
   const double per_gemm = shape.forward_flops() / 3;
   if (mode) return per_gemm;
   if (!attention) return 3 * per_gemm;
@@ -225,15 +273,10 @@ SweepResult run_sweep(const Sweep& sweep, double seconds,
   for (const SweepPoint& point : sweep.points) {
     on_progress(fmt::format("{}: {} = {:g}", sweep.name, sweep.x_name, point.x));
     SweepRow row{.point = point};
-    try {
-      const ExpertInputs inputs = inputs_of(point);
-      const ExpertReference reference(inputs, sweep.trains);
-      for (const VariantKind kind : variants_of(point))
-        if (sweep.trains || kind != VariantKind::smoe_no_reuse)
-          add_measurement(kind, inputs, reference, sweep.trains, seconds, row);
-    } catch (const OutOfMemory&) {
-      row.refused.emplace_back("all: out of memory for the inputs");
-    }
+    if (point.model)
+      add_model(point, seconds, row);
+    else
+      add_layer(point, sweep.trains, seconds, row);
     release_cached_memory();
     result.rows.push_back(std::move(row));
   }

@@ -1,6 +1,6 @@
-// Sweeps: the paper's experiments on one SMoE layer and on a mixture of attention
-// (arXiv:2403.08245, section 4), and its op ParallelLinear alone, each variant at each of a row of
-// sizes.
+// Sweeps: the paper's experiments on one SMoE layer, on a mixture of attention and on its 1.5B
+// model (arXiv:2403.08245, section 4), and its op ParallelLinear alone, each variant at each of a
+// row of sizes.
 #pragma once
 #include <functional>
 #include <optional>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "train/bench/expert_variant.h"
+#include "train/config/config.h"
 
 namespace smoe {
 
@@ -18,6 +19,7 @@ struct SweepPoint {
   double imbalance = 1;
   std::optional<LinearMode> mode{};          ///< one ParallelLinear instead of a layer
   std::optional<AttentionMode> attention{};  ///< a mixture of attention instead of a layer
+  std::optional<Config> model{};             ///< a training step of this model instead of a layer
 
   double forward_flops() const;
 };
@@ -41,7 +43,7 @@ Sweep make_sweep(const std::string& name, std::int64_t scale, DType dtype);
 struct Measurement {
   VariantKind variant;
   double forward_ms = 0;
-  double backward_ms = 0;  ///< 0 in a sweep that does not train
+  double backward_ms = 0;  ///< 0 in a sweep that does not train; of a model with the update
   std::int64_t kept_bytes =
       0;  ///< for backward, with the output; the output alone without training
   std::int64_t peak_bytes = 0;           ///< without the gradients of weights
@@ -55,6 +57,9 @@ struct SweepRow {
   SweepPoint point;
   std::vector<Measurement> measurements{};  ///< only of variants whose results agree
   std::vector<std::string> refused{};       ///< the others, each with the reason
+  /// Time of the padded variant's grouped GEMMs over that of dense GEMMs per expert on the same
+  /// padded rows; 0: not measured.
+  double padded_gemm_ratio = 0;
 };
 
 struct SweepResult {

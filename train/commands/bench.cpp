@@ -57,7 +57,7 @@ Command add_bench_command(CLI::App& app) {
   command
       ->add_option("SWEEPS", flags->sweeps,
                    "layer, granularity, sparsity, batch, imbalance, inference, parallel_linear, "
-                   "attention")
+                   "attention, model")
       ->required()
       ->type_name("");
   add_option(*command, "--device", flags->device, "DEVICE", "auto, cuda or cpu");
@@ -86,9 +86,10 @@ Command add_bench_command(CLI::App& app) {
       "fused\n"
       "experts. attention runs a mixture of attention against copies of its rows to grouped order "
       "and\n"
-      "back.\n"
+      "back. model trains the paper's 1.5B model with these experts and with padded copies.\n"
       "\n"
       "Examples:\n"
+      "  smoe bench model --device cpu --scale 64 --seconds 0.1\n"
       "  smoe bench parallel_linear --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench attention --device cpu --scale 32 --seconds 0.1\n"
       "  smoe bench layer --device cpu --scale 32 --seconds 0.1\n"

@@ -7,6 +7,8 @@
 #include "tests/support/text.h"
 #include "train/bench/bench_report.h"
 #include "train/bench/expert_reference.h"
+#include "train/bench/gathered_mlp.h"
+#include "train/bench/model_variant.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -78,6 +80,8 @@ TEST_CASE("a sweep measures time and memory; the reuse of buffers saves what it 
     for (const Measurement& m : row.measurements) CHECK(m.ms() > 0);
   }
   CHECK(contains(bench_text(result), "reusing buffers in backward saves"));
+  for (const SweepRow& row : result.rows) CHECK(row.padded_gemm_ratio > 0);
+  CHECK(contains(bench_text(result), "x the time of dense GEMMs per expert"));
   CHECK(contains(bench_csv({result}), "small,top_k,2,37,24,40,6,2,f32,\"gather + pad\""));
   const auto json = nlohmann::json::parse(bench_json({result}));
   CHECK(json.at(0).at("rows").at(1).at("variants").at("smoe").at("kept_bytes") ==
@@ -155,6 +159,62 @@ TEST_CASE("a mixture of attention: variants agree, and smoe keeps no grouped cop
   CHECK(contains(bench_csv({result}), "\"group + scatter\""));
 }
 
+TEST_CASE("a padded plan has whole blocks of rows per expert, in which the plan's own come first") {
+  for (const std::int64_t top_k : {1, 3}) {
+    const ExpertInputs inputs(small_shape(top_k), 3.0);
+    const RoutingPlan padded = padded_plan(inputs.plan, 16);
+    CHECK(padded.num_rows() % top_k == 0);
+    const auto own = inputs.plan.expert_offsets.to_vector<std::int32_t>();
+    const auto offsets = padded.expert_offsets.to_vector<std::int32_t>();
+    const auto own_ids = inputs.plan.sorted_scattered_ids.to_vector<std::int32_t>();
+    const auto ids = padded.sorted_scattered_ids.to_vector<std::int32_t>();
+    for (std::size_t e = 0; e + 1 < offsets.size(); ++e) {
+      const int rows = own[e + 1] - own[e];
+      CHECK((offsets[e + 1] - offsets[e]) % 16 == 0);
+      CHECK(offsets[e + 1] - offsets[e] - rows < 16 + 16 * (top_k - 1));
+      for (int i = 0; i < offsets[e + 1] - offsets[e]; ++i) {
+        const std::int32_t id = ids[offsets[e] + i];
+        if (i < rows)
+          CHECK(id == own_ids[own[e] + i]);
+        else
+          CHECK(id >= inputs.plan.num_rows());
+      }
+    }
+    const Tensor x = extended(inputs.x, padded);
+    CHECK(x.dim(0) == padded.num_tokens);
+    CHECK(x.to_vector<float>().back() == 0);
+  }
+}
+
+TEST_CASE("the whole model trains the same with padded copies, which take more memory") {
+  Sweep sweep = make_sweep("model", 64, DType::f32);
+  REQUIRE(sweep.points.size() == 1);
+  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  REQUIRE(result.rows.size() == 1);
+  const SweepRow& row = result.rows[0];
+  REQUIRE(row.refused.empty());
+  REQUIRE(row.measurements.size() == 2);
+  CHECK(row.measurements[0].error == 0);  // it is the reference
+  CHECK(row.measurements[1].error < 1e-5);
+  CHECK(measurement(row, VariantKind::padded)->peak_bytes >
+        measurement(row, VariantKind::smoe)->peak_bytes);
+  for (const Measurement& m : row.measurements) {
+    CHECK(m.forward_ms > 0);
+    CHECK(m.backward_ms > 0);
+  }
+  CHECK(contains(bench_text(result), "% tokens per second over gather + pad"));
+  CHECK(contains(bench_text(result), "+38.1 %"));
+}
+
+TEST_CASE("wrong experts in the whole model are noticed") {
+  const Sweep sweep = make_sweep("model", 64, DType::f32);
+  SweepPoint other = sweep.points[0];
+  std::vector<double> reference;
+  measure_model(VariantKind::smoe, other, 1e-3, reference);
+  other.model->model.top_k = 1;
+  CHECK(measure_model(VariantKind::padded, other, 1e-3, reference).error > 1e-3);
+}
+
 TEST_CASE("the break-even lies between the sizes around it") {
   SweepResult result;
   result.sweep.x_name = "tokens";
@@ -175,13 +235,14 @@ TEST_CASE("the break-even lies between the sizes around it") {
 TEST_CASE("sweeps are known by name, and their scale is a power of two") {
   for (const std::string& name : sweep_names()) {
     const Sweep sweep = make_sweep(name, 32, DType::f32);
-    CHECK(sweep.points.size() >= 2);
+    CHECK(!sweep.points.empty());
     for (const SweepPoint& point : sweep.points)
       CHECK(point.shape.top_k <= point.shape.num_experts);
   }
   CHECK_THROWS_WITH_AS(make_sweep("layers", 1, DType::f32),
                        "bench: unknown sweep 'layers'; one of layer, granularity, sparsity, batch, "
-                       "imbalance, inference, parallel_linear, attention",
+                       "imbalance, inference, parallel_linear, attention, "
+                       "model",
                        UsageError);
   CHECK_THROWS_AS(make_sweep("layer", 3, DType::f32), UsageError);
 }
