@@ -153,6 +153,7 @@ check_line() {
     'SMOE_FAULT='*:kill*) expect 137 '' "$line" ;;
     'SMOE_FAULT='*:ENOSPC*) expect 1 'No space left on device' "$line" ;;
     'python3 -c '*) run_python "$line" bash -c "$line" ;;
+    'python3 tests/'*) timeout 120 bash -c "python3 $source/${line#python3 }" ;;
     'ctest '*) tests "$line" ;;
     'cmake --preset '*) presets "$line" ;;                        # builds
     ./quickstart.sh* | ./test.sh*) parses "${line%% *}" ;;    # installs packages and builds

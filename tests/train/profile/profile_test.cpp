@@ -11,10 +11,12 @@
 #include "tests/support/text.h"
 #include "tests/train/small_run.h"
 #include "train/data/training_data.h"
+#include "train/profile/communication.h"
 #include "train/profile/measure.h"
 #include "train/profile/profile_json.h"
 #include "train/profile/profile_page.h"
 #include "train/profile/profile_text.h"
+#include "train/profile/routing_cost.h"
 #include "train/trainer.h"
 
 using namespace smoe;
@@ -79,8 +81,16 @@ TEST_CASE("a profile names each launch's phase, op, parameter and layer") {
 
 TEST_CASE("kernels and gaps add up to the step, and the cost is the plan's") {
   Profiled profiled;
-  const Profile p = profiled.run().profile;
+  const ProfiledRun run = profiled.run();
+  const Profile& p = run.profile;
   CHECK(p.busy_ms + p.gap_ms == doctest::Approx(p.step_ms).epsilon(0.01));
+  // No kernel counts twice, and none lies outside the steps.
+  std::vector<Interval> kernels;
+  for (const LaunchSample& launch : run.recording.launches)
+    kernels.push_back({launch.begin, launch.end});
+  const double covered = IntervalUnion(kernels).overlap(run.recording.steps.front().begin,
+                                                        run.recording.steps.back().end);
+  CHECK(covered / 2 == doctest::Approx(p.busy_ms).epsilon(0.01));
   double parts = 0;
   for (const auto& [name, ms] : parts_of_step(p)) parts += ms;
   CHECK(parts == doctest::Approx(p.step_ms).epsilon(0.01));
@@ -164,16 +174,30 @@ TEST_CASE("page, text and JSON of a profile hold its figures, and names are esca
   CHECK(contains(profile_text(slower, changes), "peak memory"));
 }
 
-TEST_CASE("an expert with all rows costs time in the experts") {
-  // On the CPU an expert's rows are split among the threads, so only the imbalance is certain.
-  Profiled profiled;
-  Config config = profiled.small.config;
+TEST_CASE("a planted fault is found: one expert with all rows") {
+  const SmallRun small;
+  Config config = small.config;
   config.model.top_k = 1;
-  config.model.router.balance_loss = 0;
-  const ProfiledRun run = profile_training(config, profiled.training, {.steps = 1, .warmup = 1});
-  REQUIRE(run.profile.routing);
-  for (const double imbalance : run.profile.routing->imbalance) {
-    CHECK(imbalance >= 1);
-    CHECK(imbalance <= 4);
+  config.model.router.score = RouterScore::sigmoid;
+  config.model.router.selection_bias_rate = 1e-6;
+  const TrainingData training = TrainingData::open(config.data);
+  Trainer trainer(config, training);
+  for (Router* router : trainer.model().routers()) {
+    const auto num_experts = router->num_experts();
+    std::vector<float> bias(num_experts, 0.0F);
+    bias[2] = 100;
+    router->selection_bias().copy_from(Tensor::from(bias, {num_experts}));
   }
+  ProfiledRun run = profile_steps({.steps = 1, .warmup = 1}, kRoofline, [&] { trainer.step(); });
+  analyze(run.recording, run.profile);
+  const RoutingCost cost = measure_routing_cost(config, trainer, run.profile.layers);
+  REQUIRE(cost.imbalance.size() == 2);
+  for (const double imbalance : cost.imbalance) CHECK(imbalance == 4);  // of four experts
+  CHECK(cost.balanced_ms <= cost.experts_ms);
+  run.profile.routing = cost;
+  run.profile.routing->balanced_ms = cost.experts_ms / 2;  // as where experts do not share threads
+  advise(run.profile);
+  CHECK(std::any_of(run.profile.advice.begin(), run.profile.advice.end(),
+                    [](const Advice& a) { return contains(a.text, "expert loads are unequal"); }));
+  CHECK(contains(profile_page(run.profile, {}, ""), "<td>4.00</td>"));
 }
