@@ -112,18 +112,6 @@ std::string speed_sentences(const SweepRow& row) {
   return text;
 }
 
-std::string break_even_lines(const SweepResult& result) {
-  std::string text;
-  if (!result.rows.empty() && result.rows[0].point.mode) return text;  // cases have no order
-  for (const VariantKind kind : kVariants) {
-    if (kind == VariantKind::smoe || kind == VariantKind::smoe_no_reuse) continue;
-    if (const auto x = break_even(result, kind))
-      text += fmt::format("break-even with {} at {} = {:.3g}\n", name_of(kind), result.sweep.x_name,
-                          *x);
-  }
-  return text;
-}
-
 constexpr VariantKind kCharted[] = {
     VariantKind::smoe, VariantKind::smoe_no_reuse, VariantKind::padded, VariantKind::gathered,
     VariantKind::loop, VariantKind::dense,         VariantKind::copied, VariantKind::moe_mlp_gemms};
@@ -163,35 +151,51 @@ std::string sweep_section(const SweepResult& result) {
   html += sweep_chart(
       result, "Peak memory", "above the inputs, without weight gradients", Unit::bytes,
       [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.peak_bytes); });
-  html += card_head("Table", break_even_lines(result), true) + "<pre>" +
-          escaped(bench_text(result)) + "</pre></figure>";
+  html += card_head("Table", bench_foot(result), true) + "<pre>" + escaped(bench_text(result)) +
+          "</pre></figure>";
   return html + "</div>\n";
 }
 
 }  // namespace
 
-std::string bench_text(const SweepResult& result) {
+std::string bench_head(const SweepResult& result) {
+  return fmt::format("{}: {}, on {}\n", result.sweep.name, result.sweep.meaning, result.device);
+}
+
+std::string bench_row(const SweepResult& result, const SweepRow& row) {
   const bool trains = result.sweep.trains;
   std::string text =
-      fmt::format("{}: {}, on {}\n", result.sweep.name, result.sweep.meaning, result.device);
-  for (const SweepRow& row : result.rows) {
-    text +=
-        fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x, shape_text(row.point));
-    text += fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>10}{:>12}{:>12}{:>9}\n", "", "forward",
-                        trains ? "backward" : "", "tokens/s", "TFLOP/s", "kept MiB", "peak MiB",
-                        "error");
-    for (const Measurement& m : row.measurements)
-      text += fmt::format(
-          "  {:<16}{:>8.3f} ms{:>12}{:>11}{:>10.2f}{:>12}{:>12.1f}{:>9.0e}\n", name_of(m.variant),
-          m.forward_ms, trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
-          short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
-          tflops_of(row, m, trains),
-          row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)), mib(m.peak_bytes),
-          m.error);
-    for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
-    text += memory_sentence(row) + speed_sentences(row);
+      fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x, shape_text(row.point));
+  text +=
+      fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>10}{:>12}{:>12}{:>9}\n", "", "forward",
+                  trains ? "backward" : "", "tokens/s", "TFLOP/s", "kept MiB", "peak MiB", "error");
+  for (const Measurement& m : row.measurements)
+    text += fmt::format(
+        "  {:<16}{:>8.3f} ms{:>12}{:>11}{:>10.2f}{:>12}{:>12.1f}{:>9.0e}\n", name_of(m.variant),
+        m.forward_ms, trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
+        short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
+        tflops_of(row, m, trains), row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)),
+        mib(m.peak_bytes), m.error);
+  for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
+  return text + memory_sentence(row) + speed_sentences(row);
+}
+
+std::string bench_foot(const SweepResult& result) {
+  std::string text;
+  for (const VariantKind kind : kVariants) {
+    if (kind == VariantKind::smoe || kind == VariantKind::smoe_no_reuse) continue;
+    if (const auto x = break_even(result, kind))
+      text += fmt::format("break-even with {} at {} = {:.3g}\n", name_of(kind), result.sweep.x_name,
+                          *x);
   }
-  return text + break_even_lines(result) + paper_sentence(result.sweep);
+  const bool has_order = result.rows.empty() || !result.rows[0].point.mode;  // cases have none
+  return (has_order ? text : "") + paper_sentence(result.sweep);
+}
+
+std::string bench_text(const SweepResult& result) {
+  std::string text = bench_head(result);
+  for (const SweepRow& row : result.rows) text += bench_row(result, row);
+  return text + bench_foot(result);
 }
 
 std::string bench_csv(const std::vector<SweepResult>& results) {

@@ -7,6 +7,11 @@
 
 namespace smoe {
 
+/// A sweep's head, one block per size, and the sizes at which variants break even.
+std::string bench_head(const SweepResult& result);
+std::string bench_row(const SweepResult& result, const SweepRow& row);
+std::string bench_foot(const SweepResult& result);
+/// All of these.
 std::string bench_text(const SweepResult& result);
 std::string bench_csv(const std::vector<SweepResult>& results);
 std::string bench_json(const std::vector<SweepResult>& results);

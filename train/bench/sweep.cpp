@@ -267,11 +267,9 @@ Sweep make_sweep(const std::string& name, std::int64_t scale, DType dtype) {
   throw UsageError(concat("bench: unknown sweep '", name, "'; one of ", known));
 }
 
-SweepResult run_sweep(const Sweep& sweep, double seconds,
-                      const std::function<void(const std::string&)>& on_progress) {
+SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& on_row) {
   SweepResult result{sweep, bench_device(), {}};
   for (const SweepPoint& point : sweep.points) {
-    on_progress(fmt::format("{}: {} = {:g}", sweep.name, sweep.x_name, point.x));
     SweepRow row{.point = point};
     if (point.model)
       add_model(point, seconds, row);
@@ -279,6 +277,7 @@ SweepResult run_sweep(const Sweep& sweep, double seconds,
       add_layer(point, sweep.trains, seconds, row);
     release_cached_memory();
     result.rows.push_back(std::move(row));
+    if (on_row) on_row(result);
   }
   return result;
 }

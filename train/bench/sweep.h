@@ -68,9 +68,11 @@ struct SweepResult {
   std::vector<SweepRow> rows;
 };
 
+/// Called with the results so far, of which the last row is new.
+using SweepObserver = std::function<void(const SweepResult&)>;
+
 /// Measures on the current stream's device. `seconds` is the time for each variant and size.
-SweepResult run_sweep(const Sweep& sweep, double seconds,
-                      const std::function<void(const std::string&)>& on_progress);
+SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& on_row = nullptr);
 
 /// The x at which `variant` becomes as fast as smoe, between two measured sizes; none if one is
 /// faster everywhere.

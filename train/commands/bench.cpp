@@ -35,9 +35,11 @@ int run_bench(const BenchFlags& flags) {
     sweeps.push_back(make_sweep(name, scale, is_gpu ? DType::bf16 : DType::f32));
   std::vector<SweepResult> results;
   for (const Sweep& sweep : sweeps) {
-    results.push_back(run_sweep(sweep, flags.seconds,
-                                [](const std::string& text) { std::cerr << text << "\n"; }));
-    std::cout << bench_text(results.back()) << std::endl;
+    results.push_back(run_sweep(sweep, flags.seconds, [](const SweepResult& so_far) {
+      if (so_far.rows.size() == 1) std::cout << bench_head(so_far);
+      std::cout << bench_row(so_far, so_far.rows.back()) << std::flush;
+    }));
+    std::cout << bench_foot(results.back()) << std::endl;
   }
   if (flags.output.empty()) return 0;
   make_folders(flags.output);

@@ -63,7 +63,7 @@ TEST_CASE("a sweep measures time and memory; the reuse of buffers saves what it 
   Sweep sweep{.name = "small", .meaning = "a test", .x_name = "top_k", .points = {}};
   for (const std::int64_t k : {1, 2})
     sweep.points.push_back({static_cast<double>(k), small_shape(k)});
-  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  const SweepResult result = run_sweep(sweep, 1e-3);
   REQUIRE(result.rows.size() == 2);
   for (const SweepRow& row : result.rows) {
     REQUIRE(row.refused.empty());
@@ -98,7 +98,7 @@ TEST_CASE("ParallelLinear alone: variants agree in all layouts, and reuse saves 
   Sweep small = sweep;
   small.points.resize(7);
   for (SweepPoint& point : small.points) point.shape = shape;
-  const SweepResult result = run_sweep(small, 1e-3, [](const std::string&) {});
+  const SweepResult result = run_sweep(small, 1e-3);
   for (const SweepRow& row : result.rows) {
     const LinearMode& mode = *row.point.mode;
     CAPTURE(mode.text());
@@ -138,7 +138,11 @@ TEST_CASE("a mixture of attention: variants agree, and smoe keeps no grouped cop
                                       .top_k = k,
                                       .dtype = DType::f32},
                             .attention = AttentionMode{.num_sequences = 4, .num_heads = 6}});
-  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  std::string text;
+  const SweepResult result = run_sweep(sweep, 1e-3, [&](const SweepResult& so_far) {
+    text += bench_row(so_far, so_far.rows.back());
+  });
+  CHECK(bench_text(result) == bench_head(result) + text + bench_foot(result));
   for (const SweepRow& row : result.rows) {
     const ExpertShape& s = row.point.shape;
     CAPTURE(s.top_k);
@@ -189,7 +193,7 @@ TEST_CASE("a padded plan has whole blocks of rows per expert, in which the plan'
 TEST_CASE("the whole model trains the same with padded copies, which take more memory") {
   Sweep sweep = make_sweep("model", 64, DType::f32);
   REQUIRE(sweep.points.size() == 1);
-  const SweepResult result = run_sweep(sweep, 1e-3, [](const std::string&) {});
+  const SweepResult result = run_sweep(sweep, 1e-3);
   REQUIRE(result.rows.size() == 1);
   const SweepRow& row = result.rows[0];
   REQUIRE(row.refused.empty());
