@@ -141,15 +141,20 @@ std::string sweep_section(const SweepResult& result) {
   const bool trains = result.sweep.trains;
   std::string html = fmt::format("<h2>{}: {}</h2><div class=\"charts\">",
                                  escaped(result.sweep.name), escaped(result.sweep.meaning));
+  const bool is_model = result.sweep.name == "model", is_cpu = result.device.starts_with("CPU");
   html += sweep_chart(
-      result, "Throughput", trains ? "TFLOP/s, forward and backward" : "TFLOP/s, forward",
-      Unit::number,
-      [&](const SweepRow& row, const Measurement& m) { return tflops_of(row, m, trains); });
+      result, "Throughput",
+      fmt::format("{}/s, forward{}", is_cpu ? "GFLOP" : "TFLOP", trains ? " and backward" : ""),
+      Unit::number, [&](const SweepRow& row, const Measurement& m) {
+        return tflops_of(row, m, trains) * (is_cpu ? 1e3 : 1);
+      });
+  if (!is_model)
+    html += sweep_chart(
+        result, "Kept memory", trains ? "for backward, with the output" : "the output", Unit::bytes,
+        [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.kept_bytes); });
   html += sweep_chart(
-      result, "Kept memory", trains ? "for backward, with the output" : "the output", Unit::bytes,
-      [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.kept_bytes); });
-  html += sweep_chart(
-      result, "Peak memory", "above the inputs, without weight gradients", Unit::bytes,
+      result, "Peak memory", is_model ? "of a step" : "above the inputs, without weight gradients",
+      Unit::bytes,
       [](const SweepRow&, const Measurement& m) { return static_cast<double>(m.peak_bytes); });
   html += card_head("Table", bench_foot(result), true) + "<pre>" + escaped(bench_text(result)) +
           "</pre></figure>";
@@ -167,15 +172,16 @@ std::string bench_row(const SweepResult& result, const SweepRow& row) {
   std::string text =
       fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x, shape_text(row.point));
   text +=
-      fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>10}{:>12}{:>12}{:>9}\n", "", "forward",
-                  trains ? "backward" : "", "tokens/s", "TFLOP/s", "kept MiB", "peak MiB", "error");
+      fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>14}{:>12}{:>12}{:>9}\n", "", "forward",
+                  trains ? "backward" : "", "tokens/s", "speed", "kept MiB", "peak MiB", "error");
   for (const Measurement& m : row.measurements)
-    text += fmt::format(
-        "  {:<16}{:>8.3f} ms{:>12}{:>11}{:>10.2f}{:>12}{:>12.1f}{:>9.0e}\n", name_of(m.variant),
-        m.forward_ms, trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
-        short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
-        tflops_of(row, m, trains), row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)),
-        mib(m.peak_bytes), m.error);
+    text += fmt::format("  {:<16}{:>8.3f} ms{:>12}{:>11}{:>14}{:>12}{:>12.1f}{:>9.0e}\n",
+                        name_of(m.variant), m.forward_ms,
+                        trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
+                        short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
+                        short_flops(1e12 * tflops_of(row, m, trains)) + "/s",
+                        row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)),
+                        mib(m.peak_bytes), m.error);
   for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
   return text + memory_sentence(row) + speed_sentences(row);
 }

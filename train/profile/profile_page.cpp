@@ -91,16 +91,16 @@ std::vector<std::string> group_cells(const Group& g, const Profile& p) {
   return {fmt::format("{:.0f}", g.launches),
           short_ms(g.ms),
           fmt::format("{:.1f} %", share_of_step(g.ms, p)),
-          short_flops(g.cost.flops),
+          g.cost.flops > 0 ? short_flops(g.cost.flops) : "",
           format_bytes(static_cast<std::int64_t>(g.cost.bytes)),
-          g.cost.flops > 0 ? fmt::format("{:.2f}", g.cost.flops / g.ms / 1e9) : "",
+          g.cost.flops > 0 ? short_flops(g.cost.flops / g.ms * 1e3) + "/s" : "",
           fmt::format("{:.0f}", g.cost.bytes / g.ms / 1e6),
           fmt::format("{:.0f} %", 100 * g.roof_share())};
 }
 
 std::string op_tables(const Profile& p) {
-  const std::vector<std::string> columns{"calls", "time",    "share of step", "FLOP",
-                                         "bytes", "TFLOP/s", "GB/s",          "of roofline"};
+  const std::vector<std::string> columns{"calls", "time",  "share of step", "FLOP",
+                                         "bytes", "speed", "GB/s",          "of roofline"};
   const auto heading = [&](const std::string& first) {
     std::vector<std::string> row{first};
     row.insert(row.end(), columns.begin(), columns.end());
@@ -132,7 +132,7 @@ std::string phase_table(const Profile& p) {
   if (p.data_ms > 0)
     rows.push_back({"reading batches, on the host", short_ms(p.data_ms),
                     fmt::format("{:.1f} %", share_of_step(p.data_ms, p))});
-  return table("Phases", "time of their kernels per step", rows, false);
+  return table("Phases", "time of their kernels per step", rows);
 }
 
 std::string layer_table(const Profile& p) {
@@ -145,7 +145,7 @@ std::string layer_table(const Profile& p) {
                     short_ms(l.recompute_ms), short_ms(l.experts_ms),
                     has_load ? fmt::format("{:.2f}", p.routing->imbalance[layer]) : ""});
   }
-  return table("Layers", "kernels per step", rows, false);
+  return table("Layers", "kernels per step", rows);
 }
 
 std::string cuda_kernel_table(const Profile& p) {
@@ -159,9 +159,10 @@ std::string cuda_kernel_table(const Profile& p) {
 }
 
 std::string gap_tables(const Profile& p) {
-  std::vector<std::vector<std::string>> gaps{{"gap", "step", "after", "before", "why"}};
+  std::vector<std::vector<std::string>> gaps{{"between", "gap", "step", "why"}};
   for (const Gap& g : p.gaps)
-    gaps.push_back({short_ms(g.ms), std::to_string(g.step + 1), escaped(g.before), escaped(g.after),
+    gaps.push_back({escaped(g.before + " and " + g.after), short_ms(g.ms),
+                    std::to_string(g.step + 1),
                     g.is_host_late ? "the host was late" : "the device"});
   std::vector<std::vector<std::string>> waits{{"place", "waits per step", "time"}};
   for (const WaitGroup& w : p.waits)

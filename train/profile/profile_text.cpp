@@ -26,15 +26,16 @@ std::string step_table(const Profile& p) {
 }
 
 std::string op_table(const Profile& p) {
-  std::string text = fmt::format("{:<46}{:>8}{:>11}{:>8}{:>10}{:>9}{:>10}\n", "kernels, per step",
-                                 "calls", "time", "share", "TFLOP/s", "GB/s", "roofline");
+  std::string text = fmt::format("{:<46}{:>8}{:>11}{:>8}{:>14}{:>9}{:>10}\n", "kernels, per step",
+                                 "calls", "time", "share", "speed", "GB/s", "roofline");
   for (std::size_t i = 0; i < std::min(kNumOps, p.ops.size()); ++i) {
     const Group& g = p.ops[i].group;
     std::string name = name_of(p.ops[i]);
     if (name.size() > 43) name = name.substr(0, 40) + "...";
-    text += fmt::format("  {:<44}{:>8.0f}{:>11}{:>6.1f} %{:>10.2f}{:>9.0f}{:>8.0f} %\n", name,
+    text += fmt::format("  {:<44}{:>8.0f}{:>11}{:>6.1f} %{:>14}{:>9.1f}{:>8.0f} %\n", name,
                         g.launches, short_ms(g.ms), percent_of(g.ms, p.step_ms),
-                        g.cost.flops / g.ms / 1e9, g.cost.bytes / g.ms / 1e6, 100 * g.roof_share());
+                        g.cost.flops > 0 ? short_flops(g.cost.flops / g.ms * 1e3) + "/s" : "",
+                        g.cost.bytes / g.ms / 1e6, 100 * g.roof_share());
   }
   return text;
 }
