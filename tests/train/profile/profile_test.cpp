@@ -195,7 +195,9 @@ TEST_CASE("a planted fault is found: one expert with all rows") {
   for (const double imbalance : cost.imbalance) CHECK(imbalance == 4);  // of four experts
   CHECK(cost.balanced_ms <= cost.experts_ms);
   run.profile.routing = cost;
-  run.profile.routing->balanced_ms = cost.experts_ms / 2;  // as where experts do not share threads
+  // As where experts do not share threads.
+  run.profile.routing->experts_ms = run.profile.step_ms / 2;
+  run.profile.routing->balanced_ms = run.profile.step_ms / 4;
   advise(run.profile);
   CHECK(std::any_of(run.profile.advice.begin(), run.profile.advice.end(),
                     [](const Advice& a) { return contains(a.text, "expert loads are unequal"); }));
