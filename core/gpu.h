@@ -45,6 +45,11 @@ void* allocate(std::int64_t bytes, int device, void* stream);
 /// Frees memory once the work queued on `stream` has finished. Ignores errors of a failed device,
 /// which the call that failed has reported.
 void release(void* data, void* stream) noexcept;
+/// Memory outside of the pool, which other processes can map; for few large blocks that live long.
+/// Null when the device is out of memory.
+void* allocate_sharable(std::int64_t bytes, int device);
+/// Frees it; waits for the device. Ignores errors as release() does.
+void release_sharable(void* data) noexcept;
 /// Returns the pool's unused memory to the system.
 void trim_pool(int device);
 struct MemoryInfo {

@@ -125,11 +125,19 @@ void* reserve_addresses(std::int64_t bytes) {
   return data == MAP_FAILED ? nullptr : data;
 }
 
-void* allocate(Memory& memory, std::int64_t bytes, const Stream& stream) {
+// Weights and gradients, which other ranks of the host write into.
+bool is_sharable(std::int64_t bytes, Category category) {
+  constexpr std::int64_t kMinBytes = std::int64_t{2} << 20;
+  return bytes >= kMinBytes &&
+         (category == Category::parameters || category == Category::gradients);
+}
+
+void* allocate(Memory& memory, std::int64_t bytes, Category category, const Stream& stream) {
   switch (stream.device().type) {
     case DeviceType::cpu:
       return memory.host.take(bytes);
     case DeviceType::cuda:
+      if (is_sharable(bytes, category)) return gpu::allocate_sharable(bytes, stream.device().index);
       return gpu::allocate(bytes, stream.device().index, stream.launch().stream);
     case DeviceType::dry:
       return reserve_addresses(bytes);
@@ -214,7 +222,7 @@ Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
   if (bytes == 0) return;
   Memory& memory = Memory::get();
   const std::lock_guard lock(memory.mutex);
-  data_ = allocate(memory, bytes, stream);
+  data_ = allocate(memory, bytes, category, stream);
   Uses& uses = memory.uses_of(stream.device());
   if (!data_) throw_out_of_memory(bytes, category, stream.device(), uses);
   uses.count(category, bytes);
@@ -234,7 +242,10 @@ Storage::~Storage() {
       memory.host.keep(data_, bytes_, uses.total.peak_bytes);
       break;
     case DeviceType::cuda:
-      gpu::release(data_, stream_.launch().stream);
+      if (is_sharable(bytes_, category_))
+        gpu::release_sharable(data_);
+      else
+        gpu::release(data_, stream_.launch().stream);
       break;
     case DeviceType::dry:
       ::munmap(data_, bytes_);

@@ -10,6 +10,7 @@
 
 #include "core/base/check.h"
 #include "core/device.h"
+#include "core/distributed/copy_communicator.h"
 #include "core/distributed/nccl_communicator.h"
 #include "core/distributed/tcp_communicator.h"
 
@@ -67,8 +68,8 @@ std::string find_difference(const std::vector<Fact>& first, const std::vector<Fa
 
 }  // namespace
 
-Ranks::Ranks(const RankEnvironment& environment, std::int64_t timeout_s)
-    : environment_(environment), timeout_s_(static_cast<double>(timeout_s)) {
+Ranks::Ranks(const RankEnvironment& environment, std::int64_t timeout_s, Transport transport)
+    : environment_(environment), timeout_s_(static_cast<double>(timeout_s)), transport_(transport) {
   if (!are_several()) return;
   const Endpoint endpoint = parse_endpoint(environment.endpoint, "rendezvous");
   const Deadline deadline = Deadline::in(start_timeout_s());
@@ -150,16 +151,28 @@ std::string Ranks::claim_device(const std::string& device, const Deadline& deadl
 
 void Ranks::connect() {
   control_ = tcp_communicator(rank(), world_size(), *store_, start_timeout_s());
-  if (current_stream().device().type != DeviceType::cuda) return;
-  // On one host NCCL needs no other network interface to connect, and there may be none.
-  if (environment_.local_world_size == world_size()) ::setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+  if (current_stream().device().type == DeviceType::cuda) gpus_ = connect_gpus();
+}
+
+std::unique_ptr<Communicator> Ranks::connect_gpus() {
+  const bool is_one_host = environment_.local_world_size == world_size();
   const auto end_process = [this](const std::string& why) {
     std::fprintf(stderr, "rank %d, step %ld: %s; the GPU does not respond\n", rank(), step_.load(),
                  why.c_str());
     ::_exit(1);
   };
-  gpus_ = nccl_communicator(*store_, *control_,
-                            {.timeout_s = start_timeout_s(), .on_stuck = end_process});
+  std::string why = "the ranks are on several hosts";
+  if (transport_ != Transport::nccl && is_one_host) {
+    auto communicator = copy_communicator(
+        *store_, *control_, {.timeout_s = start_timeout_s(), .on_stuck = end_process}, why);
+    if (communicator) return communicator;
+  }
+  SMOE_CHECK(transport_ != Transport::copy,
+             "transport: copy must be possible on all ranks; got: ", why, "; use nccl");
+  // On one host NCCL needs no other network interface to connect, and there may be none.
+  if (is_one_host) ::setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+  return nccl_communicator(*store_, *control_,
+                           {.timeout_s = start_timeout_s(), .on_stuck = end_process});
 }
 
 Communicator& Ranks::communicator() {

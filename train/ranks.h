@@ -25,6 +25,7 @@
 #include "core/distributed/communicator.h"
 #include "core/distributed/rendezvous_server.h"
 #include "core/distributed/rendezvous_store.h"
+#include "core/distributed/transport.h"
 #include "train/launch/rank_environment.h"
 
 namespace smoe {
@@ -49,8 +50,9 @@ class Ranks {
   /// Connects to the store of the job, which this process serves where no launcher does.
   /// `timeout_s` is how long ranks wait for each other. 0 chooses it: 300 s at the start and during
   /// saves and validations; otherwise 20 times the median time of the last steps, at least 60 s.
-  /// Throws: SystemError, UsageError.
-  Ranks(const RankEnvironment& environment, std::int64_t timeout_s);
+  /// `transport` is for ranks on GPUs. Throws: SystemError, UsageError.
+  Ranks(const RankEnvironment& environment, std::int64_t timeout_s,
+        Transport transport = Transport::automatic);
   ~Ranks();
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
@@ -67,8 +69,8 @@ class Ranks {
   /// both values and their ranks, or the ranks that share a device; SystemError naming the ranks
   /// that did not join in time.
   void join(const std::vector<Fact>& facts, const std::string& own_device = "");
-  /// The communicator of the job after join(): NCCL if the current device was a GPU then, which
-  /// also takes tensors on the host; else TCP. Before, that of a single rank.
+  /// The communicator of the job after join(): that of the transport if the current device was a
+  /// GPU then, which also takes tensors on the host; else TCP. Before, that of a single rank.
   Communicator& communicator();
 
   /// Returns the text of rank 0. All ranks must call it.
@@ -99,15 +101,17 @@ class Ranks {
   std::string missing_ranks(const Deadline& deadline);
   std::string claim_device(const std::string& device, const Deadline& deadline);
   void connect();
+  std::unique_ptr<Communicator> connect_gpus();
   bool lost_another_rank();
   void check_not_refused(const Deadline& deadline);
 
   RankEnvironment environment_;
   double timeout_s_ = 0;
+  Transport transport_ = Transport::automatic;
   std::optional<RendezvousServer> server_;
   std::optional<RendezvousStore> store_;
   std::unique_ptr<Communicator> control_;  // TCP
-  std::unique_ptr<Communicator> gpus_;     // NCCL, if ranks have GPUs; uses control_
+  std::unique_ptr<Communicator> gpus_;     // if ranks have GPUs; uses control_
   std::vector<double> step_times_;         // ring buffer of the last steps
   std::size_t num_steps_ = 0;
   std::atomic<std::int64_t> step_ = 0;  // in progress; 0: none yet

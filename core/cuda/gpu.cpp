@@ -265,6 +265,27 @@ void release(void* data, void* stream) noexcept {
   if (cudaFreeAsync(data, stream_of(stream)) != cudaSuccess) cudaGetLastError();
 }
 
+void* allocate_sharable(std::int64_t bytes, int device) {
+  set_device(device);
+  void* data = nullptr;
+  cudaError_t code = cudaMalloc(&data, bytes);
+  if (code == cudaErrorMemoryAllocation) {  // the pool may hold unused memory
+    cudaGetLastError();
+    trim_pool(device);
+    code = cudaMalloc(&data, bytes);
+  }
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  CUDA_CHECK(code);
+  return data;
+}
+
+void release_sharable(void* data) noexcept {
+  if (cudaFree(data) != cudaSuccess) cudaGetLastError();
+}
+
 void trim_pool(int device) {
   CUDA_CHECK(cudaMemPoolTrimTo(state_of(device).pool, 0));
 }

@@ -62,6 +62,10 @@ void* allocate(std::int64_t, int, void*) {
   fail();
 }
 void release(void*, void*) noexcept {}
+void* allocate_sharable(std::int64_t, int) {
+  fail();
+}
+void release_sharable(void*) noexcept {}
 void trim_pool(int) {
   fail();
 }

@@ -237,7 +237,7 @@ int run(int argc, char** argv) {
   const RankEnvironment place = read_rank_environment();
   const Stream stream(select_device("cuda", place.local_rank, place.local_world_size));
   const StreamGuard guard(stream);
-  Ranks ranks(place, 60);
+  Ranks ranks(place, 60, config.parallel.transport);
   try {
     measure(ranks, config, pairs, traces);
   } catch (const Error& error) {

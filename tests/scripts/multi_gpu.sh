@@ -38,7 +38,8 @@ text() {
 }
 
 tests() {
-  for file in core/multi_gpu/nccl_communicator_test.cpp train/multi_gpu/ranks_test.cpp; do
+  for file in core/multi_gpu/gpu_communicators_test.cpp core/multi_gpu/aborts_test.cpp \
+    train/multi_gpu/ranks_test.cpp; do
     try 200 "$bin/multi_gpu_tests" --source-file="*/$file"
   done
 }

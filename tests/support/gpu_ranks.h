@@ -1,26 +1,37 @@
-// Several ranks in one process, a thread and a GPU each, that meet at a store of their own.
+// Several ranks in one process, a thread each, on the GPUs in turn, that meet at a store of their
+// own.
 #pragma once
+#include <doctest/doctest.h>
+
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "core/device.h"
+#include "core/distributed/copy_communicator.h"
 #include "core/distributed/nccl_communicator.h"
+#include "core/distributed/transport.h"
+#include "core/gpu.h"
 #include "tests/support/ranks.h"
 
 namespace smoe::test {
 
 /// Runs body(communicator, control, store) on `world_size` ranks, as on_ranks; each has its GPU's
-/// stream as the current one.
+/// stream as the current one. NCCL needs a GPU for each rank.
 inline void on_gpu_ranks(
-    int world_size,
+    Transport transport, int world_size,
     const std::function<void(Communicator&, Communicator& control, RendezvousStore&)>& body,
     double timeout_s = 20) {
   on_ranks(
       world_size,
       [&](Communicator& control, RendezvousStore& store) {
-        const Stream stream(select_device("cuda", control.rank(), control.world_size()));
+        const Stream stream(Device{DeviceType::cuda, control.rank() % gpu::num_visible()});
         const StreamGuard guard(stream);
-        const auto gpus = nccl_communicator(store, control, {.timeout_s = timeout_s});
+        std::string why;
+        const auto gpus = transport == Transport::nccl
+                              ? nccl_communicator(store, control, {.timeout_s = timeout_s})
+                              : copy_communicator(store, control, {.timeout_s = timeout_s}, why);
+        if (!gpus) throw SystemError(why);
         body(*gpus, control, store);
       },
       timeout_s);

@@ -55,7 +55,7 @@ int run_on_rank(const Config& config, const std::function<int(Ranks&)>& work) {
   const StreamGuard guard(stream, {.deterministic = config.train.deterministic});
   const int threads = static_cast<int>(config.run.threads);
   kernels::cpu::set_num_threads(threads > 0 ? threads : threads_of(environment));
-  Ranks ranks(environment, config.parallel.timeout_s);
+  Ranks ranks(environment, config.parallel.timeout_s, config.parallel.transport);
   return ranks.are_several() ? run_among_ranks(ranks, work) : work(Ranks::single());
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/distributed/transport.h"
 #include "layers/forward_context.h"
 #include "layers/model_config.h"
 #include "optim/optim_config.h"
@@ -69,7 +70,8 @@ struct TrainConfig {
 
 /// How several ranks train one model. Nothing here changes the result but its rounding.
 struct ParallelConfig {
-  bool zero = false;           ///< ZeRO stage 1
+  bool zero = false;  ///< ZeRO stage 1
+  Transport transport = Transport::automatic;
   std::int64_t bucket_mb = 0;  ///< 0: 256 on GPUs, 32 on CPUs
   std::int64_t check_every = 100;
   std::int64_t timeout_s = 0;  ///< 0: see Ranks

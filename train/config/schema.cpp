@@ -100,6 +100,8 @@ const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
 const Names<InitParts> kInitParts = {{"weights", InitParts::weights},
                                      {"optimizer", InitParts::optimizer}};
 const Names<bool> kZeroStages = {{"0", false}, {"1", true}};
+const Names<Transport> kTransports = {
+    {"auto", Transport::automatic}, {"nccl", Transport::nccl}, {"copy", Transport::copy}};
 const Names<ScheduleKind> kSchedules = {{"cosine", ScheduleKind::cosine},
                                         {"wsd", ScheduleKind::wsd},
                                         {"linear", ScheduleKind::linear},
@@ -238,6 +240,7 @@ std::vector<Field> fields_of(Config& config) {
       {"schedule.decay_fraction", &schedule.decay_fraction, from_to(0, 1), "wsd: share of all steps in the final decay", kWithConsent},
 
       {"parallel.zero", choice(parallel.zero, kZeroStages), kAnything, "ZeRO stage; 1: shard the optimizer state over the ranks", kMayChange},
+      {"parallel.transport", choice(parallel.transport, kTransports), kAnything, "between GPUs; copy: peer copies within one host; auto: copy where possible, else nccl", kMayChange},
       {"parallel.bucket_mb", &parallel.bucket_mb, from_to(0, 1024), "MiB of gradients per all-reduce; 0: 256 on GPUs, 32 on CPUs", kMayChange},
       {"parallel.check_every", &parallel.check_every, kSizeOrZero, "steps between comparisons of the ranks' state; 0: never", kMayChange},
       {"parallel.timeout_s", &parallel.timeout_s, kSizeOrZero, "seconds to wait for another rank; 0: derived from the step time", kMayChange},

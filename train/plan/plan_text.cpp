@@ -179,7 +179,7 @@ std::string rank_table(const Plan& plan) {
       "   memory of a rank between steps");
   text += row(
       "peak", [](const RankPlan& r) { return format_bytes(r.memory.total_peak_bytes); },
-      "   beside it, up to 1 GiB for NCCL");
+      "   beside it, 0.3 GiB for peer copies or up to 1 GiB for NCCL");
   text += row(
       "gradients sent",
       [](const RankPlan& r) { return format_bytes(r.communication.reduce_bytes); },

@@ -6,12 +6,12 @@
 #include <memory>
 #include <string>
 
+#include "core/distributed/gpu/device_connection.h"
 #include "core/distributed/nccl/nccl_library.h"
-#include "core/system/deadline.h"
 
 namespace smoe {
 
-class NcclConnection {
+class NcclConnection final : public DeviceConnection {
  public:
   /// Connects the current device with those of the other ranks, which must all do so with the same
   /// id. `failure` is asked meanwhile; anything but an empty text ends the attempt.
@@ -19,7 +19,7 @@ class NcclConnection {
   NcclConnection(const ncclUniqueId& id, int rank, int world_size, int max_ctas,
                  const Deadline& deadline, const std::function<std::string()>& failure);
   /// Aborts unless close() succeeded.
-  ~NcclConnection();
+  ~NcclConnection() override;
   NcclConnection(const NcclConnection&) = delete;
   NcclConnection& operator=(const NcclConnection&) = delete;
 
@@ -29,16 +29,11 @@ class NcclConnection {
   /// stop() is called meanwhile or was called before.
   void enqueue(const char* name, const Call& call, const Deadline& deadline);
 
-  /// What NCCL has found out in the background; empty while it knows of no error. Does not wait.
-  std::string background_error();
-
-  /// Ends the handle after all work on it is done; all ranks must call it. False: not within the
-  /// deadline.
-  bool close(const Deadline& deadline);
-  /// Aborts the handle and whatever is under way on the device, in a helper thread, since NCCL may
-  /// block there. False: not within the deadline; then the helper and the handle are abandoned and
-  /// the process should end by _exit. From any thread.
-  bool stop(const Deadline& deadline);
+  std::string background_error() override;
+  bool close(const Deadline& deadline) override;
+  /// In a helper thread, since NCCL may block there. When the deadline passes, the helper and the
+  /// handle are abandoned.
+  bool stop(const Deadline& deadline) override;
 
  private:
   struct Handle;

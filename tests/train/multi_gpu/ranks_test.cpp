@@ -6,6 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include "core/device.h"
+#include "core/gpu.h"
+#include "core/memory.h"
 #include "core/system/folder.h"
 #include "tests/train/checkpoint/tensor_digests.h"
 #include "tests/train/launch/launched_job.h"
@@ -13,6 +16,7 @@
 #include "tests/train/small_run.h"
 #include "train/checkpoint/checkpoint_store.h"
 #include "train/config/run_paths.h"
+#include "train/plan/plan.h"
 #include "train/report/metrics_file.h"
 
 using namespace smoe;
@@ -97,6 +101,11 @@ double seconds_since(Deadline::Clock::time_point start) {
   return std::chrono::duration<double>(Deadline::Clock::now() - start).count();
 }
 
+/// The least of both GPUs.
+std::int64_t free_gpu_bytes() {
+  return std::min(gpu::memory_info(0).free_bytes, gpu::memory_info(1).free_bytes);
+}
+
 }  // namespace
 
 TEST_CASE("two GPUs train what one trains: the first loss bit for bit, 40 steps to 1e-3") {
@@ -108,7 +117,7 @@ TEST_CASE("two GPUs train what one trains: the first loss bit for bit, 40 steps 
     const auto ranks = setting.start(2, {"run.name=" + two, key});
     CHECK(ranks->wait_all() == kBothDone);
     INFO(ranks->output(0), ranks->output(1));
-    CHECK(ranks->output(0).find("NCCL ") != std::string::npos);
+    CHECK(ranks->output(0).find("all-reduce at ") != std::string::npos);
     CHECK(ranks->output(1) == "");
     CHECK(curve(setting.paths(one))[0].first == curve(setting.paths(two))[0].first);
     const auto [loss, norm] = largest_difference(setting.paths(one), setting.paths(two));
@@ -119,10 +128,12 @@ TEST_CASE("two GPUs train what one trains: the first loss bit for bit, 40 steps 
 
 TEST_CASE("two runs on two GPUs, sharded or not, stopped or not, end in the same bits") {
   const Setting setting;
+  CHECK(setting.start(2, {"run.name=nccl", "parallel.transport=nccl"})->wait_all() == kBothDone);
   CHECK(setting.start(2, {"run.name=whole"})->wait_all() == kBothDone);
   CHECK(setting.start(2, {"run.name=again"})->wait_all() == kBothDone);
   const auto whole = final_state(setting.paths("whole"));
   CHECK(final_state(setting.paths("again")) == whole);
+  CHECK(final_state(setting.paths("nccl")) == whole);
   CHECK(curve(setting.paths("again")) == curve(setting.paths("whole")));
   CHECK(setting.start(2, {"run.name=sharded", "parallel.zero=1"})->wait_all() == kBothDone);
   CHECK(curve(setting.paths("sharded")) == curve(setting.paths("whole")));
@@ -164,10 +175,12 @@ TEST_CASE("a run moves between one and two GPUs, sharded or not") {
 
 TEST_CASE("a rank that is killed is named within a second, and the others end") {
   const Setting setting;
-  for (const char* zero : {"0", "1"}) {
-    const std::string name = concat("killed-", zero);
-    const auto ranks = setting.start(
-        2, {"train.steps=1000000", "run.name=" + name, concat("parallel.zero=", zero)});
+  const std::pair<const char*, const char*> kinds[] = {{"copy", "0"}, {"copy", "1"}, {"nccl", "1"}};
+  for (const auto& [transport, zero] : kinds) {
+    const std::string name = concat("killed-", transport, "-", zero);
+    const auto ranks =
+        setting.start(2, {"train.steps=1000000", "run.name=" + name, concat("parallel.zero=", zero),
+                          concat("parallel.transport=", transport)});
     wait_until(setting.paths(name), 3);
     ranks->send(1, SIGKILL);
     const auto start = Deadline::Clock::now();
@@ -186,17 +199,22 @@ TEST_CASE("a rank that is killed is named within a second, and the others end") 
 
 TEST_CASE("a rank that stands still is named when the time is over") {
   const Setting setting;
-  const auto ranks = setting.start(2, {"train.steps=1000000", "parallel.timeout_s=3"});
-  wait_until(setting.paths("small"), 3);
-  ranks->send(1, SIGSTOP);
-  const auto start = Deadline::Clock::now();
-  CHECK(ranks->wait(0, 20) == 1);
-  MESSAGE("ended after ", seconds_since(start), " s with a timeout of 3 s");
-  CHECK(seconds_since(start) < 5);
-  INFO(ranks->output(0));
-  CHECK(ranks->output(0).find("rank 1 did not respond within 3 s") != std::string::npos);
-  ranks->send(1, SIGCONT);
-  CHECK(ranks->wait(1, 20) == 1);
+  for (const char* transport : {"copy", "nccl"}) {
+    const std::string name = concat("still-", transport);
+    const auto ranks =
+        setting.start(2, {"train.steps=1000000", "parallel.timeout_s=3", "run.name=" + name,
+                          concat("parallel.transport=", transport)});
+    wait_until(setting.paths(name), 3);
+    ranks->send(1, SIGSTOP);
+    const auto start = Deadline::Clock::now();
+    CHECK(ranks->wait(0, 20) == 1);
+    MESSAGE(transport, ": ended after ", seconds_since(start), " s with a timeout of 3 s");
+    CHECK(seconds_since(start) < 5);
+    INFO(ranks->output(0));
+    CHECK(ranks->output(0).find("rank 1 did not respond within 3 s") != std::string::npos);
+    ranks->send(1, SIGCONT);
+    CHECK(ranks->wait(1, 20) == 1);
+  }
 }
 
 TEST_CASE("two ranks on one GPU, or with other settings, are refused by name") {
@@ -222,7 +240,7 @@ TEST_CASE("a rank that fails by itself ends both, and both say which") {
   RankProcesses ranks(
       setting.folder.path(), 2, [&](int) { return all; },
       [](int rank) -> std::vector<std::string> {
-        if (rank == 1) return {"SMOE_FAULT=nccl:200:EIO"};
+        if (rank == 1) return {"SMOE_FAULT=gpu_collective:200:EIO"};
         return {};
       });
   CHECK(ranks.wait_all(60) == std::vector<int>{1, 1});
@@ -249,4 +267,100 @@ TEST_CASE("the launcher starts a rank on each GPU, and again after one was kille
   CHECK(job.error().find(concat("rank 1 (local rank 1, pid ", victim, " on ")) !=
         std::string::npos);
   CHECK(final_state(setting.paths("killed")) == final_state(setting.paths("plain")));
+}
+
+TEST_CASE("SIGTERM to the launcher saves and stops both ranks at one step") {
+  const Setting setting;
+  LaunchedJob job(concat("--nproc-per-node 2 train ", setting.path, " run.name=term"));
+  wait_until(setting.paths("term"), 5);
+  job.send(SIGTERM);
+  CHECK(job.wait() == 128 + SIGTERM);
+  INFO(job.output(), job.error());
+  CHECK(job.output().find("saved ") != std::string::npos);
+  LaunchedJob rest(concat("--nproc-per-node 2 train ", setting.path, " run.name=term"));
+  CHECK(rest.wait() == 0);
+  CHECK(setting.start(2, {"run.name=undisturbed"})->wait_all() == kBothDone);
+  CHECK(final_state(setting.paths("term")) == final_state(setting.paths("undisturbed")));
+}
+
+TEST_CASE("no rank outlives a launcher that is killed, and the GPUs' memory is free again") {
+  const Setting setting;
+  const std::int64_t before = free_gpu_bytes();
+  LaunchedJob job(concat("--nproc-per-node 2 train ", setting.path, " train.steps=1000000"));
+  wait_until(setting.paths("small"), 3);
+  const pid_t ranks[] = {job.pid_of_rank(0), job.pid_of_rank(1)};
+  REQUIRE(ranks[1] > 0);
+  CHECK(free_gpu_bytes() < before);
+  job.send(SIGKILL);
+  const auto start = Deadline::Clock::now();
+  CHECK(happens_within(5, [&] { return !is_running(ranks[0]) && !is_running(ranks[1]); }));
+  MESSAGE("gone after ", seconds_since(start), " s");
+  CHECK(happens_within(5, [&] { return free_gpu_bytes() >= before; }));
+  CHECK(job.wait() == -SIGKILL);
+}
+
+TEST_CASE("a GPU that is out of memory ends both ranks, and the message says where") {
+  const Setting setting;
+  const Stream other(Device{DeviceType::cuda, 1});
+  const StreamGuard guard(other);
+  {
+    const std::int64_t kept = std::int64_t{3} << 29;  // enough to start, not to train
+    const Tensor taken = Tensor::empty({gpu::memory_info(1).free_bytes - kept}, DType::u8);
+    const auto ranks = setting.start(
+        2, {"model.d_model=1024", "model.d_expert=4096", "model.head_dim=64", "train.steps=3"});
+    CHECK(ranks->wait_all(60) == std::vector<int>{1, 1});
+    INFO(ranks->output(0), ranks->output(1));
+    CHECK(ranks->output(1).find("rank 1") != std::string::npos);
+    CHECK(ranks->output(1).find("out of memory") != std::string::npos);
+    CHECK(ranks->output(0).find("out of memory") != std::string::npos);
+  }
+  release_cached_memory();
+}
+
+TEST_CASE("a NaN on one rank makes both skip that update") {
+  const Setting setting;
+  const auto all = setting.arguments({"train.on_nonfinite=skip", "log.every=1"});
+  RankProcesses ranks(
+      setting.folder.path(), 2, [&](int) { return all; },
+      [](int rank) -> std::vector<std::string> {
+        if (rank == 1) return {"SMOE_FAULT=loss:12:nan"};
+        return {};
+      });
+  CHECK(ranks.wait_all(60) == kBothDone);
+  INFO(ranks.output(0), ranks.output(1));
+  std::vector<std::int64_t> skipped;
+  read_metrics(
+      setting.paths("small").metrics_path(),
+      [&](const Report& report) {
+        if (const auto* step = std::get_if<StepReport>(&report); step && step->is_skipped)
+          skipped.push_back(step->step);
+      },
+      [](const std::string& line) { FAIL(line); });
+  CHECK(skipped.size() == 1);
+}
+
+TEST_CASE("the plan of two ranks is within 2 % of the memory that they use") {
+  Setting setting;
+  setting.config.model.d_model = 512;
+  setting.config.model.d_expert = 1024;
+  setting.config.train.seq_len = 256;
+  write_file_atomically(setting.path, to_yaml(setting.config));
+  for (const bool zero : {false, true}) {
+    CAPTURE(zero);
+    const std::string name = concat("planned-", zero ? 1 : 0);
+    CHECK(setting.start(2, {"run.name=" + name, concat("parallel.zero=", zero ? 1 : 0)})
+              ->wait_all() == kBothDone);
+    std::int64_t peak = 0;
+    read_metrics(
+        setting.paths(name).metrics_path(),
+        [&](const Report& report) {
+          if (const auto* step = std::get_if<StepReport>(&report))
+            peak = std::max(peak, step->peak_bytes);
+        },
+        [](const std::string& line) { FAIL(line); });
+    const Plan plan = make_plan(setting.config, 2);
+    const std::int64_t planned = plan.ranks[zero ? 1 : 0].memory.total_peak_bytes;
+    MESSAGE("zero ", zero, ": planned ", planned, ", used ", peak);
+    CHECK(static_cast<double>(planned) == doctest::Approx(peak).epsilon(0.02));
+  }
 }

@@ -1,27 +1,37 @@
-// Watchdog: a thread that follows the operations of an NCCL connection, since NCCL itself does not
-// notice that a rank on the same host is gone. It aborts the connection when an operation takes too
-// long, NCCL or the device reports an error, or the control communicator fails.
+// Watchdog: a thread that follows the operations of a connection between GPUs, since no transport
+// notices by itself that a rank on the same host is gone. It stops the connection when an operation
+// takes too long, the transport or the device reports an error, or the control communicator fails.
 #pragma once
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 
-#include "core/distributed/nccl/device_operation.h"
-#include "core/distributed/nccl/nccl_connection.h"
-#include "core/distributed/nccl_communicator.h"
+#include "core/distributed/communicator.h"
+#include "core/distributed/gpu/device_connection.h"
+#include "core/distributed/gpu/device_operation.h"
+#include "core/distributed/rendezvous_store.h"
 
 namespace smoe {
 
 class Watchdog {
  public:
+  struct Options {
+    double timeout_s;  ///< of each operation until set_timeout
+    /// Called from the watchdog's thread when an operation failed and the process cannot be
+    /// unblocked: the connection did not stop, or the watched thread did not return from a CUDA
+    /// call. Empty: nothing is done.
+    std::function<void(const std::string& why)> on_stuck;
+  };
+
   /// Watches on behalf of the constructing thread. All references must outlive this.
-  Watchdog(NcclConnection& connection, Communicator& control, RendezvousStore store,
-           const NcclOptions& options, int device);
+  Watchdog(DeviceConnection& connection, Communicator& control, RendezvousStore store,
+           Options options, int device);
   /// Stops watching.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
@@ -49,10 +59,10 @@ class Watchdog {
   std::shared_ptr<DeviceOperation> front() const;
   std::string late_ranks();
 
-  NcclConnection& connection_;
+  DeviceConnection& connection_;
   Communicator& control_;
   RendezvousStore store_;
-  const NcclOptions options_;
+  const Options options_;
   const int device_;
   std::atomic<double> timeout_s_;
   std::optional<Deadline> deadline_;  // of the operation at the front, once it has started

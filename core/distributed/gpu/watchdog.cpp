@@ -1,4 +1,4 @@
-#include "core/distributed/nccl/watchdog.h"
+#include "core/distributed/gpu/watchdog.h"
 
 #include <utility>
 
@@ -27,14 +27,14 @@ bool has_passed(cudaEvent_t event) {
 
 }  // namespace
 
-Watchdog::Watchdog(NcclConnection& connection, Communicator& control, RendezvousStore store,
-                   const NcclOptions& options, int device)
+Watchdog::Watchdog(DeviceConnection& connection, Communicator& control, RendezvousStore store,
+                   Options options, int device)
     : connection_(connection),
       control_(control),
       store_(std::move(store)),
-      options_(options),
+      options_(std::move(options)),
       device_(device),
-      timeout_s_(options.timeout_s) {
+      timeout_s_(options_.timeout_s) {
   const BlockSignals blocked;
   thread_ = std::thread([this] { watch(); });
 }
@@ -87,13 +87,13 @@ void Watchdog::watch() {
   if (has_failed_) end_connection();
 }
 
-/// Aborting frees the device of operations that never end, and with it a thread that waits for it
-/// inside CUDA.
+/// Stopping it frees the device of operations that never end, and with it a thread that waits for
+/// it inside CUDA.
 void Watchdog::end_connection() {
-  const bool was_aborted = connection_.stop(Deadline::in(kAbortSeconds));
+  const bool was_stopped = connection_.stop(Deadline::in(kAbortSeconds));
   std::unique_lock lock(mutex_);
   const bool was_noticed =
-      was_aborted && changed_.wait_for(lock, std::chrono::duration<double>(kNoticeSeconds),
+      was_stopped && changed_.wait_for(lock, std::chrono::duration<double>(kNoticeSeconds),
                                        [this] { return has_noticed_ || is_closing_; });
   if (is_closing_ || was_noticed || !options_.on_stuck) return;
   const std::string why = failure_;
@@ -134,7 +134,7 @@ std::shared_ptr<DeviceOperation> Watchdog::front() const {
 std::string Watchdog::late_ranks() {
   std::string late;
   try {
-    const auto key = [](int rank) { return concat("nccl/waits/", rank); };
+    const auto key = [](int rank) { return concat("gpu/waits/", rank); };
     store_.set(key(control_.rank()), "", Deadline::in(kLateSeconds));
     std::this_thread::sleep_for(std::chrono::duration<double>(kLateSeconds));
     for (int rank = 0; rank < control_.world_size(); ++rank)
