@@ -132,6 +132,12 @@ bool is_sharable(std::int64_t bytes, Category category) {
          (category == Category::parameters || category == Category::gradients);
 }
 
+// What allocates and frees memory of a GPU may wait for the device, and so for work that another
+// thread has yet to queue: not while holding the mutex.
+bool is_on_gpu(const Stream& stream) {
+  return stream.device().type == DeviceType::cuda;
+}
+
 void* allocate(Memory& memory, std::int64_t bytes, Category category, const Stream& stream) {
   switch (stream.device().type) {
     case DeviceType::cpu:
@@ -221,8 +227,10 @@ Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
     : bytes_(bytes), category_(category), stream_(stream) {
   if (bytes == 0) return;
   Memory& memory = Memory::get();
-  const std::lock_guard lock(memory.mutex);
+  std::unique_lock lock(memory.mutex, std::defer_lock);
+  if (!is_on_gpu(stream)) lock.lock();
   data_ = allocate(memory, bytes, category, stream);
+  if (is_on_gpu(stream)) lock.lock();
   Uses& uses = memory.uses_of(stream.device());
   if (!data_) throw_out_of_memory(bytes, category, stream.device(), uses);
   uses.count(category, bytes);
@@ -233,7 +241,7 @@ Storage::Storage(std::int64_t bytes, Category category, const Stream& stream)
 Storage::~Storage() {
   if (!data_) return;
   Memory& memory = Memory::get();
-  const std::lock_guard lock(memory.mutex);
+  std::unique_lock lock(memory.mutex);
   Uses& uses = memory.uses_of(device());
   uses.count(category_, -bytes_);
   log_free(data_);
@@ -242,6 +250,7 @@ Storage::~Storage() {
       memory.host.keep(data_, bytes_, uses.total.peak_bytes);
       break;
     case DeviceType::cuda:
+      lock.unlock();
       if (is_sharable(bytes_, category_))
         gpu::release_sharable(data_);
       else

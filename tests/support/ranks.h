@@ -2,6 +2,7 @@
 #pragma once
 #include <exception>
 #include <functional>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -18,12 +19,13 @@ inline void part(Communicator& communicator) {
 }
 
 /// Runs body(communicator, store) on `world_size` ranks, which then disconnect after a barrier if
-/// they still can, and rethrows the error of the first rank that failed.
+/// they still can, and rethrows the error that came first: those of other ranks may follow from it.
 inline void on_ranks(int world_size,
                      const std::function<void(Communicator&, RendezvousStore&)>& body,
                      double timeout_s = 10) {
   const RendezvousServer server({.job_id = "test"});
-  std::vector<std::exception_ptr> errors(world_size);
+  std::exception_ptr first_error;
+  std::mutex mutex;
   std::vector<std::thread> ranks;
   for (int rank = 0; rank < world_size; ++rank)
     ranks.emplace_back([&, rank] {
@@ -33,12 +35,12 @@ inline void on_ranks(int world_size,
         body(*communicator, store);
         part(*communicator);
       } catch (...) {
-        errors[rank] = std::current_exception();
+        const std::lock_guard lock(mutex);
+        if (!first_error) first_error = std::current_exception();
       }
     });
   for (std::thread& rank : ranks) rank.join();
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
+  if (first_error) std::rethrow_exception(first_error);
 }
 
 }  // namespace smoe::test

@@ -60,29 +60,53 @@ void with_each_transport(const Body& body, double timeout_s = 20) {
   }
 }
 
-/// Checks the three operations on sums, with values in memory of a category. They go to `kept`: to
-/// free memory may wait for the device, and so for other ranks that share it.
+/// The three operations on sums, of tensors of one size in memory of a category.
 template <class T, class Acc>
-void check_sums(Communicator& gpus, std::int64_t numel, Category category,
-                std::vector<Tensor>& kept) {
-  const int world_size = gpus.world_size();
-  const std::vector<T> sums = expected_sums<T, Acc>(numel, world_size);
-  const auto values = [&] {
-    kept.push_back(Tensor::from(values_of_rank<T>(gpus.rank(), numel), {numel}, category));
-    return kept.back();
-  };
-  for (int run = 0; run < 2; ++run) {
-    const Tensor reduced = values();
-    gpus.all_reduce(reduced)->wait();
-    CHECK(same_bits(reduced.to_vector<T>(), sums));
+class SumCheck {
+ public:
+  SumCheck(int rank, std::int64_t numel, Category category) : numel_(numel) {
+    for (Tensor* const values : {&once_, &again_, &scattered_, &gathered_})
+      *values = Tensor::from(values_of_rank<T>(rank, numel), {numel}, category);
   }
-  const Tensor scattered = values();
-  gpus.reduce_scatter(scattered)->wait();
-  const Range own = shard_range(numel, gpus.rank(), world_size);
-  CHECK(same_bits(scattered.view(own.begin, {own.numel()}).template to_vector<T>(),
-                  std::vector<T>(sums.begin() + own.begin, sums.begin() + own.end)));
-  gpus.all_gather(scattered)->wait();
-  CHECK(same_bits(scattered.to_vector<T>(), sums));
+  void run(Communicator& gpus) const {
+    gpus.all_reduce(once_)->wait();
+    gpus.all_reduce(again_)->wait();
+    gpus.reduce_scatter(scattered_)->wait();
+    gpus.reduce_scatter(gathered_)->wait();
+    gpus.all_gather(gathered_)->wait();
+  }
+  void check(int rank, int world_size) const {
+    CAPTURE(numel_);
+    const std::vector<T> sums = expected_sums<T, Acc>(numel_, world_size);
+    CHECK(same_bits(once_.to_vector<T>(), sums));
+    CHECK(same_bits(again_.to_vector<T>(), sums));
+    const Range own = shard_range(numel_, rank, world_size);
+    CHECK(same_bits(scattered_.view(own.begin, {own.numel()}).template to_vector<T>(),
+                    std::vector<T>(sums.begin() + own.begin, sums.begin() + own.end)));
+    CHECK(same_bits(gathered_.to_vector<T>(), sums));
+  }
+
+ private:
+  std::int64_t numel_;
+  Tensor once_, again_, scattered_, gathered_;
+};
+
+/// To allocate, read and free memory may wait for the device, and so for other ranks that share it:
+/// that happens before the operations of all ranks, and after.
+template <class T, class Acc>
+void check_sums(Communicator& gpus, const std::vector<std::int64_t>& sizes) {
+  std::vector<SumCheck<T, Acc>> checks;
+  for (const std::int64_t numel : sizes)
+    for (const Category category : {Category::workspace, Category::gradients})
+      checks.emplace_back(gpus.rank(), numel, category);
+  gpus.barrier()->wait();
+  for (const auto& one : checks) {
+    one.run(gpus);
+    current_stream().synchronize();
+  }
+  gpus.barrier()->wait();
+  for (const auto& one : checks) one.check(gpus.rank(), gpus.world_size());
+  gpus.barrier()->wait();
 }
 
 double seconds_since(Deadline::Clock::time_point start) {
@@ -102,14 +126,7 @@ TEST_CASE_TEMPLATE("on two GPUs sums have the bits of adding up in the order of 
                    double, bf16, std::int64_t) {
   using Acc = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
   with_each_transport([](Communicator& gpus, Communicator&, RendezvousStore&) {
-    std::vector<Tensor> kept;
-    for (const std::int64_t numel :
-         {0, 1, 3, 64, 65, 128, 1000, 4097, 40'001, 1 << 20, 2'200'001}) {
-      CAPTURE(numel);
-      check_sums<T, Acc>(gpus, numel, Category::workspace, kept);
-      check_sums<T, Acc>(gpus, numel, Category::gradients, kept);
-    }
-    gpus.barrier()->wait();
+    check_sums<T, Acc>(gpus, {0, 1, 3, 64, 65, 128, 1000, 4097, 40'001, 1 << 20, 2'200'001});
   });
 }
 
@@ -118,13 +135,7 @@ TEST_CASE_TEMPLATE("copies add up in the order of ranks for any number of them",
   for (const int world_size : {3, 4})
     on_gpu_ranks(Transport::copy, world_size,
                  [](Communicator& gpus, Communicator&, RendezvousStore&) {
-                   std::vector<Tensor> kept;
-                   for (const std::int64_t numel : {1, 65, 4097, 2'200'001}) {
-                     CAPTURE(numel);
-                     check_sums<T, Acc>(gpus, numel, Category::workspace, kept);
-                     check_sums<T, Acc>(gpus, numel, Category::gradients, kept);
-                   }
-                   gpus.barrier()->wait();
+                   check_sums<T, Acc>(gpus, {1, 65, 4097, 2'200'001});
                  });
 }
 
