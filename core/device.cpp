@@ -101,7 +101,7 @@ std::int64_t total_memory_bytes(Device device) {
 }
 
 std::string to_string(Device device) {
-  if (device.type == DeviceType::dry) return "dry run";
+  if (device.is_dry()) return "dry run";
   return device.type == DeviceType::cpu ? "cpu" : concat("cuda:", device.index);
 }
 

@@ -44,7 +44,7 @@ void fill_by_host_chunks(
     if (tensor.bytes() > 0) fill(0, tensor.data(), tensor.bytes());
     return;
   }
-  if (tensor.device().type == DeviceType::dry) return;
+  if (tensor.device().is_dry()) return;
   for_chunks(tensor, [&](const Tensor& chunk, const Tensor& memory, std::int64_t offset) {
     fill(offset, memory.data(), memory.bytes());
     chunk.copy_from(memory);

@@ -145,7 +145,8 @@ void* allocate(Memory& memory, std::int64_t bytes, Category category, const Stre
     case DeviceType::cuda:
       if (is_sharable(bytes, category)) return gpu::allocate_sharable(bytes, stream.device().index);
       return gpu::allocate(bytes, stream.device().index, stream.launch().stream);
-    case DeviceType::dry:
+    case DeviceType::dry_cpu:
+    case DeviceType::dry_cuda:
       return reserve_addresses(bytes);
   }
   return nullptr;
@@ -256,7 +257,8 @@ Storage::~Storage() {
       else
         gpu::release(data_, stream_.launch().stream);
       break;
-    case DeviceType::dry:
+    case DeviceType::dry_cpu:
+    case DeviceType::dry_cuda:
       ::munmap(data_, bytes_);
   }
 }

@@ -74,7 +74,7 @@ Tensor Tensor::clone(Category category) const {
 void Tensor::copy_from(const Tensor& source) const {
   SMOE_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "tensor: cannot copy ",
              source.shape_, " ", name_of(source.dtype_), " to ", shape_, " ", name_of(dtype_));
-  if (bytes() == 0 || device().type == DeviceType::dry) return;
+  if (bytes() == 0 || device().is_dry()) return;
   if (device().type == DeviceType::cpu)
     source.copy_to_host(data());
   else if (source.device().type == DeviceType::cpu)
@@ -96,7 +96,7 @@ const Stream& Tensor::stream() const {
 
 void Tensor::copy_to_host(void* target) const {
   if (bytes() == 0) return;
-  SMOE_CHECK(device().type != DeviceType::dry, "tensor: a dry run computes no values to read");
+  SMOE_CHECK(!device().is_dry(), "tensor: a dry run computes no values to read");
   if (device().type == DeviceType::cpu)
     std::memcpy(target, data(), bytes());
   else
@@ -104,7 +104,7 @@ void Tensor::copy_to_host(void* target) const {
 }
 
 void Tensor::copy_from_host(const void* source) const {
-  if (bytes() == 0 || device().type == DeviceType::dry) return;
+  if (bytes() == 0 || device().is_dry()) return;
   if (device().type == DeviceType::cpu)
     std::memcpy(data(), source, bytes());
   else

@@ -7,20 +7,23 @@
 #include "kernels/cost.h"
 
 // Declares a function of both backends and defines the one that chooses between them. In a dry run
-// kernels do nothing, and workspace sizes are the CPU's.
-#define SMOE_DISPATCH(Result, function, Args)                                             \
-  namespace cpu {                                                                         \
-  Result function(const Launch& launch, const Args& args);                                \
-  }                                                                                       \
-  namespace cuda {                                                                        \
-  Result function(const Launch& launch, const Args& args);                                \
-  }                                                                                       \
-  Result function(const Launch& launch, const Args& args) {                               \
-    const LaunchScope<Result> scope(launch, #function, args);                             \
-    if (std::is_void_v<Result> && launch.device.type == DeviceType::dry) return Result(); \
-    if (launch.device.type != DeviceType::cuda) return cpu::function(launch, args);       \
-    if constexpr (kHasCuda) return cuda::function(launch, args);                          \
-    throw UsageError(#function ": this build of smoe has no CUDA backend");               \
+// kernels do nothing; a build without CUDA takes the CPU's workspaces for those of a GPU.
+#define SMOE_DISPATCH(Result, function, Args)                               \
+  namespace cpu {                                                           \
+  Result function(const Launch& launch, const Args& args);                  \
+  }                                                                         \
+  namespace cuda {                                                          \
+  Result function(const Launch& launch, const Args& args);                  \
+  }                                                                         \
+  Result function(const Launch& launch, const Args& args) {                 \
+    const LaunchScope<Result> scope(launch, #function, args);               \
+    const DeviceType type = launch.device.type;                             \
+    if (std::is_void_v<Result> && launch.device.is_dry()) return Result();  \
+    if (type == DeviceType::cpu || type == DeviceType::dry_cpu ||           \
+        (type == DeviceType::dry_cuda && !kHasCuda))                        \
+      return cpu::function(launch, args);                                   \
+    if constexpr (kHasCuda) return cuda::function(launch, args);            \
+    throw UsageError(#function ": this build of smoe has no CUDA backend"); \
   }
 
 #ifdef SMOE_HAS_CUDA

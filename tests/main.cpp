@@ -24,8 +24,12 @@ constexpr int kSkipped = 77;
 std::string reason_to_skip() {
 #ifdef SMOE_NEEDS_GPU
   // Ranks that are threads of one process wait for each other on their devices. A kernel that is
-  // loaded at its first launch waits for its device, too, and keeps the other rank from launching.
-  if (SMOE_NEEDS_GPU > 1) ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  // loaded at its first launch waits for its device, too, and keeps the other rank from launching;
+  // streams that share a connection to the device wait for each other.
+  if (SMOE_NEEDS_GPU > 1) {
+    ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  }
   try {
     smoe::select_device("cuda");
     if (const int seen = smoe::gpu::num_visible(); seen < SMOE_NEEDS_GPU)

@@ -8,13 +8,18 @@ namespace smoe {
 enum class DeviceType : std::uint8_t {
   cpu,
   cuda,
-  dry,  ///< none: memory is counted and not allocated, kernels do nothing, values cannot be read
+  /// None: memory is counted and not allocated, kernels do nothing, values cannot be read. Kernels
+  /// need the workspace that they need on this CPU, ...
+  dry_cpu,
+  /// ... or, in a build with CUDA, that on an H100 or H200, of which there need not be one.
+  dry_cuda,
 };
 
 struct Device {
   DeviceType type = DeviceType::cpu;
   int index = 0;
 
+  bool is_dry() const { return type == DeviceType::dry_cpu || type == DeviceType::dry_cuda; }
   friend bool operator==(const Device&, const Device&) = default;
 };
 

@@ -18,7 +18,7 @@ CudnnAttentionSizes sizes_of(const Launch& launch, const Args& args) {
 template <class Args>
 bool has_cudnn(const Launch& launch, const Args& args) {
   return launch.policy.cudnn && args.q.dtype == DType::bf16 && fits_width(args.q) &&
-         fits_width(args.kv) && fits_width(args.output) &&
+         fits_width(args.kv) && fits_width(args.output) && !launch.device.is_dry() &&
          cudnn_supports(launch, sizes_of(launch, args));
 }
 bool uses_cudnn(const Launch& launch, const AttentionArgs& args) {

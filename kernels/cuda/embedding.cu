@@ -38,7 +38,7 @@ struct SortedTokens {
   std::size_t sort_bytes = 0;
   std::int64_t bytes;
 
-  SortedTokens(const EmbeddingBackwardArgs& args)
+  SortedTokens(const Launch& launch, const EmbeddingBackwardArgs& args)
       : num_tokens(args.doutput.rows), num_rows(args.dtable.rows) {
     auto* next = static_cast<std::byte*>(args.workspace);
     const auto take = [&](std::int64_t size) {
@@ -51,7 +51,10 @@ struct SortedTokens {
     positions = reinterpret_cast<std::int32_t*>(take(4 * num_tokens));
     starts = reinterpret_cast<std::int32_t*>(take(4 * (num_rows + 1)));
     sort_workspace = nullptr;
-    CUDA_CHECK(sort(nullptr, nullptr));
+    if (launch.device.is_dry())
+      sort_bytes = 2 * 4 * num_tokens;  // CUB asks the device; this holds a copy of both columns
+    else
+      CUDA_CHECK(sort(nullptr, nullptr));
     sort_workspace = take(static_cast<std::int64_t>(sort_bytes));
     bytes = next - static_cast<std::byte*>(args.workspace);
   }
@@ -142,7 +145,7 @@ void embedding_backward(const Launch& launch, const EmbeddingBackwardArgs& args)
   dispatch_storage("embedding_backward", args.doutput.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.dtable.rows == 0 || args.dtable.cols == 0) return;
-    SortedTokens tokens(args);
+    SortedTokens tokens(launch, args);
     const auto stream = stream_of(launch);
     const auto blocks = static_cast<unsigned>(ceil_div(tokens.num_tokens + 1, kThreads));
     embedding_backward_positions_kernel<<<blocks, kThreads, 0, stream>>>(tokens);
@@ -158,8 +161,9 @@ void embedding_backward(const Launch& launch, const EmbeddingBackwardArgs& args)
   });
 }
 
-std::int64_t embedding_backward_workspace_bytes(const Launch&, const EmbeddingBackwardArgs& args) {
-  return SortedTokens(args).bytes;
+std::int64_t embedding_backward_workspace_bytes(const Launch& launch,
+                                                const EmbeddingBackwardArgs& args) {
+  return SortedTokens(launch, args).bytes;
 }
 
 }  // namespace smoe::kernels::cuda

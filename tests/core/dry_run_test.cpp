@@ -9,7 +9,7 @@
 using namespace smoe;
 
 TEST_CASE("a dry run counts memory without allocating it") {
-  const Stream stream(Device{DeviceType::dry, 0});
+  const Stream stream(Device{DeviceType::dry_cpu, 0});
   const StreamGuard guard(stream);
   CHECK(to_string(current_stream().device()) == "dry run");
   // 4 TiB exceeds the memory of any test machine. ThreadSanitizer lacks the address space.
@@ -30,7 +30,7 @@ TEST_CASE("a dry run counts memory without allocating it") {
 }
 
 TEST_CASE("a dry run accepts values but holds none") {
-  const Stream stream(Device{DeviceType::dry, 0});
+  const Stream stream(Device{DeviceType::dry_cpu, 0});
   const StreamGuard guard(stream);
   set_poison_new_memory(true);
   const Tensor x = Tensor::from(std::vector<float>{1, 2, 3}, {3});

@@ -67,5 +67,5 @@ TEST_CASE("the events lead from the blocks at their beginning to those that live
   CHECK(log.events.back().block.bytes == 1019);
   CHECK(find_live(log, 2018));
   CHECK(!find_live(log, 2015));
-  CHECK(memory_log(Device{DeviceType::dry, 0}).live.empty());
+  CHECK(memory_log(Device{DeviceType::dry_cpu, 0}).live.empty());
 }

@@ -124,7 +124,7 @@ TEST_CASE("an instrument sees each launch with its cost, on a dry device too") {
   {
     const InstrumentScope scope(notes);
     kernels::fill({}, fill);
-    kernels::fill({.device = {DeviceType::dry, 0}}, {value, DType::f32, 3, 2.0});
+    kernels::fill({.device = {DeviceType::dry_cpu, 0}}, {value, DType::f32, 3, 2.0});
   }
   kernels::fill({}, fill);
   CHECK(notes.lines == std::vector<std::string>{"begin fill", "end", "begin fill", "end"});

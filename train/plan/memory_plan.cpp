@@ -1,6 +1,7 @@
 #include "train/plan/memory_plan.h"
 
 #include "core/device.h"
+#include "core/gpu.h"
 #include "train/plan/dry_communicator.h"
 #include "train/train_step.h"
 
@@ -16,11 +17,17 @@ Batch dry_batch(const TrainConfig& train) {
           .seq_len = train.seq_len};
 }
 
+// What stands for the device that the run would use here.
+DeviceType dry_device(const std::string& device) {
+  const bool has_gpu = device == "cuda" || (device == "auto" && gpu::num_visible() > 0);
+  return has_gpu ? DeviceType::dry_cuda : DeviceType::dry_cpu;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const Config& config, int num_ranks) {
   SMOE_CHECK(config.model.vocab_size > 0, "plan: model.vocab_size must be known; got 0");
-  const Stream stream(Device{DeviceType::dry, 0});
+  const Stream stream(Device{dry_device(config.run.device), 0});
   const StreamGuard guard(stream);
   reset_peak_memory();
   DryCommunicator communicator(num_ranks);

@@ -18,8 +18,9 @@ struct MemoryPlan {
 };
 
 /// For a config with a known vocabulary (model.vocab_size > 0), on rank 0 of `num_ranks`, which has
-/// the largest shards. Workspace is that of the CPU kernels with the current number of threads.
-/// Throws: UsageError if the ranks cannot share the steps.
+/// the largest shards. For a GPU workspace is that on an H100 or H200 in a build with CUDA (an
+/// estimate for cuDNN and for CUB), for the CPU that with the current number of threads. Throws:
+/// UsageError if the ranks cannot share the steps.
 MemoryPlan plan_memory(const Config& config, int num_ranks = 1);
 
 }  // namespace smoe

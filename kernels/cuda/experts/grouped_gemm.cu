@@ -7,10 +7,12 @@
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/experts/operand_sides.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/engines.h"
 
 namespace smoe::kernels::cuda {
 
 DeviceLimits device_limits(const Launch& launch) {
+  if (launch.device.is_dry()) return kHopper;
   return {.compute_major = attribute(launch, cudaDevAttrComputeCapabilityMajor),
           .compute_minor = attribute(launch, cudaDevAttrComputeCapabilityMinor),
           .num_sms = attribute(launch, cudaDevAttrMultiProcessorCount),

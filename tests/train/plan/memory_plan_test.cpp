@@ -6,44 +6,15 @@
 #include "layers/model_size.h"
 #include "tests/support/adapter_module.h"
 #include "tests/support/ranks.h"
+#include "tests/train/plan/measured_memory.h"
 #include "tests/train/small_run.h"
-#include "train/trainer.h"
 
 using namespace smoe;
 using namespace smoe::test;
 
-namespace {
-
-// The accounted memory of a trainer over `steps` real steps.
-MemoryPlan measure(const Config& config, const TrainingData& set, int steps) {
-  std::array<std::int64_t, kNumCategories> before{};
-  for (int i = 0; i < kNumCategories; ++i)
-    before[i] = memory_use(static_cast<Category>(i)).now_bytes;
-  const std::int64_t all_before = memory_use().now_bytes;
-  reset_peak_memory();
-  Trainer trainer(config, set);
-  MemoryPlan result{.resting_bytes = memory_use().now_bytes - all_before};
-  for (int i = 0; i < steps; ++i) trainer.step();
-  for (int i = 0; i < kNumCategories; ++i)
-    result.peak_bytes[i] = memory_use(static_cast<Category>(i)).peak_bytes - before[i];
-  result.total_peak_bytes = memory_use().peak_bytes - all_before;
-  return result;
-}
-
-void check_equal(const MemoryPlan& planned, const MemoryPlan& measured) {
-  for (int i = 0; i < kNumCategories; ++i) {
-    const std::string category = name_of(static_cast<Category>(i));
-    CAPTURE(category);
-    CHECK(planned.peak_bytes[i] == measured.peak_bytes[i]);
-  }
-  CHECK(planned.total_peak_bytes == measured.total_peak_bytes);
-  CHECK(planned.resting_bytes == measured.resting_bytes);
-}
-
-}  // namespace
-
 TEST_CASE("the plan matches the accounting of real steps, to the byte") {
-  const SmallRun run;
+  SmallRun run;
+  run.config.run.device = "cpu";
   const Config& small = run.config;
   const TrainingData set = TrainingData::open(small.data);
 
@@ -89,7 +60,7 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
         CAPTURE(dtype);
         CAPTURE(static_cast<int>(recompute));
         CAPTURE(config.model.d_model);
-        check_equal(plan_memory(config), measure(config, set, 2));
+        check_equal(plan_memory(config), measured_memory(config, set, 2));
       }
 }
 
