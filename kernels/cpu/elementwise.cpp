@@ -11,6 +11,26 @@ namespace {
 
 constexpr std::int64_t kBlock = 1 << 15;
 
+// target[i] = f(source[i], word i of the Philox stream), in the accumulation dtype.
+template <class Args, class F>
+void map_with_words(const Args& args, const F& f) {
+  static_assert(kBlock % 4 == 0, "a block holds whole Philox blocks");
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    const T* source = static_cast<const T*>(args.source);
+    T* target = static_cast<T*>(args.target);
+    const PhiloxStream stream(args.seed, args.a, args.b);
+    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; i += 4) {
+        const PhiloxWords words = stream.block(i / 4);
+        for (std::int64_t j = i; j < std::min(i + 4, end); ++j)
+          target[j] = T(f(Acc(source[j]), words[j - i]));
+      }
+    });
+  });
+}
+
 }  // namespace
 
 void add(const Launch&, const AddArgs& args) {
@@ -75,44 +95,17 @@ void fill(const Launch&, const FillArgs& args) {
 }
 
 void jitter(const Launch&, const JitterArgs& args) {
-  static_assert(kBlock % 4 == 0, "a block holds whole Philox blocks");
-  dispatch_floating(args.dtype, [&](auto type) {
-    using T = decltype(type);
-    using Acc = accumulation_t<T>;
-    const T* source = static_cast<const T*>(args.source);
-    T* target = static_cast<T*>(args.target);
-    const PhiloxStream stream(args.seed, args.a, args.b);
-    const double epsilon = args.epsilon;
-    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t i = begin; i < end; i += 4) {
-        const PhiloxWords words = stream.block(i / 4);
-        for (std::int64_t j = i; j < std::min(i + 4, end); ++j) {
-          const double unit = words[j - i] * 0x1p-32;
-          target[j] = T(Acc(source[j]) * Acc(1 - epsilon + 2 * epsilon * unit));
-        }
-      }
-    });
+  map_with_words(args, [epsilon = args.epsilon](auto x, std::uint32_t word) {
+    return x * decltype(x)(1 - epsilon + 2 * epsilon * (word * 0x1p-32));
   });
 }
 
 void dropout(const Launch&, const DropoutArgs& args) {
-  static_assert(kBlock % 4 == 0, "a block holds whole Philox blocks");
-  dispatch_floating(args.dtype, [&](auto type) {
-    using T = decltype(type);
-    using Acc = accumulation_t<T>;
-    const T* source = static_cast<const T*>(args.source);
-    T* target = static_cast<T*>(args.target);
-    const PhiloxStream stream(args.seed, args.a, args.b);
-    const auto threshold = static_cast<std::uint32_t>(args.probability * 0x1p32);
-    const Acc factor = Acc(1 / (1 - args.probability));
-    parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t i = begin; i < end; i += 4) {
-        const PhiloxWords words = stream.block(i / 4);
-        for (std::int64_t j = i; j < std::min(i + 4, end); ++j)
-          target[j] = words[j - i] < threshold ? T(Acc(0)) : T(Acc(source[j]) * factor);
-      }
-    });
-  });
+  const auto threshold = static_cast<std::uint32_t>(args.probability * 0x1p32);
+  map_with_words(args,
+                 [threshold, factor = 1 / (1 - args.probability)](auto x, std::uint32_t word) {
+                   return word < threshold ? decltype(x)(0) : x * decltype(x)(factor);
+                 });
 }
 
 void scale_by(const Launch&, const ScaleByArgs& args) {

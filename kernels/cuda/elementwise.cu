@@ -79,12 +79,13 @@ struct Fill {
   }
 };
 
-template <class T>
-struct Jitter {
+// target[i] = f(source[i], word i of the Philox stream).
+template <class T, class F>
+struct MapWithWords {
   const T* source;
   T* target;
-  double epsilon;
   PhiloxStream stream;
+  F f;
 
   template <int N>
   __device__ void run(std::int64_t i) const {
@@ -92,12 +93,36 @@ struct Jitter {
     load(source + i, x);
     for (int j = 0; j < N; ++j) {
       const std::int64_t at = i + j;
-      const double unit = stream.block(at / 4)[at % 4] * 0x1p-32;
-      x[j] *= static_cast<float>(1 - epsilon + 2 * epsilon * unit);
+      x[j] = f(x[j], stream.block(at / 4)[at % 4]);
     }
     store(target + i, x);
   }
 };
+
+struct Jitter {
+  double epsilon;
+  __device__ float operator()(float x, std::uint32_t word) const {
+    return x * static_cast<float>(1 - epsilon + 2 * epsilon * (word * 0x1p-32));
+  }
+};
+
+struct Dropout {
+  std::uint32_t threshold;
+  float factor;
+  __device__ float operator()(float x, std::uint32_t word) const {
+    return word < threshold ? 0.0f : x * factor;
+  }
+};
+
+template <class Args, class F>
+void map_with_words(const Launch& launch, const char* op, const Args& args, const F& f) {
+  dispatch_storage(op, args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, op, args.numel, {args.source, args.target},
+        MapWithWords<T, F>{static_cast<const T*>(args.source), static_cast<T*>(args.target),
+                           PhiloxStream(args.seed, args.a, args.b), f});
+  });
+}
 
 // Scalars by address, passed as kernel arguments, kMaxScalars at a time.
 constexpr int kMaxScalars = 128;
@@ -141,26 +166,6 @@ void for_each_table(const char* op, DType dtype, std::span<const void* const> sc
     check_launch(op);
   }
 }
-
-template <class T>
-struct Dropout {
-  const T* source;
-  T* target;
-  std::uint32_t threshold;
-  float factor;
-  PhiloxStream stream;
-
-  template <int N>
-  __device__ void run(std::int64_t i) const {
-    float x[N];
-    load(source + i, x);
-    for (int j = 0; j < N; ++j) {
-      const std::int64_t at = i + j;
-      x[j] = stream.block(at / 4)[at % 4] < threshold ? 0.0f : x[j] * factor;
-    }
-    store(target + i, x);
-  }
-};
 
 template <class T>
 struct ScaleBy {
@@ -258,23 +263,13 @@ void fill(const Launch& launch, const FillArgs& args) {
 }
 
 void jitter(const Launch& launch, const JitterArgs& args) {
-  dispatch_storage("jitter", args.dtype, [&](auto type) {
-    using T = decltype(type);
-    run(launch, "jitter", args.numel, {args.source, args.target},
-        Jitter<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target), args.epsilon,
-                  PhiloxStream(args.seed, args.a, args.b)});
-  });
+  map_with_words(launch, "jitter", args, Jitter{args.epsilon});
 }
 
 void dropout(const Launch& launch, const DropoutArgs& args) {
-  dispatch_storage("dropout", args.dtype, [&](auto type) {
-    using T = decltype(type);
-    run(launch, "dropout", args.numel, {args.source, args.target},
-        Dropout<T>{static_cast<const T*>(args.source), static_cast<T*>(args.target),
-                   static_cast<std::uint32_t>(args.probability * 0x1p32),
-                   static_cast<float>(1 / (1 - args.probability)),
-                   PhiloxStream(args.seed, args.a, args.b)});
-  });
+  map_with_words(launch, "dropout", args,
+                 Dropout{static_cast<std::uint32_t>(args.probability * 0x1p32),
+                         static_cast<float>(1 / (1 - args.probability))});
 }
 
 void scale_by(const Launch& launch, const ScaleByArgs& args) {
