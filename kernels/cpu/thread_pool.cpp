@@ -126,16 +126,21 @@ class ThreadPool {
 };
 
 std::unique_ptr<ThreadPool>& pool() {
-  static std::unique_ptr<ThreadPool> pool = std::make_unique<ThreadPool>(num_usable_cores());
+  static auto pool = std::make_unique<ThreadPool>(bounded_threads(num_usable_cores()));
   return pool;
 }
 
 }  // namespace
 
+int bounded_threads(int num_cores) {
+  return std::min(num_cores, kMaxThreads);
+}
+
 void set_num_threads(int num_threads) {
-  SMOE_CHECK(num_threads >= 1 && num_threads <= 1024,
-             "set_num_threads: num_threads must be 1 to 1024; got ", num_threads);
-  if (pool()->size() != num_threads) pool() = std::make_unique<ThreadPool>(num_threads);
+  SMOE_CHECK(num_threads >= 1, "set_num_threads: num_threads must be at least 1; got ",
+             num_threads);
+  const int size = bounded_threads(num_threads);
+  if (pool()->size() != size) pool() = std::make_unique<ThreadPool>(size);
 }
 
 int num_threads() {

@@ -9,6 +9,9 @@
 
 namespace smoe::kernels::cpu {
 
+/// Of that many usable cores, those that the pool has a thread for.
+int bounded_threads(int num_cores);
+
 /// Calls task(i, thread) once for each i in [0, num_tasks), in any order, and returns when all are
 /// done. `thread` is in [0, num_threads()) and unique among running tasks: it selects scratch
 /// memory. Rethrows the first exception of a task. Tasks must not call parallel_for.

@@ -112,13 +112,16 @@ TEST_CASE("callers from several threads take turns") {
 
 // tests/scripts/cpu_quota.sh runs it under a quota below the affinity mask.
 TEST_CASE("by default there are as many threads as usable cores") {
-  CHECK(kernels::cpu::num_threads() == num_usable_cores());
+  CHECK(kernels::cpu::num_threads() == kernels::cpu::bounded_threads(num_usable_cores()));
 }
 
 TEST_CASE("the number of threads is bounded") {
   const Threads threads(2);
   CHECK_THROWS_WITH_AS(kernels::cpu::set_num_threads(0),
-                       "set_num_threads: num_threads must be 1 to 1024; got 0", UsageError);
-  CHECK_THROWS_AS(kernels::cpu::set_num_threads(1025), UsageError);
+                       "set_num_threads: num_threads must be at least 1; got 0", UsageError);
   CHECK(kernels::cpu::num_threads() == 2);
+  // Hosts with more cores than that set the number of them.
+  CHECK(kernels::cpu::bounded_threads(1023) == 1023);
+  CHECK(kernels::cpu::bounded_threads(1025) == 1024);
+  CHECK(kernels::cpu::bounded_threads(6144) == 1024);
 }
