@@ -7,6 +7,7 @@ BEGIN {
   library("cudnn", "cudnn.h cudnn_frontend.h")
   library("nccl", "nccl.h")
   library("blas", "cblas.h")
+  library("dl", "dlfcn.h")
   library("xxhash", "xxhash.h")
   library("fmt", "fmt/**")
   library("yaml-cpp", "yaml-cpp/**")
@@ -20,15 +21,15 @@ BEGIN {
   library("utf8proc", "utf8proc.h")
   library("zstd", "zstd.h")
   library("doctest", "doctest/**")
-  library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h dlfcn.h fcntl.h ifaddrs.h immintrin.h netdb.h" \
+  library("posix", "arpa/*.h netinet/*.h sys/*.h linux/*.h dirent.h fcntl.h ifaddrs.h immintrin.h netdb.h" \
                    " cxxabi.h execinfo.h poll.h pthread.h sched.h signal.h spawn.h termios.h unistd.h")
 
   # What each folder may include: libraries by name, our own headers by glob (* stays within a
   # folder, ** does not). The first row whose folder holds the file decides. C++'s own headers are
   # free to all.
   kCore = " core/*.h core/base/*.h"
-  may_include("core/base", "cuda core/base/*")
-  may_include("core/system", "posix xxhash nlohmann-json core/base/*.h core/system/*.h")
+  may_include("core/base", "cuda dl core/base/*")
+  may_include("core/system", "posix dl xxhash nlohmann-json core/base/*.h core/system/*.h")
   may_include("core/distributed/gpu", "posix cuda core/*.h core/base/*" \
                                       " core/system/*.h core/distributed/*.h core/distributed/gpu/*.h")
   may_include("core/distributed/nccl", "posix cuda nccl core/*.h core/base/*" \
@@ -93,9 +94,10 @@ BEGIN {
                        " train/*.h train/config/*.h train/tokenizer/*.h train/data/*.h" \
                        " train/checkpoint/*.h train/report/*.h train/launch/*.h" \
                        " train/profile/memory_page.h")
+  may_include("examples", kCore " autograd/*.h layers/*.h optim/*.h")
   may_include("tests/reference", "tests/reference/**")
   may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib zstd sentencepiece doctest" \
-                       " core/** kernels/** autograd/** layers/** optim/** train/** tests/**")
+                       " core/** kernels/** autograd/** layers/** optim/** train/** examples/*.h tests/**")
 
   # Calls that belong in one place.
   kTouchesFiles = word("(fopen|freopen|fdopen|gzopen|mkstemp|creat|opendir|fsync|fdatasync" \

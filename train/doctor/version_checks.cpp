@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/base/dynamic_library.h"
 #include "core/device.h"
 #include "core/distributed/nccl_communicator.h"
 #include "core/gpu.h"
@@ -13,7 +14,6 @@
 #include "kernels/engines.h"
 #include "kernels/threads.h"
 #include "train/profile/device_tracer.h"
-#include "train/profile/dynamic_library.h"
 #include "train/profile/power.h"
 
 namespace smoe {
@@ -30,7 +30,7 @@ Finding found(const std::string& subject, const std::string& advice, Describe&& 
 }
 
 std::string cublas_version() {
-  const DynamicLibrary library{"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
+  const DynamicLibrary library({"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"});
   std::size_t (*version)() = nullptr;
   library.load("cublasLtGetVersion", version);
   const std::size_t v = version();  // 130103, or 120804 of the previous numbering

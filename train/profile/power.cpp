@@ -5,8 +5,8 @@
 #include <chrono>
 #include <thread>
 
+#include "core/base/dynamic_library.h"
 #include "core/gpu.h"
-#include "train/profile/dynamic_library.h"
 
 namespace smoe {
 namespace {
@@ -40,7 +40,7 @@ struct Nvml {
 
 const Nvml& nvml() {
   static const Nvml loaded = [] {
-    const DynamicLibrary library{"libnvidia-ml.so.1"};
+    const DynamicLibrary library({"libnvidia-ml.so.1"});
     Nvml nvml;
     library.load("nvmlInit_v2", nvml.init);
     library.load("nvmlDeviceGetHandleByPciBusId_v2", nvml.by_bus_id);

@@ -4,7 +4,6 @@
 
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
 #include <cudnn_frontend.h>
-#include <dlfcn.h>
 
 #include <cmath>
 #include <memory>
@@ -13,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/base/check.h"
+#include "core/base/dynamic_library.h"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;
@@ -180,7 +179,7 @@ class Cudnn {
     const std::lock_guard lock(mutex);
     const auto [entry, is_new] = all.try_emplace(device);
     if (is_new) {
-      if (!fe::cudnn_dlhandle) fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW);
+      if (!fe::cudnn_dlhandle) fe::cudnn_dlhandle = DynamicLibrary::open("libcudnn.so.9");
       if (fe::cudnn_dlhandle) entry->second.reset(new Cudnn);
     }
     return entry->second.get();

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "train/profile/dynamic_library.h"
+#include "core/base/dynamic_library.h"
 
 namespace smoe {
 namespace {
@@ -66,8 +66,8 @@ struct Cupti {
 };
 
 Cupti load_cupti() {
-  const DynamicLibrary library{kLibrary, "libcupti.so", "/usr/local/cuda/lib64/libcupti.so",
-                               "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so"};
+  const DynamicLibrary library({kLibrary, "libcupti.so", "/usr/local/cuda/lib64/libcupti.so",
+                                "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so"});
   Cupti cupti;
   library.load("cuptiGetVersion", cupti.get_version);
   std::uint32_t version = 0;

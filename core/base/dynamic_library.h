@@ -2,8 +2,8 @@
 #pragma once
 #include <dlfcn.h>
 
-#include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "core/base/check.h"
 
@@ -11,16 +11,23 @@ namespace smoe {
 
 class DynamicLibrary {
  public:
-  /// Opens the first of `names` that can be. It stays open: tools like CUPTI cannot be unloaded.
-  /// Throws: SystemError with the reason for the first name.
-  explicit DynamicLibrary(std::initializer_list<const char*> names) : name_(*names.begin()) {
+  /// The handle of the library, or null. It stays open: tools like CUPTI cannot be unloaded.
+  static void* open(const std::string& file) {
+    return ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  }
+
+  /// Opens the first of `files` that can be. Throws: SystemError with the reason for the first one,
+  /// and what to do about it.
+  explicit DynamicLibrary(const std::vector<std::string>& files, const std::string& remedy = "")
+      : name_(files.front()) {
     std::string reason;
-    for (const char* name : names) {
-      if ((handle_ = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) != nullptr) return;
+    for (const std::string& file : files) {
+      if ((handle_ = open(file)) != nullptr) return;
       const char* const error = ::dlerror();
       if (reason.empty()) reason = error ? error : "unknown reason";
     }
-    throw SystemError(concat(name_, ": cannot be loaded: ", reason));
+    throw SystemError(
+        concat(name_, ": cannot be loaded: ", reason, remedy.empty() ? "" : "; ", remedy));
   }
 
   /// Sets `function` to the function called `name`. Throws: SystemError.
