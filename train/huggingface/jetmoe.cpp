@@ -8,7 +8,6 @@
 namespace smoe {
 namespace {
 
-constexpr double kJetMoeRopeTheta = 1e4;
 // transformers passes rms_norm_eps to the last norm only; the layers' norms have this default.
 constexpr double kNormEpsilon = 1e-6;
 
@@ -32,47 +31,37 @@ Activation read_activation(ConfigReader& reader) {
   reader.refuse("activation_function", "\"silu\" or \"gelu\"");
 }
 
-void check_jetmoe_settings(ConfigReader& reader) {
-  reader.only("architectures", nlohmann::json::array({"JetMoeForCausalLM"}));
-  reader.only("attention_dropout", 0.0);
-  if (reader.find("quantization_config")) reader.refuse("quantization_config", "absent");
-}
-
 }  // namespace
 
-HuggingFaceConfig read_jetmoe_config(ConfigReader& reader) {
-  check_jetmoe_settings(reader);
+HuggingFaceConfig jetmoe_defaults() {
   HuggingFaceConfig config;
   config.family = ModelFamily::jetmoe;
+  config.max_positions = 4096;
+  config.model.tie_embeddings = true;
+  config.model.rope_theta = 1e4;
+  config.model.norm_epsilon = kNormEpsilon;
+  config.model.init_std = 0.01;
+  return config;
+}
+
+void read_jetmoe_keys(ConfigReader& reader, HuggingFaceConfig& config) {
+  reader.only("architectures", nlohmann::json::array({"JetMoeForCausalLM"}));
   ModelConfig& m = config.model;
-  m.vocab_size = reader.size("vocab_size");
-  m.num_layers = reader.size("num_hidden_layers");
-  m.d_model = reader.size("hidden_size");
   m.num_kv_heads = reader.size("num_key_value_heads");
   m.head_dim = reader.size("kv_channels");
-  m.num_experts = reader.size("num_local_experts");
-  m.top_k = reader.size("num_experts_per_tok");
   m.num_heads = m.num_kv_heads * m.top_k;
   if (reader.size("num_attention_heads", m.num_heads) != m.num_heads)
     reader.refuse("num_attention_heads",
                   concat("num_key_value_heads * num_experts_per_tok=", m.num_heads, ", or absent"));
-  m.d_expert = reader.size("intermediate_size");
   m.activation = read_activation(reader);
-  m.tie_embeddings = reader.flag("tie_word_embeddings", true);
-  m.rope_theta = reader.rope_theta(kJetMoeRopeTheta);
-  m.norm_epsilon = reader.number("rms_norm_eps", kNormEpsilon);
   if (m.norm_epsilon != kNormEpsilon)
     reader.refuse("rms_norm_eps", "1e-06, which transformers uses in the layers in any case");
-  m.init_std = reader.number("initializer_range", 0.01);
   m.router.score = RouterScore::topk_softmax;
-  // At perfect balance transformers' loss is K, smoe's is 1.
-  m.router.balance_loss = reader.number("aux_loss_coef", 0.01) * static_cast<double>(m.top_k);
+  m.router.balance_loss = balance_loss_of(reader.number("aux_loss_coef", 0.01), m);
   m.attention = {
       .kind = "moa",
       .settings = {{"num_experts", m.num_experts}, {"top_k", m.top_k}, {"output_bias", true}}};
   m.mlp.settings = {{"output_bias", true}};
-  config.max_positions = reader.size("max_position_embeddings", 4096);
-  return config;
 }
 
 void check_is_jetmoe(const ModelConfig& m) {
@@ -90,29 +79,13 @@ void check_is_jetmoe(const ModelConfig& m) {
   check(m.norm_epsilon == kNormEpsilon, "model.norm_epsilon", "1e-6");
 }
 
-nlohmann::ordered_json jetmoe_config(const HuggingFaceConfig& config) {
-  const ModelConfig& m = config.model;
+nlohmann::ordered_json jetmoe_keys(const ModelConfig& m) {
   return {
       {"architectures", {"JetMoeForCausalLM"}},
       {"model_type", "jetmoe"},
-      {"vocab_size", m.vocab_size},
-      {"num_hidden_layers", m.num_layers},
-      {"hidden_size", m.d_model},
-      {"num_key_value_heads", m.num_kv_heads},
       {"kv_channels", m.head_dim},
-      {"intermediate_size", m.d_expert},
-      {"num_local_experts", m.num_experts},
-      {"num_experts_per_tok", m.top_k},
       {"activation_function", m.activation == Activation::geglu ? "gelu" : "silu"},
-      {"max_position_embeddings", config.max_positions},
-      {"rms_norm_eps", m.norm_epsilon},
-      {"rope_theta", m.rope_theta},
-      {"rope_parameters", {{"rope_theta", m.rope_theta}, {"rope_type", "default"}}},
-      {"attention_dropout", 0.0},
-      {"tie_word_embeddings", m.tie_embeddings},
-      {"initializer_range", m.init_std},
-      {"aux_loss_coef", m.router.balance_loss / static_cast<double>(m.top_k)},
-      {"output_router_logits", false},
+      {"aux_loss_coef", aux_loss_coefficient_of(m)},
   };
 }
 

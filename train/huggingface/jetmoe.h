@@ -9,15 +9,19 @@
 
 namespace smoe {
 
-/// All but the tokens. Throws: as ConfigReader.
-HuggingFaceConfig read_jetmoe_config(ConfigReader& reader);
+/// transformers' values of the keys that a file may lack.
+HuggingFaceConfig jetmoe_defaults();
+
+/// Reads the keys that other families lack, or read otherwise; `config` has those of all families.
+/// Throws: as ConfigReader.
+void read_jetmoe_keys(ConfigReader& reader, HuggingFaceConfig& config);
 
 /// Throws: UsageError naming the first model key that JetMoE, unlike other families, cannot
 /// represent.
 void check_is_jetmoe(const ModelConfig& model);
 
-/// The keys of config.json that describe the model.
-nlohmann::ordered_json jetmoe_config(const HuggingFaceConfig& config);
+/// The keys of config.json that other families lack, or write otherwise.
+nlohmann::ordered_json jetmoe_keys(const ModelConfig& model);
 
 /// The biases that JetMoE has and the model lacks.
 std::vector<ParameterPart> jetmoe_zero_tensors(const ModelConfig& model);

@@ -8,14 +8,18 @@
 
 namespace smoe {
 
-/// All but the tokens. Throws: as ConfigReader.
-HuggingFaceConfig read_mixtral_config(ConfigReader& reader);
+/// transformers' values of the keys that a file may lack.
+HuggingFaceConfig mixtral_defaults();
+
+/// Reads the keys that other families lack, or read otherwise; `config` has those of all families.
+/// Throws: as ConfigReader.
+void read_mixtral_keys(ConfigReader& reader, HuggingFaceConfig& config);
 
 /// Throws: UsageError naming the first model key that Mixtral, unlike other families, cannot
 /// represent.
 void check_is_mixtral(const ModelConfig& model);
 
-/// The keys of config.json that describe the model.
-nlohmann::ordered_json mixtral_config(const HuggingFaceConfig& config);
+/// The keys of config.json that other families lack, or write otherwise.
+nlohmann::ordered_json mixtral_keys(const ModelConfig& model);
 
 }  // namespace smoe

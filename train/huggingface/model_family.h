@@ -41,6 +41,11 @@ ModelFamily family_of(const ModelConfig& model);
 /// The text of config.json for weights stored as `dtype`, valid for transformers 4 and 5.
 std::string model_config_text(const HuggingFaceConfig& config, DType dtype);
 
+/// A router's balance loss and the coefficient in config.json: at perfect balance smoe's loss is 1,
+/// transformers' is K.
+double balance_loss_of(double aux_loss_coefficient, const ModelConfig& model);
+double aux_loss_coefficient_of(const ModelConfig& model);
+
 /// Whether the kind adds a bias after the sum over experts.
 bool has_output_bias(const KindConfig& kind);
 
