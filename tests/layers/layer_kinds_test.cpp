@@ -10,9 +10,9 @@
 #include "core/state.h"
 #include "layers/model_size.h"
 #include "layers/transformer.h"
-#include "tests/support/adapter_module.h"
 #include "tests/support/compare.h"
 #include "tests/support/graphs.h"
+#include "tests/support/layer_kinds.h"
 #include "tests/support/model_cases.h"
 
 using namespace smoe;
@@ -73,14 +73,14 @@ TEST_CASE("the library's kinds are known; others give an error that lists the kn
 
 TEST_CASE("names of kinds and settings are checked when they are registered") {
   register_test_kinds();
-  CHECK_THROWS_WITH_AS(register_mlp<AdapterModule>("test_adapters"),
+  CHECK_THROWS_WITH_AS(register_mlp<examples::MixtureOfLora>("test_adapters"),
                        "register: there is already a kind of mlp named test_adapters", UsageError);
-  CHECK_THROWS_WITH_AS(register_mlp<AdapterModule>("Mine"),
+  CHECK_THROWS_WITH_AS(register_mlp<examples::MixtureOfLora>("Mine"),
                        "register: the name of a kind must be of a-z, 0-9 and _; got 'Mine'",
                        UsageError);
   for (const char* name : {"kind", "a.b", ""})
-    CHECK_THROWS_AS(register_mlp<AdapterModule>("mine", {{name, 1.0, ""}}), UsageError);
-  CHECK_THROWS_AS(register_mlp<AdapterModule>("mine", {{"a", 1.0, ""}, {"a", 2.0, ""}}),
+    CHECK_THROWS_AS(register_mlp<examples::MixtureOfLora>("mine", {{name, 1.0, ""}}), UsageError);
+  CHECK_THROWS_AS(register_mlp<examples::MixtureOfLora>("mine", {{"a", 1.0, ""}, {"a", 2.0, ""}}),
                   UsageError);
   CHECK(find_layer_kind(LayerPart::mlp, "mine") == nullptr);
 }
@@ -91,14 +91,13 @@ TEST_CASE("a registered module gets its settings, and its parameters and routers
   REQUIRE(model.routers().size() == 6);
   CHECK(model.routers()[0]->name() == "model.layers.0.self_attn.gate");
   CHECK(model.routers()[1]->name() == "model.layers.0.block_sparse_moe.gate");
-  CHECK(model.routers()[2]->name() == "model.layers.0.adapters.gate");
-  CHECK(model.routers()[5]->num_experts() == AdapterModule::kAdapters);
-  const Parameter* up = nullptr;
+  CHECK(model.routers()[2]->name() == "model.layers.0.lora.gate");
+  CHECK(model.routers()[5]->num_experts() == kNumAdapters);
+  const Parameter* b = nullptr;
   for (const Parameter* parameter : model.parameters())
-    if (parameter->name() == "model.layers.1.adapters.up.weight") up = parameter;
-  REQUIRE(up);
-  CHECK(up->shape() == Shape{AdapterModule::kAdapters, c.d_model, 2});
-  CHECK(up->init().value == 0.1);  // the default
+    if (parameter->name() == "model.layers.1.lora.b.weight") b = parameter;
+  REQUIRE(b);
+  CHECK(b->shape() == Shape{kNumAdapters, c.d_model, 2});
 }
 
 TEST_CASE("routers of all modules are counted, balanced and forced alike, and recomputed once") {
@@ -114,7 +113,7 @@ TEST_CASE("routers of all modules are counted, balanced and forced alike, and re
   };
   const Losses chosen = losses_of(c, context);
   REQUIRE(plans.size() == 6);
-  CHECK(plans[2].num_experts == AdapterModule::kAdapters);
+  CHECK(plans[2].num_experts == kNumAdapters);
   double mean = 0;
   for (const double loss : balance) mean += loss / 6;
   CHECK(chosen.balance.item() == doctest::Approx(mean).epsilon(1e-12));
@@ -132,10 +131,10 @@ TEST_CASE("routers of all modules are counted, balanced and forced alike, and re
 
 TEST_CASE("train_only freezes all other parameters, and the routers among them are not balanced") {
   ModelConfig c = adapted_config();
-  c.train_only = "adapters";
+  c.train_only = "lora";
   Transformer model(c);
   for (const Parameter* parameter : model.parameters())
-    CHECK(parameter->trains() == (parameter->name().find("adapters") != std::string::npos));
+    CHECK(parameter->trains() == (parameter->name().find("lora") != std::string::npos));
   std::vector<double> balance;
   ForwardContext context = small_context();
   context.on_routing = [&](std::span<const Routing> routings) {
@@ -149,7 +148,7 @@ TEST_CASE("train_only freezes all other parameters, and the routers among them a
   c.train_only = "lorra";
   CHECK_THROWS_WITH_AS(Transformer{c},
                        "transformer: train_only must be a part of a parameter's name, as of "
-                       "model.layers.1.adapters.up.weight; got 'lorra'",
+                       "model.layers.1.lora.b.weight; got 'lorra'",
                        UsageError);
 }
 
@@ -157,7 +156,7 @@ TEST_CASE("selection biases of frozen routers are part of the base") {
   ModelConfig c = adapted_config();
   c.router.score = RouterScore::sigmoid;
   c.router.selection_bias_rate = 0.1;
-  c.train_only = "adapters";
+  c.train_only = "lora";
   Transformer model(c);
   struct Names : StateVisitor {
     std::vector<std::string> names;
@@ -167,15 +166,15 @@ TEST_CASE("selection biases of frozen routers are part of the base") {
   } state, base;
   model.visit_state(state);
   model.visit_frozen(base);
-  CHECK(state.names == std::vector<std::string>{"model.layers.0.adapters.gate.selection_bias",
-                                                "model.layers.1.adapters.gate.selection_bias"});
+  CHECK(state.names == std::vector<std::string>{"model.layers.0.lora.gate.selection_bias",
+                                                "model.layers.1.lora.gate.selection_bias"});
   CHECK(base.names.size() == 4);
 }
 
 TEST_CASE("sizes and FLOPs count registered modules, and weights that are not trained") {
   ModelConfig c = adapted_config();
-  const std::int64_t adapter = 2 * c.d_model, adapters = AdapterModule::kAdapters;
-  for (const char* only : {"", "adapters", "layers.1.adapters"}) {
+  const std::int64_t adapter = 2 * c.d_model, adapters = kNumAdapters;
+  for (const char* only : {"", "lora", "layers.1.lora"}) {
     c.train_only = only;
     const Transformer model(c);
     ModelSize wanted;
@@ -191,7 +190,7 @@ TEST_CASE("sizes and FLOPs count registered modules, and weights that are not tr
     const TokenFlops flops = flops_per_token(c, 10);
     CHECK(flops.training() == 3 * flops.forward() - flops.frozen);
   }
-  c.train_only = "adapters.down";
+  c.train_only = "lora.a";
   const TokenFlops flops = flops_per_token(c, 10);
   CHECK(flops.weights - flops.frozen == 2.0 * static_cast<double>(c.num_layers * adapter));
 }

@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "core/system/folder.h"
-#include "tests/support/adapter_module.h"
+#include "tests/support/layer_kinds.h"
 #include "tests/support/compare.h"
 #include "tests/support/ranks.h"
 #include "tests/support/state_bytes.h"
@@ -31,7 +31,7 @@ struct Adapted : SmallRun {
     base = named("base");
     adapters = named("adapters");
     adapters.model.mlp = {.kind = "test_adapters", .settings = {}};
-    adapters.model.train_only = "adapters";
+    adapters.model.train_only = "lora";
     adapters.train.init_from = base.run.folder();
   }
 
@@ -82,7 +82,7 @@ TEST_CASE("adapters train on a base that stays; checkpoints hold them alone and 
     std::int64_t weights = 0;
     for (const ManifestShard& shard : checkpoint.manifest().shards)
       for (const ManifestTensor& tensor : shard.tensors) {
-        CHECK(contains(tensor.name, "adapters"));
+        CHECK(contains(tensor.name, ".lora."));
         weights += !tensor.name.starts_with("optimizer.");
       }
     CHECK(weights == 2 * 3);

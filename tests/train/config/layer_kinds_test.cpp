@@ -1,7 +1,8 @@
 // Kinds of attention and MLP in a configuration, with settings of their own.
+#include "tests/support/layer_kinds.h"
+
 #include <doctest/doctest.h>
 
-#include "tests/support/adapter_module.h"
 #include "tests/train/config/valid_config.h"
 #include "train/config/changes.h"
 #include "train/config/schema.h"
@@ -16,10 +17,13 @@ TEST_CASE("a registered kind is named in the model section, its settings beside 
   CHECK(plain.model.mlp.kind == "moe");
   const Config config = parse_config(yaml, "a.yaml",
                                      {"model.mlp.rank=7", "model.attention.kind=test_routed",
-                                      "model.mlp.kind=test_adapters", "model.train_only=adapters"});
+                                      "model.mlp.kind=test_adapters", "model.train_only=lora"});
   CHECK(config.model.attention.kind == "test_routed");
   CHECK(config.model.mlp.settings ==
-        std::map<std::string, KindValue>{{"rank", std::int64_t{7}}, {"init_std", 0.1}});
+        std::map<std::string, KindValue>{{"num_adapters", test::kNumAdapters},
+                                         {"top_k", std::int64_t{1}},
+                                         {"rank", std::int64_t{7}},
+                                         {"alpha", 4.0}});
   // What is printed parses to the same, and resuming may not change it.
   CHECK(config_digest(parse_config(to_yaml(config), "b.yaml")) == config_digest(config));
   Config other = config;

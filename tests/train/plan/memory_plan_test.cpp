@@ -4,7 +4,7 @@
 
 #include "core/device.h"
 #include "layers/model_size.h"
-#include "tests/support/adapter_module.h"
+#include "tests/support/layer_kinds.h"
 #include "tests/support/ranks.h"
 #include "tests/train/plan/measured_memory.h"
 #include "tests/train/small_run.h"
@@ -44,7 +44,7 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   Config adapted = deep;  // trains adapters of a registered kind on a base
   adapted.model.attention.kind = "test_routed";
   adapted.model.mlp.kind = "test_adapters";
-  adapted.model.train_only = "adapters";
+  adapted.model.train_only = "lora";
 
   Config many = small;
   many.train.micro_batch = 1;
@@ -70,7 +70,7 @@ TEST_CASE("what is not trained has no gradients, no moments and no remainders in
   config.train.precision = DType::bf16;
   config.model.mlp.kind = "test_adapters";
   const MemoryPlan all = plan_memory(config);
-  config.model.train_only = "adapters";
+  config.model.train_only = "lora";
   const MemoryPlan some = plan_memory(config);
   // Three small parameters per layer; each is padded to a multiple of 64 elements.
   const std::int64_t padding = 2 * 3 * 64, trained = model_size(config.model).trained;
