@@ -1,5 +1,9 @@
 // Cases of kernels/cross_entropy.h on the current stream.
 #pragma once
+#include <doctest/doctest.h>
+
+#include <cmath>
+
 #include "kernels/cross_entropy.h"
 #include "tests/support/tensors.h"
 
@@ -34,6 +38,19 @@ inline Tensor run_cross_entropy(const Tensor& logits, const std::vector<std::int
                                     .write_gradient = write_gradient,
                                     .scale = scale});
   return losses;
+}
+
+/// A NaN among the logits stays in its row.
+inline void check_nan_row() {
+  const Tensor logits = tensor_of({1, NAN, 2, 3, 4, 5}, {2, 3}, DType::f32);
+  const std::vector<double> losses = values_of(run_cross_entropy(logits, {0, 0}, true, 0.125));
+  const std::vector<double> gradient = values_of(logits);
+  CHECK(std::isnan(losses[0]));
+  CHECK(std::isfinite(losses[1]));
+  for (int j = 0; j < 3; ++j) {
+    CHECK(std::isnan(gradient[j]));
+    CHECK(std::isfinite(gradient[3 + j]));
+  }
 }
 
 inline Tensor run_sum_losses(const Tensor& losses, double scale) {

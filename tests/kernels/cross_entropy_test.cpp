@@ -49,11 +49,8 @@ TEST_CASE("cross_entropy is accurate for large logits and probabilities of one")
   CHECK(gradient[4] == -kScale);
 }
 
-TEST_CASE("a NaN among the logits only affects the loss of its row") {
-  const Tensor logits = tensor_of({0, 1, NAN, 0, 1, 2}, {2, 3}, DType::f32);
-  const std::vector<double> losses = values_of(run_cross_entropy(logits, {0, 0}, true, kScale));
-  CHECK(std::isnan(losses[0]));
-  CHECK(std::isfinite(losses[1]));
+TEST_CASE("cross_entropy keeps NaNs in their row") {
+  check_nan_row();
 }
 
 TEST_CASE("cross_entropy's bits do not depend on the number of threads") {

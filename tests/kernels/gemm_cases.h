@@ -1,5 +1,6 @@
 // Cases of kernels/gemm.h on the current stream: random operands and one run.
 #pragma once
+#include <span>
 #include <string>
 
 #include "autograd/ops/run_kernel.h"
@@ -24,6 +25,36 @@ struct GemmCase {
                   transpose_b, " beta ", beta, " ", name_of(a), " ", name_of(b), " ", name_of(c));
   }
 };
+
+/// check(GemmCase) at irregular sizes and in every orientation.
+template <class Check>
+void for_each_gemm(std::span<const DType> dtypes, const Check& check) {
+  for (const GemmSizes& sizes : {GemmSizes{1, 1, 1},
+                                 {1, 7, 3},
+                                 {7, 1, 5},
+                                 {129, 3, 33},
+                                 {65, 70, 130},
+                                 {5, 300, 1},
+                                 {256, 512, 64},
+                                 {130, 257, 65},
+                                 {8, 16, 5000}})
+    for (const DType dtype : dtypes)
+      for (const bool transpose_a : {false, true})
+        for (const bool transpose_b : {false, true})
+          for (const double beta : {0.0, 1.0})
+            check({sizes, transpose_a, transpose_b, dtype, dtype, dtype, beta});
+}
+
+/// check(GemmCase) with k = 0, which computes beta c, and without rows or columns.
+template <class Check>
+void for_each_empty_gemm(std::span<const DType> dtypes, const Check& check) {
+  for (const GemmSizes& sizes :
+       {GemmSizes{3, 4, 0}, {300, 700, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})
+    for (const DType dtype : dtypes)
+      for (const double beta : {0.0, 0.5, 1.0})
+        for (const bool transpose : {false, true})
+          check({sizes, transpose, !transpose, dtype, dtype, dtype, beta});
+}
 
 /// Random values for op(x) [rows, cols].
 inline Tensor operand(const char* name, std::int64_t rows, std::int64_t cols, bool transposed,

@@ -27,18 +27,7 @@ void check(const GemmCase& test) {
 }  // namespace
 
 TEST_CASE("gemm agrees with plain loops at irregular sizes, in every dtype and orientation") {
-  for (const GemmSizes& sizes : {GemmSizes{1, 1, 1},
-                                 {1, 7, 3},
-                                 {7, 1, 5},
-                                 {129, 3, 33},
-                                 {65, 70, 130},
-                                 {5, 300, 1},
-                                 {130, 257, 65}})
-    for (const DType dtype : kDtypes)
-      for (const bool transpose_a : {false, true})
-        for (const bool transpose_b : {false, true})
-          for (const double beta : {0.0, 1.0})
-            check({sizes, transpose_a, transpose_b, dtype, dtype, dtype, beta});
+  for_each_gemm(kDtypes, check);
 }
 
 TEST_CASE("gemm converts between dtypes") {
@@ -51,12 +40,7 @@ TEST_CASE("gemm converts between dtypes") {
 }
 
 TEST_CASE("gemm with k = 0 computes beta c, and without rows or columns writes nothing") {
-  for (const DType dtype : kDtypes)
-    for (const double beta : {0.0, 1.0})
-      for (const GemmSizes& sizes :
-           {GemmSizes{3, 4, 0}, {300, 700, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})
-        for (const bool transpose : {false, true})
-          check({sizes, transpose, !transpose, dtype, dtype, dtype, beta});
+  for_each_empty_gemm(kDtypes, check);
 }
 
 TEST_CASE("gemm splits a large k with a small output into K slices") {

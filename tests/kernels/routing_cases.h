@@ -1,5 +1,12 @@
 // Cases of kernels/routing.h on the current stream.
 #pragma once
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
 #include "autograd/ops/run_kernel.h"
 #include "kernels/routing.h"
 #include "tests/support/tensors.h"
@@ -53,6 +60,21 @@ inline RoutingOutputs run_routing(const Tensor& logits, const Tensor& bias, std:
                                     .z_loss = o.z_loss.data(),
                                     .dtype = logits.dtype()});
   return o;
+}
+
+/// NaN ranks below every number and infinities keep their order.
+inline RoutingOutputs check_nonfinite_logits(kernels::RouterScore score) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = INFINITY;
+  const Tensor logits = tensor_of({nan,  1,    nan,  0,    -inf,  //
+                                   nan,  nan,  nan,  nan,  nan,   //
+                                   -inf, -inf, -inf, -inf, inf,   //
+                                   inf,  nan,  5,    inf,  -inf},
+                                  {4, 5}, DType::f32);
+  const RoutingOutputs outputs = run_routing(logits, {}, 4, score);
+  CHECK(outputs.expert_ids.to_vector<std::int32_t>() ==
+        std::vector<std::int32_t>{1, 3, 4, 0, 0, 1, 2, 3, 4, 0, 1, 2, 0, 3, 2, 4});
+  CHECK(std::isnan(outputs.z_loss.item()));
+  return outputs;
 }
 
 /// dlogits. An undefined gradient is zero.

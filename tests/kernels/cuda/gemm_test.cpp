@@ -10,6 +10,8 @@ using namespace smoe::test;
 
 namespace {
 
+constexpr DType kDtypes[] = {DType::f32, DType::bf16};
+
 void check(const GemmCase& test) {
   check_on_gpu(test.name(), [&] {
     return std::vector<Result>{{"c", run_gemm(test), {.sum_length = test.sizes.k + 1}}};
@@ -19,20 +21,7 @@ void check(const GemmCase& test) {
 }  // namespace
 
 TEST_CASE("gemm on the GPU agrees with the CPU's at irregular sizes and in every orientation") {
-  for (const GemmSizes& sizes : {GemmSizes{1, 1, 1},
-                                 {1, 7, 3},
-                                 {7, 1, 5},
-                                 {129, 3, 33},
-                                 {65, 70, 130},
-                                 {5, 300, 1},
-                                 {256, 512, 64},
-                                 {130, 257, 65},
-                                 {8, 16, 5000}})
-    for (const DType dtype : {DType::f32, DType::bf16})
-      for (const bool transpose_a : {false, true})
-        for (const bool transpose_b : {false, true})
-          for (const double beta : {0.0, 1.0})
-            check({sizes, transpose_a, transpose_b, dtype, dtype, dtype, beta});
+  for_each_gemm(kDtypes, check);
 }
 
 TEST_CASE("gemm on the GPU accumulates bf16 products in f32") {
@@ -42,7 +31,6 @@ TEST_CASE("gemm on the GPU accumulates bf16 products in f32") {
 }
 
 TEST_CASE("gemm on the GPU converts between dtypes") {
-  constexpr DType kDtypes[] = {DType::f32, DType::bf16};
   for (const DType a : kDtypes)
     for (const DType b : kDtypes)
       for (const DType c : kDtypes)
@@ -59,8 +47,5 @@ TEST_CASE("gemm on the GPU multiplies f32 by bf16 to f32 precision, as routers d
 }
 
 TEST_CASE("gemm on the GPU with k = 0 computes beta c") {
-  for (const DType dtype : {DType::f32, DType::bf16})
-    for (const double beta : {0.0, 0.5, 1.0})
-      for (const GemmSizes& sizes : {GemmSizes{3, 4, 0}, {0, 4, 5}, {4, 0, 5}, {0, 0, 0}})
-        check({sizes, true, false, dtype, dtype, dtype, beta});
+  for_each_empty_gemm(kDtypes, check);
 }
