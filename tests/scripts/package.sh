@@ -24,6 +24,11 @@ done
 ! grep -rq SMOE_FAULTS "$work/prefix" --include='*.cmake' --include='*.pc' ||
   fail "users are built with fault injection"
 library=$(find "$work/prefix" -name libsmoe.so)
+other=$(find "$work/prefix" -name 'lib*.so*' ! -name 'libsmoe.so*')
+[ -z "$other" ] || fail "libraries of others are installed: $other"
+! cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work" > "$work/cpack.log" 2>&1 ||
+  fail "a build with tests, which has fault injection in its library, becomes a package"
+grep -q -e '-DSMOE_TESTS=OFF' "$work/cpack.log" || fail "$(tail -3 "$work/cpack.log")"
 for missing in libcuda libcublas libcudnn libnccl; do
   ! ldd "$library" | grep -q "$missing" || fail "libsmoe.so needs $missing at start"
 done
