@@ -28,12 +28,11 @@ class Case:
 
 @dataclass
 class Measured:
-    """Of rank 0. `wait_ms`: of a step, for the gradients of other ranks."""
+    """The speed is of rank 0, the rest of the worst rank, or of rank 0 if it was not profiled."""
 
     step_ms: float
     tokens_per_s: float  # of all ranks
     peak_bytes: int
-    wait_ms: float
     hidden: float | None = None  # share of communication beside which ranks compute
 
 
@@ -71,8 +70,7 @@ def measure(steps, warm_up):
     tokens = timed[0]["tokens"] / timed[0]["step"]
     rate = statistics.median(s["tokens_per_s"] for s in timed)
     step_ms = 1e3 * tokens / rate
-    share = statistics.median(s.get("communication_share", 0) for s in timed)
-    return Measured(step_ms, rate, max(s["peak_bytes"] for s in timed), share * step_ms)
+    return Measured(step_ms, rate, max(s["peak_bytes"] for s in timed))
 
 
 def fit_costs(measured):
@@ -128,7 +126,7 @@ def table(measured, plans, modelled, is_small):
     """Markdown. `modelled`: case -> (step ms, hidden share), empty for a small run, whose ranks share
     the cores of one machine: its speeds say nothing about GPUs and are left out."""
     rows = ["| ranks | micro-batches | zero | tokens/s per GPU | efficiency | step, ms: measured / model "
-            "| peak of rank 0, MiB: measured / plan | communication hidden: measured / model |",
+            "| peak of a rank, MiB: measured / plan | communication hidden: measured / model |",
             "|---|---|---|---|---|---|---|---|"]
     for case, m in measured.items():
         step_ms, hidden = modelled.get(case, (None, None))
