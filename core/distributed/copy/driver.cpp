@@ -1,16 +1,16 @@
 #include "core/distributed/copy/driver.h"
 
-#include <dlfcn.h>
+#include "core/base/dynamic_library.h"
 
 namespace smoe::driver {
 namespace {
 
 template <class F>
 F* load(const char* name) {
-  static void* const library = ::dlopen("libcuda.so.1", RTLD_NOW);
-  void* const found = library ? ::dlsym(library, name) : nullptr;
-  if (!found) throw SystemError(concat("cuda: libcuda.so.1 has no function ", name));
-  return reinterpret_cast<F*>(found);
+  static const DynamicLibrary library({"libcuda.so.1"});
+  F* function = nullptr;
+  library.load(name, function);
+  return function;
 }
 
 void check(const char* name, CUresult code) {
