@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <vector>
 
 #include "autograd/ops.h"
 #include "core/random.h"
@@ -10,19 +12,32 @@
 namespace smoe {
 namespace {
 
+// The first `count` or more numbers of a stream, drawn once for all sizes of a sweep.
+const std::vector<float>& unit_normals(const char* name, std::int64_t count) {
+  struct Drawn {
+    RandomStream random;
+    std::vector<float> values{};
+  };
+  thread_local std::map<std::string, Drawn> streams;
+  Drawn& drawn = streams.try_emplace(name, RandomStream(3, hash_name(name))).first->second;
+  while (static_cast<std::int64_t>(drawn.values.size()) < count)
+    drawn.values.push_back(static_cast<float>(drawn.random.normal()));
+  return drawn.values;
+}
+
 // Normal values repeated with a period that is no multiple of any row: drawing each would take
 // longer than the benchmark.
 Tensor normal(const char* name, const Shape& shape, DType dtype, double scale) {
   constexpr std::int64_t kPeriod = (1 << 20) + 7;
-  RandomStream random(3, hash_name(name));
-  std::vector<float> values(std::min(kPeriod, shape.numel()));
-  for (float& value : values) value = static_cast<float>(scale * random.normal());
-  const auto count = static_cast<std::int64_t>(values.size());
-  const Tensor period = Tensor::from(values, {count}, Category::workspace);
+  const std::int64_t count = std::min(kPeriod, shape.numel());
+  const std::vector<float>& all = unit_normals(name, count);
+  const Tensor period = Tensor::from(std::vector<float>(all.begin(), all.begin() + count), {count},
+                                     Category::workspace);
   const Tensor x = Tensor::empty(shape, dtype, Category::workspace);
   for (std::int64_t i = 0; i < x.numel(); i += count) {
     const std::int64_t size = std::min(count, x.numel() - i);
-    kernels::scale(launch(), {period.data(), DType::f32, x.view(i, {size}).data(), dtype, size, 1});
+    kernels::scale(launch(),
+                   {period.data(), DType::f32, x.view(i, {size}).data(), dtype, size, scale});
   }
   return x;
 }

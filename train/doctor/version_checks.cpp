@@ -59,12 +59,26 @@ Finding device_finding(const Device& device) {
 
 }  // namespace
 
+Finding cpu_gemm_finding(const std::string& engine) {
+  Finding finding{.subject = "CPU GEMMs", .result = engine};
+  // OpenBLAS takes these where it does not know the CPU, as in some sandboxes; smoe itself needs a
+  // CPU with AVX2.
+  for (const char* old_cpu : {" Prescott", " Core2", " Nehalem", " Generic"})
+    if (engine.ends_with(old_cpu)) {
+      finding.health = Health::yellow;
+      finding.advice =
+          "OpenBLAS computes with kernels for an older CPU: set OPENBLAS_CORETYPE=Haswell, or "
+          "SkylakeX where there is AVX-512";
+    }
+  return finding;
+}
+
 Findings check_versions() {
   const Device device = current_stream().device();
   Findings findings;
   findings.push_back({.subject = "smoe", .result = SMOE_VERSION});
   findings.push_back(device_finding(device));
-  findings.push_back({.subject = "CPU GEMMs", .result = kernels::cpu_gemm_engine()});
+  findings.push_back(cpu_gemm_finding(kernels::cpu_gemm_engine()));
   if (device.type != DeviceType::cuda) return findings;
   constexpr kernels::AttentionShape kShape{
       .batch = 1, .seq_len = 512, .num_heads = 8, .num_kv_heads = 2, .head_dim = 128};

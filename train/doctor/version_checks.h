@@ -9,4 +9,7 @@ namespace smoe {
 /// Program, device, driver and libraries, and which kernels they allow.
 Findings check_versions();
 
+/// The library of CPU GEMMs, and whether it has recognized this CPU: "OpenBLAS Prescott".
+Finding cpu_gemm_finding(const std::string& engine);
+
 }  // namespace smoe

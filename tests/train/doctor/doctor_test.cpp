@@ -9,6 +9,7 @@
 #include "train/doctor/kernel_checks.h"
 #include "train/doctor/rank_checks.h"
 #include "train/doctor/speed_checks.h"
+#include "train/doctor/version_checks.h"
 
 using namespace smoe;
 using namespace smoe::test;
@@ -82,6 +83,13 @@ TEST_CASE("ranks of this machine all-reduce, and wrong sums are a failure") {
   CHECK(wrong.health == Health::red);
   CHECK(contains(wrong.result, "of 1310721 sums are wrong"));
   CHECK(!wrong.advice.empty());
+}
+
+TEST_CASE("OpenBLAS with kernels for an older CPU is a warning") {
+  CHECK(cpu_gemm_finding("OpenBLAS Cooperlake").health == Health::green);
+  const Finding old = cpu_gemm_finding("OpenBLAS Prescott");
+  CHECK(old.health == Health::yellow);
+  CHECK(contains(old.advice, "OPENBLAS_CORETYPE"));
 }
 
 TEST_CASE("the all-reduce fits into half of the memory that is left") {
