@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -16,43 +15,20 @@
 #include "core/base/check.h"
 #include "core/distributed/tcp_communicator.h"
 #include "core/system/socket.h"
+#include "tests/support/rank_values.h"
 #include "tests/support/ranks.h"
 
 using namespace smoe;
+using test::expected_sums;
 using test::on_ranks;
+using test::same_bits;
+using test::value_at;
 
 namespace {
 
-/// The value of element i on `rank`; magnitudes vary so that sums round.
-double value_at(int rank, std::int64_t i) {
-  const double digits = static_cast<double>((i * 7919 + rank * 104'729) % 1'000'003) / 1'000'003;
-  return (0.5 + digits) * static_cast<double>(std::int64_t{1} << (rank * 5 + i) % 23);
-}
-
 template <class T>
 Tensor values_of(int rank, std::int64_t numel) {
-  std::vector<T> values(numel);
-  for (std::int64_t i = 0; i < numel; ++i) values[i] = static_cast<T>(value_at(rank, i));
-  return Tensor::from(values, {numel});
-}
-
-/// The sums in rank order, accumulated in Acc.
-template <class T, class Acc>
-std::vector<T> expected_sums(int world_size, std::int64_t numel) {
-  std::vector<T> sums(numel);
-  for (std::int64_t i = 0; i < numel; ++i) {
-    Acc sum = static_cast<Acc>(static_cast<T>(value_at(0, i)));
-    for (int rank = 1; rank < world_size; ++rank)
-      sum += static_cast<Acc>(static_cast<T>(value_at(rank, i)));
-    sums[i] = static_cast<T>(sum);
-  }
-  return sums;
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+  return Tensor::from(test::values_of_rank<T>(rank, numel), {numel});
 }
 
 // None, one, fewer than ranks, shard boundaries, small tensors, and several chunks.

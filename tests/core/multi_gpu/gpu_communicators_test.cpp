@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_ranks.h"
+#include "tests/support/rank_values.h"
 
 using namespace smoe;
 using test::on_gpu_ranks;
@@ -16,41 +17,9 @@ namespace {
 
 constexpr int kRanks = 2;
 
-/// What `rank` has at element i: of many magnitudes, so that sums round.
-double value_at(int rank, std::int64_t i) {
-  const double digits = static_cast<double>((i * 7919 + rank * 104'729) % 1'000'003) / 1'000'003;
-  return (0.5 + digits) * static_cast<double>(std::int64_t{1} << (rank * 5 + i) % 23);
-}
-
-template <class T>
-std::vector<T> values_of_rank(int rank, std::int64_t numel) {
-  std::vector<T> values(numel);
-  for (std::int64_t i = 0; i < numel; ++i) values[i] = static_cast<T>(value_at(rank, i));
-  return values;
-}
-
 template <class T>
 Tensor tensor_of_rank(int rank, std::int64_t numel) {
-  return Tensor::from(values_of_rank<T>(rank, numel), {numel}, Category::workspace);
-}
-
-/// The sums in the order of ranks; over two ranks there is no other.
-template <class T, class Acc>
-std::vector<T> expected_sums(std::int64_t numel, int world_size = kRanks) {
-  std::vector<T> sums(numel);
-  for (std::int64_t i = 0; i < numel; ++i) {
-    Acc sum = static_cast<Acc>(static_cast<T>(value_at(0, i)));
-    for (int rank = 1; rank < world_size; ++rank)
-      sum += static_cast<Acc>(static_cast<T>(value_at(rank, i)));
-    sums[i] = static_cast<T>(sum);
-  }
-  return sums;
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+  return Tensor::from(test::values_of_rank<T>(rank, numel), {numel}, Category::workspace);
 }
 
 void with_each_transport(const Body& body, double timeout_s = 20) {
@@ -66,7 +35,7 @@ class SumCheck {
  public:
   SumCheck(int rank, std::int64_t numel, Category category) : numel_(numel) {
     for (Tensor* const values : {&once_, &again_, &scattered_, &gathered_})
-      *values = Tensor::from(values_of_rank<T>(rank, numel), {numel}, category);
+      *values = Tensor::from(test::values_of_rank<T>(rank, numel), {numel}, category);
   }
   void run(Communicator& gpus) const {
     gpus.all_reduce(once_)->wait();
@@ -77,13 +46,13 @@ class SumCheck {
   }
   void check(int rank, int world_size) const {
     CAPTURE(numel_);
-    const std::vector<T> sums = expected_sums<T, Acc>(numel_, world_size);
-    CHECK(same_bits(once_.to_vector<T>(), sums));
-    CHECK(same_bits(again_.to_vector<T>(), sums));
+    const std::vector<T> sums = test::expected_sums<T, Acc>(world_size, numel_);
+    CHECK(test::same_bits(once_.to_vector<T>(), sums));
+    CHECK(test::same_bits(again_.to_vector<T>(), sums));
     const Range own = shard_range(numel_, rank, world_size);
-    CHECK(same_bits(scattered_.view(own.begin, {own.numel()}).template to_vector<T>(),
-                    std::vector<T>(sums.begin() + own.begin, sums.begin() + own.end)));
-    CHECK(same_bits(gathered_.to_vector<T>(), sums));
+    CHECK(test::same_bits(scattered_.view(own.begin, {own.numel()}).template to_vector<T>(),
+                          std::vector<T>(sums.begin() + own.begin, sums.begin() + own.end)));
+    CHECK(test::same_bits(gathered_.to_vector<T>(), sums));
   }
 
  private:
@@ -142,7 +111,7 @@ TEST_CASE_TEMPLATE("copies add up in the order of ranks for any number of them",
 TEST_CASE(
     "a bucket of 300 MiB, and views of it that are not aligned, are summed as small ones are") {
   const std::int64_t numel = std::int64_t{75} << 20, offset = 3;
-  const std::vector<float> sums = expected_sums<float, float>(numel);
+  const std::vector<float> sums = test::expected_sums<float, float>(kRanks, numel);
   with_each_transport([&](Communicator& gpus, Communicator&, RendezvousStore&) {
     for (const Category category : {Category::workspace, Category::gradients}) {
       const Tensor whole = Tensor::empty({numel + offset}, DType::f32, category);
@@ -151,7 +120,7 @@ TEST_CASE(
         values.copy_from(tensor_of_rank<float>(gpus.rank(), numel));
         gpus.reduce_scatter(values)->wait();
         gpus.all_gather(values)->wait();
-        CHECK(same_bits(values.to_vector<float>(), sums));
+        CHECK(test::same_bits(values.to_vector<float>(), sums));
       }
     }
     gpus.barrier()->wait();
@@ -164,7 +133,7 @@ TEST_CASE("GPUs get what the root has, in any dtype") {
       for (const std::int64_t numel : {1, 5, 100'000}) {
         const Tensor values = tensor_of_rank<std::int32_t>(gpus.rank(), numel);
         gpus.broadcast(values, root)->wait();
-        CHECK(values.to_vector<std::int32_t>() == values_of_rank<std::int32_t>(root, numel));
+        CHECK(values.to_vector<std::int32_t>() == test::values_of_rank<std::int32_t>(root, numel));
       }
     std::vector<RootedTensor> many;  // more than copies send at once
     for (int i = 0; i < 100; ++i)
@@ -172,7 +141,7 @@ TEST_CASE("GPUs get what the root has, in any dtype") {
     gpus.broadcast_each(many)->wait();
     for (int i = 0; i < 100; i += 33)
       CHECK(many[i].values.to_vector<std::int32_t>() ==
-            values_of_rank<std::int32_t>(i % kRanks, 1'000'001));
+            test::values_of_rank<std::int32_t>(i % kRanks, 1'000'001));
   });
 }
 
@@ -202,7 +171,8 @@ TEST_CASE("tensors on the host and barriers travel over the control communicator
     const StreamGuard host(host_stream);
     const Tensor values = tensor_of_rank<float>(gpus.rank(), 1000);
     gpus.all_reduce(values)->wait();
-    CHECK(same_bits(values.to_vector<float>(), expected_sums<float, float>(1000)));
+    CHECK(test::same_bits(values.to_vector<float>(),
+                          test::expected_sums<float, float>(kRanks, 1000)));
     gpus.barrier()->wait();
     CHECK(gpus.description().find(" GB/s; ") != std::string::npos);
   });
@@ -266,7 +236,8 @@ TEST_CASE("connections come and go") {
     with_each_transport([](Communicator& gpus, Communicator&, RendezvousStore&) {
       const Tensor values = tensor_of_rank<float>(gpus.rank(), 1000);
       gpus.all_reduce(values)->wait();
-      CHECK(same_bits(values.to_vector<float>(), expected_sums<float, float>(1000)));
+      CHECK(test::same_bits(values.to_vector<float>(),
+                            test::expected_sums<float, float>(kRanks, 1000)));
       gpus.barrier()->wait();
     });
 }
