@@ -31,6 +31,14 @@ Tensor values_of(int rank, std::int64_t numel) {
   return Tensor::from(test::values_of_rank<T>(rank, numel), {numel});
 }
 
+/// Once the two others are ready, which may still wait for each other when this rank is done.
+void cancel_after_others(Communicator& ranks, RendezvousStore& store) {
+  const Deadline deadline = Deadline::in(10);
+  while (store.add("ready", 0, deadline) < 2)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ranks.cancel();
+}
+
 // None, one, fewer than ranks, shard boundaries, small tensors, and several chunks.
 std::vector<std::int64_t> sizes_for(int world_size) {
   std::vector<std::int64_t> sizes = {0, 1, 3, 64, 65, 1000, 4097, 40'001};
@@ -141,7 +149,8 @@ TEST_CASE("a lost rank is named") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
     const Tensor values = values_of<float>(ranks.rank(), 100'000);
     ranks.all_reduce(values)->wait();
-    if (ranks.rank() == 2) return ranks.cancel();
+    if (ranks.rank() == 2) return cancel_after_others(ranks, store);
+    store.add("ready", 1, Deadline::in(10));
     CHECK_THROWS_WITH_AS(ranks.all_reduce(values)->wait(),
                          doctest::Contains("all_reduce: lost rank 2"), CommunicationError);
     if (store.add("done", 1, Deadline::in(10)) == 2) store.set("all done", "", Deadline::in(10));
@@ -153,7 +162,8 @@ TEST_CASE("a rank that is gone is noticed without an operation that needs it") {
   on_ranks(3, [](Communicator& ranks, RendezvousStore& store) {
     ranks.barrier()->wait();
     CHECK(ranks.failure() == "");
-    if (ranks.rank() == 2) return ranks.cancel();
+    if (ranks.rank() == 2) return cancel_after_others(ranks, store);
+    store.add("ready", 1, Deadline::in(10));
     const Deadline deadline = Deadline::in(5);
     while (ranks.failure().empty() && !deadline.has_passed())
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
