@@ -147,10 +147,10 @@ struct ParallelLinearOptions {
 /// ParallelLinear (arXiv:2403.08245, Algorithms 1 and 2): each row is multiplied by its expert's
 /// weight. weight [E, D_out, D_in]. Input: grouped [N, D_in]; scattered [N, D_in] in (token, slot)
 /// order, or [T, D_in], where each token's row is used by its K experts. Output [N, D_out], grouped
-/// or scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j], and
-/// `output` is ignored. Saves x and, with gates, y [N, D_out], over which backward writes dy. dx is
-/// written over x if backward holds the sole reference; for x [T, D_in] it is reduced from an
-/// [N, D_in] buffer. The GEMMs gather rows of x and dy as they read them; neither is copied.
+/// or scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j]; `output`
+/// is ignored. Saves x and, with gates, y, over which backward writes dy; not y where the gates can
+/// scale x: without bias, scattered [N, D_in <= D_out]. dx is written over x if backward holds the
+/// sole reference; for x [T, D_in] it is reduced from [N, D_in]. No row of x or dy is copied.
 Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
                          const ParallelLinearOptions& options = {}, const Variable& gates = {});
 

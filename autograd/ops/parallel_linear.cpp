@@ -108,15 +108,83 @@ void backward(const Projection& projection, SavedTensor& saved, const Tensor& dy
   if (out.wants(0)) out.give(0, input_gradient(projection, saved.gradient_memory(x), dy));
 }
 
-Variable multiply_and_combine(const Variable& x, const Variable& gates,
-                              const Projection& projection) {
-  const RoutingPlan& plan = projection.plan;
-  Tensor y = forward(projection, x.data());                            // [N, D_out], grouped
+// Rows [N, D], scattered, as those of N tokens of one slot each.
+kernels::RoutingView one_slot_each(const RoutingPlan& plan) {
+  kernels::RoutingView view = view_of(plan);
+  view.num_tokens = plan.num_rows();
+  view.top_k = 1;
+  return view;
+}
+
+// out[n] = gates[n] x[n]; out may be x.
+void scale_rows(const RoutingPlan& plan, const Tensor& x, const Tensor& gates, const Tensor& out) {
+  kernels::combine(launch(), {.routing = one_slot_each(plan),
+                              .y = {matrix_of(x), RowLayout::scattered},
+                              .gates = gates.data(),
+                              .out = matrix_of(out)});
+}
+
+// The sum over a token's grouped rows y, times their gates unless those are undefined.
+Tensor combined(const RoutingPlan& plan, const Tensor& y, const Tensor& gates) {
   Tensor sum = Tensor::empty({plan.num_tokens, y.dim(1)}, y.dtype());  // [T, D_out]
   kernels::combine(launch(), {.routing = view_of(plan),
                               .y = {matrix_of(y), RowLayout::grouped},
-                              .gates = gates.data().data(),
+                              .gates = data_or_null(gates),
                               .out = matrix_of(sum)});
+  return sum;
+}
+
+// Whether the gates scale the rows of x instead of those of y: these are no wider, and y is then
+// not saved.
+bool scales_inputs(const Variable& x, const Projection& projection) {
+  return projection.x_layout == RowLayout::scattered && !projection.bias &&
+         x.dim(0) == projection.plan.num_rows() && x.dim(1) <= projection.weight->shape()[1];
+}
+
+// sum_j W (g_j x_j). Backward reads dsum [T, D_out] by token, as the gradient of each row: with
+// d_j = W^T dsum, dx_j = g_j d_j and dg_j = <x_j, d_j>.
+Variable scale_and_multiply(const Variable& x, const Variable& gates,
+                            const Projection& projection) {
+  const RoutingPlan& plan = projection.plan;
+  Tensor scaled = Tensor::empty_like(x.data());  // [N, D_in]
+  scale_rows(plan, x.data(), gates.data(), scaled);
+  const Tensor y = forward(projection, scaled);  // [N, D_out], grouped
+  scaled = Tensor();
+  Projection by_token = projection;
+  by_token.y_layout = RowLayout::scattered;
+  return record("parallel_linear", combined(plan, y, {}), {&x, &gates}, {projection.weight},
+                [saved = SavedTensor(x), gates = gates.data(), projection = std::move(by_token)](
+                    const Tensor& dsum, InputGradients& out) mutable {
+                  const RoutingPlan& plan = projection.plan;
+                  const Tensor x = saved.take();
+                  const Tensor rows = Tensor::empty_like(x);  // scaled x, then d
+                  if (projection.trains()) {
+                    scale_rows(plan, x, gates, rows);
+                    accumulate_gradients(projection, rows, dsum);
+                  }
+                  if (!out.wants(0) && !out.wants(1)) return;
+                  multiply_transposed(projection, dsum, rows, RowLayout::scattered);
+                  if (out.wants(1)) {
+                    Tensor dgates = Tensor::empty_like(gates);
+                    kernels::combine_gates_backward(launch(),
+                                                    {.routing = one_slot_each(plan),
+                                                     .y = {matrix_of(x), RowLayout::scattered},
+                                                     .dout = matrix_of(rows),
+                                                     .dgates = dgates.data()});
+                    out.give(1, std::move(dgates));
+                  }
+                  if (!out.wants(0)) return;
+                  const Tensor dx = saved.gradient_memory(x);
+                  scale_rows(plan, rows, gates, dx);
+                  out.give(0, dx);
+                });
+}
+
+Variable multiply_and_combine(const Variable& x, const Variable& gates,
+                              const Projection& projection) {
+  const RoutingPlan& plan = projection.plan;
+  Tensor y = forward(projection, x.data());  // [N, D_out], grouped
+  Tensor sum = combined(plan, y, gates.data());
   return record(
       "parallel_linear", std::move(sum), {&x, &gates}, {projection.weight, projection.bias},
       [saved = SavedTensor(x, projection.trains()), y = std::move(y), gates = gates.data(),
@@ -148,7 +216,9 @@ Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan
                               gates.defined() ? RowLayout::grouped : options.output, &weight,
                               options.bias};
   check_projection(x, projection, gates);
-  if (gates.defined()) return multiply_and_combine(x, gates, projection);
+  if (gates.defined())
+    return scales_inputs(x, projection) ? scale_and_multiply(x, gates, projection)
+                                        : multiply_and_combine(x, gates, projection);
   return record(
       "parallel_linear", forward(projection, x.data()), {&x}, {&weight, options.bias},
       [saved = SavedTensor(x, projection.trains()), projection](

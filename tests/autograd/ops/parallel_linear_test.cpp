@@ -109,7 +109,94 @@ void check_case(const MoeCase& test, const Mode& mode, DType dtype) {
               {.sum_length = s.plan.num_rows() + 1, .slack = dy_slack});
 }
 
+constexpr Mode kScattered{RowLayout::scattered, RowLayout::scattered, false, true};
+
+// A case with rows of x no wider than those of y.
+MoeCase widening(MoeCase test) {
+  if (test.d > test.f) std::swap(test.d, test.f);
+  return test;
+}
+
+Variable without_bias(Setup& s, const Variable& x, const Variable& gates) {
+  return parallel_linear(x, s.weight, s.plan, {.input = RowLayout::scattered}, gates);
+}
+
+// Gates of scattered rows that are no wider than the output, without bias: they scale x.
+void check_scaled_rows(const MoeCase& test, DType dtype) {
+  Setup s(test, kScattered, dtype);
+  const auto routed = test.routed();
+  const auto round = rounding(dtype);
+  const double u = round ? unit_roundoff(DType::bf16) : 0;
+  const std::int64_t d = test.d, f = test.f, n = s.plan.num_rows();
+  Tape tape;
+  const TapeScope scope(tape);
+  const Variable x = tape.watch(s.x), gates = tape.watch(s.gates);
+  const Variable y = without_bias(s, x, gates);
+  const auto gradients = tape.backward(dot(y, s.dy));
+
+  const auto rows_of_x = values_of(s.x), w = values_of(s.weight.value());
+  const auto gate_values = values_of(s.gates), dout = values_of(s.dy);
+  const auto scaled = [&](std::vector<double> rows) {
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] *= gate_values[i / d];
+    return rows;
+  };
+  auto scaled_x = scaled(rows_of_x);
+  reference::round_all(scaled_x, round);
+  auto rows = reference::project(routed, scaled_x, w, {}, d, f);
+  reference::round_all(rows, round);
+  check_close("y: " + test.name(), y.data(), reference::sum_pairs(routed, rows, {}, f),
+              {.sum_length = d + test.top_k, .slack = u * (largest(rows) + largest(scaled_x))});
+  const std::vector<double> ones(n, 1);
+  const auto drows = reference::gate_rows(routed, dout, ones, f);
+  auto dscaled = reference::project_back(routed, drows, w, d, f);
+  reference::round_all(dscaled, round);
+  std::vector<double> dgates(n, 0);
+  for (std::int64_t i = 0; i < n * d; ++i) dgates[i / d] += rows_of_x[i] * dscaled[i];
+  const double slack = u * largest(dscaled);
+  check_close("dgates: " + test.name(), gradients.of(gates), dgates,
+              {.sum_length = d + f, .slack = slack * largest(rows_of_x)});
+  check_close("dx: " + test.name(), gradients.of(x), scaled(dscaled),
+              {.sum_length = f, .slack = slack * largest(gate_values)});
+  check_close("dw: " + test.name(), s.weight.gradient(),
+              reference::weight_gradient(routed, drows, scaled_x, d, f),
+              {.sum_length = n + 1, .slack = u * largest(scaled_x)});
+}
+
 }  // namespace
+
+TEST_CASE("gates that scale the rows of x agree with plain loops and central differences") {
+  const PoisonGuard poison;
+  for (const MoeCase& original : moe_cases()) {
+    const MoeCase test = widening(original);
+    for (const DType dtype : kDtypes) check_scaled_rows(test, dtype);
+    Setup s(test, kScattered, DType::f64);
+    const auto f = [&](const std::vector<Variable>& in) {
+      return std::vector{without_bias(s, in[0], in[1])};
+    };
+    check_gradients("scaled rows: " + test.name(), f, {s.x, s.gates}, &s.store);
+  }
+}
+
+TEST_CASE("gates that scale the rows of x save no rows of y") {
+  for (const bool x_is_shared : {false, true}) {
+    Setup s({40, 2, 4, 16, 24}, kScattered, DType::f32);
+    Tape tape;
+    const TapeScope scope(tape);
+    const Variable source = tape.watch(s.x);
+    Variable x = copy_of(source);
+    const Tensor held = x_is_shared ? x.data() : Tensor();
+    const Variable gates = tape.watch(s.gates);
+    const std::int64_t before = memory_use(Category::activations).now_bytes;
+    const Variable y = without_bias(s, x, gates);
+    x = Variable();
+    CHECK(memory_use(Category::activations).now_bytes - before == y.data().bytes());
+    // The gradient of y, scaled rows, then dx over x unless that is shared.
+    const std::int64_t dx = x_is_shared ? s.x.bytes() : 0;
+    CHECK(peak_bytes_of_backward(tape, dot(y, s.dy)) ==
+          s.dy.bytes() + s.x.bytes() + s.gates.bytes() + dx);
+    if (x_is_shared) check_same_bits("x", held, s.x);
+  }
+}
 
 TEST_CASE("parallel_linear agrees with plain loops in every layout and dtype") {
   const PoisonGuard poison;
