@@ -29,14 +29,22 @@ void with_each_transport(const Body& body, double timeout_s = 20) {
   }
 }
 
-/// The three operations on sums, of tensors of one size in memory of a category.
+/// The three operations on sums of one size, in consecutive elements of `memory` from `begin` on.
 template <class T, class Acc>
 class SumCheck {
  public:
-  SumCheck(int rank, std::int64_t numel, Category category) : numel_(numel) {
-    for (Tensor* const values : {&once_, &again_, &scattered_, &gathered_})
-      *values = Tensor::from(test::values_of_rank<T>(rank, numel), {numel}, category);
+  SumCheck(int rank, std::int64_t numel, const Tensor& memory, std::int64_t begin) : numel_(numel) {
+    const Tensor source = tensor_of_rank<T>(rank, numel);
+    for (Tensor* const values : {&once_, &again_, &scattered_, &gathered_}) {
+      *values = memory.view(begin, {numel});
+      values->copy_from(source);
+      begin += room(numel);
+    }
   }
+  /// Elements of memory for a tensor, and for all of a check.
+  static std::int64_t room(std::int64_t numel) { return (numel + 63) / 64 * 64; }
+  static std::int64_t room_of_all(std::int64_t numel) { return 4 * room(numel); }
+
   void run(Communicator& gpus) const {
     gpus.all_reduce(once_)->wait();
     gpus.all_reduce(again_)->wait();
@@ -60,22 +68,32 @@ class SumCheck {
   Tensor once_, again_, scattered_, gathered_;
 };
 
-/// To allocate, read and free memory may wait for the device, and so for other ranks that share it:
-/// that happens before the operations of all ranks, and after.
+/// Ranks that share a GPU and a process must not call what waits for the device (to allocate, map,
+/// read or free memory) while another waits there for them: that happens before the operations of
+/// all ranks, and after. Memory is mapped by the first operation on it, one allocation in all.
 template <class T, class Acc>
 void check_sums(Communicator& gpus, const std::vector<std::int64_t>& sizes) {
-  std::vector<SumCheck<T, Acc>> checks;
-  for (const std::int64_t numel : sizes)
-    for (const Category category : {Category::workspace, Category::gradients})
-      checks.emplace_back(gpus.rank(), numel, category);
-  gpus.barrier()->wait();
-  for (const auto& one : checks) {
-    one.run(gpus);
+  using Check = SumCheck<T, Acc>;
+  std::int64_t room = 0;
+  for (const std::int64_t numel : sizes) room += Check::room_of_all(numel);
+  for (const Category category : {Category::workspace, Category::gradients}) {
+    const Tensor memory = Tensor::empty({room}, dtype_of<T>, category);
+    std::vector<Check> checks;
+    std::int64_t begin = 0;
+    for (const std::int64_t numel : sizes) {
+      checks.emplace_back(gpus.rank(), numel, memory, begin);
+      begin += Check::room_of_all(numel);
+    }
     current_stream().synchronize();
+    gpus.barrier()->wait();
+    for (const Check& one : checks) {
+      one.run(gpus);
+      current_stream().synchronize();
+    }
+    gpus.barrier()->wait();
+    for (const Check& one : checks) one.check(gpus.rank(), gpus.world_size());
+    gpus.barrier()->wait();
   }
-  gpus.barrier()->wait();
-  for (const auto& one : checks) one.check(gpus.rank(), gpus.world_size());
-  gpus.barrier()->wait();
 }
 
 double seconds_since(Deadline::Clock::time_point start) {
