@@ -28,9 +28,8 @@ const char* why_not_sm90(const ExpertGemmDesc& desc, const DeviceLimits& limits,
   if (desc.num_experts > kSm90MaxExperts) return "there are more than 512 experts";
   if (is_empty(desc)) return "there are no rows";
   if (desc.gemm == ExpertGemm::weight_gradient) {
-    if (!desc.has_grouped_operand) return "both operands are scattered";
     if (desc.beta != 0 && desc.beta != 1) return "beta is neither 0 nor 1";
-    if (desc.gathered_bytes >> 32 != 0) return "the gathered operand has 4 GiB or more";
+    if (desc.gathered_bytes >> 32 != 0) return "a gathered operand has 4 GiB or more";
   }
   return "";
 }

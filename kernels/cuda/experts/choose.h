@@ -31,8 +31,7 @@ struct ExpertGemmDesc {
   bool is_aligned = true;
 
   // Weight gradients only.
-  bool has_grouped_operand = true;  ///< at least one operand is grouped
-  std::int64_t gathered_bytes = 0;  ///< extent of the other operand
+  std::int64_t gathered_bytes = 0;  ///< extent of the larger operand that is gathered row by row
   double beta = 0;
 };
 

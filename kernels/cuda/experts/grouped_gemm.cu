@@ -37,7 +37,10 @@ ExpertGemmConfig config_of(const Launch& launch, const GroupedGemmArgs& args) {
 ExpertGemmConfig config_of(const Launch& launch, const ExpertGradientArgs& args) {
   const ConstMatrix &dy = args.dy.rows, &x = args.x.rows;
   const OperandSides sides = operand_sides(args);
-  const ConstMatrix& gathered = sides.gathered.rows;
+  const auto extent = [](const RoutedRows& operand) {
+    return operand.rows.rows * operand.rows.stride * size_of(operand.rows.dtype);
+  };
+  const std::int64_t other_bytes = sides.gathers_both() ? extent(sides.other) : 0;
   return choose({.gemm = ExpertGemm::weight_gradient,
                  .dtype = x.dtype,
                  .num_experts = args.routing.num_experts,
@@ -45,8 +48,7 @@ ExpertGemmConfig config_of(const Launch& launch, const ExpertGradientArgs& args)
                  .n = x.cols,
                  .k = args.routing.num_rows(),
                  .is_aligned = fits_width(dy) && fits_width(x) && is_aligned(args.dweight),
-                 .has_grouped_operand = sides.other.layout == RowLayout::grouped,
-                 .gathered_bytes = gathered.rows * gathered.stride * size_of(gathered.dtype),
+                 .gathered_bytes = std::max(extent(sides.gathered), other_bytes),
                  .beta = args.beta},
                 device_limits(launch), launch.policy);
 }
@@ -76,39 +78,52 @@ void scale_empty_experts(const Launch& launch, const ExpertGradientArgs& args) {
   check_launch("expert_gradient");
 }
 
-// dbias = sum over an expert's rows of dy, + beta dbias: a block reduces 32 columns, eight rows at
-// a time, then the eight partials in order.
-template <class T>
+constexpr int kBiasChunks = 8;  // of a row, per block
+
+// dbias = sum over an expert's rows of dy, + beta dbias: a block reduces kBiasChunks chunks of N
+// columns, 32 rows at a time, then the 32 partials in order.
+template <int N, class T>
 __global__ void __launch_bounds__(256)
     expert_bias_gradient_kernel(const T* dy, std::int64_t stride, int cols, RowIndex index,
                                 const std::int32_t* expert_offsets, float* dbias, float beta) {
-  constexpr int kCols = 32, kRows = 8;
+  constexpr int kCols = kBiasChunks * N, kRows = 256 / kBiasChunks;
   __shared__ float partial[kRows][kCols];
-  const int lane = threadIdx.x % kCols, row = threadIdx.x / kCols;
-  const int col = blockIdx.x * kCols + lane, expert = blockIdx.y;
-  float sum = 0;
-  if (col < cols)
-    for (int p = expert_offsets[expert] + row; p < expert_offsets[expert + 1]; p += kRows)
-      sum += to_f32(dy[index(p) * stride + col]);
-  partial[row][lane] = sum;
-  __syncthreads();
-  if (row > 0 || col >= cols) return;
+  const int chunk = threadIdx.x % kBiasChunks, row = threadIdx.x / kBiasChunks;
+  const int first_col = blockIdx.x * kCols, expert = blockIdx.y;
+  const int col = first_col + chunk * N;
+  float sums[N] = {};
+  if (col < cols) {
+#pragma unroll 4
+    for (int p = expert_offsets[expert] + row; p < expert_offsets[expert + 1]; p += kRows) {
+      float values[N];
+      load(dy + index(p) * stride + col, values);
 #pragma unroll
-  for (int i = 1; i < kRows; ++i) sum += partial[i][lane];
-  float& target = dbias[std::int64_t{expert} * cols + col];
+      for (int i = 0; i < N; ++i) sums[i] += values[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) partial[row][chunk * N + i] = sums[i];
+  __syncthreads();
+  const int own = threadIdx.x;
+  if (own >= kCols || first_col + own >= cols) return;
+  float sum = 0;
+  for (int i = 0; i < kRows; ++i) sum += partial[i][own];
+  float& target = dbias[std::int64_t{expert} * cols + first_col + own];
   target = beta == 0 ? sum : fmaf(beta, target, sum);
 }
 
 void bias_gradient(const Launch& launch, const ExpertGradientArgs& args) {
   const ConstMatrix& dy = args.dy.rows;
   if (!args.dbias || dy.cols == 0) return;
-  const dim3 blocks(static_cast<unsigned>(ceil_div(dy.cols, 32)),
-                    static_cast<unsigned>(args.routing.num_experts));
   dispatch_storage("expert_gradient", dy.dtype, [&](auto type) {
-    expert_bias_gradient_kernel<<<blocks, 256, 0, stream_of(launch)>>>(
-        static_cast<const decltype(type)*>(dy.data), dy.stride, static_cast<int>(dy.cols),
-        RowIndex(args.routing, args.dy.layout, dy.rows), args.routing.expert_offsets,
-        static_cast<float*>(args.dbias), static_cast<float>(args.bias_beta));
+    dispatch_width(fits_width(dy), [&](auto width) {
+      const dim3 blocks(static_cast<unsigned>(ceil_div(dy.cols, kBiasChunks * width)),
+                        static_cast<unsigned>(args.routing.num_experts));
+      expert_bias_gradient_kernel<width><<<blocks, 256, 0, stream_of(launch)>>>(
+          static_cast<const decltype(type)*>(dy.data), dy.stride, static_cast<int>(dy.cols),
+          RowIndex(args.routing, args.dy.layout, dy.rows), args.routing.expert_offsets,
+          static_cast<float*>(args.dbias), static_cast<float>(args.bias_beta));
+    });
   });
   check_launch("expert_gradient");
 }

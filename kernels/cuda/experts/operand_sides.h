@@ -6,8 +6,10 @@ namespace smoe::kernels::cuda {
 
 struct OperandSides {
   const RoutedRows& gathered;  ///< row by row; may be grouped
-  const RoutedRows& other;     ///< must be grouped
-  bool gathers_x;
+  const RoutedRows& other;     ///< by TMA if it is grouped, otherwise gathered too
+  bool gathers_x;              ///< x is `gathered`
+
+  bool gathers_both() const { return other.layout == RowLayout::scattered; }
 };
 
 inline OperandSides operand_sides(const ExpertGradientArgs& args) {

@@ -226,6 +226,7 @@ __device__ void consume(const typename P::Args& args, const typename P::Pipeline
 template <class P>
 __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   using Shared = typename P::Shared;
+  using Registers = RegisterSplit<P::kGathers ? 56 : 40, P::kGathers ? 224 : 232>;
   // Dynamic shared memory only, so that it starts at a multiple of 1024, as swizzled tiles require.
   extern __shared__ __align__(1024) unsigned char memory[];
   const std::uint32_t shared = shared_address(memory);
@@ -249,7 +250,7 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
-    setmaxnreg_dec<P::kGathers ? 56 : 40>();
+    setmaxnreg_dec<Registers::kProducer>();
     RowTileScheduler<kClusterSize> scheduler(
         args.schedule, queue, reinterpret_cast<Shared*>(memory)->searched_experts, first_number);
     if constexpr (P::kGathers) {
@@ -261,7 +262,7 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
       for (int i = 0; scheduler.publish(i);) ++i;
     }
   } else {
-    setmaxnreg_inc<P::kGathers ? 224 : 232>();
+    setmaxnreg_inc<Registers::kConsumer>();
     consume<P>(args, pipeline, queue, warpgroup - 1, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory

@@ -192,6 +192,7 @@ struct PingPongGemm {
 /// The kernel's body; `args` must be a __grid_constant__ parameter.
 template <class P>
 __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) {
+  using Registers = RegisterSplit<56, 224>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const P gemm{shared_address(memory)};
   // Prologue: the first tile by warp 0, barriers by warp 1.
@@ -204,11 +205,11 @@ __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) 
   __syncthreads();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
-    setmaxnreg_dec<56>();
+    setmaxnreg_dec<Registers::kProducer>();
     gemm.produce(args, reinterpret_cast<typename P::Shared*>(memory)->searched_experts,
                  first_number);
   } else {
-    setmaxnreg_inc<224>();
+    setmaxnreg_inc<Registers::kConsumer>();
     gemm.consume(args, warpgroup - 1);
   }
 }

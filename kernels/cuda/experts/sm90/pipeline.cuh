@@ -15,6 +15,14 @@ constexpr int kStageBytesA = 2 * kSubtileBytes, kStageBytesB = 4 * kSubtileBytes
 constexpr int kNumConsumers = 2;  // warpgroups, 64 rows of A each
 constexpr int kWarpsPerGroup = kWarpgroup / 32;
 constexpr int kThreads = (1 + kNumConsumers) * kWarpgroup;
+/// Registers per thread of the producer and of the consumers, by setmaxnreg. A block starts with
+/// kLaunchRegisters per thread; setmaxnreg_inc would wait forever for more than that together.
+template <int kProducer_, int kConsumer_>
+struct RegisterSplit {
+  static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kProducer = kProducer_, kConsumer = kConsumer_;
+  static_assert(kProducer + kNumConsumers * kConsumer <= (1 + kNumConsumers) * kLaunchRegisters);
+};
 constexpr int kClusterSize = 2;
 constexpr int kMaxSharedBytes = 232448;  // per block
 
