@@ -17,7 +17,7 @@ struct AttentionArgs {
   ConstMatrix q;    ///< [T, H C]
   ConstMatrix kv;   ///< [T, 2 Hkv C]
   Matrix output;    ///< [T, H C]
-  void* logsumexp;  ///< [B, H, S], accumulation dtype: log sum_j exp(s_ij)
+  void* logsumexp;  ///< [B H S], see attention_order.h, accumulation dtype: log sum_j exp(s_ij)
   AttentionShape shape;
   void* workspace = nullptr;  ///< attention_workspace_bytes()
 };
@@ -52,7 +52,7 @@ struct AttentionBackwardArgs {
   ConstMatrix kv;         ///< [T, 2 Hkv C]
   ConstMatrix output;     ///< [T, H C]
   ConstMatrix doutput;    ///< [T, H C]
-  const void* logsumexp;  ///< [B, H, S], accumulation dtype
+  const void* logsumexp;  ///< as attention() wrote it
   Matrix dq;              ///< [T, H C]; may be `q`
   Matrix dkv;             ///< [T, 2 Hkv C]; may be `kv`
   AttentionShape shape;

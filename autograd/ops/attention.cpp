@@ -15,7 +15,7 @@ namespace {
 struct SavedAttention {
   AttentionShape shape;
   Tensor output;     // [T, H C]
-  Tensor logsumexp;  // [B, H, S]
+  Tensor logsumexp;  // B H S numbers in the order of kernels/attention_order.h
 };
 
 SavedAttention attention_forward(const ConstMatrix& q, const ConstMatrix& kv,

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_order.h"
 #include "kernels/ceil_div.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
@@ -107,7 +108,7 @@ struct Head {
   std::int64_t q;          // first column in q
   std::int64_t k, v;       // first columns in kv
   std::int64_t output;     // first column in the output
-  std::int64_t logsumexp;  // first element in [B, H, S]
+  std::int64_t logsumexp;  // first element
   std::int64_t width;      // C
 
   Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
@@ -116,7 +117,7 @@ struct Head {
         k(shape.kv_head_of(head) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
         output(q),
-        logsumexp((sequence * shape.num_heads + head) * shape.seq_len),
+        logsumexp(first_query_number(shape, sequence, head)),
         width(shape.head_dim) {}
 
   // Positions [begin, end) in columns [column, column + C), as a GEMM operand in Acc.

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "kernels/attention_order.h"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -26,14 +27,14 @@ struct Head {
   std::int64_t first_row;      // of the sequence, in [T, ...]
   std::int64_t q;              // first column in q
   std::int64_t k, v;           // first columns in kv
-  std::int64_t first_element;  // in [B, H, S]
+  std::int64_t first_element;  // of numbers per query
 
   __device__ Head(const AttentionShape& shape, std::int64_t sequence, std::int64_t head)
       : first_row(sequence * shape.seq_len),
         q(head * shape.head_dim),
         k(shape.kv_head_of(head) * shape.head_dim),
         v(k + shape.num_kv_heads * shape.head_dim),
-        first_element((sequence * shape.num_heads + head) * shape.seq_len) {}
+        first_element(first_query_number(shape, sequence, head)) {}
 };
 
 // A tile [kTile, C] of f32 in shared memory. The odd pitch puts the rows of a column into different
@@ -120,7 +121,7 @@ struct ForwardArgs {
   std::int64_t key_rows;  // rows between sequences in `keys`
   std::int64_t before;
   Matrix output;     // [B*S, H C]
-  float* logsumexp;  // [B, H, S], or null
+  float* logsumexp;  // or null
   AttentionShape shape;
 };
 
@@ -179,11 +180,11 @@ __global__ void __launch_bounds__(kThreads, 1) attention_forward_kernel(ForwardA
   store_row(sum, 1 / denominator, row_of<T>(args.output, first_row + q0 + row) + head * width,
             width);
   if (args.logsumexp && lane == 0)
-    args.logsumexp[(sequence * shape.num_heads + head) * shape.seq_len + q0 + row] =
+    args.logsumexp[first_query_number(shape, sequence, head) + q0 + row] =
         maximum + logf(denominator);
 }
 
-// The workspace of the backward: delta [B, H, S] = rowsum(dO O), and dK and dV [T, 2 Hkv C], which
+// The workspace of the backward: delta = rowsum(dO O) per query, and dK and dV [T, 2 Hkv C], which
 // cannot be written to dkv yet because it may alias kv.
 struct Scratch {
   float* delta;
@@ -215,8 +216,7 @@ __global__ void __launch_bounds__(kThreads)
     sum += to_f32(output[c]) * to_f32(doutput[c]);
   sum = reduce_warp(sum, Sum{});
   if (threadIdx.x % kWarp == 0)
-    delta[(token / shape.seq_len * shape.num_heads + head) * shape.seq_len +
-          token % shape.seq_len] = sum;
+    delta[first_query_number(shape, token / shape.seq_len, head) + token % shape.seq_len] = sum;
 }
 
 // The probability of a (query, key) pair and the gradient of its scaled score, both rounded to T;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/base/dynamic_library.h"
+#include "kernels/attention_order.h"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;
@@ -74,13 +75,14 @@ Tensor_attributes heads(const char* name, Id id, const AttentionShape& shape, st
       .set_stride({shape.seq_len * stride, step * shape.head_dim, stride, 1});
 }
 
+// Packed: cuDNN 9.19 reads no other strides in the backward.
 Tensor_attributes logsumexp(const AttentionShape& shape) {
   const RunHeads run(shape);
   return Tensor_attributes()
       .set_name("logsumexp")
       .set_uid(kStats)
       .set_dim({shape.batch, run.num_heads, shape.seq_len, 1})
-      .set_stride({shape.num_heads * shape.seq_len, run.step * shape.seq_len, 1, 1})
+      .set_stride({run.num_heads * shape.seq_len, shape.seq_len, 1, 1})
       .set_data_type(fe::DataType_t::FLOAT);
 }
 
@@ -233,7 +235,8 @@ void* value_head_at(const ConstMatrix& kv, const AttentionShape& shape, std::int
   return head_at(kv, shape, shape.num_kv_heads + head);
 }
 void* logsumexp_at(const void* logsumexp, const AttentionShape& shape, std::int64_t head) {
-  return const_cast<float*>(static_cast<const float*>(logsumexp) + head * shape.seq_len);
+  return const_cast<float*>(static_cast<const float*>(logsumexp) +
+                            first_query_number(shape, 0, head));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "kernels/engines.h"
 #include "tests/kernels/attention_cases.h"
 #include "tests/support/cuda.h"
 
@@ -72,6 +73,24 @@ TEST_CASE("attention over cached keys and values on the GPU agrees with the CPU'
                             shape.num_heads, shape.is_interleaved ? "%" : "/", shape.num_kv_heads,
                             " C ", shape.head_dim, " ", name_of(dtype), " cached ", num_cached),
                      [&] { return run_cached(shape, dtype, num_cached); });
+}
+
+TEST_CASE("cuDNN takes interleaved heads as it takes others") {
+  const auto is_cudnn = [](const AttentionShape& shape) {
+    return kernels::attention_engine(launch(), shape, DType::bf16).starts_with("cuDNN");
+  };
+  const StreamGuard guard(gpu_stream());
+  if (!is_cudnn({1, 130, 4, 2, 128})) return;
+  for (const std::int64_t batch : {1, 3})
+    for (const std::int64_t num_kv_heads : {1, 2, 16})
+      for (const std::int64_t group_size : {1, 2, 16}) {
+        const AttentionShape shape{batch, 130, num_kv_heads * group_size, num_kv_heads, 128, true};
+        const std::string name =
+            concat("B ", batch, " Hkv ", num_kv_heads, " heads per key head ", group_size);
+        CAPTURE(name);
+        CHECK(is_cudnn(shape));
+        check_on_gpu(name, [&] { return run(shape, DType::bf16, group_size == 2); });
+      }
 }
 
 TEST_CASE("attention by cuDNN that need not be deterministic agrees with the CPU's too") {
