@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "core/system/folder.h"
-#include "tests/support/layer_kinds.h"
 #include "tests/support/compare.h"
+#include "tests/support/layer_kinds.h"
 #include "tests/support/ranks.h"
 #include "tests/support/state_bytes.h"
 #include "tests/support/text.h"

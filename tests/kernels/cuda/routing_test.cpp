@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-
 #include "core/random.h"
 #include "tests/kernels/routing_cases.h"
 #include "tests/support/gpu_moe_cases.h"
