@@ -53,8 +53,9 @@ void release_sharable(void* data) noexcept;
 /// Returns the pool's unused memory to the system.
 void trim_pool(int device);
 struct MemoryInfo {
-  std::int64_t free_bytes;
+  std::int64_t free_bytes;  ///< the pool's unused memory included
   std::int64_t total_bytes;
+  std::int64_t pool_peak_bytes;  ///< the most that the pool has held of the device
 };
 MemoryInfo memory_info(int device);
 

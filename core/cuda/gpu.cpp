@@ -295,12 +295,13 @@ MemoryInfo memory_info(int device) {
   std::size_t free_bytes = 0, total_bytes = 0;
   CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
   // The pool's unused memory counts as free.
-  std::uint64_t kept = 0, used = 0;
+  std::uint64_t kept = 0, used = 0, most_kept = 0;
   const DeviceState& state = state_of(device);
   CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrReservedMemCurrent, &kept));
   CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  CUDA_CHECK(cudaMemPoolGetAttribute(state.pool, cudaMemPoolAttrReservedMemHigh, &most_kept));
   return {static_cast<std::int64_t>(free_bytes + kept - used),
-          static_cast<std::int64_t>(total_bytes)};
+          static_cast<std::int64_t>(total_bytes), static_cast<std::int64_t>(most_kept)};
 }
 
 void memset_async(void* data, int byte, std::int64_t bytes, void* stream) {

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/gpu.h"
+#include "core/memory.h"
 #include "core/system/format.h"
 #include "core/version.h"
 #include "kernels/threads.h"
@@ -193,6 +194,8 @@ ProfiledRun profile_training(const Config& given, const TrainingData& training,
     const gpu::MemoryInfo info = gpu::memory_info(current_stream().device().index);
     profile.device_total_bytes = info.total_bytes;
     profile.device_used_bytes = info.total_bytes - info.free_bytes;
+    profile.beside_tensors_bytes = profile.device_used_bytes - memory_use().now_bytes;
+    profile.pool_peak_bytes = info.pool_peak_bytes;
   }
   analyze(run.recording, profile);
   if (options.ranks == ProfiledRanks::all) gather_ranks(communicator, profile);

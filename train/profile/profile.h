@@ -132,7 +132,9 @@ struct Profile {
   std::vector<MemoryOption> memory_options;
   Cost planned;  ///< of a step's kernels
   Cost measured;
-  std::int64_t device_used_bytes = 0, device_total_bytes = 0;  ///< of a GPU, beside tensors too
+  std::int64_t device_used_bytes = 0, device_total_bytes = 0;  ///< of a GPU, between steps
+  std::int64_t beside_tensors_bytes = 0;  ///< of it: CUDA, its libraries, NCCL, other processes
+  std::int64_t pool_peak_bytes = 0;       ///< that tensors came from, unused parts included
   std::optional<RoutingCost> routing;
   PowerReport power;
   std::vector<CommunicationGroup> communication;  ///< in order of their begins

@@ -60,6 +60,8 @@ Json memory_json(const Profile& p) {
           {"planned_peak_by_category", by_category(p.plan.peak_bytes)},
           {"device_used_bytes", p.device_used_bytes},
           {"device_total_bytes", p.device_total_bytes},
+          {"beside_tensors_bytes", p.beside_tensors_bytes},
+          {"pool_peak_bytes", p.pool_peak_bytes},
           {"owners", json_of(p.memory.owners)},
           {"kept", json_of(p.memory.kept)},
           {"options", options},

@@ -188,8 +188,10 @@ std::string plan_table(const Profile& p) {
     add(name_of(static_cast<Category>(c)), p.plan.peak_bytes[c], p.memory.at_peak[c]);
   add("all, at one time", p.plan.total_peak_bytes, p.memory.peak_bytes);
   if (p.device_total_bytes > 0)
-    rows.push_back({"the device, with CUDA and its pool", "", format_bytes(p.device_used_bytes),
-                    "of " + format_bytes(p.device_total_bytes)});
+    for (const auto& [name, bytes] :
+         {std::pair{"the pool of tensors at its peak, with unused parts", p.pool_peak_bytes},
+          {"beside tensors: CUDA, libraries, NCCL, other processes", p.beside_tensors_bytes}})
+      rows.push_back({name, "", format_bytes(bytes), "of " + format_bytes(p.device_total_bytes)});
   std::vector<std::vector<std::string>> options{{"setting", "peak", "step"}};
   for (const MemoryOption& o : p.memory_options)
     options.push_back({escaped(o.setting), format_bytes(o.peak_bytes),

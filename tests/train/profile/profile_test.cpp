@@ -150,6 +150,9 @@ TEST_CASE("page, text and JSON of a profile hold its figures, and names are esca
   Profiled profiled;
   Profile p = profiled.run().profile;
   p.run = "<b>\"x\"</b>";
+  p.plan.total_peak_bytes = p.memory.peak_bytes;
+  p.device_total_bytes = std::int64_t{8} << 30;  // as on a GPU
+  p.pool_peak_bytes = std::int64_t{3} << 30;
   const std::string old = profile_json(p);
   CHECK(changes_since(old, "old.json", p).empty());
   Profile slower = p;
@@ -166,7 +169,8 @@ TEST_CASE("page, text and JSON of a profile hold its figures, and names are esca
   CHECK(page.size() < 2'000'000);
   CHECK(!contains(page, "<b>\"x\""));
   CHECK(!contains(page, "http"));
-  for (const char* text : {"Verdict", "expert_up", "Memory over time", "Changes", "Roofline"})
+  for (const char* text : {"Verdict", "expert_up", "Memory over time", "Changes", "Roofline",
+                           "with unused parts</td><td></td><td>3.00 GiB"})
     CHECK(contains(page, text));
   const nlohmann::json json = nlohmann::json::parse(old);
   CHECK(json.at("step").at("ms").get<double>() == doctest::Approx(p.step_ms));
