@@ -68,7 +68,7 @@ std::string roofline_chart(const Profile& p) {
         escaped(dot.name), short_flops(dot.flops_per_s), dot.intensity, 100 * dot.share);
   html += "</svg>";
   for (double line = low; line <= high; line *= 10)
-    html += fmt::format("<span class=\"y\" style=\"top:{:.2f}%\">{}/s</span>",
+    html += fmt::format("<span class=\"y\" style=\"top:{:.2f}%\">{}</span>",
                         100 * top(line) / kHeight, short_flops(line));
   for (double line = kLeast; line <= kMost; line *= 10)
     html += fmt::format("<span class=\"x\" style=\"left:{:.2f}%\">{:g}</span>",
