@@ -96,8 +96,15 @@ std::int64_t attention_backward_workspace_bytes(const Launch& launch,
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {
   if (!launch.policy.cudnn || dtype != DType::bf16) return "SIMT flash attention";
-  const CudnnAttentionSizes sizes{shape, shape.packed_width(), shape.packed_width(),
-                                  shape.output_width(), launch.policy.deterministic};
+  // As models call it, so that no other plan is built: interleaved heads are those of a mixture of
+  // attention, which projects queries apart from keys and values.
+  const bool is_apart = shape.is_interleaved;
+  const CudnnAttentionSizes sizes{
+      .shape = shape,
+      .q_stride = is_apart ? shape.output_width() : shape.packed_width(),
+      .kv_stride = is_apart ? shape.kv_width() : shape.packed_width(),
+      .output_stride = shape.output_width(),
+      .is_deterministic = launch.policy.deterministic};
   const std::string version = cudnn_version(launch);
   if (version.empty()) return "SIMT flash attention: cuDNN is missing";
   const char* kind = launch.policy.deterministic ? "deterministic" : "not deterministic";
