@@ -150,7 +150,7 @@ struct ParallelLinearOptions {
 /// or scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j]; `output`
 /// is ignored. Saves x and, with gates, y, over which backward writes dy; not y where the gates can
 /// scale x: without bias, scattered [N, D_in <= D_out]. dx is written over x if backward holds the
-/// sole reference; for x [T, D_in] it is reduced from [N, D_in]. No row of x or dy is copied.
+/// sole reference; for x [T, D_in] it is reduced from [N, D_in]. Only scaled rows are copied.
 Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
                          const ParallelLinearOptions& options = {}, const Variable& gates = {});
 

@@ -116,12 +116,13 @@ kernels::RoutingView one_slot_each(const RoutingPlan& plan) {
   return view;
 }
 
-// out[n] = gates[n] x[n]; out may be x.
-void scale_rows(const RoutingPlan& plan, const Tensor& x, const Tensor& gates, const Tensor& out) {
-  kernels::combine(launch(), {.routing = one_slot_each(plan),
-                              .y = {matrix_of(x), RowLayout::scattered},
-                              .gates = gates.data(),
-                              .out = matrix_of(out)});
+// Scattered x [N, D], each row times its gate, in grouped order: `grouped`.
+void scale_rows(const RoutingPlan& plan, const Tensor& x, const Tensor& gates,
+                const Tensor& grouped) {
+  kernels::group(launch(), {.routing = view_of(plan),
+                            .x = matrix_of(x),
+                            .gates = gates.data(),
+                            .grouped = matrix_of(grouped)});
 }
 
 // The sum over a token's grouped rows y, times their gates unless those are undefined.
@@ -141,41 +142,45 @@ bool scales_inputs(const Variable& x, const Projection& projection) {
          x.dim(0) == projection.plan.num_rows() && x.dim(1) <= projection.weight->shape()[1];
 }
 
-// sum_j W (g_j x_j). Backward reads dsum [T, D_out] by token, as the gradient of each row: with
+// sum_j W (g_j x_j). Scaling writes the rows anyway, so it writes them in grouped order, for which
+// GEMMs are fastest. Backward reads dsum [T, D_out] by token, as the gradient of each row: with
 // d_j = W^T dsum, dx_j = g_j d_j and dg_j = <x_j, d_j>.
-Variable scale_and_multiply(const Variable& x, const Variable& gates,
-                            const Projection& projection) {
+Variable scale_and_multiply(const Variable& x, const Variable& gates, Projection projection) {
   const RoutingPlan& plan = projection.plan;
-  Tensor scaled = Tensor::empty_like(x.data());  // [N, D_in]
+  projection.x_layout = RowLayout::grouped;
+  Tensor scaled = Tensor::empty_like(x.data());  // [N, D_in], grouped
   scale_rows(plan, x.data(), gates.data(), scaled);
   const Tensor y = forward(projection, scaled);  // [N, D_out], grouped
   scaled = Tensor();
-  Projection by_token = projection;
-  by_token.y_layout = RowLayout::scattered;
-  return record("parallel_linear", combined(plan, y, {}), {&x, &gates}, {projection.weight},
-                [saved = SavedTensor(x), gates = gates.data(), projection = std::move(by_token)](
+  Tensor sum = combined(plan, y, {});
+  projection.y_layout = RowLayout::scattered;  // of dsum
+  return record("parallel_linear", std::move(sum), {&x, &gates}, {projection.weight},
+                [saved = SavedTensor(x), gates = gates.data(), projection](
                     const Tensor& dsum, InputGradients& out) mutable {
                   const RoutingPlan& plan = projection.plan;
                   const Tensor x = saved.take();
-                  const Tensor rows = Tensor::empty_like(x);  // scaled x, then d
+                  const Tensor rows = Tensor::empty_like(x);  // grouped: scaled x, then d
                   if (projection.trains()) {
                     scale_rows(plan, x, gates, rows);
                     accumulate_gradients(projection, rows, dsum);
                   }
                   if (!out.wants(0) && !out.wants(1)) return;
-                  multiply_transposed(projection, dsum, rows, RowLayout::scattered);
+                  multiply_transposed(projection, dsum, rows, RowLayout::grouped);
                   if (out.wants(1)) {
                     Tensor dgates = Tensor::empty_like(gates);
                     kernels::combine_gates_backward(launch(),
                                                     {.routing = one_slot_each(plan),
-                                                     .y = {matrix_of(x), RowLayout::scattered},
-                                                     .dout = matrix_of(rows),
+                                                     .y = {matrix_of(rows), RowLayout::grouped},
+                                                     .dout = matrix_of(x),
                                                      .dgates = dgates.data()});
                     out.give(1, std::move(dgates));
                   }
                   if (!out.wants(0)) return;
                   const Tensor dx = saved.gradient_memory(x);
-                  scale_rows(plan, rows, gates, dx);
+                  kernels::combine(launch(), {.routing = one_slot_each(plan),
+                                              .y = {matrix_of(rows), RowLayout::grouped},
+                                              .gates = gates.data(),
+                                              .out = matrix_of(dx)});
                   out.give(0, dx);
                 });
 }
