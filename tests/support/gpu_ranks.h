@@ -1,5 +1,4 @@
-// Several ranks in one process, a thread each, on the GPUs in turn, that meet at a store of their
-// own.
+// Several ranks in one process, a thread and a GPU each, that meet at a store of their own.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -11,13 +10,12 @@
 #include "core/distributed/copy_communicator.h"
 #include "core/distributed/nccl_communicator.h"
 #include "core/distributed/transport.h"
-#include "core/gpu.h"
 #include "tests/support/ranks.h"
 
 namespace smoe::test {
 
 /// Runs body(communicator, control, store) on `world_size` ranks, as on_ranks; each has its GPU's
-/// stream as the current one. NCCL needs a GPU for each rank.
+/// stream as the current one.
 inline void on_gpu_ranks(
     Transport transport, int world_size,
     const std::function<void(Communicator&, Communicator& control, RendezvousStore&)>& body,
@@ -25,7 +23,7 @@ inline void on_gpu_ranks(
   on_ranks(
       world_size,
       [&](Communicator& control, RendezvousStore& store) {
-        const Stream stream(Device{DeviceType::cuda, control.rank() % gpu::num_visible()});
+        const Stream stream(Device{DeviceType::cuda, control.rank()});
         const StreamGuard guard(stream);
         std::string why;
         const auto gpus = transport == Transport::nccl
