@@ -243,10 +243,10 @@ Command add_launch_command(CLI::App& app) {
       ->check(CLI::Validator([](std::string&) { return std::string("left to COMMAND"); }, ""))
       ->type_name("");
   command->footer(
-      "Flags are those of torchrun, and ranks get its environment variables: RANK, WORLD_SIZE,\n"
-      "LOCAL_RANK, LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID "
-      "and\n"
-      "TORCHELASTIC_RESTART_COUNT. The console shows the output of rank 0; each rank has a log.\n"
+      "Flags have the names of torchrun's (there is no --rdzv-backend), and ranks get its\n"
+      "environment variables: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, GROUP_RANK,\n"
+      "MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID and TORCHELASTIC_RESTART_COUNT.\n"
+      "The console shows the output of rank 0; each rank has a log.\n"
       "When one rank fails, all exit within seconds, and the last line names the first failure.\n"
       "Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save and stop all ranks at the same step; a second\n"
       "signal kills them. The cores are divided among the ranks unless run.threads is set.\n"
