@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 cd "$root"
-mkdir -p core/base core/system kernels/cpu kernels/cuda autograd layers optim train/config tests/reference tests/core
+mkdir -p core/base core/system kernels/cpu kernels/cuda autograd layers optim train/config train/new tests/reference tests/core
 
 # Allowed: nothing below may be reported.
 cat > core/base/check.h <<'END'
@@ -61,6 +61,9 @@ cat > kernels/cuda/bad.cu <<'END'
 #include <fmt/core.h>
   #  include "core/tensor.h"
 END
+cat > kernels/cpu/bad.cpp <<'END'
+#include "kernels/cuda/launch.cuh"
+END
 cat > autograd/bad.cpp <<'END'
 #include "kernels/cpu/tiles.h"
 #include "layers/moe.h"
@@ -82,6 +85,7 @@ int f() { return ::open("x", 0); }
 YAML::Node g() { return YAML::LoadFile("x"); }
 void h() { std::filesystem::rename(a, b); }
 END
+echo 'int x;' > train/new/bad.cpp
 cat > tests/reference/bad.h <<'END'
 #include "core/tensor.h"
 END
@@ -99,6 +103,7 @@ core/bad.h:5: <boost/any.hpp>: no library of tests/lint/rules.awk has this heade
 core/base/bad.h:1: core/base may not include fmt (<fmt/format.h>)
 core/base/bad.h:2: core/base may not include core/tensor.h
 core/long.cpp:401: longer than 400 lines
+kernels/cpu/bad.cpp:1: kernels/cpu may not include kernels/cuda/launch.cuh
 kernels/cuda/bad.cu:1: CUDA sources may not include fmt
 kernels/cuda/bad.cu:2: kernels/cuda may not include core/tensor.h
 layers/bad.cpp:1: layers may not include kernels/gemm.h
@@ -111,6 +116,7 @@ train/config/bad.cpp:3: only file, folder and io_calls of core/system touch the 
 train/config/bad.cpp:4: only file, folder and io_calls of core/system touch the file system
 train/config/bad.cpp:5: only file, folder and io_calls of core/system touch the file system
 train/config/bad.cpp:6: only file, folder and io_calls of core/system touch the file system
+train/new/bad.cpp:1: train/new has no row
 END
 if "$here/rules.sh" "$root" > reported; then
   echo "rules.sh must fail where a rule is broken; it passed" >&2
