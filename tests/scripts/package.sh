@@ -21,6 +21,9 @@ cmake --install "$build" --prefix "$work/prefix" > "$work/install.log"
 for name in fault inject_faults; do
   [ -z "$(find "$work/prefix" -name "$name.h")" ] || fail "$name.h is installed"
 done
+missing=$(cd "$work/prefix/include/smoe" && grep -rhoP '^#include "\K[^"]+' . | sort -u |
+  while read -r header; do [ -f "$header" ] || echo "$header"; done)
+[ -z "$missing" ] || fail "installed headers include others that are not installed: $missing"
 ! grep -rq SMOE_FAULTS "$work/prefix" --include='*.cmake' --include='*.pc' ||
   fail "users are built with fault injection"
 library=$(find "$work/prefix" -name libsmoe.so)
