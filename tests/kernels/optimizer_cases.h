@@ -1,11 +1,15 @@
 // Cases of kernels/optimizer.h on the current stream.
 #pragma once
+#include <doctest/doctest.h>
+
 #include <bit>
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "autograd/ops/run_kernel.h"
 #include "kernels/optimizer.h"
+#include "tests/support/compare.h"
 #include "tests/support/tensors.h"
 
 namespace smoe::test {
@@ -82,6 +86,36 @@ inline Tensor masters_with_all_remainders() {
   return Tensor::from(masters, {static_cast<std::int64_t>(masters.size())});
 }
 
+/// A step whose gradient overflowed writes nothing.
+inline void check_overflowed_step(bool is_split, DType moment_dtype) {
+  const std::int64_t size = 3000;
+  const auto buffers = [&] {
+    AdamwBuffers a{.weights = random_normal("weights", {size}, DType::f32),
+                   .remainders = {},
+                   .gradient = random_normal("gradient", {size}, DType::f32),
+                   .m = random_normal("m", {size}, moment_dtype),
+                   .v = Tensor::zeros({size}, moment_dtype)};
+    if (is_split) {
+      const SplitMasters halves = run_split_masters(a.weights);
+      a.weights = halves.weights;
+      a.remainders = halves.remainders;
+    }
+    return a;
+  };
+  const auto ranges = adamw_ranges({{0, size, 0.1}});
+  for (const double scale : {double(NAN), HUGE_VAL, -HUGE_VAL}) {
+    const AdamwBuffers a = buffers(), untouched = buffers();
+    const Tensor gradient_scale = tensor_of({scale}, {1}, DType::f64);
+    kernels::AdamwArgs args = a.args(ranges);
+    args.gradient_scale = gradient_scale.data_as<double>();
+    kernels::adamw(launch(), args);
+    check_same_bits("weights", a.weights, untouched.weights);
+    if (is_split) check_same_bits("remainders", a.remainders, untouched.remainders);
+    check_same_bits("m", a.m, untouched.m);
+    check_same_bits("v", a.v, untouched.v);
+  }
+}
+
 struct MastersAndMoments {
   Tensor masters, m, v;
 };
@@ -150,6 +184,37 @@ inline ClippedNorm run_clip_coefficient(const Tensor& sum_of_squares, double max
                              .norm = result.norm.data_as<double>(),
                              .coefficient = result.coefficient.data_as<double>()});
   return result;
+}
+
+/// A norm that is not finite makes the coefficient NaN, clipped or not.
+inline void check_clipping_of_nonfinite_norms() {
+  for (const double bad : {double(NAN), HUGE_VAL})
+    for (const double max_norm : {0.0, 1.0}) {
+      const ClippedNorm clipped = run_clip_coefficient(tensor_of({bad}, {1}, DType::f64), max_norm);
+      CHECK(!std::isfinite(clipped.norm.item()));
+      CHECK(std::isnan(clipped.coefficient.item()));
+    }
+}
+
+/// A loss that is not finite makes the coefficient NaN, wherever it is.
+inline void check_nonfinite_losses() {
+  const auto coefficient = [](const std::vector<double>& losses) {
+    const auto size = static_cast<std::int64_t>(losses.size());
+    return run_clip_coefficient(tensor_of({25}, {1}, DType::f64), 1,
+                                tensor_of(losses, {size}, DType::f64))
+        .coefficient.item();
+  };
+  CHECK(coefficient({}) == 0.2);
+  for (const int size : {3, 700}) {
+    std::vector<double> losses(size, -1);
+    CHECK(coefficient(losses) == 0.2);
+    for (const double bad : {double(NAN), HUGE_VAL, -HUGE_VAL})
+      for (const int at : {0, size / 2, size - 1}) {
+        losses[at] = bad;
+        CHECK(std::isnan(coefficient(losses)));
+        losses[at] = -1;
+      }
+  }
 }
 
 /// Updates `bias` [E] from `load` f64 [E].

@@ -101,11 +101,7 @@ TEST_CASE("masters in halves on the GPU have the bits of the CPU's, for any f32"
 
 TEST_CASE("a gradient that overflowed changes no weight on the GPU") {
   const StreamGuard guard(gpu_stream());
-  for (const double scale : {double(NAN), double(INFINITY)}) {
-    const auto results = step(adamw_ranges({{0, 3000, 0.1}}), 3000, {true, DType::f32}, scale);
-    check_same_bits("masters", results[0].tensor, random_normal("w", {3000}, DType::f32));
-    check_same_bits("m", results[1].tensor, random_normal("m", {3000}, DType::f32));
-  }
+  for (const Form& form : kForms) check_overflowed_step(form.is_split, form.moments);
 }
 
 TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
@@ -121,9 +117,7 @@ TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
                                    {"coefficient", coefficient, closeness}};
       });
   const StreamGuard guard(gpu_stream());
-  const Tensor infinite = tensor_of({INFINITY}, {1}, DType::f64);
-  const Tensor coefficient = run_clip_coefficient(infinite, 1).coefficient;
-  CHECK(std::isnan(coefficient.item()));
+  check_clipping_of_nonfinite_norms();
 }
 
 TEST_CASE("sums of squares of many ranges, and losses that are not finite, on the GPU") {
@@ -137,13 +131,7 @@ TEST_CASE("sums of squares of many ranges, and losses that are not finite, on th
       return std::vector<Result>{{"sums", run_sum_of_squares(x, ranges), {.sum_length = 100'000}}};
     });
   const StreamGuard guard(gpu_stream());
-  const Tensor squares = tensor_of({25}, {1}, DType::f64);
-  std::vector<double> losses(700, 1);
-  CHECK(run_clip_coefficient(squares, 1, tensor_of(losses, {700}, DType::f64)).coefficient.item() ==
-        0.2);
-  losses[699] = NAN;
-  CHECK(std::isnan(
-      run_clip_coefficient(squares, 1, tensor_of(losses, {700}, DType::f64)).coefficient.item()));
+  check_nonfinite_losses();
 }
 
 TEST_CASE("a sequential sum on the GPU has the bits of the CPU's") {
