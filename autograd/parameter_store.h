@@ -7,7 +7,7 @@
 // rank holds the remainders of only those elements that it updates; full_precision parameters, few
 // and small, are f32 in a buffer of their own on all ranks.
 //
-// Parameters that are not trained lie behind all others: the gradient buffer, remainders and
+// Parameters that are not trained come after all others: the gradient buffer, remainders and
 // optimizer state end before them. They are held as ops read them, whole on each rank.
 #pragma once
 #include <functional>

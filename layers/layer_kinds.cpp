@@ -21,7 +21,7 @@ std::deque<LayerKind>& kinds_of(LayerPart part) {
        }},
       {"moa",
        {{"num_experts", std::int64_t{0}, "experts, which own query and output projections", 1},
-        {"top_k", std::int64_t{0}, "experts per token, which share model.num_heads equally", 1},
+        {"top_k", std::int64_t{0}, "experts per token, which share the query heads equally", 1},
         kOutputBias},
        [](const LayerSpec& spec) { return std::make_unique<MixtureOfAttention>(spec); }}};
   static std::deque<LayerKind> mlp{{"moe", {kOutputBias}, [](const LayerSpec& spec) {

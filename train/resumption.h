@@ -22,7 +22,7 @@ std::vector<KeyChange> accepted_resumption(const Checkpoint& checkpoint, const C
                                            const std::vector<std::string>& consent);
 
 /// Where a run that resumes from a checkpoint with this manifest continues in its data: as before,
-/// or, if `now` has another blend or batch size, from that step on, each set behind the samples
+/// or, if `now` has another blend or batch size, from that step on, each set after the samples
 /// already taken of it.
 DataStart resumed_data_start(const Manifest& manifest, const Config& trained, const Config& now,
                              const TrainingData& data);

@@ -121,7 +121,7 @@ void TrainStep::update(const StepGradient& gradient, std::int64_t update, double
                             routers[i]->config().selection_bias_rate, coefficient);
 }
 
-// Copies on a stream of its own, which waits for the results but not for the update behind them.
+// Copies on a stream of its own, which waits for the results but not for the update after them.
 StepResult TrainStep::read(const StepGradient& gradient) const {
   const PlaceScope place(Phase::losses);
   reader_.wait(gradient.ready);

@@ -35,13 +35,13 @@ StepGradient Trainer::compute_gradient() {
     const auto begin = step.begin() + index * config_.train.micro_batch;
     return std::vector<SequenceRef>(begin, begin + config_.train.micro_batch);
   };
-  const DataParallel& ranks = train_step_.parallel();
+  const DataParallel& parallel = train_step_.parallel();
   return train_step_.compute_gradient(step_, [&](std::int64_t index) {
     std::vector<SequenceRef> next;
-    if (index + ranks.world_size() < num_micro_batches())
-      next = micro_batch_of(sequences, index + ranks.world_size());
+    if (index + parallel.world_size() < num_micro_batches())
+      next = micro_batch_of(sequences, index + parallel.world_size());
     else if (step_ + 1 < config_.train.steps)
-      next = micro_batch_of(sampler_.batch(step_ + 1 + skipped_data_steps_), ranks.rank());
+      next = micro_batch_of(sampler_.batch(step_ + 1 + skipped_data_steps_), parallel.rank());
     return reader_.read(micro_batch_of(sequences, index), std::move(next));
   });
 }

@@ -80,7 +80,7 @@ Json parse_json(std::string_view text, const std::string& path, std::size_t max_
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
     throw UsageError(concat(path, ": invalid JSON at byte ", error.byte,
-                            error.byte > text.size() ? ", behind its end: it is incomplete" : ""));
+                            error.byte > text.size() ? ", after its end: it is incomplete" : ""));
   } catch (const Json::exception&) {
     throw UsageError(concat(path, ": invalid JSON: a number is out of range"));
   }

@@ -1,5 +1,5 @@
 // Dense GEMM: a task is a tile of c and runs one or a few BLAS calls. Operands of another dtype are
-// converted in panels of bounded depth. A GEMM with few tiles and a large k (a weight gradient) is
+// converted in panels of bounded k. A GEMM with few tiles and a large k (a weight gradient) is
 // also split along k; the partial results of the slices are added in order.
 #include "kernels/gemm.h"
 
@@ -46,7 +46,7 @@ struct Gemm {
   Tiling tiling{m, n, k};
   bool converts_c = args.c.dtype != dtype_of<Acc>;
   bool converts_operands = args.a.dtype != dtype_of<Acc> || args.b.dtype != dtype_of<Acc>;
-  std::int64_t panel_depth = converts_operands ? std::min(kPanelDepth, tiling.slice) : tiling.slice;
+  std::int64_t panel_k = converts_operands ? std::min(kPanelK, tiling.slice) : tiling.slice;
 
   struct ThreadScratch {
     Acc *a = nullptr, *b = nullptr, *c = nullptr;
@@ -54,8 +54,8 @@ struct Gemm {
 
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken;
-    if (args.a.dtype != dtype_of<Acc>) taken.a = scratch.take<Acc>(tiling.rows * panel_depth);
-    if (args.b.dtype != dtype_of<Acc>) taken.b = scratch.take<Acc>(panel_depth * tiling.cols);
+    if (args.a.dtype != dtype_of<Acc>) taken.a = scratch.take<Acc>(tiling.rows * panel_k);
+    if (args.b.dtype != dtype_of<Acc>) taken.b = scratch.take<Acc>(panel_k * tiling.cols);
     if (converts_c) taken.c = scratch.take<Acc>(tiling.rows * tiling.cols);
     return taken;
   }
@@ -75,7 +75,7 @@ struct Gemm {
                 std::int64_t c_stride, const ThreadScratch& scratch) const {
     std::int64_t begin = k_begin;
     do {
-      const std::int64_t end = std::min(k_end, begin + std::max<std::int64_t>(panel_depth, 1));
+      const std::int64_t end = std::min(k_end, begin + std::max<std::int64_t>(panel_k, 1));
       const Block a_block = args.transpose_a ? Block{begin, end, block.row_begin, block.row_end}
                                              : Block{block.row_begin, block.row_end, begin, end};
       const Block b_block = args.transpose_b ? Block{block.col_begin, block.col_end, begin, end}

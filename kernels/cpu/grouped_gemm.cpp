@@ -34,8 +34,7 @@ struct RowGemm {
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken;
     if (needs_scratch<Acc>(args.x, x_index)) taken.x = scratch.take<Acc>(tile_rows * in);
-    if (args.weight.dtype != dtype_of<Acc>)
-      taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
+    if (args.weight.dtype != dtype_of<Acc>) taken.weight = scratch.take<Acc>(tile_cols * kPanelK);
     if (!writes_in_place) taken.y = scratch.take<Acc>(tile_rows * tile_cols);
     return taken;
   }
@@ -87,7 +86,7 @@ struct WeightGradient {
   std::int64_t tile_out = 512, tile_in = 512;
 
   static constexpr std::int64_t kEnoughTasks = 32;
-  static constexpr std::int64_t kDepth = 512;  // rows per gather
+  static constexpr std::int64_t kBlockK = 512;  // rows per gather
 
   explicit WeightGradient(const ExpertGradientArgs& gradient) : args(gradient) {
     const auto num_tasks = [&] {
@@ -103,10 +102,10 @@ struct WeightGradient {
     Acc *dy = nullptr, *x = nullptr;
   };
   ThreadScratch take(Scratch& scratch) const {
-    const std::int64_t depth = std::min(kDepth, args.routing.num_rows());
+    const std::int64_t block_k = std::min(kBlockK, args.routing.num_rows());
     ThreadScratch taken;
-    if (gathers_dy) taken.dy = scratch.take<Acc>(depth * tile_out);
-    if (gathers_x) taken.x = scratch.take<Acc>(depth * tile_in);
+    if (gathers_dy) taken.dy = scratch.take<Acc>(block_k * tile_out);
+    if (gathers_x) taken.x = scratch.take<Acc>(block_k * tile_in);
     return taken;
   }
 
@@ -127,12 +126,12 @@ struct WeightGradient {
     const std::int64_t m = std::min(tile_out, out - row), n = std::min(tile_in, in - col);
     const std::int64_t first = args.routing.expert_offsets[expert];
     const std::int64_t last = args.routing.expert_offsets[expert + 1];
-    const std::int64_t depth =
-        gathers_dy || gathers_x ? kDepth : std::max<std::int64_t>(last - first, 1);
+    const std::int64_t block_k =
+        gathers_dy || gathers_x ? kBlockK : std::max<std::int64_t>(last - first, 1);
     Acc* dweight = static_cast<Acc*>(args.dweight) + (expert * out + row) * in + col;
     std::int64_t begin = first;
     do {
-      const ExpertRows rows{expert, begin, std::min(last, begin + depth)};
+      const ExpertRows rows{expert, begin, std::min(last, begin + block_k)};
       const auto dy = load_rows<Acc>(args.dy, dy_index, rows, row, row + m, scratch.dy);
       const auto x = load_rows<Acc>(args.x, x_index, rows, col, col + n, scratch.x);
       blas_gemm(m, n, rows.size(), {dy.data, dy.stride, true}, {x.data, x.stride},

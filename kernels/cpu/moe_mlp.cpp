@@ -32,7 +32,7 @@ struct Up {
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken{scratch.take<Acc>(tile_rows * d)};
     if (kConverts) {
-      taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
+      taken.weight = scratch.take<Acc>(tile_cols * kPanelK);
       taken.result = scratch.take<Acc>(tile_rows * tile_cols);
     }
     if (!args.h.data) taken.h = scratch.take<T>(kHalves * tile_rows * tile_cols);
@@ -99,7 +99,7 @@ struct DownBackward {
   };
   ThreadScratch take(Scratch& scratch) const {
     ThreadScratch taken{scratch.take<Acc>(tile_rows * d), scratch.take<Acc>(tile_rows * tile_cols)};
-    if (kConverts) taken.weight = scratch.take<Acc>(tile_cols * kPanelDepth);
+    if (kConverts) taken.weight = scratch.take<Acc>(tile_cols * kPanelK);
     return taken;
   }
 

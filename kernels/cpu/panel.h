@@ -21,7 +21,7 @@ decltype(auto) dispatch_accumulation(std::initializer_list<DType> dtypes, F&& f)
 }
 
 /// Size along K of the panels in which operands of another dtype are converted.
-inline constexpr std::int64_t kPanelDepth = 256;
+inline constexpr std::int64_t kPanelK = 256;
 
 /// target[i] = source[i], rounded once.
 template <class S, class T>

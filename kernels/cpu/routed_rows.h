@@ -105,16 +105,16 @@ bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
 }
 
 /// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); `a` holds whole
-/// rows. Uses n * kPanelDepth elements of scratch if b must be converted.
+/// rows. Uses n * kPanelK elements of scratch if b must be converted.
 template <class Acc>
 void multiply_panel(std::int64_t m, std::int64_t n, const Panel<Acc>& a, const ConstMatrix& b,
                     bool transpose_b, std::int64_t col_begin, Acc beta, Acc* c,
                     std::int64_t c_stride, Acc* scratch) {
   const std::int64_t k = transpose_b ? b.cols : b.rows;
-  const std::int64_t depth = b.dtype == dtype_of<Acc> ? std::max<std::int64_t>(k, 1) : kPanelDepth;
+  const std::int64_t block_k = b.dtype == dtype_of<Acc> ? std::max<std::int64_t>(k, 1) : kPanelK;
   std::int64_t begin = 0;
   do {
-    const std::int64_t end = std::min(k, begin + depth);
+    const std::int64_t end = std::min(k, begin + block_k);
     const Block block = transpose_b ? Block{col_begin, col_begin + n, begin, end}
                                     : Block{begin, end, col_begin, col_begin + n};
     const auto panel = load_panel<Acc>(b, block, scratch);

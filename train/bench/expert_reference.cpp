@@ -38,7 +38,7 @@ double dot(const T* values, const Row& x) {
 }
 
 // m x for the matrix [rows, cols] at element `first` of `weights`.
-Row product(const Tensor& weights, std::int64_t first, std::int64_t rows, const Row& x) {
+Row matvec(const Tensor& weights, std::int64_t first, std::int64_t rows, const Row& x) {
   return dispatch_floating(weights.dtype(), [&](auto type) {
     using T = decltype(type);
     const auto cols = static_cast<std::int64_t>(x.size());
@@ -53,10 +53,10 @@ Row product(const Tensor& weights, std::int64_t first, std::int64_t rows, const 
 Row mlp(const Row& x, const Tensor& w1, const Tensor& w2, std::int64_t expert, std::int64_t f,
         std::int64_t cols) {
   const auto d = static_cast<std::int64_t>(x.size());
-  const Row h = product(w1, expert * 2 * f * d, 2 * f, x);
+  const Row h = matvec(w1, expert * 2 * f * d, 2 * f, x);
   Row a(f);
   for (std::int64_t i = 0; i < f; ++i) a[i] = h[i] / (1 + std::exp(-h[i])) * h[f + i];
-  return product(w2, expert * d * f, cols, a);
+  return matvec(w2, expert * d * f, cols, a);
 }
 
 // One query row of F columns, heads of head_dim, over rows [keys F, values F] with the same heads.
@@ -160,7 +160,7 @@ double ExpertReference::sampled_linear_error(const Tensor& out, const LinearMode
     for (std::int64_t j = 0; j < s.top_k; ++j) {
       const std::int64_t pair = t * s.top_k + j;
       const Row x = row_of(in_.x, mode.is_per_token ? t : row_in(mode.input, pair));
-      Row y = product(in_.w1, ids[j] * s.d_expert * s.d_model, cols, x);
+      Row y = matvec(in_.w1, ids[j] * s.d_expert * s.d_model, cols, x);
       const Row bias = is_plain ? Row(cols, 0.0) : row_of(in_.bias, ids[j]);
       for (std::int64_t i = 0; i < cols; ++i) {
         y[i] += bias[i];
@@ -184,14 +184,14 @@ double ExpertReference::sampled_attention_error(const Tensor& out) const {
     const std::int64_t first = sequence * heads.seq_len, t = first + position;
     std::vector<Row> keys_and_values;
     for (std::int64_t row = first; row <= t; ++row)
-      keys_and_values.push_back(product(in_.kv, 0, 2 * f, row_of(in_.x, row)));
+      keys_and_values.push_back(matvec(in_.kv, 0, 2 * f, row_of(in_.x, row)));
     const Row x = row_of(in_.x, t), gates = row_of(in_.gates, t);
     const auto ids = in_.plan.expert_ids.rows(t, t + 1).to_vector<std::int32_t>();
     Row expected(s.d_model, 0.0);
     for (std::int64_t j = 0; j < s.top_k; ++j) {
-      const Row q = product(in_.w1, ids[j] * f * s.d_model, f, x);
-      const Row y = product(in_.w2, ids[j] * f * s.d_model, s.d_model,
-                            attend(q, keys_and_values, heads.head_dim));
+      const Row q = matvec(in_.w1, ids[j] * f * s.d_model, f, x);
+      const Row y = matvec(in_.w2, ids[j] * f * s.d_model, s.d_model,
+                           attend(q, keys_and_values, heads.head_dim));
       for (std::int64_t i = 0; i < s.d_model; ++i) expected[i] += gates[j] * y[i];
     }
     worst = std::max(worst, relative_error(row_of(out, t), expected));

@@ -11,11 +11,11 @@
 namespace smoe {
 
 /// The routing of `plan` with rows added until each expert has a multiple of `block` of them. They
-/// belong to tokens behind the plan's own, and all their experts' numbers of rows become known to
+/// belong to tokens after the plan's own, and all their experts' numbers of rows become known to
 /// the host, which waits for them.
 RoutingPlan padded_plan(const RoutingPlan& plan, std::int64_t block);
 
-/// x [T, ...] with zeros behind it, as many rows as `plan` has tokens.
+/// x [T, ...] followed by zeros, as many rows as `plan` has tokens.
 Tensor extended(const Tensor& x, const RoutingPlan& plan);
 
 /// Where a weight gradient goes: dweight = beta * dweight + gradient.

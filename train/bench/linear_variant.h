@@ -14,9 +14,8 @@ inline constexpr VariantKind kLinearVariants[] = {VariantKind::smoe, VariantKind
 ///   smoe            the op parallel_linear
 ///   smoe_no_reuse   the same kernels, each result of backward in a buffer of its own
 ///   gathered        copies of x and dy in grouped order, GEMMs of grouped rows, copies back
-///   moe_mlp_gemms   what moe_mlp runs for a projection of these sizes, without bias: with gates
-///   its
-///                   down projection, otherwise its up projection; another function
+///   moe_mlp_gemms   what moe_mlp runs for a projection of these sizes, without bias: its down
+///                   projection with gates, else its up projection; another function
 std::unique_ptr<ExpertVariant> make_linear_variant(VariantKind kind, const ExpertInputs& inputs);
 
 }  // namespace smoe

@@ -29,7 +29,7 @@ class BatchSampler {
                std::int64_t global_batch);
 
   /// Samples anew by this sampler's weights and batch size from `start` on, each set continuing
-  /// behind its samples before.
+  /// after its earlier samples.
   void start_at(SamplingStart start);
   const SamplingStart& start() const { return start_; }
 

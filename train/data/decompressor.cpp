@@ -93,7 +93,7 @@ std::size_t Decompressor::run(std::string_view& input, std::int64_t end, std::sp
     if (is_between_members_ && has_members_) {
       input.remove_prefix(std::min(input.find_first_not_of('\0'), input.size()));
       if (input.empty()) break;
-      SMOE_CHECK(may_begin_member(input[0]), path_, ": holds other data behind its ", format(),
+      SMOE_CHECK(may_begin_member(input[0]), path_, ": holds other data after its ", format(),
                  " data, at byte ", position());
     }
     if (is_between_members_) begin_member();

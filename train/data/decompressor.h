@@ -1,4 +1,4 @@
-// Decompresses text files in pieces: gzip and zstd, of several members (frames), with zeros behind
+// Decompresses text files in pieces: gzip and zstd, of several members (frames), with zeros after
 // the last as tools leave them that copy whole blocks.
 #pragma once
 #include <cstdint>
@@ -19,7 +19,7 @@ class Decompressor {
 
   /// Removes bytes from the front of `input`, of which byte `end` of the file is the end, and
   /// writes to `output`. Returns how many bytes were written; 0 if it needs more input. Throws:
-  /// UsageError for damaged data or other data behind it; SystemError.
+  /// UsageError for damaged data or other data after it; SystemError.
   std::size_t run(std::string_view& input, std::int64_t end, std::span<char> output);
   /// To be called at the end of the file, byte `end`. Throws: UsageError if it is truncated.
   void finish(std::int64_t end) const;

@@ -28,7 +28,7 @@ class AddedTokenFinder {
     std::int32_t id;
     std::size_t begin, end;
   };
-  /// The first match in `text` at `position` or behind it. Special tokens hide what they overlap
+  /// The first match in `text` at or after `position`. Special tokens hide what they overlap
   /// but are not returned.
   std::optional<Match> find(std::string_view text, std::size_t position) const;
   /// Length of the prefix of `text` in which no match depends on what follows the text.

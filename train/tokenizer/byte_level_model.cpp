@@ -53,7 +53,7 @@ std::vector<std::string> read_patterns(const Json& json, const std::string& path
   for (const Json& step : steps_of(json_field(json, "pre_tokenizer"), "pretokenizers")) {
     const std::string type = type_of(step);
     SMOE_CHECK(!is_done, path, ": pre_tokenizer: ByteLevel must be the last step; got ",
-               printable(type), " behind it");
+               printable(type), " after it");
     if (type == "Split") {
       patterns.push_back(pattern_of(step, path));
     } else if (type == "Digits") {

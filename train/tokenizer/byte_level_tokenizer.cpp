@@ -40,7 +40,7 @@ std::size_t without_cut_character(std::string_view text) {
   return text.size();
 }
 
-// The part of `text` behind the last token that `finder` finds there, up to where what follows the
+// The part of `text` after the last token that `finder` finds there, up to where what follows the
 // text could become part of one.
 TextRange part_without_tokens(const AddedTokenFinder& finder, std::string_view text) {
   TextRange part{0, finder.settled_prefix(text)};

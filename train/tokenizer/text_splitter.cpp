@@ -124,7 +124,7 @@ std::vector<TextRange> TextSplitter::split(std::string_view text) const {
 std::vector<TextRange> TextSplitter::settled_pieces(std::string_view text) const {
   const MatchData data = new_match_data();
   std::vector<TextRange> pieces, next;
-  TextRange open{0, text.size()};  // a piece that may go on behind its end
+  TextRange open{0, text.size()};  // a piece that may extend beyond its end
   for (const Pattern& pattern : patterns_) {
     next.clear();
     for (const TextRange& piece : pieces) pattern.split(text, piece, false, data.get(), next);

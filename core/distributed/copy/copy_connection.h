@@ -2,12 +2,12 @@
 // memory of the others, then tells each that its data has arrived, and waits on its stream for the
 // same from them. All ranks run the same exchanges in the same order.
 //
-//   flags    [world_size] of each GPU: number of the last exchange whose data from that rank is
-//   here staging  [2][world_size - 1][part_bytes()] of each GPU: what the others send, in turn to
-//   either
-//            half.
-//            Who has data of exchange k from a rank knows that this rank has read what arrived in
-//            exchange k - 1, so the half of exchange k - 1 may be written from exchange k + 1 on
+// Each GPU has
+//   flags    [world_size]: number of the last exchange whose data from that rank has arrived
+//   staging  [2][world_size - 1][part_bytes()]: what the others send, alternately to either half
+//
+// A rank whose data of exchange k has arrived has read what it received in exchange k - 1, so the
+// half of exchange k - 1 may be written from exchange k + 1 on.
 #pragma once
 #include <atomic>
 #include <cstdint>

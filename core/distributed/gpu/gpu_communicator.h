@@ -1,6 +1,6 @@
 // GpuCommunicator: what transports between GPUs have in common. Operations run on a stream of their
 // own: each starts after an event of the current stream, and wait() makes the current stream wait
-// for an event behind it. Tensors on the host, and barriers, travel over the control communicator.
+// for an event after it. Tensors on the host, and barriers, travel over the control communicator.
 #pragma once
 #include <memory>
 #include <optional>

@@ -1,5 +1,5 @@
 // NcclConnection: one NCCL communicator handle in non-blocking mode. Calls return at once and are
-// polled until NCCL has queued their kernels, so that an event recorded afterwards is behind them;
+// polled until NCCL has queued their kernels, so that an event recorded afterwards follows them;
 // every wait has a deadline, and another thread can end it.
 #pragma once
 #include <functional>

@@ -21,7 +21,7 @@ TEST_CASE(
   CHECK(refusal(R"({"a":{"b":1,"c":2,"b":3}})") ==
         "f: keys must occur once in an object; got b twice");
   CHECK(refusal("[1,]") == "f: invalid JSON at byte 4");
-  CHECK(refusal("") == "f: invalid JSON at byte 1, behind its end: it is incomplete");
+  CHECK(refusal("") == "f: invalid JSON at byte 1, after its end: it is incomplete");
   CHECK(refusal("[1] 2").starts_with("f: invalid JSON at byte "));
   CHECK(refusal("[1e999]") == "f: invalid JSON: a number is out of range");
 }

@@ -162,7 +162,7 @@ const Row kRows[] = {
     {"import @/hf-long @/o", 2,
      "@/hf-long/model.safetensors: must end with its last tensor, at byte *; it has 3298534883328"},
     {"import @/hf-json @/o", 2,
-     "@/hf-json/config.json: invalid JSON at byte 3, behind its end: it is incomplete"},
+     "@/hf-json/config.json: invalid JSON at byte 3, after its end: it is incomplete"},
     {"import @/hf-huge @/o", 2,
      "@/hf-huge/config.json: at most 4194304 bytes are read; got 3298534883328"},
     {"import @/hf-none @/o", 2, "@/hf-none: must hold model.safetensors or *"},

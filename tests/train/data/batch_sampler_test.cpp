@@ -48,7 +48,7 @@ TEST_CASE("steps blend the sets by weight, each reshuffled in each of its epochs
   }
 }
 
-TEST_CASE("after a change of blend or batch size each set continues behind its samples") {
+TEST_CASE("after a change of blend or batch size each set continues after its samples") {
   const ThreeSets three;
   const TrainingData data = TrainingData::open(three.config);
   DataConfig heavier = three.config;

@@ -31,7 +31,7 @@ TEST_CASE("zeros behind gzip data are padding, other bytes are an error") {
   write_file_atomically(folder / "b.gz", gzip("one") + std::string(5, '\0') + "junk");
   CHECK(message_of([&] {
           text_of_file(folder / "b.gz");
-        }).find("holds other data behind its gzip") != std::string::npos);
+        }).find("holds other data after its gzip") != std::string::npos);
 }
 
 TEST_CASE("zstd files are read: several frames, skipped ones, zeros behind them") {
@@ -50,7 +50,7 @@ TEST_CASE("zstd files are read: several frames, skipped ones, zeros behind them"
   for (std::size_t size = 0; size < packed.size(); size += packed.size() / 20)
     CHECK(contains(message_for(packed.substr(0, size)),
                    "b.zst: truncated: its zstd data end at byte"));
-  CHECK(contains(message_for(packed + "tail"), "b.zst: holds other data behind its zstd data"));
+  CHECK(contains(message_for(packed + "tail"), "b.zst: holds other data after its zstd data"));
   CHECK(contains(message_for("just text"), "b.zst: damaged zstd data before byte"));
 }
 

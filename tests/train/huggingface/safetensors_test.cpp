@@ -108,7 +108,7 @@ TEST_CASE("a file that violates the format is refused with the reason") {
             .find("is incomplete: its header has 2 bytes, and 1 follow; download it again") !=
         std::string::npos);
   check("[]", 0, "its header must be an object; got an array");
-  check("{", 0, "invalid JSON at byte 2, behind its end: it is incomplete");
+  check("{", 0, "invalid JSON at byte 2, after its end: it is incomplete");
   check(std::string(1000, '['), 0, "must nest at most 3 levels deep; got more");
   check(a + "1}", 0, "a: must be an object; got 1");
   check(a + entry("F32", "[2]", 0, 8) + R"(, "a": )" + entry("F32", "[2]", 8, 16) + "}", 16,

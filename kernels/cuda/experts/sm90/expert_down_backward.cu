@@ -83,7 +83,7 @@ class Parts {
     mbarrier_wait(barrier(i), phase, {"h full", i % kSlots});
     // With fewer slots the first thread has only now seen that the memory of this a was read.
     if constexpr (kASlots < 3) warpgroup_sync(consumer_);
-    differentiate(i, acc, in_row, gates, dgates);
+    compute_dh(i, acc, in_row, gates, dgates);
     fence_proxy_async();
     warpgroup_sync(consumer_);
     if (part.num_rows >= 64) {
@@ -103,8 +103,8 @@ class Parts {
   }
   __device__ std::uint32_t barrier(int i) const { return barriers_ + i % kSlots * 8; }
 
-  __device__ void differentiate(int i, const float* acc, int in_row, const float* gates,
-                                float* dgates) const {
+  __device__ void compute_dh(int i, const float* acc, int in_row, const float* gates,
+                             float* dgates) const {
     constexpr int kPairs = kPartCols / 16;  // of fragments
     const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp;
     const int row = thread / kWarp * 16 + lane % 16;
