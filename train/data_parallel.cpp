@@ -109,13 +109,13 @@ void DataParallel::finish_step() {
   await_values();  // those that no op has read
 }
 
-Tensor DataParallel::sum_of_squares() const {
-  if (world_size() == 1) return smoe::sum_of_squares(store_.gradient());
+Tensor DataParallel::gradient_sum_of_squares() const {
+  if (world_size() == 1) return sum_of_squares(store_.gradient());
   // One term per part of a bucket, so that the order of summation does not depend on sharding.
   const auto num_terms = static_cast<std::int64_t>(buckets_.size()) * world_size();
   const Tensor terms = Tensor::zeros({num_terms}, DType::f64, Category::workspace);
-  smoe::sum_of_squares(store_.gradient(), shards_.own(), terms.view(rank(), {num_terms - rank()}),
-                       world_size());
+  sum_of_squares(store_.gradient(), shards_.own(), terms.view(rank(), {num_terms - rank()}),
+                 world_size());
   sum(terms);
   return sequential_sum(terms);
 }

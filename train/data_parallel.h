@@ -41,7 +41,7 @@ class DataParallel {
   bool is_sharded() const { return is_sharded_; }
 
   /// f64 [1]: sum of squares of the reduced gradient, bit-identical on all ranks.
-  Tensor sum_of_squares() const;
+  Tensor gradient_sum_of_squares() const;
   /// Call after this rank's weights have changed: starts to gather those of the other ranks, in the
   /// dtype that ops read. Parameter::value() waits for what it needs of them.
   void start_weight_gather();

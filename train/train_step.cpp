@@ -105,7 +105,7 @@ StepGradient TrainStep::compute_gradient(std::int64_t step, const BatchSource& b
   const PlaceScope place(Phase::clip);
   const GradientClip clip{.norm = results_.view(num_sums, {1}),
                           .coefficient = results_.view(num_sums + 1, {1})};
-  clip_to(parallel_.sum_of_squares(), config_.optim.clip_norm, losses_, clip);
+  clip_to(parallel_.gradient_sum_of_squares(), config_.optim.clip_norm, losses_, clip);
   return {clip, Event(current_stream())};
 }
 

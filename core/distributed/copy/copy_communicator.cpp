@@ -102,7 +102,7 @@ class CopyCommunicator final : public GpuCommunicator {
   struct Piece {
     int root;
     char* data;
-    std::int64_t offset, bytes;  // in the box
+    std::int64_t offset, bytes;  // in the outbox
   };
   void send_pieces(const std::vector<Piece>& pieces) {
     connection_.begin();
