@@ -81,9 +81,10 @@ void describe(const RunComponents& run, Ranks& ranks) {
                       short_count(num_tokens(run.validation)), m.vocab_size));
   const std::string num_ranks =
       ranks.are_several() ? fmt::format(", {} ranks", ranks.world_size()) : "";
-  run.say(fmt::format("device  {}, {} threads{}; {} steps of {} tokens",
-                      to_string(current_stream().device()), kernels::cpu::num_threads(), num_ranks,
-                      config.train.steps, config.train.global_batch * config.train.seq_len));
+  run.say(fmt::format("device  {}, {}{}; {} of {} tokens", to_string(current_stream().device()),
+                      counted(kernels::cpu::num_threads(), "thread"), num_ranks,
+                      counted(config.train.steps, "step"),
+                      grouped(config.train.global_batch * config.train.seq_len)));
   const AttentionShape attention{
       config.train.micro_batch, config.train.seq_len, m.num_heads,
       m.num_kv_heads,           m.head_dim,           m.attention.kind == "moa"};

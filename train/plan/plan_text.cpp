@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/system/format.h"
+#include "core/system/wrap.h"
 #include "layers/mixture_of_attention.h"
 #include "train/data/training_data.h"
 
@@ -195,26 +196,12 @@ std::string rank_table(const Plan& plan) {
   return text;
 }
 
-// Wraps `text` into lines of kLine columns. The first line begins with `start`, the others with
-// `indent` spaces.
-std::string wrapped(std::string start, std::string_view text, std::size_t indent) {
-  std::string out, line = std::move(start);
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(' '), text.size());
-    if (line.size() + 1 + end > kLine && line.size() > indent) {
-      out += line + "\n";
-      line.assign(indent - 1, ' ');
-    }
-    line += " ";
-    line += text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return out + line + "\n";
-}
-
 std::string warning_text(const PlanWarning& warning) {
-  return wrapped("  !", warning.what, 4) + wrapped("    because", warning.why, 4) +
-         wrapped("    try", warning.change, 4);
+  const auto line = [](const char* label, const std::string& text) {
+    return wrapped(label + text, 4, kLine) + "\n";
+  };
+  return line("  ! ", warning.what) + line("    because ", warning.why) +
+         line("    try ", warning.change);
 }
 
 }  // namespace

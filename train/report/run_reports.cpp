@@ -7,10 +7,17 @@
 #include "core/base/check.h"
 #include "core/system/standard_output.h"
 #include "core/system/text.h"
+#include "core/system/wrap.h"
 #include "train/config/run_paths.h"
 #include "train/report/console_line.h"
 
 namespace smoe {
+namespace {
+
+constexpr std::size_t kLabelWidth = 8;  // of "device  ", below whose text a line continues
+
+}  // namespace
+
 RunReports::RunReports(const RunPaths& paths, const Config& config)
     : paths_(paths),
       config_(config),
@@ -42,7 +49,7 @@ void RunReports::begin_after(std::int64_t step) {
 
 void RunReports::say(const std::string& text) {
   const std::string line = printable_lines(text);
-  print_line(line);
+  print_line(wrapped(line, kLabelWidth, console_width()));
   log_.write(line);
 }
 
