@@ -8,20 +8,9 @@
 
 #include "core/base/check.h"
 #include "core/system/text.h"
+#include "train/launch/rank_output.h"
 
 namespace smoe {
-namespace {
-
-/// The rank's last error line without "rank 3: ", with which ranks begin them.
-std::string error_of(const RankFailure& failure) {
-  const std::string prefix = concat("rank ", failure.rank, ": ");
-  std::string_view line = failure.error_line;
-  if (line.starts_with(prefix)) line.remove_prefix(prefix.size());
-  return printable(line, std::string_view::npos);
-}
-
-}  // namespace
-
 ExitStatus ExitStatus::of_wait_status(int status) {
   if (WIFSIGNALED(status)) return {true, WTERMSIG(status)};
   return {false, WEXITSTATUS(status)};
@@ -47,7 +36,9 @@ JobFailure describe(const RankFailure& failure) {
   // A process cannot report SIGKILL, so its last error line is unrelated.
   const bool is_killed = failure.status.by_signal && failure.status.number == SIGKILL;
   if (is_killed) job.line += ", by a user or the out-of-memory killer";
-  if (!is_killed && !failure.error_line.empty()) job.line += ": " + error_of(failure);
+  if (!is_killed && !failure.error_line.empty())
+    job.line +=
+        ": " + printable(without_rank(failure.error_line, failure.rank), std::string_view::npos);
   if (failure.last_lines.empty()) return job;
   job.details = concat("last lines of rank ", failure.rank,
                        failure.log_path.empty() ? "" : "; more in " + failure.log_path, ":\n");

@@ -17,6 +17,12 @@ constexpr int kReadsInARow = 16;
 
 }  // namespace
 
+std::string_view without_rank(std::string_view line, int rank) {
+  const std::string prefix = concat("rank ", rank, ": ");
+  if (line.starts_with(prefix)) line.remove_prefix(prefix.size());
+  return line;
+}
+
 RankOutput::RankOutput(PollLoop& loop, Console& console, const Options& options, Child& child)
     : loop_(loop),
       console_(console),
@@ -65,7 +71,7 @@ void RankOutput::end_line(Source& source) {
   if (source.is_error && !source.line.empty())
     error_line_ = source.line.substr(0, LastLines::kMaxLineBytes);
   if (source.mode == ConsoleMode::prefixed_lines)
-    console_of(source).write(concat("[rank ", rank_, "] ", source.line, "\n"));
+    console_of(source).write(concat("[rank ", rank_, "] ", without_rank(source.line, rank_), "\n"));
   source.complete += source.line;
   source.complete += '\n';
   source.line.clear();

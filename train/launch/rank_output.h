@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <string>
+#include <string_view>
 
 #include "train/launch/console.h"
 #include "train/launch/process_group.h"
@@ -16,6 +17,9 @@ enum class ConsoleMode : std::uint8_t {
   raw,             ///< the bytes as they arrive
   prefixed_lines,  ///< whole lines, each after a prefix with the rank
 };
+
+/// A line of a rank's output without "rank 3: ", with which a rank of smoe begins its error.
+std::string_view without_rank(std::string_view line, int rank);
 
 class RankOutput {
  public:

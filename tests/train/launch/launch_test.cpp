@@ -75,6 +75,12 @@ TEST_CASE("a single rank needs no rendezvous") {
   CHECK(job.output() == "0/1 none\n");
 }
 
+TEST_CASE("a teed line names its rank once") {
+  LaunchedJob job("--nproc-per-node 2 --tee 3", "echo rank $RANK: no data >&2");
+  CHECK(job.wait() == 0);
+  CHECK(contains(job.error(), "[rank 1] no data\n"));
+}
+
 TEST_CASE("streams are teed and redirected as requested") {
   const std::string print = "echo out $RANK; echo err $RANK >&2";
   LaunchedJob some("--nproc-per-node 3 --tee 1:3,2:2 -r 0:1", print);
