@@ -1,7 +1,7 @@
 #include "kernels/activation.h"
 
 #include "kernels/cpu/activation_rows.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

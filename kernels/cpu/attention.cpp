@@ -14,7 +14,7 @@
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/panel.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

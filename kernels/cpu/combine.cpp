@@ -2,7 +2,7 @@
 
 #include "kernels/checked_index.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

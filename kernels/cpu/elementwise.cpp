@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/base/philox.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/checked_index.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

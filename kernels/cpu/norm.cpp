@@ -8,7 +8,7 @@
 
 #include "kernels/ceil_div.h"
 #include "kernels/checked_index.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

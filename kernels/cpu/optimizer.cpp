@@ -8,7 +8,7 @@
 
 #include "core/base/split_weight.h"
 #include "kernels/ceil_div.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "core/base/matrix.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/device.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 #include "kernels/moe_mlp.h"
 #include "tests/support/routing_plans.h"
 #include "tests/support/tensors.h"

@@ -6,7 +6,7 @@
 
 #include "autograd/gradient_step.h"
 #include "core/random.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 #include "layers/mixture_of_attention.h"
 #include "tests/reference/transformer.h"
 #include "tests/support/model_cases.h"

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/device.h"
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 #include "tests/support/tensors.h"
 
 namespace smoe::test {

@@ -1,4 +1,4 @@
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/threads.h"
 
 #include <doctest/doctest.h>
 
