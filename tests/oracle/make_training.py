@@ -54,8 +54,8 @@ def parse_arguments(arguments=None):
     return p.parse_args(arguments)
 
 
-def make_model(a):
-    a.vocab, a.tied, a.rope_theta = VOCAB, False, 10000.0
+def make_initial_model(a):
+    a.family, a.vocab, a.tied, a.rope_theta = "mixtral", VOCAB, False, 10000.0
     torch.manual_seed(a.seed)
     model = make_model.make_random_model(a)
     model.config.router_aux_loss_coef = BALANCE_LOSS / a.top_k
@@ -152,7 +152,7 @@ class Training:
 
 def make(arguments=None):
     a = parse_arguments(arguments)
-    make_model(a)
+    make_initial_model(a)
     run = write_run(a)
     token_ids = ask_for_batches(a, run["train"]["steps"])
     training = Training(a.out, run, a.device)
