@@ -61,6 +61,10 @@ class Operation final : public Collective {
     run_ = nullptr;  // releases the tensor
     done_.notify_all();
   }
+  bool is_done() {
+    const std::lock_guard lock(mutex_);
+    return is_done_;
+  }
   bool failed() {
     const std::lock_guard lock(mutex_);
     return error_ != nullptr;
@@ -92,7 +96,9 @@ class TcpCommunicator final : public Communicator {
   ~TcpCommunicator() override {
     {
       const std::lock_guard lock(mutex_);
-      if (is_busy_ || !queue_.empty()) mesh_->stop("the communicator was closed");
+      // Who waited for an operation may be here before the thread is: that it is done counts.
+      if ((running_ && !running_->is_done()) || !queue_.empty())
+        mesh_->stop("the communicator was closed");
       is_closing_ = true;
     }
     mesh_->interrupt();
@@ -218,13 +224,13 @@ class TcpCommunicator final : public Communicator {
       if (queue_.empty()) break;
       const std::shared_ptr<Operation> operation = queue_.front();
       queue_.pop_front();
-      is_busy_ = true;
+      running_ = operation;
       op_ = operation->name();
       deadline_ = Deadline::in(timeout_s_);
       lock.unlock();
       operation->run();
       lock.lock();
-      is_busy_ = false;
+      running_ = nullptr;
       if (operation->failed()) mesh_->stop("an earlier operation failed");
       may_leave = operation->name() == kBarrier && !operation->failed();
     }
@@ -300,12 +306,13 @@ class TcpCommunicator final : public Communicator {
   std::unique_ptr<TcpMesh> mesh_;
   std::thread thread_;
 
-  std::mutex mutex_;  // guards the members up to is_busy_
+  std::mutex mutex_;  // guards the members up to is_closing_
   std::deque<std::shared_ptr<Operation>> queue_;
   bool is_timing_ = false;
   std::vector<std::shared_ptr<Operation>> timed_;  // started since start_timing
   double timeout_s_;
-  bool is_closing_ = false, is_busy_ = false;
+  std::shared_ptr<Operation> running_;
+  bool is_closing_ = false;
 
   // Used only by thread_.
   const char* op_ = "";
