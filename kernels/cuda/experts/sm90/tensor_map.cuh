@@ -15,8 +15,8 @@ struct TensorView {
   std::int64_t stride[2];  ///< of dimensions 1 and 2
 };
 
-/// A tensor map for TMA copies of boxes of box[0] x box[1] x box[2] elements. Dimension 0
-/// of a box is 64 or 128 bytes, which is also the swizzle. Throws: SystemError if the driver
+/// A tensor map (CUtensorMap) whose TMA box has box[0] x box[1] x box[2] elements. The inner box
+/// dimension is 64 or 128 bytes, which is also the swizzle. Throws: SystemError if the driver
 /// rejects it.
 CUtensorMap make_tensor_map(const char* op, const TensorView& view, const int (&box)[3]);
 
