@@ -231,26 +231,6 @@ TEST_CASE("a rank that does not take part is named, and the GPU that waited for 
   });
 }
 
-TEST_CASE("a rank that is gone ends the others' waits at once") {
-  with_each_transport([](Communicator& gpus, Communicator& control, RendezvousStore& store) {
-    const Tensor values = tensor_of_rank<float>(gpus.rank(), 1'000'000);
-    gpus.all_reduce(values)->wait();
-    current_stream().synchronize();
-    meet(store, "start");
-    if (gpus.rank() == 0) {
-      const auto start = Deadline::Clock::now();
-      gpus.all_reduce(values)->wait();
-      CHECK_THROWS_WITH_AS(current_stream().synchronize(), doctest::Contains("lost rank 1"),
-                           CommunicationError);
-      CHECK(seconds_since(start) < 1.5);
-      gpus.cancel();
-    } else {
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-      control.cancel();  // and what follows closes its connections, as the end of a process does
-    }
-  });
-}
-
 TEST_CASE("connections come and go") {
   for (int round = 0; round < 5; ++round)
     with_each_transport([](Communicator& gpus, Communicator&, RendezvousStore&) {
