@@ -110,10 +110,12 @@ Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
 /// Causal grouped-query attention, also with interleaved heads: qkv [T, (H + 2 Hkv) C] -> [T, H C],
 /// scale 1/sqrt(C). Saves qkv,
 /// the output and one number per query and head; never holds more than a block of rows of scores.
-/// Backward writes dqkv over the saved qkv if it holds the sole reference.
+/// Backward writes dqkv over the saved qkv if it holds the sole reference, but not with cuDNN,
+/// which would need a copy for it.
 Variable causal_attention(const Variable& qkv, const AttentionShape& shape);
 /// The same on queries q [T, H C] and keys and values kv [T, 2 Hkv C] (key heads first) apart, in
-/// one dtype. Backward writes dq over q and dkv over kv where it holds the sole reference.
+/// one dtype. Backward writes dq over q and dkv over kv where it holds the sole reference, but not
+/// with cuDNN.
 Variable causal_attention(const Variable& q, const Variable& kv, const AttentionShape& shape);
 
 // ---- experts (ops/routing.cpp, parallel_linear.cpp, activation.cpp, moe_mlp.cpp) ---------------

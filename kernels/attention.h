@@ -53,8 +53,8 @@ struct AttentionBackwardArgs {
   ConstMatrix output;     ///< [T, H C]
   ConstMatrix doutput;    ///< [T, H C]
   const void* logsumexp;  ///< as attention() wrote it
-  Matrix dq;              ///< [T, H C]; may be `q`
-  Matrix dkv;             ///< [T, 2 Hkv C]; may be `kv`
+  Matrix dq;              ///< [T, H C]; may be `q` if attention_backward_is_in_place()
+  Matrix dkv;             ///< [T, 2 Hkv C]; may be `kv` likewise
   AttentionShape shape;
   void* workspace = nullptr;  ///< attention_backward_workspace_bytes()
 };
@@ -62,5 +62,8 @@ void attention_backward(const Launch& launch, const AttentionBackwardArgs& args)
 
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args);
+
+/// Whether dq and dkv may be q and kv: not with cuDNN.
+bool attention_backward_is_in_place(const Launch& launch, const AttentionBackwardArgs& args);
 
 }  // namespace smoe::kernels

@@ -43,22 +43,32 @@ Operands operands_of(const Tensor& qkv, const AttentionShape& shape) {
           packed.columns(shape.output_width(), shape.kv_width())};
 }
 
+kernels::AttentionBackwardArgs backward_args(const SavedAttention& saved, const Operands& x,
+                                             const Tensor& dy, const Operands& dx) {
+  return {.q = x.q,
+          .kv = x.kv,
+          .output = matrix_of(saved.output),
+          .doutput = matrix_of(dy),
+          .logsumexp = saved.logsumexp.data(),
+          .dq = dx.q,
+          .dkv = dx.kv,
+          .shape = saved.shape};
+}
+
 void attention_backward(const SavedAttention& saved, const Operands& x, const Tensor& dy,
                         const Operands& dx) {
   run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
-             {.q = x.q,
-              .kv = x.kv,
-              .output = matrix_of(saved.output),
-              .doutput = matrix_of(dy),
-              .logsumexp = saved.logsumexp.data(),
-              .dq = dx.q,
-              .dkv = dx.kv,
-              .shape = saved.shape});
+             backward_args(saved, x, dy, dx));
 }
 
-// Memory for the gradient of a saved tensor: the tensor itself if this is the sole reference to it.
-Tensor gradient_of(const Tensor& saved) {
-  return saved.is_sole_reference() ? saved : Tensor::empty_like(saved);
+bool is_in_place(const SavedAttention& saved, const Operands& x, const Tensor& dy) {
+  return kernels::attention_backward_is_in_place(launch(), backward_args(saved, x, dy, x));
+}
+
+// Memory for the gradient of a saved tensor: the tensor itself if the kernel can work in place and
+// this is the sole reference to it.
+Tensor gradient_of(const Tensor& saved, bool in_place) {
+  return in_place && saved.is_sole_reference() ? saved : Tensor::empty_like(saved);
 }
 
 }  // namespace
@@ -71,9 +81,9 @@ Variable causal_attention(const Variable& qkv, const AttentionShape& shape) {
   Tensor output = saved.output;
   return record("causal_attention", std::move(output), {&qkv}, {},
                 [saved = std::move(saved), qkv = qkv.data()](Tensor dy, InputGradients& out) {
-                  Tensor dqkv = gradient_of(qkv);
-                  attention_backward(saved, operands_of(qkv, saved.shape), dy,
-                                     operands_of(dqkv, saved.shape));
+                  const Operands x = operands_of(qkv, saved.shape);
+                  Tensor dqkv = gradient_of(qkv, is_in_place(saved, x, dy));
+                  attention_backward(saved, x, dy, operands_of(dqkv, saved.shape));
                   out.give(0, std::move(dqkv));
                 });
 }
@@ -86,9 +96,10 @@ Variable causal_attention(const Variable& q, const Variable& kv, const Attention
   return record(
       "causal_attention", std::move(output), {&q, &kv}, {},
       [saved = std::move(saved), q = q.data(), kv = kv.data()](Tensor dy, InputGradients& out) {
-        Tensor dq = gradient_of(q), dkv = gradient_of(kv);
-        attention_backward(saved, {matrix_of(q), matrix_of(kv)}, dy,
-                           {matrix_of(dq), matrix_of(dkv)});
+        const Operands x{matrix_of(q), matrix_of(kv)};
+        const bool in_place = is_in_place(saved, x, dy);
+        Tensor dq = gradient_of(q, in_place), dkv = gradient_of(kv, in_place);
+        attention_backward(saved, x, dy, {matrix_of(dq), matrix_of(dkv)});
         out.give(0, std::move(dq));
         out.give(1, std::move(dkv));
       });

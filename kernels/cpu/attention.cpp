@@ -386,4 +386,8 @@ std::int64_t attention_backward_workspace_bytes(const Launch&, const AttentionBa
   });
 }
 
+bool attention_backward_is_in_place(const Launch&, const AttentionBackwardArgs&) {
+  return true;
+}
+
 }  // namespace smoe::kernels::cpu

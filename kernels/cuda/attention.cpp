@@ -30,27 +30,6 @@ bool uses_cudnn(const Launch& launch, const AttentionBackwardArgs& args) {
          fits_width(args.dkv) && has_cudnn(launch, args);
 }
 
-// cuDNN does not support gradients that alias their operands. Such gradients are first written to
-// the workspace, after cuDNN's own part, in the layout of the operands.
-struct Gradients {
-  Matrix dq, dkv;
-  std::int64_t bytes = 0;  // of the workspace
-
-  Gradients(const AttentionBackwardArgs& args, std::int64_t cudnn_bytes)
-      : dq(args.dq), dkv(args.dkv) {
-    if (dq.data != args.q.data && dkv.data != args.kv.data) return;
-    const std::int64_t dq_bytes = dq.rows * dq.stride * size_of(DType::bf16);
-    const std::int64_t dkv_bytes = dkv.rows * dkv.stride * size_of(DType::bf16);
-    const bool are_packed =
-        dq.stride == dkv.stride && dkv.data == args.dq.columns(dq.cols, dkv.cols).data;
-    auto* first = static_cast<std::byte*>(args.workspace) + ceil_div(cudnn_bytes, 256) * 256;
-    dq.data = first;
-    dkv.data =
-        are_packed ? dq.columns(dq.cols, dkv.cols).data : first + ceil_div(dq_bytes, 256) * 256;
-    bytes = are_packed ? dq_bytes : ceil_div(dq_bytes, 256) * 256 + dkv_bytes;
-  }
-};
-
 }  // namespace
 
 void attention(const Launch& launch, const AttentionArgs& args) {
@@ -75,23 +54,20 @@ std::int64_t cached_attention_workspace_bytes(const Launch&, const CachedAttenti
 
 void attention_backward(const Launch& launch, const AttentionBackwardArgs& args) {
   if (!uses_cudnn(launch, args)) return simt_attention_backward(launch, args);
-  const CudnnAttentionSizes sizes = sizes_of(launch, args);
-  const Gradients gradients(args, cudnn_attention_backward_workspace_bytes(launch, sizes));
-  AttentionBackwardArgs unaliased = args;
-  unaliased.dq = gradients.dq;
-  unaliased.dkv = gradients.dkv;
-  cudnn_attention_backward(launch, sizes, unaliased);
-  if (gradients.bytes == 0) return;
-  copy_matrix(launch, gradients.dq, args.dq);
-  copy_matrix(launch, gradients.dkv, args.dkv);
+  SMOE_INTERNAL_CHECK(args.dq.data != args.q.data && args.dkv.data != args.kv.data,
+                      "attention_backward: cuDNN needs gradients apart from q and kv");
+  cudnn_attention_backward(launch, sizes_of(launch, args), args);
 }
 
 std::int64_t attention_backward_workspace_bytes(const Launch& launch,
                                                 const AttentionBackwardArgs& args) {
-  if (!uses_cudnn(launch, args)) return simt_attention_backward_workspace_bytes(args);
-  const std::int64_t bytes =
-      cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args));
-  return ceil_div(bytes, 256) * 256 + Gradients(args, bytes).bytes;
+  return uses_cudnn(launch, args)
+             ? cudnn_attention_backward_workspace_bytes(launch, sizes_of(launch, args))
+             : simt_attention_backward_workspace_bytes(args);
+}
+
+bool attention_backward_is_in_place(const Launch& launch, const AttentionBackwardArgs& args) {
+  return !uses_cudnn(launch, args);
 }
 
 std::string attention_engine(const Launch& launch, const AttentionShape& shape, DType dtype) {

@@ -29,19 +29,27 @@ inline Tensor random_doutput(const kernels::AttentionShape& shape, DType dtype) 
   return random_normal("doutput", {shape.num_tokens(), shape.output_width()}, dtype);
 }
 
-/// Writes the gradient to `dqkv`, which may be forward.qkv, and returns it.
+inline kernels::AttentionBackwardArgs attention_backward_args(const kernels::AttentionShape& shape,
+                                                              const AttentionForward& forward,
+                                                              const Tensor& doutput,
+                                                              const Tensor& dqkv) {
+  return {.q = matrix_of(forward.qkv).columns(0, shape.output_width()),
+          .kv = matrix_of(forward.qkv).columns(shape.output_width(), shape.kv_width()),
+          .output = matrix_of(forward.output),
+          .doutput = matrix_of(doutput),
+          .logsumexp = forward.logsumexp.data(),
+          .dq = matrix_of(dqkv).columns(0, shape.output_width()),
+          .dkv = matrix_of(dqkv).columns(shape.output_width(), shape.kv_width()),
+          .shape = shape};
+}
+
+/// Writes the gradient to `dqkv`, which may be forward.qkv if the kernel can work in place, and
+/// returns it.
 inline Tensor run_attention_backward(const kernels::AttentionShape& shape,
                                      const AttentionForward& forward, const Tensor& doutput,
                                      const Tensor& dqkv) {
   run_kernel(kernels::attention_backward, kernels::attention_backward_workspace_bytes,
-             {.q = matrix_of(forward.qkv).columns(0, shape.output_width()),
-              .kv = matrix_of(forward.qkv).columns(shape.output_width(), shape.kv_width()),
-              .output = matrix_of(forward.output),
-              .doutput = matrix_of(doutput),
-              .logsumexp = forward.logsumexp.data(),
-              .dq = matrix_of(dqkv).columns(0, shape.output_width()),
-              .dkv = matrix_of(dqkv).columns(shape.output_width(), shape.kv_width()),
-              .shape = shape});
+             attention_backward_args(shape, forward, doutput, dqkv));
   return dqkv;
 }
 

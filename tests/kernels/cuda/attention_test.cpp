@@ -33,8 +33,12 @@ Closeness closeness(DType dtype, std::int64_t sum_length) {
 
 std::vector<Result> run(const AttentionShape& shape, DType dtype, bool in_place) {
   const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
-  const Tensor dqkv = in_place ? forward.qkv : Tensor::empty_like(forward.qkv);
-  run_attention_backward(shape, forward, random_doutput(shape, dtype), dqkv);
+  const Tensor doutput = random_doutput(shape, dtype);
+  const bool is_in_place =
+      in_place && kernels::attention_backward_is_in_place(
+                      launch(), attention_backward_args(shape, forward, doutput, forward.qkv));
+  const Tensor dqkv = is_in_place ? forward.qkv : Tensor::empty_like(forward.qkv);
+  run_attention_backward(shape, forward, doutput, dqkv);
   return {
       {"output", forward.output, closeness(dtype, shape.seq_len)},
       {"logsumexp", forward.logsumexp, {.sum_length = shape.head_dim + shape.seq_len}},
@@ -91,6 +95,24 @@ TEST_CASE("cuDNN takes interleaved heads as it takes others") {
         CHECK(is_cudnn(shape));
         check_on_gpu(name, [&] { return run(shape, DType::bf16, group_size == 2); });
       }
+}
+
+TEST_CASE("attention writes gradients in place on the CPU and by SIMT kernels, but not by cuDNN") {
+  const AttentionShape shape{1, 130, 4, 2, 128};
+  const auto is_in_place = [&](DType dtype) {
+    const AttentionForward forward = run_attention(shape, random_qkv(shape, dtype));
+    const Tensor doutput = random_doutput(shape, dtype);
+    return kernels::attention_backward_is_in_place(
+        launch(), attention_backward_args(shape, forward, doutput, forward.qkv));
+  };
+  CHECK(is_in_place(DType::bf16));
+  const StreamGuard guard(gpu_stream());
+  CHECK(is_in_place(DType::f32));
+  const bool is_cudnn =
+      kernels::attention_engine(launch(), shape, DType::bf16).starts_with("cuDNN");
+  CHECK(is_in_place(DType::bf16) == !is_cudnn);
+  const StreamGuard without(current_stream(), {.cudnn = false});
+  CHECK(is_in_place(DType::bf16));
 }
 
 TEST_CASE("attention by cuDNN that need not be deterministic agrees with the CPU's too") {
