@@ -236,18 +236,23 @@ std::string bench_json(const std::vector<SweepResult>& results) {
                                         {"peak_bytes", m.peak_bytes},
                                         {"backward_peak_bytes", m.backward_peak_bytes},
                                         {"error", m.error}};
-      rows.push_back({{"x", row.point.x},
-                      {"tokens", s.num_tokens},
-                      {"d_model", s.d_model},
-                      {"d_expert", s.d_expert},
-                      {"experts", s.num_experts},
-                      {"top_k", s.top_k},
-                      {"dtype", name_of(s.dtype)},
-                      {"imbalance", row.point.imbalance},
-                      {"layouts", mode_text(row.point)},
-                      {"padded_gemm_ratio", row.padded_gemm_ratio},
-                      {"variants", variants},
-                      {"refused", row.refused}});
+      nlohmann::ordered_json json{{"x", row.point.x},
+                                  {"tokens", s.num_tokens},
+                                  {"d_model", s.d_model},
+                                  {"d_expert", s.d_expert},
+                                  {"experts", s.num_experts},
+                                  {"top_k", s.top_k},
+                                  {"dtype", name_of(s.dtype)},
+                                  {"imbalance", row.point.imbalance},
+                                  {"layouts", mode_text(row.point)},
+                                  {"padded_gemm_ratio", row.padded_gemm_ratio},
+                                  {"variants", variants},
+                                  {"refused", row.refused}};
+      if (row.point.attention) {
+        json["sequences"] = row.point.attention->num_sequences;
+        json["heads"] = row.point.attention->num_heads;
+      }
+      rows.push_back(std::move(json));
     }
     list.push_back({{"sweep", result.sweep.name},
                     {"x_name", result.sweep.x_name},

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Adds other implementations of an SMoE layer to the results of `smoe bench`.
+"""Adds other implementations of an SMoE layer or a mixture of attention to the results of `smoe bench`.
 
-    smoe bench layer granularity --output bench
+    smoe bench layer granularity attention --output bench
     python3 tests/bench/peers/peers.py bench
 
 reads bench/bench.json, runs each peer that is installed at the same shapes, and writes its rows into
 bench/bench.json and bench/bench.csv. A peer that is missing, fails, or computes something else than the
 reference is not shown; the reason stands in the row's `refused`. Peers:
 
-    scattermoe  https://github.com/shawntan/scattermoe        Triton kernels
+    scattermoe  https://github.com/shawntan/scattermoe        Triton kernels; mixture of attention: compiled by
+                                                              torch.compile, attention by PyTorch
     grouped_mm  torch's grouped GEMM between gathered copies  part of PyTorch
     megablocks  https://github.com/databricks/megablocks      block-sparse or grouped GEMMs on padded copies
     sonicmoe    https://github.com/Dao-AILab/sonic-moe        CuTe DSL kernels, tuned at first use
@@ -27,142 +28,14 @@ import statistics
 import sys
 import time
 
+import attention_peers
+import layer_peers
+from peer import Refused
+
 ALLOWED_ERROR = 0.03  # of the largest value, as in smoe bench
-CHECKED_TOKENS = 64
-LAYER_SWEEPS = ("layer", "granularity", "sparsity", "batch", "imbalance", "inference")
+KINDS = (layer_peers, attention_peers)
+PEERS = layer_peers.PEERS  # a superset of the other kinds'
 MIN_RUNS, MAX_RUNS = 3, 100
-
-
-class Refused(Exception):
-    """Why a peer is not shown."""
-
-
-# ---- peers: build(shape, device, dtype) returns (function of x, gates, ids; weights) ----------------
-# Weights as smoe has them: w1 [E, 2F, D], of which the first F rows are under SiLU, and w2 [E, D, F].
-
-
-def build_scattermoe(torch, shape, device, dtype):
-    if device.type != "cuda":
-        raise Refused("its Triton kernels need a GPU")
-    from scattermoe.mlp import GLUMLP
-
-    layer = GLUMLP(shape["d_model"], shape["d_expert"], shape["experts"], shape["top_k"]).to(device, dtype)
-    up, down = layer.experts.weight, layer.output_experts.weight
-
-    def set_weights(w1, w2):
-        linear, gated = w1.chunk(2, dim=1)[::-1]  # SiLU is on its second half
-        up.copy_(torch.cat([linear, gated], dim=1))
-        down.copy_(w2)
-
-    return layer, [up, down], set_weights
-
-
-def build_grouped_mm(torch, shape, device, dtype):
-    functional = torch.nn.functional
-    grouped_mm = getattr(functional, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
-    if grouped_mm is None:
-        raise Refused(f"PyTorch {torch.__version__} has no grouped_mm")
-    experts, top_k, width = shape["experts"], shape["top_k"], shape["d_expert"]
-    w1 = torch.empty(experts, 2 * width, shape["d_model"], device=device, dtype=dtype, requires_grad=True)
-    w2 = torch.empty(experts, shape["d_model"], width, device=device, dtype=dtype, requires_grad=True)
-
-    def layer(x, gates, ids):
-        flat = ids.flatten()
-        order = flat.argsort(stable=True)
-        ends = torch.bincount(flat, minlength=experts).cumsum(0).to(torch.int32)
-        tokens = order // top_k
-        hidden = grouped_mm(x[tokens], w1.transpose(1, 2), offs=ends)
-        gated, linear = hidden.chunk(2, dim=1)
-        rows = grouped_mm(functional.silu(gated) * linear, w2.transpose(1, 2), offs=ends)
-        rows = rows * gates.flatten()[order].to(rows.dtype)[:, None]
-        return torch.zeros_like(x).index_add_(0, tokens, rows)
-
-    def set_weights(new_w1, new_w2):
-        w1.copy_(new_w1)
-        w2.copy_(new_w2)
-
-    return layer, [w1, w2], set_weights
-
-
-def build_megablocks(torch, shape, device, dtype):
-    if device.type != "cuda":
-        raise Refused("its kernels need a GPU")
-    from megablocks.layers.arguments import Arguments
-    from megablocks.layers.dmoe import ParallelDroplessMLP
-
-    arguments = Arguments(
-        hidden_size=shape["d_model"],
-        ffn_hidden_size=shape["d_expert"],
-        moe_num_experts=shape["experts"],
-        moe_top_k=shape["top_k"],
-        mlp_type="glu",
-        activation_fn=torch.nn.functional.silu,
-        bias=False,
-        fp16=False,
-        bf16=dtype == torch.bfloat16,
-        device=device,
-    )
-    mlp = ParallelDroplessMLP(arguments).to(device, dtype)
-
-    def layer(x, gates, ids):
-        scores = torch.zeros(x.shape[0], shape["experts"], device=device, dtype=dtype)
-        out = mlp(x[:, None], scores, gates.to(dtype), ids)
-        return (out[0] if isinstance(out, tuple) else out)[:, 0]
-
-    def set_weights(w1, w2):
-        gated, linear = w1.chunk(2, dim=1)
-        mlp.mlp.w1.copy_(gated.reshape_as(mlp.mlp.w1))
-        mlp.mlp.v1.copy_(linear.reshape_as(mlp.mlp.v1))
-        mlp.mlp.w2.copy_(w2.transpose(1, 2).reshape_as(mlp.mlp.w2))
-
-    return layer, [mlp.mlp.w1, mlp.mlp.v1, mlp.mlp.w2], set_weights
-
-
-def build_sonicmoe(torch, shape, device, dtype):
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 9:
-        raise Refused("its kernels need a GPU of compute capability 9.0 or more")
-    from sonicmoe.enums import ActivationType
-    from sonicmoe.functional import _DownProjection, _UpProjection, TC_topk_router_metadata_triton
-
-    experts, top_k, width = shape["experts"], shape["top_k"], shape["d_expert"]
-    w1 = torch.empty(experts, 2 * width, shape["d_model"], device=device, dtype=dtype, requires_grad=True)
-    w2 = torch.empty(experts, shape["d_model"], width, device=device, dtype=dtype, requires_grad=True)
-
-    def layer(x, gates, ids):
-        tokens = x.shape[0]
-        rows = tokens * top_k
-
-        def indices(count):
-            return torch.empty(count, dtype=torch.int32, device=device)
-
-        scatter, reverse, gather = indices(rows), indices(rows), indices(rows)
-        counts, offsets = indices(experts), indices(experts + 1)
-        TC_topk_router_metadata_triton(ids.int(), experts, counts, offsets, gather, scatter, reverse)
-        act, is_inference = ActivationType.SWIGLU, not torch.is_grad_enabled()
-        hidden, kept = _UpProjection.apply(
-            x, w1.permute(1, 2, 0), None, offsets, rows, top_k, gather, scatter, reverse, None, False, act,
-            is_inference, False)
-        return _DownProjection.apply(
-            hidden, kept, w2.permute(1, 2, 0), None, gates.float(), offsets, tokens, top_k, gather, scatter,
-            reverse, None, False, act)
-
-    def set_weights(new_w1, new_w2):
-        # Its GLU and linear rows alternate.
-        gated, linear = new_w1.chunk(2, dim=1)
-        w1.copy_(torch.stack([gated, linear], dim=2).reshape_as(w1))
-        w2.copy_(new_w2)
-
-    return layer, [w1, w2], set_weights
-
-
-PEERS = {
-    "scattermoe": build_scattermoe,
-    "grouped_mm": build_grouped_mm,
-    "megablocks": build_megablocks,
-    "sonicmoe": build_sonicmoe,
-}
-
-
 # ---- measuring --------------------------------------------------------------------------------------
 
 
@@ -172,51 +45,6 @@ def import_torch():
     except ImportError as error:
         raise Refused(f"PyTorch is not installed ({error})") from None
     return torch
-
-
-class Inputs:
-    """What every peer computes with, at one shape."""
-
-    def __init__(self, torch, shape, device, dtype):
-        generator = torch.Generator(device="cpu").manual_seed(1)
-
-        def normal(*size):
-            return torch.randn(*size, generator=generator).to(device, dtype)
-
-        tokens, width, experts = shape["tokens"], shape["d_expert"], shape["experts"]
-        self.x = normal(tokens, shape["d_model"]).requires_grad_()
-        self.dout = normal(tokens, shape["d_model"])
-        self.w1 = normal(experts, 2 * width, shape["d_model"]) * shape["d_model"] ** -0.5
-        self.w2 = normal(experts, shape["d_model"], width) * width**-0.5
-        self.ids = chosen_experts(torch, shape, generator).to(device)
-        gates = torch.rand(tokens, shape["top_k"], generator=generator)
-        self.gates = (gates / gates.sum(1, keepdim=True)).to(device, dtype).requires_grad_()
-
-    def reference(self, torch):
-        """The layer's output for the first tokens, in f64."""
-        count = min(CHECKED_TOKENS, self.x.shape[0])
-        with torch.no_grad():
-            x, gates = self.x[:count].double(), self.gates[:count].double()
-            out = torch.zeros_like(x)
-            for slot in range(self.ids.shape[1]):
-                for t in range(count):
-                    e = self.ids[t, slot]
-                    gated, linear = (self.w1[e].double() @ x[t]).chunk(2)
-                    hidden = torch.nn.functional.silu(gated) * linear
-                    out[t] += gates[t, slot] * (self.w2[e].double() @ hidden)
-        return out
-
-
-def chosen_experts(torch, shape, generator):
-    """Experts [T, K]: equal loads, or the first expert with `imbalance` times the mean."""
-    tokens, experts, top_k = shape["tokens"], shape["experts"], shape["top_k"]
-    if shape["imbalance"] <= 1:
-        order = torch.randperm(tokens, generator=generator)
-        return (order[:, None] * top_k + torch.arange(top_k)) % experts
-    scores = torch.rand(tokens, experts, generator=generator)
-    scores[:, 0] = -1.0
-    scores[: round(shape["imbalance"] * tokens * top_k / experts), 0] = 2.0
-    return scores.topk(top_k).indices
 
 
 class Clock:
@@ -253,18 +81,23 @@ def memory_of(torch, device, forward, inputs, weights):
     return kept, torch.cuda.max_memory_allocated(device) - before - gradients
 
 
-def measure(name, shape, trains, seconds, device_name):
+def kind_of(sweep):
+    """The module whose peers compute what a sweep measures; None if there is none."""
+    return next((kind for kind in KINDS if sweep["sweep"] in kind.SWEEPS), None)
+
+
+def measure(kind, name, shape, trains, seconds, device_name):
     torch = import_torch()
     device = torch.device(device_name)
     dtype = {"bf16": torch.bfloat16, "f32": torch.float32}[shape["dtype"]]
-    inputs = Inputs(torch, shape, device, dtype)
+    inputs = kind.Inputs(torch, shape, device, dtype)
     try:
-        layer, weights, set_weights = PEERS[name](torch, shape, device, dtype)
+        layer, weights, set_weights = kind.PEERS[name](torch, shape, device, dtype)
     except ImportError as error:
         raise Refused(f"it is not installed ({error})") from None
     with torch.no_grad():
-        set_weights(inputs.w1, inputs.w2)
-        expected = inputs.reference(torch)
+        set_weights(*inputs.weights)
+        expected = inputs.reference()
         got = layer(inputs.x, inputs.gates, inputs.ids)[: len(expected)].double()
     error = ((got - expected).abs().max() / expected.abs().max()).item()
     if not error <= ALLOWED_ERROR:
@@ -302,20 +135,22 @@ def measure(name, shape, trains, seconds, device_name):
 # ---- the results of smoe bench ----------------------------------------------------------------------
 
 
-def layer_sweeps(sweeps):
-    """Those of a whole layer of experts, which is what the peers compute."""
-    return [sweep for sweep in sweeps if sweep["sweep"] in LAYER_SWEEPS]
+def peers_of(sweep, peers):
+    """Those that compute what the sweep measures."""
+    kind = kind_of(sweep)
+    return [peer for peer in peers if kind and peer in kind.PEERS]
 
 
 def add_peers(sweeps, peers, seconds, device, say):
-    for sweep in layer_sweeps(sweeps):
+    for sweep in sweeps:
         for row in sweep["rows"]:
             row["refused"] = [text for text in row["refused"] if text.split(":")[0] not in peers]
-            for peer in peers:
+            for peer in peers_of(sweep, peers):
                 say(f"{sweep['sweep']}: {sweep['x_name']} = {row['x']:g}: {peer}")
                 row["variants"].pop(peer, None)
                 try:
-                    row["variants"][peer] = measure(peer, row, sweep["trains"], seconds, device)
+                    row["variants"][peer] = measure(
+                        kind_of(sweep), peer, row, sweep["trains"], seconds, device)
                 except Refused as reason:
                     row["refused"].append(f"{peer}: {reason}")
                 except Exception as error:  # whatever a peer throws is the reason
@@ -340,7 +175,7 @@ def csv_of(sweeps, old_csv):
 
 def csv_row(sweep, row, peer, columns):
     m = row["variants"][peer]
-    flops = 6.0 * row["tokens"] * row["top_k"] * row["d_model"] * row["d_expert"] * (3 if sweep["trains"] else 1)
+    flops = kind_of(sweep).forward_flops(row) * (3 if sweep["trains"] else 1)
     values = {
         "sweep": sweep["sweep"],
         "x_name": sweep["x_name"],
@@ -357,7 +192,7 @@ def time_of(m):
 
 
 def print_table(sweeps, peers):
-    for sweep in layer_sweeps(sweeps):
+    for sweep in filter(kind_of, sweeps):
         for row in sweep["rows"]:
             print(f"{sweep['sweep']}: {sweep['x_name']} = {row['x']:g}")
             own = row["variants"].get("smoe")
