@@ -37,10 +37,14 @@ void print_kinds(const PrepareSummary& summary) {
   };
   print("read as", " of one document each", summary.texts);
   print(summary.texts.empty() ? "read as" : "", " of JSON lines", summary.json_lines);
-  if (summary.num_empty > 0 || !summary.binary.empty())
-    print_line("skipped", fmt::format("{} and {}{}", counted(summary.num_empty, "empty file"),
-                                      counted(count_of(summary.binary), "binary file"),
-                                      summary.binary.empty() ? "" : ": " + listed(summary.binary)));
+  if (!summary.empty.kinds.empty())
+    print_line("skipped",
+               fmt::format("{}: {}", counted(count_of(summary.empty.kinds), "empty file"),
+                           named(summary.empty)));
+  if (!summary.binary.kinds.empty())
+    print_line("skipped",
+               fmt::format("{} ({}): {}", counted(count_of(summary.binary.kinds), "binary file"),
+                           listed(summary.binary.kinds), named(summary.binary)));
   if (summary.num_bad_lines > 0)
     print_line("skipped",
                fmt::format("{}; the first: {}", counted(summary.num_bad_lines, "bad line"),

@@ -94,7 +94,7 @@ class Measurement {
     bool has_piece = reader.next(piece);
     if (!reader.is_json_lines() && is_binary(piece.text)) {
       SMOE_CHECK(!file.is_named, file.name, ": is not text: it contains zero bytes");
-      ++summary_.binary[extension_of(file.name)];
+      summary_.binary.add(extension_of(file.name), file.name);
       return;
     }
     std::int64_t text_bytes = 0;
@@ -107,7 +107,7 @@ class Measurement {
     }
     count_bad_lines(reader);
     if (text_bytes == 0) {
-      ++summary_.num_empty;
+      summary_.empty.add(extension_of(file.name), file.name);
       return;
     }
     ++(reader.is_json_lines() ? summary_.json_lines : summary_.texts)[extension_of(file.name)];
@@ -169,8 +169,8 @@ Corpus find_corpus(const PrepareOptions& options, PrepareSummary& summary,
   Measurement measurement(options, summary, progress);
   Measured measured = measurement.run(files);
   SMOE_CHECK(measured.text_bytes > 0, options.inputs.front(), ": no text in ", files.size(),
-             " files: ", summary.num_empty, " empty, ", count_of(summary.binary), " binary",
-             summary.binary.empty() ? "" : ": " + listed(summary.binary));
+             " files: ", count_of(summary.empty.kinds), " empty, ", count_of(summary.binary.kinds),
+             " binary", summary.binary.kinds.empty() ? "" : ": " + listed(summary.binary.kinds));
   corpus.train_bytes = measured.text_bytes;
   corpus.sources = std::move(measured.sources);
   if (validation_files.empty()) {

@@ -83,6 +83,19 @@ std::string listed(const FileKinds& kinds) {
   return text;
 }
 
+void SkippedFiles::add(const std::string& extension, const std::string& name) {
+  ++kinds[extension];
+  if (names.size() < kMaxNames) names.push_back(name);
+}
+
+std::string named(const SkippedFiles& files) {
+  std::string text;
+  for (const std::string& name : files.names)
+    text += concat(text.empty() ? "" : ", ", printable(name));
+  const auto num_unnamed = count_of(files.kinds) - static_cast<std::int64_t>(files.names.size());
+  return num_unnamed == 0 ? text : concat(text, " and ", num_unnamed, " more");
+}
+
 PrepareSummary prepare_tokenizer(const PrepareOptions& options, const PrepareProgress& progress) {
   const auto start = std::chrono::steady_clock::now();
   PrepareOptions all = options;

@@ -33,13 +33,22 @@ inline constexpr std::int64_t kDefaultVocabSize = 32000;
 /// Numbers of files by extension, "" for none.
 using FileKinds = std::map<std::string, std::int64_t>;
 
+/// Files that were left out: all are counted, the first of them named.
+struct SkippedFiles {
+  static constexpr std::size_t kMaxNames = 5;
+  FileKinds kinds{};
+  std::vector<std::string> names{};  ///< at most kMaxNames
+
+  void add(const std::string& extension, const std::string& name);
+};
+
 struct PrepareSummary {
   TokenSetHeader header;
-  std::string tokenizer;       ///< for people
-  FileKinds texts{};           ///< files that are one document each
-  FileKinds json_lines{};      ///< files of JSON lines
-  FileKinds binary{};          ///< binary files in folders, skipped
-  std::int64_t num_empty = 0;  ///< files without text, skipped
+  std::string tokenizer;   ///< for people
+  FileKinds texts{};       ///< files that are one document each
+  FileKinds json_lines{};  ///< files of JSON lines
+  SkippedFiles binary{};   ///< binary files in folders
+  SkippedFiles empty{};    ///< files without text
   std::int64_t num_bad_lines = 0;
   std::string first_bad_line{};  ///< its error
   double seconds = 0;            ///< elapsed time
@@ -55,6 +64,8 @@ using PrepareProgress =
 std::int64_t count_of(const FileKinds& kinds);
 /// "2 .xz, 1 .png".
 std::string listed(const FileKinds& kinds);
+/// "in/a.xz, in/b.png and 7 more".
+std::string named(const SkippedFiles& files);
 
 /// Trains a SentencePiece tokenizer of options.vocab_size on all text of options.inputs and writes
 /// it to options.output. Deterministic. Throws: as prepare.

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/system/folder.h"
+#include "core/system/text.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/text.h"
 #include "tests/train/data/compress.h"
@@ -39,9 +40,20 @@ TEST_CASE("folders are read in order of names, without hidden, empty and binary 
   CHECK(split_text(folder / "new/out.h5", Split::train) == "|first|ay|deep|zet|see");
   CHECK(split_text(folder / "new/out.h5", Split::validation) == "");
   CHECK(count_of(summary.texts) == 5);
-  CHECK(summary.num_empty == 1);
-  CHECK(summary.binary == FileKinds{{"", 1}});
+  CHECK(summary.empty.kinds == FileKinds{{"", 1}});
+  CHECK(named(summary.empty) == folder / "in/empty");
+  CHECK(summary.binary.kinds == FileKinds{{"", 1}});
+  CHECK(named(summary.binary) == folder / "in/image");
   CHECK(summary.header.text_bytes[0] == 17);
+}
+
+TEST_CASE("of many skipped files the first are named, safely for a terminal") {
+  SkippedFiles files;
+  for (const char* name : {"a.png", "b\x1b[2J.png", "c.xz", "d.png", "e.png", "f.png", "g.png"})
+    files.add(".png", name);
+  CHECK(count_of(files.kinds) == 7);
+  CHECK(named(files) == "a.png, " + printable("b\x1b[2J.png") + ", c.xz, d.png, e.png and 2 more");
+  CHECK(named({}) == "");
 }
 
 TEST_CASE("links are followed, and a file by two paths is one") {
@@ -276,7 +288,7 @@ TEST_CASE("each line of a .jsonl file is a document, in folders too") {
   CHECK(split_text(folder / "out", Split::train) == "|one|t\xC3\xA4\n|zip|plain");
   CHECK(summary.texts == FileKinds{{".txt", 1}});
   CHECK(summary.json_lines == FileKinds{{".jsonl", 1}, {".jsonl.gz", 1}});
-  CHECK(summary.num_empty == 1);
+  CHECK(count_of(summary.empty.kinds) == 1);
   CHECK(summary.header.num_documents[0] == 4);
   CHECK(summary.header.text_bytes[0] == 15);
   CHECK(contains(message_of([&] {
