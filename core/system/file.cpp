@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/system/folder.h"
@@ -106,6 +108,21 @@ void File::resize(std::int64_t bytes) {
 
 void File::sync() {
   checked("fsync", "sync " + path_, [&] { return ::fsync(descriptor_.number()); });
+}
+
+bool File::drop_cached() const {
+  const int descriptor = descriptor_.number();
+  if (::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) != 0) return false;
+  const auto bytes = static_cast<std::size_t>(size());
+  if (bytes == 0) return true;
+  void* const mapped = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+  if (mapped == MAP_FAILED) return false;
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> is_cached((bytes + page - 1) / page);
+  const bool is_known = ::mincore(mapped, bytes, is_cached.data()) == 0;
+  ::munmap(mapped, bytes);
+  return is_known && std::none_of(is_cached.begin(), is_cached.end(),
+                                  [](unsigned char flags) { return (flags & 1) != 0; });
 }
 
 LockResult File::try_lock() {

@@ -52,6 +52,9 @@ class File {
   void resize(std::int64_t bytes);
   /// Returns when the file's bytes and size are on stable storage.
   void sync();
+  /// Asks the system to forget what it has cached of the file, all of which must be synced. Returns
+  /// whether it did so: file systems in memory and some sandboxes keep it.
+  bool drop_cached() const;
   /// Takes the exclusive lock (flock) on this file, held until the file is closed or the process
   /// ends.
   LockResult try_lock();

@@ -52,6 +52,18 @@ TEST_CASE("errors name the call, the path, the offset and the reason") {
         std::string::npos);
 }
 
+TEST_CASE("a file's bytes are the same after they were dropped from the cache") {
+  const TemporaryFolder folder;
+  File file = File::create(folder / "a");
+  const std::string bytes(100'000, 'x');
+  file.write_at(0, bytes.data(), static_cast<std::int64_t>(bytes.size()));
+  file.sync();
+  CHECK_NOTHROW(file.drop_cached());  // whether it can depends on the file system
+  std::string read(bytes.size(), '\0');
+  file.read_at(0, read.data(), static_cast<std::int64_t>(read.size()));
+  CHECK(read == bytes);
+}
+
 TEST_CASE("a full device makes the write fail") {
   if (kind_of("/dev/full") == PathKind::none) return;
   File full = File::open_append("/dev/full");
