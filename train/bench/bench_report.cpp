@@ -163,25 +163,28 @@ std::string sweep_section(const SweepResult& result) {
 
 }  // namespace
 
-std::string bench_head(const SweepResult& result) {
-  return fmt::format("{}: {}, on {}\n", result.sweep.name, result.sweep.meaning, result.device);
+std::string bench_head(const Sweep& sweep, const std::string& device) {
+  return fmt::format("{}: {}, on {}\n", sweep.name, sweep.meaning, device);
 }
 
-std::string bench_row(const SweepResult& result, const SweepRow& row) {
-  const bool trains = result.sweep.trains;
-  std::string text =
-      fmt::format("{} = {:g}    {}\n", result.sweep.x_name, row.point.x, shape_text(row.point));
-  text +=
-      fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>14}{:>12}{:>12}{:>9}\n", "", "forward",
-                  trains ? "backward" : "", "tokens/s", "speed", "kept MiB", "peak MiB", "error");
-  for (const Measurement& m : row.measurements)
-    text += fmt::format("  {:<16}{:>8.3f} ms{:>12}{:>11}{:>14}{:>12}{:>12.1f}{:>9.0e}\n",
-                        name_of(m.variant), m.forward_ms,
-                        trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
-                        short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
-                        short_flops(1e12 * tflops_of(row, m, trains)) + "/s",
-                        row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)),
-                        mib(m.peak_bytes), m.error);
+std::string bench_row_head(const Sweep& sweep, const SweepPoint& point) {
+  return fmt::format("{} = {:g}    {}\n", sweep.x_name, point.x, shape_text(point)) +
+         fmt::format("  {:<16}{:>11}{:>12}{:>11}{:>14}{:>12}{:>12}{:>9}\n", "", "forward",
+                     sweep.trains ? "backward" : "", "tokens/s", "speed", "kept MiB", "peak MiB",
+                     "error");
+}
+
+std::string bench_line(const Sweep& sweep, const SweepRow& row, const Measurement& m) {
+  return fmt::format(
+      "  {:<16}{:>8.3f} ms{:>12}{:>11}{:>14}{:>12}{:>12.1f}{:>9.0e}\n", name_of(m.variant),
+      m.forward_ms, sweep.trains ? fmt::format("{:.3f} ms", m.backward_ms) : "",
+      short_count(1e3 * static_cast<double>(row.point.shape.num_tokens) / m.ms()),
+      short_flops(1e12 * tflops_of(row, m, sweep.trains)) + "/s",
+      row.point.model ? "" : fmt::format("{:.1f}", mib(m.kept_bytes)), mib(m.peak_bytes), m.error);
+}
+
+std::string bench_row_foot(const SweepRow& row) {
+  std::string text;
   for (const std::string& reason : row.refused) text += "  not shown: " + reason + "\n";
   return text + memory_sentence(row) + speed_sentences(row);
 }
@@ -199,8 +202,12 @@ std::string bench_foot(const SweepResult& result) {
 }
 
 std::string bench_text(const SweepResult& result) {
-  std::string text = bench_head(result);
-  for (const SweepRow& row : result.rows) text += bench_row(result, row);
+  std::string text = bench_head(result.sweep, result.device);
+  for (const SweepRow& row : result.rows) {
+    text += bench_row_head(result.sweep, row.point);
+    for (const Measurement& m : row.measurements) text += bench_line(result.sweep, row, m);
+    text += bench_row_foot(row);
+  }
   return text + bench_foot(result);
 }
 

@@ -7,9 +7,12 @@
 
 namespace smoe {
 
-/// A sweep's head, one block per size, and the sizes at which variants break even.
-std::string bench_head(const SweepResult& result);
-std::string bench_row(const SweepResult& result, const SweepRow& row);
+/// A sweep's head; per size a head, a line per variant, and what follows from them; the sizes at
+/// which variants break even.
+std::string bench_head(const Sweep& sweep, const std::string& device);
+std::string bench_row_head(const Sweep& sweep, const SweepPoint& point);
+std::string bench_line(const Sweep& sweep, const SweepRow& row, const Measurement& m);
+std::string bench_row_foot(const SweepRow& row);
 std::string bench_foot(const SweepResult& result);
 /// All of these.
 std::string bench_text(const SweepResult& result);

@@ -37,14 +37,20 @@ double dot(const T* values, const Row& x) {
   return std::accumulate(std::begin(sums), std::end(sums), 0.0);
 }
 
-// m x for the matrix [rows, cols] at element `first` of `weights`.
+// m x for the matrix [rows, cols] at element `first` of `weights`, a few rows at a time, which stay
+// in the cache and in memory that the process already has.
 Row matvec(const Tensor& weights, std::int64_t first, std::int64_t rows, const Row& x) {
+  constexpr std::int64_t kElementsAtOnce = std::int64_t{1} << 20;
   return dispatch_floating(weights.dtype(), [&](auto type) {
     using T = decltype(type);
     const auto cols = static_cast<std::int64_t>(x.size());
-    const auto matrix = weights.view(first, {rows * cols}).template to_vector<T>();
+    const std::int64_t at_once = std::max<std::int64_t>(kElementsAtOnce / cols, 1);
     Row y(rows, 0.0);
-    for (std::int64_t r = 0; r < rows; ++r) y[r] = dot(&matrix[r * cols], x);
+    for (std::int64_t begin = 0; begin < rows; begin += at_once) {
+      const std::int64_t count = std::min(at_once, rows - begin);
+      const auto block = weights.view(first + begin * cols, {count * cols}).template to_vector<T>();
+      for (std::int64_t r = 0; r < count; ++r) y[begin + r] = dot(&block[r * cols], x);
+    }
     return y;
   });
 }

@@ -160,29 +160,63 @@ void measure_memory(ExpertVariant& variant, bool trains, Measurement& m) {
   m.peak_bytes = std::max(m.peak_bytes, m.backward_peak_bytes);
 }
 
+// Measures the variants of one size, and tells of each as soon as it is measured.
+class RowMeasurement {
+ public:
+  RowMeasurement(const Sweep& sweep, double seconds, const SweepObserver& observer, SweepRow& row)
+      : trains_(sweep.trains), seconds_(seconds), observer_(observer), row_(row) {}
+
+  void measure() {
+    if (observer_.on_begin) observer_.on_begin(row_);
+    if (row_.point.model)
+      measure_model_variants();
+    else
+      measure_layer_variants();
+    if (observer_.on_end) observer_.on_end(row_);
+  }
+
+ private:
+  void measure_layer_variants();
+  void measure_model_variants();
+  void measure_variant(VariantKind kind, const ExpertInputs& inputs,
+                       const ExpertReference& reference);
+  bool agrees(const Measurement& m);
+  void add(const Measurement& m);
+
+  bool trains_;
+  double seconds_;
+  const SweepObserver& observer_;
+  SweepRow& row_;
+};
+
 // Whether a variant's results agree with the reference; else notes why it is not shown.
-bool agrees(const Measurement& m, SweepRow& row) {
+bool RowMeasurement::agrees(const Measurement& m) {
   constexpr double kAllowed = 0.03;  // of the largest value: a few roundings to bf16
   if (m.error <= kAllowed) return true;
-  row.refused.push_back(fmt::format("{}: its results differ by {:.1e} of the largest value",
-                                    name_of(m.variant), m.error));
+  row_.refused.push_back(fmt::format("{}: its results differ by {:.1e} of the largest value",
+                                     name_of(m.variant), m.error));
   return false;
 }
 
-void add_measurement(VariantKind kind, const ExpertInputs& inputs, const ExpertReference& reference,
-                     bool trains, double seconds, SweepRow& row) {
+void RowMeasurement::add(const Measurement& m) {
+  row_.measurements.push_back(m);
+  if (observer_.on_measurement) observer_.on_measurement(row_, m);
+}
+
+void RowMeasurement::measure_variant(VariantKind kind, const ExpertInputs& inputs,
+                                     const ExpertReference& reference) {
   Measurement m{.variant = kind};
   try {
     const auto variant = make_variant(kind, inputs);
-    m.error = reference.error_of(kind, *variant, trains);
-    if (!agrees(m, row)) return;
-    measure_memory(*variant, trains, m);
-    const Times times = time_variant(*variant, trains, seconds);
+    m.error = reference.error_of(kind, *variant, trains_);
+    if (!agrees(m)) return;
+    measure_memory(*variant, trains_, m);
+    const Times times = time_variant(*variant, trains_, seconds_);
     m.forward_ms = times.forward;
     m.backward_ms = times.backward;
-    row.measurements.push_back(m);
+    add(m);
   } catch (const OutOfMemory& error) {
-    row.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
+    row_.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
   }
 }
 
@@ -198,38 +232,31 @@ std::span<const VariantKind> variants_of(const SweepPoint& point) {
   return kVariants;
 }
 
-void add_layer(const SweepPoint& point, bool trains, double seconds, SweepRow& row) {
+void RowMeasurement::measure_layer_variants() {
+  const SweepPoint& point = row_.point;
   try {
     const ExpertInputs inputs = inputs_of(point);
-    const ExpertReference reference(inputs, trains);
+    const ExpertReference reference(inputs, trains_);
     for (const VariantKind kind : variants_of(point))
-      if (trains || kind != VariantKind::smoe_no_reuse)
-        add_measurement(kind, inputs, reference, trains, seconds, row);
-    if (trains && !point.mode && !point.attention)
-      row.padded_gemm_ratio = padded_gemm_ratio(inputs);
+      if (trains_ || kind != VariantKind::smoe_no_reuse) measure_variant(kind, inputs, reference);
+    if (trains_ && !point.mode && !point.attention)
+      row_.padded_gemm_ratio = padded_gemm_ratio(inputs);
   } catch (const OutOfMemory&) {
-    row.refused.emplace_back("all: out of memory for the inputs");
+    row_.refused.emplace_back("all: out of memory for the inputs");
   }
 }
 
-void add_model(const SweepPoint& point, double seconds, SweepRow& row) {
+void RowMeasurement::measure_model_variants() {
   std::vector<double> reference;
   for (const VariantKind kind : kModelVariants) {
     release_cached_memory();
     try {
-      const Measurement m = measure_model(kind, point, seconds, reference);
-      if (agrees(m, row)) row.measurements.push_back(m);
+      const Measurement m = measure_model(kind, row_.point, seconds_, reference);
+      if (agrees(m)) add(m);
     } catch (const OutOfMemory&) {
-      row.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
+      row_.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
     }
   }
-}
-
-std::string bench_device() {
-  const Device device = current_stream().device();
-  return device.type == DeviceType::cuda
-             ? gpu::name(device.index)
-             : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
 }
 
 }  // namespace
@@ -267,17 +294,20 @@ Sweep make_sweep(const std::string& name, std::int64_t scale, DType dtype) {
   throw UsageError(concat("bench: unknown sweep '", name, "'; one of ", known));
 }
 
-SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& on_row) {
-  SweepResult result{sweep, bench_device(), {}};
+std::string sweep_device() {
+  const Device device = current_stream().device();
+  return device.type == DeviceType::cuda
+             ? gpu::name(device.index)
+             : fmt::format("CPU, {} threads", kernels::cpu::num_threads());
+}
+
+SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& observer) {
+  SweepResult result{sweep, sweep_device(), {}};
   for (const SweepPoint& point : sweep.points) {
     SweepRow row{.point = point};
-    if (point.model)
-      add_model(point, seconds, row);
-    else
-      add_layer(point, sweep.trains, seconds, row);
+    RowMeasurement(sweep, seconds, observer, row).measure();
     release_cached_memory();
     result.rows.push_back(std::move(row));
-    if (on_row) on_row(result);
   }
   return result;
 }

@@ -68,11 +68,17 @@ struct SweepResult {
   std::vector<SweepRow> rows;
 };
 
-/// Called with the results so far, of which the last row is new.
-using SweepObserver = std::function<void(const SweepResult&)>;
+/// Sees a sweep's results as they come; each function may be null.
+struct SweepObserver {
+  std::function<void(const SweepRow& row)> on_begin{};  ///< of a size, nothing is measured yet
+  std::function<void(const SweepRow& row, const Measurement& m)> on_measurement{};
+  std::function<void(const SweepRow& row)> on_end{};
+};
 
 /// Measures on the current stream's device. `seconds` is the time for each variant and size.
-SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& on_row = nullptr);
+SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& observer = {});
+/// The name of the current stream's device, as in a SweepResult.
+std::string sweep_device();
 
 /// The x at which `variant` becomes as fast as smoe, between two measured sizes; none if one is
 /// faster everywhere.

@@ -22,6 +22,14 @@ struct BenchFlags {
   double seconds = 0.5;
 };
 
+// After each sweep, so that the results of a run that is ended early are there.
+void write_files(const std::string& folder, const std::vector<SweepResult>& results) {
+  make_folders(folder);
+  write_file_atomically(folder + "/bench.csv", bench_csv(results));
+  write_file_atomically(folder + "/bench.json", bench_json(results));
+  write_file_atomically(folder + "/bench.html", bench_page(results));
+}
+
 int run_bench(const BenchFlags& flags) {
   SMOE_CHECK(flags.seconds > 0, "--seconds: must be positive; got ", flags.seconds);
   const Stream stream(select_device(flags.device));
@@ -35,18 +43,22 @@ int run_bench(const BenchFlags& flags) {
     sweeps.push_back(make_sweep(name, scale, is_gpu ? DType::bf16 : DType::f32));
   std::vector<SweepResult> results;
   for (const Sweep& sweep : sweeps) {
-    results.push_back(run_sweep(sweep, flags.seconds, [](const SweepResult& so_far) {
-      if (so_far.rows.size() == 1) std::cout << bench_head(so_far);
-      std::cout << bench_row(so_far, so_far.rows.back()) << std::flush;
-    }));
+    std::cout << bench_head(sweep, sweep_device()) << std::flush;
+    const SweepObserver printer{
+        .on_begin =
+            [&](const SweepRow& row) {
+              std::cout << bench_row_head(sweep, row.point) << std::flush;
+            },
+        .on_measurement =
+            [&](const SweepRow& row, const Measurement& m) {
+              std::cout << bench_line(sweep, row, m) << std::flush;
+            },
+        .on_end = [](const SweepRow& row) { std::cout << bench_row_foot(row) << std::flush; }};
+    results.push_back(run_sweep(sweep, flags.seconds, printer));
     std::cout << bench_foot(results.back()) << std::endl;
+    if (!flags.output.empty()) write_files(flags.output, results);
   }
-  if (flags.output.empty()) return 0;
-  make_folders(flags.output);
-  write_file_atomically(flags.output + "/bench.csv", bench_csv(results));
-  write_file_atomically(flags.output + "/bench.json", bench_json(results));
-  write_file_atomically(flags.output + "/bench.html", bench_page(results));
-  std::cout << flags.output << "/bench.html, bench.csv and bench.json\n";
+  if (!flags.output.empty()) std::cout << flags.output << "/bench.html, bench.csv and bench.json\n";
   return 0;
 }
 

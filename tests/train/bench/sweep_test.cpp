@@ -139,10 +139,13 @@ TEST_CASE("a mixture of attention: variants agree, and smoe keeps no grouped cop
                                       .dtype = DType::f32},
                             .attention = AttentionMode{.num_sequences = 4, .num_heads = 6}});
   std::string text;
-  const SweepResult result = run_sweep(sweep, 1e-3, [&](const SweepResult& so_far) {
-    text += bench_row(so_far, so_far.rows.back());
-  });
-  CHECK(bench_text(result) == bench_head(result) + text + bench_foot(result));
+  const SweepObserver observer{
+      .on_begin = [&](const SweepRow& row) { text += bench_row_head(sweep, row.point); },
+      .on_measurement = [&](const SweepRow& row,
+                            const Measurement& m) { text += bench_line(sweep, row, m); },
+      .on_end = [&](const SweepRow& row) { text += bench_row_foot(row); }};
+  const SweepResult result = run_sweep(sweep, 1e-3, observer);
+  CHECK(bench_text(result) == bench_head(sweep, sweep_device()) + text + bench_foot(result));
   for (const SweepRow& row : result.rows) {
     const ExpertShape& s = row.point.shape;
     CAPTURE(s.top_k);
