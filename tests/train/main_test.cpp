@@ -54,9 +54,11 @@ TEST_CASE("invalid usage and configuration give one line and exit code 2") {
 }
 
 TEST_CASE("plan and inspect print their results and refuse invalid input") {
-  const Outcome plan = run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none 2>&1");
+  const Outcome plan =
+      run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none run.device=cpu 2>&1");
   CHECK(plan.exit_code == 0);
   CHECK(plan.output.starts_with("tiny: 3.48 M parameters, 1.09 M of them active; 4 layers of"));
+  CHECK(plan.output.find("   on this CPU, at 70 % of the ") != std::string::npos);
   const Outcome json =
       run_smoe("plan configs/tiny.yaml model.vocab_size=257 data.path=none --json 2>&1");
   CHECK(json.exit_code == 0);

@@ -3,10 +3,13 @@
 #include <iostream>
 #include <memory>
 
+#include "core/base/check.h"
+#include "core/device.h"
 #include "kernels/threads.h"
 #include "train/commands/arguments.h"
 #include "train/commands/commands.h"
 #include "train/plan/plan_text.h"
+#include "train/profile/roofline.h"
 
 namespace smoe {
 namespace {
@@ -18,11 +21,22 @@ struct PlanFlags {
   bool is_json = false;
 };
 
+// In bf16 a plan is for a GPU, wherever it is made.
+bool is_for_this_cpu(const Config& config, int num_ranks) {
+  if (config.train.precision == DType::bf16 || num_ranks > 1) return false;
+  try {
+    return select_device(config.run.device).type == DeviceType::cpu;
+  } catch (const UsageError&) {  // a GPU that is not here
+    return false;
+  }
+}
+
 int run_plan(const PlanFlags& options) {
   const Config config = options.config.load();
   if (config.run.threads > 0) kernels::cpu::set_num_threads(static_cast<int>(config.run.threads));
-  const Plan plan =
-      make_plan(config, options.num_ranks, static_cast<std::int64_t>(options.device_bytes));
+  Plan plan = make_plan(config, options.num_ranks, static_cast<std::int64_t>(options.device_bytes));
+  if (!options.is_json && is_for_this_cpu(config, options.num_ranks))
+    plan.cpu_flops_per_s = measure_roofline(config.train.precision).flops_per_s;
   std::cout << (options.is_json ? plan_json(plan) : plan_text(plan));
   return 0;
 }
@@ -45,8 +59,9 @@ Command add_plan_command(CLI::App& app) {
   command->footer(
       "Prints parameters, FLOP per token, tokens per expert and the memory of a step by category,\n"
       "and warns of settings that make a mixture of experts slow or unstable. For bf16 it adds an\n"
-      "estimate of the run's time on H100 or H200; there is none for CPUs, fp32 and fp64. Trains\n"
-      "nothing; the token set need not exist if model.vocab_size is given.\n"
+      "estimate of the run's time on H100 or H200, for a run on this machine's CPU one from the\n"
+      "speed of a GEMM, measured in less than a second. Trains nothing; the token set need not\n"
+      "exist if model.vocab_size is given.\n"
       "\n"
       "Examples:\n"
       "  smoe plan configs/tiny.yaml\n"

@@ -28,13 +28,9 @@ std::vector<RankPlan> plan_ranks(const Plan& plan) {
   for (const bool zero : {false, true}) {
     Config config = plan.config;
     config.parallel.zero = zero;
-    const DType compute = config.train.precision;
-    ranks.push_back(
-        {.zero = zero,
-         .memory = plan_memory(config, plan.num_ranks),
-         .communication = communication_cost(
-             plan.size.trained * size_of(accumulation_dtype(compute)),
-             plan.size.trained * size_of(compute), zero, {.num_ranks = plan.num_ranks})});
+    ranks.push_back({.zero = zero,
+                     .memory = plan_memory(config, plan.num_ranks),
+                     .communication = plan_communication(config, plan.num_ranks)});
   }
   return ranks;
 }
@@ -58,6 +54,14 @@ double Plan::rows_per_expert() const {
 
 double Plan::epochs() const {
   return data ? static_cast<double>(tokens()) / static_cast<double>(data->training_tokens) : 0;
+}
+
+CommunicationCost plan_communication(const Config& config, int num_ranks) {
+  const DType compute = config.train.precision;
+  const std::int64_t trained = model_size(config.model).trained;
+  return communication_cost(trained * size_of(accumulation_dtype(compute)),
+                            trained * size_of(compute), config.parallel.zero,
+                            {.num_ranks = num_ranks});
 }
 
 Plan make_plan(const Config& config, int num_ranks, std::int64_t device_bytes) {

@@ -43,6 +43,7 @@ struct Plan {
   std::vector<RankPlan> ranks;  ///< without and with ZeRO; empty for one rank
   Cost step;  ///< of the kernels of one rank's step: what a profile divides by times
   std::vector<PlanWarning> warnings;
+  double cpu_flops_per_s = 0;  ///< of a GEMM on the CPU that the run is for; 0: not measured
 
   std::int64_t tokens_per_micro_batch() const {
     return config.train.micro_batch * config.train.seq_len;
@@ -56,6 +57,9 @@ struct Plan {
   /// Passes of the run over the training tokens; 0 without a token set.
   double epochs() const;
 };
+
+/// What one of `num_ranks` ranks sends in a step. model.vocab_size must be set.
+CommunicationCost plan_communication(const Config& config, int num_ranks);
 
 /// `device_bytes` is the memory of the device that the run is for; 0: of the one that it would use
 /// on this machine, if that is there.

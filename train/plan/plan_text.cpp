@@ -17,6 +17,8 @@ namespace {
 constexpr std::size_t kLine = 96;
 // The peak of H100 and H200 in bf16, and the share of it that docs/performance.md has measured.
 constexpr double kHopperFlops = 989e12, kHopperMfu = 0.47;
+// The share of a CPU's speed in a large GEMM that its training steps reach.
+constexpr double kCpuShare = 0.7;
 
 std::string percent(double part, double whole) {
   const double share = whole == 0 ? 0 : 100 * part / whole;
@@ -110,6 +112,13 @@ std::string compute_table(const Plan& plan) {
         "time", fmt::format("{:>14}   on {} H100 or H200, at {:.0f} % of {}/s each",
                             format_duration(run / plan.num_ranks / (kHopperMfu * kHopperFlops)),
                             plan.num_ranks, 100 * kHopperMfu, short_flops(kHopperFlops)));
+  else if (plan.cpu_flops_per_s > 0)
+    text += labelled(
+        "time",
+        fmt::format("{:>14}   on this CPU, at {:.0f} % of the {}/s that a GEMM has now",
+                    format_duration(plan.step.flops * static_cast<double>(plan.config.train.steps) /
+                                    (kCpuShare * plan.cpu_flops_per_s)),
+                    100 * kCpuShare, short_flops(plan.cpu_flops_per_s)));
   return text;
 }
 

@@ -151,6 +151,18 @@ TEST_CASE("text and JSON show the plan") {
   CHECK(json["warnings"].empty());
 }
 
+TEST_CASE("a run on a CPU has a time where the CPU's speed is known") {
+  Config config = healthy();
+  config.train.precision = DType::f32;
+  Plan plan = make_plan(config);
+  CHECK(plan_text(plan).find("\n  time ") == std::string::npos);
+  plan.cpu_flops_per_s = plan.step.flops * static_cast<double>(config.train.steps) / (0.7 * 90);
+  const std::string text = plan_text(plan);
+  CHECK_MESSAGE(text.find("\n  time                    1m30s   on this CPU, at 70 % of the ") !=
+                    std::string::npos,
+                text);
+}
+
 TEST_CASE("a plan for several ranks shows what each needs and sends, without and with ZeRO") {
   Config config = healthy();
   config.train.micro_batch = 1;
