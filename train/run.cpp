@@ -50,6 +50,9 @@ int Run::train_all_steps() {
     return 0;
   }
   find_best();
+  if (config_.profile.every > 0 && ranks_.is_first())
+    profiler_.emplace(config_, trainer_, ranks_.communicator(),
+                      RunPaths(config_.run.folder()).profiles_path());
   report_start();
   if (lacks_validation)
     if (const int signal = run_validation()) return stop(signal);
@@ -114,7 +117,9 @@ bool Run::is_due(std::int64_t every) const {
 
 void Run::train_step() {
   ranks_.begin_step(trainer_.steps_done() + 1);
+  if (profiler_) profiler_->begin_step();
   StepReport step = trainer_.step();
+  if (profiler_) say_profile(profiler_->end_step(1e3 * step.step_s));
   ranks_.record_step_time(step.step_s);
   step_reporter_.add_time(step.step_s);
   if (is_due(config_.log.every) || is_last_step() || step.is_skipped) {
@@ -123,6 +128,15 @@ void Run::train_step() {
   }
   if (step.is_skipped) handle_nonfinite();
   show_status("");
+}
+
+void Run::say_profile(const std::string& line) {
+  if (!line.empty()) components_.say(line);
+}
+
+// Before work between two steps that a profile would count as theirs.
+void Run::end_profile() {
+  if (profiler_) say_profile(profiler_->end_window());
 }
 
 void Run::show_status(const std::string& activity) {
@@ -179,6 +193,7 @@ bool Run::lacks_validation() {
 // Returns the signal that ended the validation between two batches, without a report; otherwise 0.
 int Run::run_validation() {
   if (validated_step_ == trainer_.steps_done()) return 0;
+  end_profile();
   ranks_.expect_long_wait();
   const auto check_signals = [this](std::int64_t done, std::int64_t total) {
     show_status(fmt::format("  validation {}%", 100 * done / std::max<std::int64_t>(total, 1)));
@@ -237,6 +252,7 @@ void Run::check_folder() {
 void Run::save() {
   is_save_due_ = false;
   if (checkpoints_.is_saved()) return;
+  end_profile();
   check_folder();
   if (components_.reports) components_.reports->sync();
   const auto begin = std::chrono::steady_clock::now();

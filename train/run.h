@@ -12,6 +12,7 @@
 #include "train/ranks.h"
 #include "train/report/run_folder.h"
 #include "train/report/run_reports.h"
+#include "train/run_profiler.h"
 #include "train/signals.h"
 #include "train/step_reporter.h"
 #include "train/validate.h"
@@ -54,6 +55,8 @@ class Run {
   int stop(int signal);
   void say_done() const;
   void show_status(const std::string& activity);
+  void say_profile(const std::string& line);
+  void end_profile();
   void finish();
   void report_start();
   void train_step();
@@ -73,8 +76,9 @@ class Run {
   CheckpointSaver& checkpoints_;
   Ranks& ranks_;
   StepReporter step_reporter_;
-  std::optional<StopSignals> signals_;  // while training
-  std::int64_t validated_step_ = -1;    // -1: none
+  std::optional<RunProfiler> profiler_{};  // on rank 0, if profiles are asked for
+  std::optional<StopSignals> signals_;     // while training
+  std::int64_t validated_step_ = -1;       // -1: none
   bool is_save_due_ = false;
   std::int64_t rollbacks_ = 0;
   double best_loss_ = std::numeric_limits<double>::infinity();  // of validations

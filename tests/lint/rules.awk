@@ -106,7 +106,7 @@ BEGIN {
                        " core/distributed/*.h kernels/*.h autograd/*.h layers/*.h optim/*.h" \
                        " train/*.h train/config/*.h train/tokenizer/*.h train/data/*.h" \
                        " train/checkpoint/*.h train/report/*.h train/launch/*.h" \
-                       " train/profile/memory_page.h")
+                       " train/plan/*.h train/profile/*.h")
   may_include("examples", kCore " autograd/*.h layers/*.h optim/*.h")
   may_include("tests/reference", "tests/reference/**")
   may_include("tests", "posix cuda blas xxhash fmt yaml-cpp nlohmann-json cli11 hdf5 zlib zstd sentencepiece doctest" \

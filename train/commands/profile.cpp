@@ -13,10 +13,8 @@
 #include "train/commands/rank_setup.h"
 #include "train/profile/measure.h"
 #include "train/profile/memory_page.h"
-#include "train/profile/profile_json.h"
-#include "train/profile/profile_page.h"
+#include "train/profile/profile_files.h"
 #include "train/profile/profile_text.h"
-#include "train/profile/trace_file.h"
 #include "train/run_facts.h"
 
 namespace smoe {
@@ -52,11 +50,7 @@ void write_files(const std::string& folder, const ProfiledRun& run, const Profil
   const Profile& profile = run.profile;
   std::vector<Change> changes;
   if (flags.old_json) changes = changes_since(*flags.old_json, flags.against, profile);
-  make_folders(folder);
-  write_file_atomically(folder + "/profile.json", profile_json(profile));
-  write_file_atomically(folder + "/profile.html", profile_page(profile, changes, flags.against));
-  write_file_atomically(folder + "/trace.json.gz",
-                        gzipped(trace_json(run.recording, profile.memory, profile.device)));
+  write_profile(folder, run, changes, flags.against);
   std::cout << profile_text(profile, changes) << "\n"
             << folder << "/profile.html, profile.json and trace.json.gz (for ui.perfetto.dev)\n";
 }

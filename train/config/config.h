@@ -92,6 +92,11 @@ struct LogConfig {
   bool tensorboard = false;
 };
 
+struct ProfileConfig {
+  std::int64_t every = 0;
+  std::int64_t steps = 3;
+};
+
 struct Config {
   RunConfig run;
   ModelConfig model;
@@ -102,6 +107,7 @@ struct Config {
   ParallelConfig parallel;
   CheckpointConfig checkpoint;
   LogConfig log;
+  ProfileConfig profile;
 };
 
 /// The configuration in the YAML file `path` with `overrides` ("optim.lr=0.001") applied in order.

@@ -23,6 +23,7 @@ class RunPaths {
   std::string report_path() const { return path_ + "/report.html"; }
   std::string log_path() const { return path_ + "/log.txt"; }
   std::string logs_path() const { return path_ + "/logs"; }
+  std::string profiles_path() const { return path_ + "/profile"; }
   std::string checkpoints_path() const { return path_ + "/checkpoints"; }
 
  private:

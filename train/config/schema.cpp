@@ -175,7 +175,7 @@ void add_source_fields(std::vector<DataSource>& sources, std::vector<Field>& fie
 
 std::vector<Field> fields_of(Config& config) {
   constexpr Resume kMayChange = Resume::may_change, kWithConsent = Resume::with_consent;
-  auto& [run, model, data, train, optim, schedule, parallel, checkpoint, log] = config;
+  auto& [run, model, data, train, optim, schedule, parallel, checkpoint, log, profile] = config;
   RouterConfig& router = model.router;
   // clang-format off
   std::vector<Field> fields = {
@@ -255,6 +255,9 @@ std::vector<Field> fields_of(Config& config) {
 
       {"log.every", &log.every, kSize, "steps between log lines", kMayChange},
       {"log.tensorboard", &log.tensorboard, kAnything, "also write events for TensorBoard", kMayChange},
+
+      {"profile.every", &profile.every, kSizeOrZero, "steps between profiles of a few steps, in the run's profile/; 0: none", kMayChange},
+      {"profile.steps", &profile.steps, kSize, "steps of such a profile; a validation or save ends it early", kMayChange},
   };
   // clang-format on
   add_kind_fields(model, fields);
@@ -367,6 +370,8 @@ std::vector<Relation> relations_of(const Config& c) {
        c.schedule.kind != ScheduleKind::wsd ||
            c.schedule.decay_fraction * steps <= steps_after_warmup,
        concat("at most ", steps_after_warmup / steps, ", the share of steps after the warm-up")},
+      {"profile.steps", c.profile.every == 0 || c.profile.steps < c.profile.every,
+       concat("less than profile.every=", c.profile.every)},
       {"checkpoint.keep_every",
        c.checkpoint.keep_every == 0 ||
            (c.checkpoint.every > 0 && c.checkpoint.keep_every % c.checkpoint.every == 0),

@@ -5,15 +5,10 @@
 
 #include "core/distributed/communicator.h"
 #include "train/data/training_data.h"
-#include "train/profile/profile.h"
+#include "train/profile/profile_window.h"
+#include "train/trainer.h"
 
 namespace smoe {
-
-enum class ProfileMode : std::uint8_t {
-  automatic,  ///< CUPTI on a GPU that allows it, else events
-  events,     ///< timing events around launches; on the CPU the host's clock
-  cupti,      ///< kernels one by one
-};
 
 enum class ProfiledRanks : std::uint8_t {
   first,  ///< rank 0 is recorded and the others are not slowed down
@@ -29,12 +24,6 @@ struct ProfileOptions {
       on_progress{};  ///< called with what is done next; may be null
 };
 
-/// A profile and the recording that it was made from.
-struct ProfiledRun {
-  Profile profile;
-  Recording recording;
-};
-
 /// Profiles calls of `step`, which does one training step on the current stream. Without what only
 /// a model has: plan, routing, tokens. `communicator` is what the step's ranks use. Throws:
 /// UsageError without steps or warm-up; SystemError where ProfileMode::cupti is impossible.
@@ -48,5 +37,11 @@ ProfiledRun profile_steps(const ProfileOptions& options, const Roofline& rooflin
 ProfiledRun profile_training(const Config& config, const TrainingData& training,
                              const ProfileOptions& options,
                              Communicator& communicator = single_communicator());
+
+/// Fills in, between two steps of `trainer`, what a profile of its steps says beyond the
+/// recording: the plan beside it, what unequal loads cost, advice. `recorded_ranks`: of ranks that
+/// are all recorded, for which this is a collective operation; null: this rank alone is.
+void complete_profile(const Config& config, Trainer& trainer, Communicator* recorded_ranks,
+                      ProfiledRun& run);
 
 }  // namespace smoe

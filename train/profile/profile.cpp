@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "train/profile/communication.h"
+#include "train/profile/timing.h"
 
 namespace smoe {
 namespace {
@@ -52,12 +53,14 @@ class Analysis {
     analyze_communication(r_, p_);
     add_gaps();
     add_waits();
+    add_lead();
   }
 
  private:
   void add_times() {
     const double window = r_.steps.back().end - r_.steps.front().begin;
     p_.step_ms = window * per_step_;
+    p_.launch_ms = r_.launch_ms;
     double waited = 0;
     for (const WaitSample& wait : r_.waits) waited += wait.end - wait.begin;
     const double host = r_.steps.back().host_end - r_.steps.front().host_begin;
@@ -71,6 +74,7 @@ class Analysis {
   void add_groups() {
     std::map<std::tuple<Phase, std::string, std::string, std::string>, OpGroup> ops;
     std::map<int, LayerGroup> layers;
+    std::map<int, MicroBatchTimes> micro_batches;
     p_.gemms.name = "GEMMs";
     p_.attention.name = "attention";
     p_.memory_bound.name = "memory-bound kernels";
@@ -93,7 +97,13 @@ class Analysis {
               .group = {.name = launch.name}};
       }
       op.group.add(launch, p_.roofline, per_step_);
+      if (is_beside_operation(launch)) op.beside.add(launch, p_.roofline, per_step_);
       if (place.layer >= 0) add_to_layer(launch, layers[place.layer]);
+      if (place.micro_batch >= 0) {
+        MicroBatchTimes& times = micro_batches[place.micro_batch];
+        (place.phase == Phase::forward ? times.forward_ms : times.backward_ms) +=
+            launch.busy * per_step_;
+      }
     }
     for (auto& [key, op] : ops) p_.ops.push_back(std::move(op));
     sort_descending(p_.ops, [](const OpGroup& op) { return op.group.ms; });
@@ -101,6 +111,15 @@ class Analysis {
       group.layer = layer;
       p_.layers.push_back(group);
     }
+    for (auto& [index, times] : micro_batches) {
+      times.index = index;
+      p_.micro_batches.push_back(times);
+    }
+  }
+
+  bool is_beside_operation(const LaunchSample& launch) const {
+    const double overlap = operations_.overlap(launch.begin, launch.end);
+    return overlap > 0 && overlap >= (launch.end - launch.begin) / 2;
   }
 
   void add_to_layer(const LaunchSample& launch, LayerGroup& layer) const {
@@ -155,6 +174,16 @@ class Analysis {
     p_.gaps.push_back(gap);
   }
 
+  // How long launches are queued before they begin.
+  void add_lead() {
+    std::vector<double> leads;
+    for (const LaunchSample& launch : r_.launches)
+      leads.push_back(std::max(0.0, launch.begin - launch.host_end));
+    if (leads.empty()) return;
+    p_.max_ahead_ms = *std::max_element(leads.begin(), leads.end());
+    p_.ahead_ms = median(std::move(leads));
+  }
+
   void add_waits() {
     std::map<std::string, WaitGroup> groups;
     for (const WaitSample& wait : r_.waits) {
@@ -182,13 +211,36 @@ std::string title_of(const OpGroup& op) {
   return fmt::format("{} ({})", title, name_of(op.phase));
 }
 
+// Of unequal loads, which are named where they cost time or are far from equal: grouped GEMMs may
+// take no longer with them, but the model learns with few of its experts.
+void add_routing_advice(const RoutingCost& routing, double worth, std::vector<Advice>& advice) {
+  constexpr double kFarFromEqual = 3;
+  const auto worst = std::max_element(routing.imbalance.begin(), routing.imbalance.end());
+  const double cost = std::max(0.0, routing.experts_ms - routing.balanced_ms);
+  if (worst == routing.imbalance.end() || (cost <= worth && *worst < kFarFromEqual)) return;
+  advice.push_back(
+      {cost,
+       fmt::format("expert loads are unequal, in the worst layer {:.1f} times the mean: raise "
+                   "model.router.balance_loss, or model.router.selection_bias_rate with the "
+                   "sigmoid score",
+                   *worst)});
+}
+
 }  // namespace
 
 void Group::add(const LaunchSample& launch, const Roofline& roofline, double per_step) {
   launches += per_step;
   ms += launch.busy * per_step;
+  host_ms += (launch.host_end - launch.host_begin) * per_step;
   cost += {launch.cost.flops * per_step, launch.cost.bytes * per_step};
   least_ms += roofline.least_ms(launch.cost) * per_step;
+}
+
+// Relative to the roofline, since launches of one kernel differ in size.
+double OpGroup::slowdown() const {
+  const double alone_ms = group.ms - beside.ms, alone_least_ms = group.least_ms - beside.least_ms;
+  if (beside.ms <= 0 || alone_ms <= 0 || alone_least_ms <= 0 || beside.least_ms <= 0) return 1;
+  return (beside.ms / beside.least_ms) / (alone_ms / alone_least_ms);
 }
 
 void analyze(const Recording& recording, Profile& profile) {
@@ -205,15 +257,21 @@ void advise(Profile& p) {
     if (op.group.roof_share() < kGood)
       add(op.group.excess_ms(), fmt::format("{} runs at {:.0f} % of the roofline", title_of(op),
                                             100 * op.group.roof_share()));
+  constexpr double kSlow = 1.1;
+  for (const OpGroup& op : p.ops)
+    if (op.slowdown() > kSlow)
+      add(op.slowdown_ms(),
+          fmt::format("{} takes {:.2f} times as long beside communication{}", title_of(op),
+                      op.slowdown(),
+                      p.mode == "clock" ? ""
+                                        : ", whose kernels hold SMs that its tiles wait for: "
+                                          "parallel.transport=copy needs none"));
   if (p.host_late_ms > worth)
     add(p.host_late_ms, fmt::format("{}; the longest time before {}",
                                     p.mode == "clock" ? "the host works between kernels"
                                                       : "the device waits for the host",
                                     p.gaps.empty() ? "a step" : p.gaps.front().after));
-  if (p.routing && p.routing->balanced_ms > 0)
-    add(p.routing->experts_ms - p.routing->balanced_ms,
-        "expert loads are unequal: raise model.router.balance_loss, or "
-        "model.router.selection_bias_rate with the sigmoid score");
+  if (p.routing) add_routing_advice(*p.routing, worth, p.advice);
   const auto last =
       std::max_element(p.communication.begin(), p.communication.end(),
                        [](const auto& a, const auto& b) { return a.exposed_ms < b.exposed_ms; });

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/config/config.h"
+#include "train/plan/communication_cost.h"
 #include "train/plan/memory_plan.h"
 #include "train/profile/memory_timeline.h"
 #include "train/profile/power.h"
@@ -19,6 +20,7 @@ struct Group {
   std::string name{};
   double launches = 0;
   double ms = 0;
+  double host_ms = 0;  ///< of the host, in the calls
   Cost cost{};
   double least_ms = 0;  ///< by the roofline, launch by launch
 
@@ -34,12 +36,25 @@ struct OpGroup {
   std::string op{}, part{}, kernel{};
   Phase phase = Phase::none;
   Group group{};
+  Group beside{};  ///< of them, those at least half of whose time an operation among the ranks ran
+
+  /// How many times as long the kernel takes beside such operations, for the same work; 1 if it is
+  /// not known.
+  double slowdown() const;
+  /// What that costs, in milliseconds.
+  double slowdown_ms() const { return beside.ms - beside.ms / slowdown(); }
 };
 
 /// The launches of one layer.
 struct LayerGroup {
   int layer = 0;
   double forward_ms = 0, backward_ms = 0, recompute_ms = 0, experts_ms = 0;
+};
+
+/// The launches of one micro-batch.
+struct MicroBatchTimes {
+  int index = 0;
+  double forward_ms = 0, backward_ms = 0;  ///< backward with recompute
 };
 
 /// Time in which the device ran no kernel.
@@ -65,6 +80,9 @@ struct RoutingCost {
   double tile_fill = 0;    ///< routed rows over rows of the tiles that hold them, all layers
   double experts_ms = 0;   ///< expert GEMMs
   double balanced_ms = 0;  ///< the same at equal loads, from forward passes with both loads
+
+  /// Of the expert GEMMs, for the rows of tiles that hold none.
+  double padding_ms() const { return tile_rows > 0 ? experts_ms * (1 - tile_fill) : 0; }
 };
 
 /// A recommendation: time that could be had, and how.
@@ -113,6 +131,7 @@ struct Profile {
   Roofline roofline;
   double step_ms = 0;  ///< in the window, from the begin of a step to that of the next
   double before_ms = 0, after_ms = 0;  ///< steps before and after the window
+  double launch_ms = 0;                ///< that events show for a launch of nothing; not in busy_ms
   double busy_ms = 0;                  ///< kernels
   double gap_ms = 0;                   ///< step_ms - busy_ms
   double host_ms = 0;                  ///< host time in launches and between, without waits
@@ -122,11 +141,13 @@ struct Profile {
   std::vector<OpGroup> ops;    ///< longest first
   std::vector<Group> kernels;  ///< CUDA kernels by CUPTI, longest first; no cost
   std::vector<LayerGroup> layers;
-  std::vector<Gap> gaps;         ///< longest first, at most 20
-  double communication_ms = 0;   ///< in which operations among the ranks ran
-  double exposed_ms = 0;         ///< of it, without a kernel
-  double host_late_ms = 0;       ///< in other gaps in which the device waited for the host
-  std::vector<WaitGroup> waits;  ///< longest first
+  std::vector<MicroBatchTimes> micro_batches;  ///< in order
+  std::vector<Gap> gaps;                       ///< longest first, at most 20
+  double communication_ms = 0;                 ///< in which operations among the ranks ran
+  double exposed_ms = 0;                       ///< of it, without a kernel
+  double host_late_ms = 0;                ///< in other gaps in which the device waited for the host
+  double ahead_ms = 0, max_ahead_ms = 0;  ///< from a launch to its begin on a GPU: median, most
+  std::vector<WaitGroup> waits;           ///< longest first
   MemoryTimeline memory;
   MemoryPlan plan;
   std::vector<MemoryOption> memory_options;
@@ -137,6 +158,8 @@ struct Profile {
   std::int64_t pool_peak_bytes = 0;       ///< that tensors came from, unused parts included
   std::optional<RoutingCost> routing;
   PowerReport power;
+  std::string transport;                          ///< among the ranks; empty: one rank
+  CommunicationCost planned_communication;        ///< among GPUs
   std::vector<CommunicationGroup> communication;  ///< in order of their begins
   std::vector<RankTimes> ranks;                   ///< when there are several
   std::vector<Advice> advice;                     ///< largest first

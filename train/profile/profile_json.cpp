@@ -17,9 +17,13 @@ using Json = nlohmann::ordered_json;
 constexpr int kVersion = 1;
 
 Json json_of(const Group& group) {
-  return {{"launches", group.launches}, {"ms", group.ms},
-          {"flops", group.cost.flops},  {"bytes", group.cost.bytes},
-          {"least_ms", group.least_ms}, {"roofline_share", group.roof_share()}};
+  return {{"launches", group.launches},
+          {"ms", group.ms},
+          {"host_ms", group.host_ms},
+          {"flops", group.cost.flops},
+          {"bytes", group.cost.bytes},
+          {"least_ms", group.least_ms},
+          {"roofline_share", group.roof_share()}};
 }
 
 template <class Bytes>
@@ -71,6 +75,8 @@ Json memory_json(const Profile& p) {
 Json op_json(const OpGroup& op) {
   Json json{{"op", op.op}, {"part", op.part}, {"kernel", op.kernel}, {"phase", name_of(op.phase)}};
   json.update(json_of(op.group));
+  json["launches_beside_communication"] = op.beside.launches;
+  json["slowdown_beside_communication"] = op.slowdown();
   return json;
 }
 
@@ -101,6 +107,8 @@ Json step_json(const Profile& p) {
           {"communication_ms", p.communication_ms},
           {"exposed_ms", p.exposed_ms},
           {"host_ms", p.host_ms},
+          {"ahead_ms", p.ahead_ms},
+          {"max_ahead_ms", p.max_ahead_ms},
           {"data_ms", p.data_ms},
           {"kernels_by_phase", phases},
           {"gemms", json_of(p.gemms)},
@@ -116,11 +124,9 @@ Json list_of(const Items& items, Get get) {
 }
 
 Json routing_json(const RoutingCost& r) {
-  return {{"imbalance", r.imbalance},
-          {"tile_rows", r.tile_rows},
-          {"tile_fill", r.tile_fill},
-          {"experts_ms", r.experts_ms},
-          {"balanced_ms", r.balanced_ms}};
+  return {{"imbalance", r.imbalance},     {"tile_rows", r.tile_rows},
+          {"tile_fill", r.tile_fill},     {"experts_ms", r.experts_ms},
+          {"balanced_ms", r.balanced_ms}, {"padding_ms", r.padding_ms()}};
 }
 
 Json communication_json(const CommunicationGroup& g) {
@@ -165,6 +171,7 @@ std::string profile_json(const Profile& p) {
       {"run", p.run},
       {"mode", p.mode},
       {"mode_note", p.mode_note},
+      {"launch_ms", p.launch_ms},
       {"steps", p.num_steps},
       {"warmup", p.num_warmup},
       {"tokens_per_step", p.tokens_per_step},
@@ -187,6 +194,12 @@ std::string profile_json(const Profile& p) {
                                        {"recompute_ms", l.recompute_ms},
                                        {"experts_ms", l.experts_ms}};
                          })},
+      {"micro_batches", list_of(p.micro_batches,
+                                [](const MicroBatchTimes& m) {
+                                  return Json{{"index", m.index},
+                                              {"forward_ms", m.forward_ms},
+                                              {"backward_ms", m.backward_ms}};
+                                })},
       {"gaps", list_of(p.gaps,
                        [](const Gap& g) {
                          return Json{{"ms", g.ms},          {"step", g.step},
@@ -210,6 +223,7 @@ std::string profile_json(const Profile& p) {
                                            {"data_ms", r.data_ms},
                                            {"peak_bytes", r.peak_bytes}};
                              })},
+      {"transport", p.transport},
       {"communication", list_of(p.communication, communication_json)},
       {"advice", list_of(p.advice, [](const Advice& a) {
          return Json{{"ms", a.ms}, {"text", a.text}};

@@ -48,6 +48,7 @@ std::string profile_header(const Profile& p) {
       counted(p.num_steps, "step"), counted(p.num_warmup, "step"), escaped(p.device),
       counted(p.num_ranks, "rank"), p.mode, escaped(p.version), escaped(p.time));
   if (!p.mode_note.empty()) html += fmt::format("<p>not by CUPTI: {}</p>", escaped(p.mode_note));
+  if (p.launch_ms > 0) html += "<p>" + escaped(launch_sentence(p)) + "</p>";
   html += fmt::format("<p>roofline measured at the start: {}/s ({}), {:.0f} GB/s (copy of {})</p>",
                       short_flops(p.roofline.flops_per_s), escaped(p.roofline.gemm),
                       p.roofline.bytes_per_s / 1e9, escaped(p.roofline.copy));
@@ -59,8 +60,9 @@ std::string profile_header(const Profile& p) {
   html += profile_tile("kernels", fmt::format("{:.1f} %", share_of_step(p.busy_ms, p)));
   html += profile_tile("FLOP/s", short_flops(p.measured.flops / p.step_ms * 1e3));
   html += profile_tile("peak memory", format_bytes(p.memory.peak_bytes));
-  html += profile_tile("step before / after",
-                       fmt::format("{} / {}", short_ms(p.before_ms), short_ms(p.after_ms)));
+  html += profile_tile(
+      "step before / after",
+      fmt::format("{} / {}", short_ms(p.before_ms), p.after_ms > 0 ? short_ms(p.after_ms) : "-"));
   return html + "</div>\n";
 }
 
@@ -91,6 +93,7 @@ std::vector<std::string> group_cells(const Group& g, const Profile& p) {
   return {fmt::format("{:.0f}", g.launches),
           short_ms(g.ms),
           fmt::format("{:.1f} %", share_of_step(g.ms, p)),
+          short_ms(g.host_ms),
           g.cost.flops > 0 ? short_flops(g.cost.flops) : "",
           format_bytes(static_cast<std::int64_t>(g.cost.bytes)),
           g.cost.flops > 0 ? short_flops(g.cost.flops / g.ms * 1e3) + "/s" : "",
@@ -99,7 +102,7 @@ std::vector<std::string> group_cells(const Group& g, const Profile& p) {
 }
 
 std::string op_tables(const Profile& p) {
-  const std::vector<std::string> columns{"calls", "time",  "share of step", "FLOP",
+  const std::vector<std::string> columns{"calls", "time",  "share of step", "host",       "FLOP",
                                          "bytes", "speed", "GB/s",          "of roofline"};
   const auto heading = [&](const std::string& first) {
     std::vector<std::string> row{first};
@@ -148,6 +151,16 @@ std::string layer_table(const Profile& p) {
   return table("Layers", "kernels per step", rows);
 }
 
+std::string micro_batch_table(const Profile& p) {
+  if (p.micro_batches.size() < 2) return "";
+  std::vector<std::vector<std::string>> rows{{"micro-batch", "forward", "backward"}};
+  for (std::size_t i = 0; i < std::min(kMaxRows, p.micro_batches.size()); ++i) {
+    const MicroBatchTimes& m = p.micro_batches[i];
+    rows.push_back({std::to_string(m.index + 1), short_ms(m.forward_ms), short_ms(m.backward_ms)});
+  }
+  return table("Micro-batches", "kernels per step; backward with recompute", rows, false);
+}
+
 std::string cuda_kernel_table(const Profile& p) {
   std::vector<std::vector<std::string>> rows{{"CUDA kernel", "calls", "time", "share of step"}};
   for (std::size_t i = 0; i < std::min(kMaxRows, p.kernels.size()); ++i) {
@@ -167,7 +180,11 @@ std::string gap_tables(const Profile& p) {
   std::vector<std::vector<std::string>> waits{{"place", "waits per step", "time"}};
   for (const WaitGroup& w : p.waits)
     waits.push_back({escaped(w.place), fmt::format("{:.1f}", w.waits), short_ms(w.ms)});
-  return table("Longest gaps", "the device ran no kernel between these", gaps) +
+  const std::string lead = p.mode == "clock"
+                               ? ""
+                               : fmt::format("; the host launches {} ahead (median), at most {}",
+                                             short_ms(p.ahead_ms), short_ms(p.max_ahead_ms));
+  return table("Longest gaps", "the device ran no kernel between these" + lead, gaps) +
          table("Waits of the host for the device", "", waits, false);
 }
 
@@ -210,7 +227,8 @@ std::string routing_table(const Profile& p) {
   rows.push_back({"cost of unequal loads", short_ms(r.experts_ms - r.balanced_ms)});
   if (r.tile_rows > 0)
     rows.push_back({fmt::format("rows in tiles of {:.0f}", r.tile_rows),
-                    fmt::format("{:.1f} % full", 100 * r.tile_fill)});
+                    fmt::format("{:.1f} % full; the rest costs at most {}", 100 * r.tile_fill,
+                                short_ms(r.padding_ms()))});
   return table("Routing", "per step", rows, false);
 }
 
@@ -224,9 +242,9 @@ std::string power_table(const Profile& p) {
                                           w.mean_mhz, w.min_mhz, w.max_mhz)});
   if (p.tokens_per_step > 0)
     rows.push_back(
-        {"energy",
-         fmt::format("{:.1f} mJ per token",
-                     1e3 * w.joules / static_cast<double>(p.tokens_per_step * p.num_steps))});
+        {"energy", fmt::format("{:.1f} mJ per token",
+                               1e3 * w.joules * p.num_ranks /
+                                   static_cast<double>(p.tokens_per_step * p.num_steps))});
   rows.push_back({"temperature", fmt::format("{:.0f} °C", w.celsius)});
   rows.push_back({"held down by", w.slowed_by.empty() ? "nothing" : escaped(w.slowed_by)});
   return table("Power", "of the GPU in the window", rows, false);
@@ -259,6 +277,35 @@ std::string communication_table(const Profile& p) {
                "of rank 0, per step, in order; GB/s: what a rank sends", rows);
 }
 
+// Kernels that take longer while operations among the ranks run.
+std::string slowdown_table(const Profile& p) {
+  std::vector<std::vector<std::string>> rows{
+      {"kernel", "calls", "of them beside", "times as long", "costs"}};
+  for (const OpGroup& op : p.ops)
+    if (op.slowdown() != 1 && rows.size() < kMaxRows)
+      rows.push_back({escaped(name_of(op)), fmt::format("{:.0f}", op.group.launches),
+                      fmt::format("{:.0f}", op.beside.launches),
+                      fmt::format("{:.2f}", op.slowdown()), short_ms(op.slowdown_ms())});
+  return table("Kernels beside communication",
+               "against the same kernels alone, relative to the roofline", rows);
+}
+
+// What the cost model of `smoe plan --ranks` says of GPUs beside what was measured.
+std::string planned_communication_table(const Profile& p) {
+  if (p.mode == "clock") return "";
+  double reduce_ms = 0, gather_ms = 0;
+  for (const CommunicationGroup& g : p.communication)
+    (g.operation.find("reduce") != std::string::npos ? reduce_ms : gather_ms) += g.ms;
+  const CommunicationCost& planned = p.planned_communication;
+  return table("Communication against the plan", "a rank's, per step; by " + escaped(p.transport),
+               {{"", "sent", "planned", "measured"},
+                {"gradients", format_bytes(planned.reduce_bytes), short_ms(planned.reduce_ms),
+                 short_ms(reduce_ms)},
+                {"weights", format_bytes(planned.gather_bytes), short_ms(planned.gather_ms),
+                 short_ms(gather_ms)}},
+               false);
+}
+
 std::string change_table(const std::vector<Change>& changes, const std::string& old_path) {
   std::vector<std::vector<std::string>> rows{{"what", "before", "now", "difference"}};
   for (const Change& c : changes) {
@@ -280,11 +327,13 @@ std::string profile_page(const Profile& p, const std::vector<Change>& changes,
   html += "<h2>Verdict</h2><div class=\"charts\">" + step_bar(p) + advice_table(p) +
           change_table(changes, old_path) + "</div>\n";
   html += "<h2>Kernels</h2><div class=\"charts\">" + op_tables(p) + roofline_chart(p) +
-          phase_table(p) + layer_table(p) + cuda_kernel_table(p) + "</div>\n";
+          phase_table(p) + layer_table(p) + micro_batch_table(p) + cuda_kernel_table(p) +
+          "</div>\n";
   html += "<h2>Gaps and waits</h2><div class=\"charts\">" + gap_tables(p) + "</div>\n";
   if (p.num_ranks > 1)
     html += "<h2>Communication</h2><div class=\"charts\">" + rank_table(p) +
-            communication_table(p) + "</div>\n";
+            communication_table(p) + planned_communication_table(p) + slowdown_table(p) +
+            "</div>\n";
   html +=
       "<h2>Memory</h2><div class=\"charts\">" + memory_cards(p.memory) + plan_table(p) + "</div>\n";
   html += "<h2>Routing and power</h2><div class=\"charts\">" + routing_table(p) + power_table(p) +

@@ -16,9 +16,15 @@ double percent_of(double part, double whole) {
   return whole > 0 ? 100 * part / whole : 0;
 }
 
+// Of a profile in a run there are no steps after it yet.
+std::string labelled_step(const Profile& p) {
+  return fmt::format("step              {} in the window, {} before it{}\n", short_ms(p.step_ms),
+                     short_ms(p.before_ms),
+                     p.after_ms > 0 ? fmt::format(", {} after it", short_ms(p.after_ms)) : "");
+}
+
 std::string step_table(const Profile& p) {
-  std::string text = fmt::format("step              {} in the window, {} before it, {} after it\n",
-                                 short_ms(p.step_ms), short_ms(p.before_ms), short_ms(p.after_ms));
+  std::string text = labelled_step(p);
   for (const auto& [name, ms] : parts_of_step(p))
     text +=
         labelled(name, fmt::format("{:>10}{:>7.1f} %", short_ms(ms), percent_of(ms, p.step_ms)));
@@ -63,9 +69,11 @@ std::string other_lines(const Profile& p) {
     text += fmt::format(
         "routing           unequal loads cost {} of {} in expert GEMMs{}\n",
         short_ms(p.routing->experts_ms - p.routing->balanced_ms), short_ms(p.routing->experts_ms),
-        p.routing->tile_rows > 0 ? fmt::format("; tiles of {:.0f} rows are {:.1f} % full",
-                                               p.routing->tile_rows, 100 * p.routing->tile_fill)
-                                 : "");
+        p.routing->tile_rows > 0
+            ? fmt::format("; tiles of {:.0f} rows are {:.1f} % full, the rest costs at most {}",
+                          p.routing->tile_rows, 100 * p.routing->tile_fill,
+                          short_ms(p.routing->padding_ms()))
+            : "");
   if (p.power.unavailable.empty())
     text += fmt::format("power             {:.0f} W of {:.0f} W, {:.0f} MHz of {:.0f} MHz{}\n",
                         p.power.mean_watts, p.power.limit_watts, p.power.mean_mhz, p.power.max_mhz,
@@ -74,7 +82,7 @@ std::string other_lines(const Profile& p) {
 }
 
 std::string communication_lines(const Profile& p) {
-  std::string text;
+  std::string text = p.transport.empty() ? "" : "ranks             " + p.transport + "\n";
   for (const RankTimes& rank : p.ranks)
     text += fmt::format(
         "rank {:<13}step {}, kernels {}, communication {} of which {:.0f} % hidden, waiting for "
@@ -118,6 +126,11 @@ std::string name_of(const OpGroup& op) {
                      name_of(op.phase));
 }
 
+std::string launch_sentence(const Profile& p) {
+  return fmt::format("by events a launch of nothing takes {}, which is not in the kernels' times",
+                     short_ms(p.launch_ms));
+}
+
 std::vector<std::pair<std::string, double>> parts_of_step(const Profile& p) {
   std::vector<std::pair<std::string, double>> parts{
       {"GEMMs", p.gemms.ms}, {"attention", p.attention.ms}, {"memory-bound", p.memory_bound.ms}};
@@ -130,6 +143,7 @@ std::string profile_text(const Profile& p, const std::vector<Change>& changes) {
   std::string text = fmt::format("{}: {} on {}, kernels timed by {}\n", p.run,
                                  counted(p.num_steps, "step"), p.device, p.mode);
   if (!p.mode_note.empty()) text += fmt::format("  not by CUPTI: {}\n", p.mode_note);
+  if (p.launch_ms > 0) text += "  " + launch_sentence(p) + "\n";
   text += fmt::format("  roofline: {}/s ({}), {:.0f} GB/s (copy of {})\n\n",
                       short_flops(p.roofline.flops_per_s), p.roofline.gemm,
                       p.roofline.bytes_per_s / 1e9, p.roofline.copy);

@@ -1,6 +1,9 @@
 #include "train/profile/recorder.h"
 
+#include <algorithm>
+
 #include "core/gpu.h"
+#include "train/profile/launch_cost.h"
 
 namespace smoe {
 namespace {
@@ -21,6 +24,7 @@ Recorder::Recorder(std::size_t num_launches, LaunchMarker* marker)
   if (stream_.device().type == DeviceType::cuda)
     while (pool_.size() < 2 * num_launches + 64)
       pool_.push_back(gpu::create_event(stream_.device().index));
+  if (has_events_) recording_.launch_ms = measure_launch_cost();
   stream_.synchronize();
   start_ = Clock::now();
   recording_.begin_ns = start_.time_since_epoch().count();
@@ -138,7 +142,7 @@ void Recorder::resolve_launches() {
       launch.begin = launch.host_begin;
       launch.end = launch.host_end;
     }
-    launch.busy = launch.end - launch.begin;
+    launch.busy = std::max(0.0, launch.end - launch.begin - recording_.launch_ms);
   }
 }
 

@@ -3,7 +3,8 @@
 //
 // Two events per launch would lengthen a step by more than 1 %. So a launch records its end only;
 // it begins when the launch before it ends, unless the device was idle or other work may lie
-// between.
+// between. What events show for a launch that does nothing is measured before the window and taken
+// off.
 #pragma once
 #include <chrono>
 #include <memory>

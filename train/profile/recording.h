@@ -61,6 +61,7 @@ struct Recording {
   std::vector<WaitSample> waits;
   std::vector<CommunicationSample> communication;  ///< in order of time
   std::int64_t begin_ns = 0, end_ns = 0;           ///< of the window, steady clock
+  double launch_ms = 0;  ///< taken off each launch: events show it where nothing is done
 };
 
 }  // namespace smoe

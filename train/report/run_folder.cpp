@@ -117,6 +117,7 @@ void RunFolder::write_readme() const {
   add("events.out.*", "the same metrics for TensorBoard, if log.tensorboard is true");
   add("config.yaml", "every key of the configuration, its value and meaning");
   add(name_of_path(tokenizer_path()), "the tokenizer of the model");
+  add("profile/", "where the time and memory of some steps went, if profile.every is set");
   add("checkpoints/", "step-N/ has everything needed to resume after step N");
   add("run.lock", "locked by the process that writes here; not needed afterwards");
   text += "\nIn the folder in which the run was started:\n\n";

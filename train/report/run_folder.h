@@ -8,6 +8,7 @@
 //             events.out.*     the metrics for TensorBoard (tensorboard_file.h)
 //             log.txt          the console output
 //             logs/            the output of each rank, under `smoe launch` (rank_output.h)
+//             profile/         step-00000103/ ... of profile.every (train/run_profiler.h)
 //             checkpoints/     step-00000120/ ... (checkpoint_store.h)
 //             run.lock         locked by the process that writes the folder
 #pragma once

@@ -73,6 +73,8 @@ const Broken kBrokenRules[] = {
     {{"checkpoint.keep_every=-1"}, "from 0 to 10^9; got -1"},
     {{"checkpoint.resume="}, "non-empty text; got \"\""},
     {{"log.every=0"}, "from 1 to 10^9; got 0"},
+    {{"profile.every=-1"}, "from 0 to 10^9; got -1"},
+    {{"profile.steps=0"}, "from 1 to 10^9; got 0"},
 };
 
 /// One violation of each relation; the last override is the reported key.
@@ -113,6 +115,7 @@ const Broken kBrokenRelations[] = {
     {{"checkpoint.keep_every=10"}, "0 without checkpoint.every; got 10"},
     {{"checkpoint.every=4", "checkpoint.keep_every=10"},
      "a multiple of checkpoint.every=4; got 10"},
+    {{"profile.every=3", "profile.steps=3"}, "less than profile.every=3; got 3"},
 };
 
 std::string key_of(const Broken& broken) {

@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/support/ranks.h"
 #include "tests/support/text.h"
+#include "train/profile/profile_page.h"
 #include "train/profile/profile_text.h"
 
 using namespace smoe;
@@ -90,6 +93,49 @@ TEST_CASE("what runs beyond the window's end is not called exposed") {
   REQUIRE(p.communication.size() == 1);
   CHECK(p.communication[0].ms == doctest::Approx(21));
   CHECK(p.communication[0].begin_ms == doctest::Approx(9));
+}
+
+TEST_CASE("a planted fault is found: a kernel whose tiles wait for the SMs of an operation") {
+  // Per step two equal kernels; the second runs beside an operation and takes twice as long, as one
+  // with a static schedule does when half of its tiles wait.
+  const auto profile_of = [](double beside_ms) {
+    Recording recording = two_steps();
+    recording.launches.clear();
+    std::vector<CollectiveTimes> operations;
+    for (int step = 0; step < 2; ++step) {
+      const double begin = 10 * step;
+      for (const auto& [from, to] : {std::pair{0.0, 3.0}, std::pair{3.0, 3.0 + beside_ms}}) {
+        LaunchSample launch = kernel_at(step, begin + from, begin + to);
+        launch.cost = {.flops = 3e9, .bytes = 0};
+        recording.launches.push_back(launch);
+      }
+      operations.push_back(operation_at("all_reduce", begin + 2.5, begin + 2.5, begin + 9.5));
+    }
+    recording.begin_ns = 1000;
+    add_communication(operations, recording);
+    Profile p;
+    p.mode = "events";
+    p.num_ranks = 2;
+    p.roofline = {.flops_per_s = 1e12, .bytes_per_s = 1e12};
+    analyze(recording, p);
+    advise(p);
+    return p;
+  };
+  const Profile slow = profile_of(6);
+  REQUIRE(slow.ops.size() == 1);
+  CHECK(slow.ops[0].beside.launches == doctest::Approx(1));
+  CHECK(slow.ops[0].slowdown() == doctest::Approx(2));
+  CHECK(slow.ops[0].slowdown_ms() == doctest::Approx(3));
+  const auto is_found = [](const Profile& p) {
+    return std::any_of(p.advice.begin(), p.advice.end(), [](const Advice& advice) {
+      return contains(advice.text, "takes 2.00 times as long beside communication");
+    });
+  };
+  CHECK(is_found(slow));
+  CHECK(contains(profile_page(slow, {}, ""), "Kernels beside communication"));
+  const Profile equal = profile_of(3);
+  CHECK(equal.ops[0].slowdown() == doctest::Approx(1));
+  CHECK(!is_found(equal));
 }
 
 TEST_CASE("an idle device that waits for other ranks is not waiting for the host") {

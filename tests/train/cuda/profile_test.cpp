@@ -1,0 +1,229 @@
+// Profiles on a GPU: both modes agree, and planted faults are found.
+#include "train/profile/profile.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "core/memory.h"
+#include "core/memory_log.h"
+#include "tests/support/cuda.h"
+#include "tests/support/text.h"
+#include "tests/train/small_run.h"
+#include "train/profile/measure.h"
+#include "train/profile/profile_page.h"
+#include "train/profile/routing_cost.h"
+#include "train/profile/timing.h"
+#include "train/trainer.h"
+
+using namespace smoe;
+using namespace smoe::test;
+
+namespace {
+
+// Four layers of the 1.5B model's sizes, so that kernels are about as long as its own.
+Config wide_config(Config config) {
+  config.model.num_layers = 4;
+  config.model.d_model = 1024;
+  config.model.num_heads = 8;
+  config.model.num_kv_heads = 2;
+  config.model.head_dim = 128;
+  config.model.d_expert = 3584;
+  config.model.num_experts = 8;
+  config.model.top_k = 2;
+  config.train.precision = DType::bf16;
+  config.train.seq_len = 1024;
+  config.train.micro_batch = config.train.global_batch = 16;
+  config.train.steps = 1000;
+  config.optim.lr = 1e-4;
+  return config;
+}
+
+struct GpuProfile {
+  SmallRun small;
+  StreamGuard guard{gpu_stream()};
+  Config config;
+  TrainingData training;
+  Trainer trainer;
+  Roofline roofline;
+
+  explicit GpuProfile(const std::function<void(Config&)>& change = nullptr)
+      : config(changed(wide_config(small.config), change)),
+        training(TrainingData::open(config.data)),
+        trainer(config, training),
+        roofline(measure_roofline(DType::bf16)) {}
+
+  static Config changed(Config config, const std::function<void(Config&)>& change) {
+    if (change) change(config);
+    return config;
+  }
+
+  ProfiledRun run(ProfileMode mode, const std::function<void()>& before_step = nullptr) {
+    ProfiledRun run = profile_steps({.steps = 5, .warmup = 6, .mode = mode}, roofline, [&] {
+      if (before_step) before_step();
+      trainer.step();
+    });
+    analyze(run.recording, run.profile);
+    return run;
+  }
+};
+
+bool says(const Profile& profile, const std::string& text) {
+  return std::any_of(profile.advice.begin(), profile.advice.end(),
+                     [&](const Advice& advice) { return contains(advice.text, text); });
+}
+
+// Times of steps by what recorded them, in windows that take turns: the clock of a GPU at its power
+// limit drifts.
+class Turns {
+ public:
+  explicit Turns(GpuProfile& gpu) : gpu_(gpu) {}
+
+  void run(int rounds) {
+    for (int round = 0; round < rounds; ++round) {
+      add_plain(after_cupti_ms_);
+      add(ProfileMode::events, events_);
+      add_plain(after_events_ms_);
+      if (has_cupti_) add(ProfileMode::automatic, cupti_);
+    }
+  }
+  bool has_cupti() const { return has_cupti_; }
+
+  struct Mode {
+    std::vector<double> step_ms{}, gemms{}, attention{}, memory_bound{}, busy{}, sums{};
+  };
+  const Mode& events() const { return events_; }
+  const Mode& cupti() const { return cupti_; }
+  // Of steps that nothing records.
+  double after_events_ms() const { return median(after_events_ms_); }
+  double after_cupti_ms() const { return median(after_cupti_ms_); }
+
+ private:
+  // A pause precedes each window, after which a GPU's clock is higher for some steps.
+  static constexpr int kWarmup = 3, kSteps = 4;
+
+  void add_plain(std::vector<double>& step_ms) {
+    for (int i = 0; i < kWarmup + kSteps; ++i) {
+      const double ms = time_ms([&] { gpu_.trainer.step(); });
+      if (i >= kWarmup) step_ms.push_back(ms);
+    }
+  }
+
+  void add(ProfileMode mode, Mode& to) {
+    ProfileWindow window(mode, 300 * (kWarmup + kSteps), single_communicator());
+    for (int i = 0; i < kWarmup + kSteps; ++i) {
+      window.begin_step();
+      gpu_.trainer.step();
+      window.end_step();
+    }
+    ProfiledRun run = window.finish();
+    has_cupti_ &= mode == ProfileMode::events || run.profile.mode == "cupti";
+    if (!has_cupti_) MESSAGE(run.profile.mode_note);  // this user or container may not use it
+    run.profile.roofline = gpu_.roofline;
+    analyze(run.recording, run.profile);
+    const Profile& p = run.profile;
+    for (int i = kWarmup; i < kWarmup + kSteps; ++i)
+      to.step_ms.push_back(run.recording.steps[i].end - run.recording.steps[i].begin);
+    to.gemms.push_back(p.gemms.ms);
+    to.attention.push_back(p.attention.ms);
+    to.memory_bound.push_back(p.memory_bound.ms);
+    to.busy.push_back(p.busy_ms);
+    to.sums.push_back((p.busy_ms + p.gap_ms) / p.step_ms);
+  }
+
+  GpuProfile& gpu_;
+  bool has_cupti_ = true;
+  std::vector<double> after_events_ms_, after_cupti_ms_;
+  Mode events_, cupti_;
+};
+
+void check_mode(const char* name, const Turns::Mode& mode, double plain_ms, double allowed) {
+  const double overhead = median(mode.step_ms) / plain_ms - 1;
+  MESSAGE("a step takes " << plain_ms << " ms, recorded by " << name << " " << median(mode.step_ms)
+                          << " ms");
+  CHECK(overhead <= allowed);
+  for (const double sum : mode.sums) CHECK(sum == doctest::Approx(1).epsilon(0.01));
+}
+
+void check_same(const char* what, const std::vector<double>& events,
+                const std::vector<double>& cupti) {
+  MESSAGE(what << ": " << median(events) << " ms by events, " << median(cupti) << " ms by CUPTI");
+  CHECK(median(events) == doctest::Approx(median(cupti)).epsilon(0.02));
+}
+
+}  // namespace
+
+TEST_CASE("events and CUPTI agree on a step's kernels, and cost little") {
+  GpuProfile gpu;
+  Turns turns(gpu);
+  turns.run(8);
+  const double plain_ms = turns.after_events_ms();
+  check_mode("events", turns.events(), plain_ms, 0.01);
+  if (!turns.has_cupti()) return;
+  check_mode("CUPTI", turns.cupti(), plain_ms, 0.03);
+  MESSAGE("after CUPTI's windows it takes " << turns.after_cupti_ms() << " ms");
+  CHECK(turns.after_cupti_ms() <= 1.005 * plain_ms);
+  check_same("kernels", turns.events().busy, turns.cupti().busy);
+  check_same("GEMMs", turns.events().gemms, turns.cupti().gemms);
+  check_same("attention", turns.events().attention, turns.cupti().attention);
+  check_same("memory-bound kernels", turns.events().memory_bound, turns.cupti().memory_bound);
+}
+
+TEST_CASE("planted faults are found on a GPU: a host that sleeps, a buffer that is never freed") {
+  GpuProfile gpu;
+  for (const ProfileMode mode : {ProfileMode::events, ProfileMode::automatic}) {
+    std::vector<Tensor> forgotten;
+    ProfiledRun run = gpu.run(mode, [&] {
+      gpu_stream().synchronize();  // else the step's last kernels hide a part of the sleep
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      forgotten.push_back(Tensor::empty({std::int64_t{1} << 30}, DType::u8));
+      name_new_blocks("forgetful_op", nullptr);
+    });
+    advise(run.profile);
+    const Profile& p = run.profile;
+    CAPTURE(p.mode);
+    CAPTURE(p.host_late_ms);
+    REQUIRE(!p.gaps.empty());
+    CHECK(p.gaps.front().ms >= 4.5);
+    CHECK(p.gaps.front().is_host_late);
+    CHECK(p.host_late_ms >= 4.5);
+    CHECK(p.host_late_ms < 7);
+    CHECK(says(p, "the device waits for the host"));
+    REQUIRE(!p.memory.kept.empty());
+    CHECK(contains(p.memory.kept.front().owner, "forgetful_op"));
+    CHECK(p.memory.kept.front().bytes >= std::int64_t{5} << 30);
+    CHECK(contains(profile_page(p, {}, ""), "forgetful_op"));
+  }
+}
+
+TEST_CASE("of a host's sleep that queued kernels hide, a profile shows the part that they do not") {
+  GpuProfile gpu;
+  const ProfiledRun run = gpu.run(
+      ProfileMode::events, [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
+  CHECK(run.profile.host_late_ms > 2);
+  CHECK(run.profile.host_late_ms < 5.5);
+}
+
+TEST_CASE("a planted fault is found on a GPU: one expert with all rows") {
+  GpuProfile gpu([](Config& config) {
+    config.model.top_k = 1;
+    config.model.router.score = RouterScore::sigmoid;
+    config.model.router.selection_bias_rate = 1e-6;
+  });
+  for (Router* router : gpu.trainer.model().routers()) {
+    const auto num_experts = router->num_experts();
+    std::vector<float> bias(num_experts, 0.0F);
+    bias[2] = 100;
+    router->selection_bias().copy_from(Tensor::from(bias, {num_experts}));
+  }
+  ProfiledRun run = gpu.run(ProfileMode::automatic);
+  const RoutingCost cost = measure_routing_cost(gpu.config, gpu.trainer, run.profile.layers);
+  MESSAGE("experts take " << cost.experts_ms << " ms, at equal loads " << cost.balanced_ms);
+  REQUIRE(cost.imbalance.size() == 4);
+  for (const double imbalance : cost.imbalance) CHECK(imbalance == 8);  // of eight experts
+  run.profile.routing = cost;
+  advise(run.profile);
+  CHECK(says(run.profile, "expert loads are unequal, in the worst layer 8.0 times the mean"));
+}
