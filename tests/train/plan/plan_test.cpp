@@ -158,7 +158,7 @@ TEST_CASE("a run on a CPU has a time where the CPU's speed is known") {
   CHECK(plan_text(plan).find("\n  time ") == std::string::npos);
   plan.cpu_flops_per_s = plan.step.flops * static_cast<double>(config.train.steps) / (0.7 * 90);
   const std::string text = plan_text(plan);
-  CHECK_MESSAGE(text.find("\n  time                    1m30s   on this CPU, at 70 % of the ") !=
+  CHECK_MESSAGE(text.find("\n  time                     1m30s   on this CPU, at 70 % of the ") !=
                     std::string::npos,
                 text);
 }
