@@ -20,7 +20,8 @@ __device__ inline void finish_tiles(int* counter, int number, int num_tiles) {
 }
 
 /// Tiles from one thread of cluster block 0 to the warps of all blocks of the cluster: 16 bytes per
-/// tile and block. Tiles are numbered from 0 in the order in which they are published.
+/// tile and block, of which the last number is not negative. Tiles are numbered from 0 in the order
+/// in which they are published.
 template <int kBlocks>
 class TileQueue {
  public:
@@ -56,8 +57,10 @@ class TileQueue {
     const int slot = i % kSlots;
     mbarrier_wait_acquire_cluster(full_barrier(slot), phase(i), {"tile slot full", slot});
     const int4 tile = load_shared<int4>(tile_address(slot));
-    __syncwarp();
-    if (threadIdx.x % kWarp == 0) mbarrier_arrive_cluster(empty_barrier(slot), 0);
+    // The arrival does not wait for this load, which a write of the next tile could overtake. The
+    // vote does, in all lanes.
+    const bool is_read = __all_sync(~0u, tile.w >= 0);
+    if (is_read && threadIdx.x % kWarp == 0) mbarrier_arrive_cluster(empty_barrier(slot), 0);
     return tile;
   }
 
