@@ -152,7 +152,7 @@ TEST_CASE("workspace follows from the form") {
 
 TEST_CASE("a config prints its form, tile, stages, workspace and reason") {
   CHECK(to_string(choose(desc_of(ExpertGemm::up), kHopper)) ==
-        "wgmma 128x256x64, 4 stages, 0 bytes of workspace");
+        "wgmma 128x256x64, 3 stages, 0 bytes of workspace");
   CHECK(to_string(choose(desc_of(ExpertGemm::weight_gradient), kHopper)) ==
         "wgmma 128x256x64, 4 stages, 0 bytes of workspace");
   CHECK(to_string(choose(desc_of(ExpertGemm::grouped_gemm), kAmpere)) ==

@@ -76,7 +76,7 @@ constexpr int sm80_stages(const GemmTile& tile) {
 }
 constexpr int sm90_stages(ExpertGemm gemm, const GemmTile& tile = kSm90Tile) {
   if (tile.n == kSm90PingPongTile.n) return 4;
-  return gemm == ExpertGemm::up || gemm == ExpertGemm::weight_gradient ? 4 : 3;
+  return gemm == ExpertGemm::weight_gradient ? 4 : 3;
 }
 
 /// Shared memory of the largest block of the sm80 form with this tile.

@@ -2,14 +2,14 @@
 // expert_down_backward.
 //
 // Tile:        128 x 256 x 64, one persistent block per SM, clusters of 2 blocks, 384 threads.
-// Warp roles:  warpgroup 0 produces: A by TMA (grouped rows) or gathered by cp.async, the weight by
-//              TMA, multicast where both blocks have the same columns; warpgroups 1 and 2 consume
-//              64 rows of A each and run the epilogue independently of each other.
+// Warp roles:  warpgroup 0 produces: A by TMA (grouped rows) or gathered by cp.async by warps of
+//              their own, the weight by TMA, multicast where both blocks have the same columns;
+//              warpgroups 1 and 2 consume 64 rows of A each and run the epilogue independently of
+//              each other.
 // Registers:   producer 40 (TMA) or 56 (gather), consumers 232 or 224 each.
 // Schedule:    a warp of block 0's producer takes the cluster's tiles from a counter and publishes
-//              each while the one before it is loaded (tile_scheduler.cuh). With TMA it does
-//              nothing else; with cp.async, which keeps all warps busy, it does so while it waits
-//              for the gathered rows' ids.
+//              each while the one before it is loaded (tile_scheduler.cuh). Where A is gathered it
+//              is the warp that loads the weight.
 // Shared:      SharedLayout: pipeline stages of 48 KiB, epilogue memory per consumer, mbarriers,
 //              tile queue.
 #pragma once
@@ -63,6 +63,8 @@ struct GroupedGemm {
   static constexpr int kSharedBytes = int{sizeof(Shared)};
   static_assert(kSharedBytes <= kMaxSharedBytes);
   using Queue = TileQueue<kClusterSize>;
+  static constexpr int kGatherers = 64;  // threads
+  static constexpr bool kPublishesEndTwice = false;
 
   struct Args {
     CUtensorMap a = {};  // only if !kGathers
@@ -122,70 +124,124 @@ __device__ void produce_by_tma(const typename P::Args& args, const typename P::P
   }
 }
 
-/// A producer thread's rows of a tile's A: chunks of the rows row + 16 i.
+/// The rows of a tile's A of one of kGatherers threads: chunks of the rows row + kRowStep i.
+template <int kGatherers>
 class GatheredRows {
  public:
-  /// Calls `meanwhile` while it waits for the rows' ids.
-  template <class Args, class F>
-  __device__ GatheredRows(const Args& args, const TileCoord& tile, int row, int chunk,
-                          F&& meanwhile)
-      // Rows past the expert's end are not copied: accumulators of stale rows are never stored.
-      : num_copies_((min(tile.row_end - tile.row, kBlockM) - row + 15) / 16) {
+  static constexpr int kRowStep = kGatherers / 8;
+  static_assert(kRowStep == 4 || kRowStep % 8 == 0);
+
+  /// k tiles from one advance() to the next: their offsets are constants of the copies.
+  static constexpr int kTilesPerAdvance = 4;
+
+  /// Copies of rows past the expert's end are copies of its last row: their accumulators are never
+  /// stored.
+  template <class Args>
+  __device__ GatheredRows(const Args& args, const TileCoord& tile, int row, int chunk) {
     std::int32_t ids[kRows];  // all loads first, so that their latencies overlap
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) ids[i] = args.index.id(tile.row + row + 16 * i, tile.row_end);
-    meanwhile();
+    for (int i = 0; i < kRows; ++i)
+      ids[i] = args.index.id(min(tile.row + row + kRowStep * i, tile.row_end - 1), tile.row_end);
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
       source_[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
   }
-  /// Zeros unless is_in.
-  __device__ void copy(std::uint32_t to, int k, bool is_in) const {
+  /// Copies the chunks of k tile k_tile after the last advance, or zeros unless is_in.
+  __device__ void copy(std::uint32_t to, int k_tile, bool is_in) const {
+    // A step of four rows alternates between the halves of the swizzle's eight rows.
+    const std::uint32_t odd = kRowStep == 4 ? to ^ 64 : to;
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
-      if (i < num_copies_) cp_async(to + i * 16 * kRowBytes, source_[i] + (is_in ? k : 0), is_in);
+      cp_async((i % 2 == 0 ? to : odd) + i * kRowStep * kRowBytes, source_[i] + k_tile * kBlockK,
+               is_in);
+  }
+  __device__ void advance() {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) source_[i] += kTilesPerAdvance * kBlockK;
   }
 
  private:
-  static constexpr int kRows = 8;
+  static constexpr int kRows = kBlockM / kRowStep;
 
   const Bf16* source_[kRows];
-  int num_copies_;
 };
 
-/// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
-template <class P>
-__device__ void produce_by_gather(const typename P::Args& args,
-                                  const typename P::Pipeline& pipeline,
-                                  const typename P::Queue& queue,
-                                  RowTileScheduler<kClusterSize> scheduler) {
-  const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
-  const std::uint32_t target = swizzled_offset(row, chunk);
-  typename P::Pipeline::State state(1);
-  // Asked again per tile, for want of registers.
-  const auto schedules = [] { return threadIdx.x % kWarpgroup < kWarp && cluster_rank() == 0; };
-  if (schedules()) {
+/// Calls f(k, its k tile after the last advance) for every k tile.
+template <class Rows, class F>
+__device__ void for_each_k_tile(Rows& rows, int k_end, F&& f) {
+  for (int k = 0; k < k_end; rows.advance())
+#pragma unroll
+    for (int k_tile = 0; k_tile < Rows::kTilesPerAdvance; ++k_tile, k += kBlockK)
+      if (k < k_end) f(k, k_tile);
+}
+
+/// Called by one warp of a gathering kernel: load(tile, k) of the weight by one thread, and in
+/// cluster block 0 the schedule.
+template <class P, int kBlocks, class Load>
+__device__ void produce_weight(const typename P::Args& args, const TileQueue<kBlocks>& queue,
+                               RowTileScheduler<kBlocks> scheduler, Load&& load) {
+  const bool schedules = kBlocks == 1 || cluster_rank() == 0;
+  if (schedules) {
     scheduler.begin();
     scheduler.publish(0);
   }
   for (int i = 0;; ++i) {
     const TileCoord tile = unpack_tile(queue.read(i));
-    if (tile.is_end()) return;
-    const GatheredRows source(args, tile, row, chunk, [&] {
-      if (schedules()) scheduler.publish(i + 1);
-    });
-    const int rank = cluster_rank();  // per tile, for want of registers
+    if (tile.is_end()) {
+      if (P::kPublishesEndTwice) scheduler.publish(i + 1);
+      return;
+    }
     for (int k = 0; k < args.k; k += kBlockK) {
+      if (threadIdx.x % kWarp == 0) load(tile, k);
+      __syncwarp();
+      if (k == 0 && schedules) scheduler.publish(i + 1);
+    }
+  }
+}
+
+/// Called by kGatherers threads; thread t copies chunk t % 8 of rows t / 8 + kRowStep i. Per stage
+/// it calls copy(f), which calls f with the address of the stage's A.
+template <class P, int kGatherers, class Queue, class Copy>
+__device__ void gather(const typename P::Args& args, const Queue& queue, int thread, Copy&& copy) {
+  const int chunk = thread % 8, row = thread / 8;
+  const std::uint32_t target = swizzled_offset(row, chunk);
+  for (int i = 0;; ++i) {
+    const TileCoord tile = unpack_tile(queue.read(i));
+    if (tile.is_end()) return;
+    GatheredRows<kGatherers> source(args, tile, row, chunk);
+    for_each_k_tile(source, args.k, [&](int k, int k_tile) {
+      copy([&](std::uint32_t tile_a) {
+        source.copy(tile_a + target, k_tile, k + chunk * 8 < args.k);
+      });
+    });
+  }
+}
+
+/// Called by the producer warpgroup: warp 0 loads the weight, warps 1 to kGatherers / 32 gather.
+template <class P, int kGatherers>
+__device__ void produce_by_gather(const typename P::Args& args,
+                                  const typename P::Pipeline& pipeline,
+                                  const typename P::Queue& queue,
+                                  const RowTileScheduler<kClusterSize>& scheduler) {
+  typename P::Pipeline::State state(1);
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarp, 0);
+  if (warp == 0) {
+    const int rank = cluster_rank();
+    produce_weight<P>(args, queue, scheduler, [&](const TileCoord& tile, int k) {
       const int stage = state.stage();
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
-      if (thread == 0) {
-        mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
-        load_weight<P>(args, pipeline, stage, tile, k, rank);
-      }
-      source.copy(pipeline.tile_a(stage) + target, k, k + chunk * 8 < args.k);
+      mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
+      load_weight<P>(args, pipeline, stage, tile, k, rank);
+      state.advance();
+    });
+  } else if (warp <= kGatherers / kWarp) {
+    gather<P, kGatherers>(args, queue, static_cast<int>(threadIdx.x) - kWarp, [&](auto&& copy) {
+      const int stage = state.stage();
+      mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
+      copy(pipeline.tile_a(stage));
       cp_async_mbarrier_arrive(pipeline.full_barrier(stage));
       state.advance();
-    }
+    });
   }
 }
 
@@ -238,8 +294,8 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
                                ? take_tile(args.schedule.tile_counter)
                                : 0;
   if (threadIdx.x == kWarp) {
-    pipeline.init(P::kGathers ? kWarpgroup + 1 : 1);
-    queue.init((P::kGathers ? kWarpsPerGroup : 1) + kNumConsumers * kWarpsPerGroup);
+    pipeline.init(P::kGathers ? P::kGatherers + 1 : 1);
+    queue.init((P::kGathers ? 1 + P::kGatherers / kWarp : 1) + kNumConsumers * kWarpsPerGroup);
     for (int i = 0; i < kNumConsumers * kEpilogueBarriers; ++i)
       mbarrier_init(shared + int{offsetof(Shared, epilogue_barriers)} + i * 8, 1);
     fence_barrier_init();
@@ -254,7 +310,7 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
     RowTileScheduler<kClusterSize> scheduler(
         args.schedule, queue, reinterpret_cast<Shared*>(memory)->searched_experts, first_number);
     if constexpr (P::kGathers) {
-      produce_by_gather<P>(args, pipeline, queue, scheduler);
+      produce_by_gather<P, P::kGatherers>(args, pipeline, queue, scheduler);
     } else if (threadIdx.x < kWarp) {
       produce_by_tma<P>(args, pipeline, queue);
     } else if (threadIdx.x / kWarp == kSchedulingWarp && cluster_rank() == 0) {

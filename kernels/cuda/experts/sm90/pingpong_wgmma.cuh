@@ -4,9 +4,9 @@
 // Tile:        128 x 128 x 64, one persistent block per SM, 384 threads, no clusters. Compared with
 //              grouped_wgmma.cuh a tile reads twice the bytes per FLOP, but the tensor cores stay
 //              busy during epilogues.
-// Warp roles:  warpgroup 0 produces: A gathered by cp.async, the weight's columns by TMA;
-//              warpgroups 1 and 2 take tiles alternately, and their mainloops take turns: one runs
-//              its epilogue during the mainloop of the other.
+// Warp roles:  warp 0 loads the weight's columns by TMA and schedules, warps 1 and 2 gather A by
+//              cp.async; warpgroups 1 and 2 take tiles alternately, and their mainloops take turns:
+//              one runs its epilogue during the mainloop of the other.
 // Registers:   producer 56, consumers 224.
 // Schedule:    as in grouped_wgmma.cuh.
 // Shared:      Shared: pipeline stages of 32 KiB, epilogue memory per consumer, mbarriers, tile
@@ -32,6 +32,8 @@ struct PingPongGemm {
   using State = PipelineState<kStages>;
   using Queue = TileQueue<1>;
   static constexpr int kStageBytesB = 2 * kSubtileBytes;
+  static constexpr int kGatherers = 64;             // threads
+  static constexpr bool kPublishesEndTwice = true;  // for the other consumer
 
   struct Shared {
     unsigned char stages_a[kStages][kStageBytesA];
@@ -78,9 +80,9 @@ struct PingPongGemm {
 
   /// Called by one thread.
   __device__ void init() const {
-    tile_queue().init(2 * kWarpsPerGroup);  // the producer and one consumer
+    tile_queue().init(1 + kGatherers / kWarp + kWarpsPerGroup);  // of one consumer
     for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(full_barrier(i), kWarpgroup + 1);
+      mbarrier_init(full_barrier(i), kGatherers + 1);
       mbarrier_init(empty_barrier(i), 1);
     }
     for (int consumer = 0; consumer < kNumConsumers; ++consumer)
@@ -88,40 +90,31 @@ struct PingPongGemm {
         mbarrier_init(epilogue_barriers(consumer) + i * 8, 1);
   }
 
-  /// Called by the producer warpgroup; thread t copies chunk t % 8 of rows t / 8 + 16 i.
+  /// Called by the producer warpgroup: warp 0 loads the weight, warps 1 and 2 gather.
   __device__ void produce(const Args& args, SearchedExperts& experts, int first_number) const {
-    const int thread = threadIdx.x % kWarpgroup, chunk = thread % 8, row = thread / 8;
-    const std::uint32_t target = swizzled_offset(row, chunk);
     const Queue queue = tile_queue();
-    RowTileScheduler<1> scheduler(args.schedule, queue, experts, first_number);
-    const bool schedules = thread < kWarp;
-    if (schedules) {
-      scheduler.begin();
-      scheduler.publish(0);
-    }
     State state(1);
-    for (int i = 0;; ++i) {
-      const TileCoord tile = unpack_tile(queue.read(i));
-      if (tile.is_end()) {
-        if (schedules) scheduler.publish(i + 1);  // for the other consumer
-        return;
-      }
-      const GatheredRows source(args, tile, row, chunk, [&] {
-        if (schedules) scheduler.publish(i + 1);
-      });
-      for (int k = 0; k < args.k; k += kBlockK) {
+    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarp, 0);
+    if (warp == 0) {
+      const RowTileScheduler<1> scheduler(args.schedule, queue, experts, first_number);
+      produce_weight<PingPongGemm>(args, queue, scheduler, [&](const TileCoord& tile, int k) {
         const int stage = state.stage();
         mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
-        if (thread == 0) {
-          mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
-          for (int subtile = 0; subtile < 2; ++subtile)
-            tma_load(tile_b(stage) + subtile * kSubtileBytes, args.weight, full_barrier(stage),
-                     {tile.col_tile * kPingPongBlockN + subtile * 64, k, tile.expert});
-        }
-        source.copy(tile_a(stage) + target, k, k + chunk * 8 < args.k);
-        cp_async_mbarrier_arrive(full_barrier(stage));
+        mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
+        for (int subtile = 0; subtile < 2; ++subtile)
+          tma_load(tile_b(stage) + subtile * kSubtileBytes, args.weight, full_barrier(stage),
+                   {tile.col_tile * kPingPongBlockN + subtile * 64, k, tile.expert});
         state.advance();
-      }
+      });
+    } else if (warp <= kGatherers / kWarp) {
+      gather<PingPongGemm, kGatherers>(
+          args, queue, static_cast<int>(threadIdx.x) - kWarp, [&](auto&& copy) {
+            const int stage = state.stage();
+            mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
+            copy(tile_a(stage));
+            cp_async_mbarrier_arrive(full_barrier(stage));
+            state.advance();
+          });
     }
   }
 
