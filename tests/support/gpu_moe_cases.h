@@ -63,6 +63,26 @@ inline std::int64_t num_random_moe_cases() {
   return repetitions(10, 10'000);
 }
 
+/// Number `i` of random sizes and routings with several waves of tiles on a GPU, all supported by
+/// the tensor-core kernels; the first has tails in all dimensions.
+inline MoeCase many_tiles_moe_case(std::int64_t i) {
+  if (i == 0) return {4500, 2, 8, 520, 1032};
+  RandomStream random(16, hash_name("waves"), i);
+  const auto from_to = [&](std::int64_t least, std::int64_t most) {
+    return least + static_cast<std::int64_t>(random.below(most - least + 1));
+  };
+  const std::int64_t num_experts = from_to(1, from_to(1, 48));
+  return {.num_tokens = from_to(2000, 5000),
+          .top_k = from_to(1, std::min<std::int64_t>(num_experts, 2)),
+          .num_experts = num_experts,
+          .d = 8 * from_to(1, 100),
+          .f = 8 * from_to(16, 100),
+          .spread = static_cast<Spread>(random.below(4))};
+}
+inline std::int64_t num_many_tiles_moe_cases() {
+  return repetitions(4, 200);
+}
+
 /// f(case, dtype) for aligned sizes in bf16 and f32, and for unaligned ones.
 template <class F>
 void for_gpu_moe_cases(F&& f) {

@@ -47,6 +47,15 @@ TEST_CASE("grouped GEMMs of random routings on the GPU agree with the CPU's") {
   }
 }
 
+TEST_CASE("grouped GEMMs of many tiles on the GPU agree with the portable ones") {
+  for (std::int64_t i = 0; i < num_many_tiles_moe_cases(); ++i) {
+    const MoeCase test = many_tiles_moe_case(i);
+    const GroupedMode& mode = kGroupedModes[i % std::size(kGroupedModes)];
+    check_against_portable(concat(test.name(), " mode ", i % std::size(kGroupedModes)),
+                           [&] { return run_all(test, mode, DType::bf16); });
+  }
+}
+
 TEST_CASE("grouped GEMMs of strided rows on the GPU agree with the CPU's") {
   const MoeCase test{200, 2, 4, 136, 264};
   for (const std::int64_t pad : {8, 3})  // with whole 16-byte chunks, and without

@@ -62,3 +62,15 @@ TEST_CASE("the fused expert GEMMs of random routings on the GPU agree with the C
     check_on_gpu("down backward " + name, [&] { return run_backward({test, kind, DType::bf16}); });
   }
 }
+
+TEST_CASE("the fused expert GEMMs of many tiles on the GPU agree with the portable ones") {
+  for (std::int64_t i = 0; i < num_many_tiles_moe_cases(); ++i) {
+    const MoeCase test = many_tiles_moe_case(i);
+    const auto kind = activations()[i % activations().size()].first;
+    const std::string name = concat(test.name(), " activation ", static_cast<int>(kind));
+    check_against_portable("up " + name, [&] { return run_up({test, kind, DType::bf16}); });
+    check_against_portable("down backward " + name, [&] {
+      return run_backward({test, kind, DType::bf16});
+    });
+  }
+}
