@@ -168,9 +168,9 @@ class Analysis {
                   .begin = begin,
                   .before = before ? gap_end(*before) : "start of the window",
                   .after = gap_end(after),
-                  .is_host_late = after.host_end > begin};
-    if (gap.is_host_late)
-      p_.host_late_ms += (gap.ms - operations_.overlap(begin, after.begin)) * per_step_;
+                  .is_host_late = after.host_end > begin,
+                  .operation_ms = operations_.overlap(begin, after.begin)};
+    if (gap.is_host_late) p_.host_late_ms += (gap.ms - gap.operation_ms) * per_step_;
     p_.gaps.push_back(gap);
   }
 
@@ -266,11 +266,14 @@ void advise(Profile& p) {
                       p.mode == "clock" ? ""
                                         : ", whose kernels hold SMs that its tiles wait for: "
                                           "parallel.transport=copy needs none"));
+  const auto late = std::find_if(p.gaps.begin(), p.gaps.end(), [](const Gap& gap) {
+    return gap.is_host_late && !gap.is_for_ranks();
+  });
   if (p.host_late_ms > worth)
     add(p.host_late_ms, fmt::format("{}; the longest time before {}",
                                     p.mode == "clock" ? "the host works between kernels"
                                                       : "the device waits for the host",
-                                    p.gaps.empty() ? "a step" : p.gaps.front().after));
+                                    late == p.gaps.end() ? "a step" : late->after));
   if (p.routing) add_routing_advice(*p.routing, worth, p.advice);
   const auto last =
       std::max_element(p.communication.begin(), p.communication.end(),

@@ -64,6 +64,9 @@ struct Gap {
   double begin = 0;
   std::string before, after;  ///< the kernels around it
   bool is_host_late = false;  ///< the device was idle when the host launched `after`
+  double operation_ms = 0;    ///< of it, in which an operation among the ranks ran
+
+  bool is_for_ranks() const { return operation_ms > ms / 2; }
 };
 
 /// Waits of the host for the device, at one place.

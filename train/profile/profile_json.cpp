@@ -202,9 +202,13 @@ std::string profile_json(const Profile& p) {
                                 })},
       {"gaps", list_of(p.gaps,
                        [](const Gap& g) {
-                         return Json{{"ms", g.ms},          {"step", g.step},
-                                     {"begin_ms", g.begin}, {"before", g.before},
-                                     {"after", g.after},    {"host_late", g.is_host_late}};
+                         return Json{{"ms", g.ms},
+                                     {"step", g.step},
+                                     {"begin_ms", g.begin},
+                                     {"before", g.before},
+                                     {"after", g.after},
+                                     {"host_late", g.is_host_late},
+                                     {"operation_ms", g.operation_ms}};
                        })},
       {"waits", list_of(p.waits,
                         [](const WaitGroup& w) {

@@ -176,7 +176,9 @@ std::string gap_tables(const Profile& p) {
   for (const Gap& g : p.gaps)
     gaps.push_back({escaped(g.before + " and " + g.after), short_ms(g.ms),
                     std::to_string(g.step + 1),
-                    g.is_host_late ? "the host was late" : "the device"});
+                    g.is_for_ranks() ? "other ranks"
+                    : g.is_host_late ? "the host was late"
+                                     : "the device"});
   std::vector<std::vector<std::string>> waits{{"place", "waits per step", "time"}};
   for (const WaitGroup& w : p.waits)
     waits.push_back({escaped(w.place), fmt::format("{:.1f}", w.waits), short_ms(w.ms)});

@@ -12,6 +12,7 @@
 #include "tests/support/cuda.h"
 #include "tests/support/text.h"
 #include "tests/train/small_run.h"
+#include "train/bench/expert_variant.h"
 #include "train/profile/measure.h"
 #include "train/profile/profile_page.h"
 #include "train/profile/routing_cost.h"
@@ -139,7 +140,7 @@ class Turns {
   Mode events_, cupti_;
 };
 
-void check_mode(const char* name, const Turns::Mode& mode, double plain_ms, double allowed) {
+void check_mode(const std::string& name, const Turns::Mode& mode, double plain_ms, double allowed) {
   const double overhead = median(mode.step_ms) / plain_ms - 1;
   MESSAGE("a step takes " << plain_ms << " ms, recorded by " << name << " " << median(mode.step_ms)
                           << " ms");
@@ -147,7 +148,7 @@ void check_mode(const char* name, const Turns::Mode& mode, double plain_ms, doub
   for (const double sum : mode.sums) CHECK(sum == doctest::Approx(1).epsilon(0.01));
 }
 
-void check_same(const char* what, const std::vector<double>& events,
+void check_same(const std::string& what, const std::vector<double>& events,
                 const std::vector<double>& cupti) {
   MESSAGE(what << ": " << median(events) << " ms by events, " << median(cupti) << " ms by CUPTI");
   CHECK(median(events) == doctest::Approx(median(cupti)).epsilon(0.02));
@@ -226,4 +227,40 @@ TEST_CASE("a planted fault is found on a GPU: one expert with all rows") {
   run.profile.routing = cost;
   advise(run.profile);
   CHECK(says(run.profile, "expert loads are unequal, in the worst layer 8.0 times the mean"));
+}
+
+TEST_CASE("the rows of a layer's profile add up to its time without one") {
+  constexpr int kPasses = 20;
+  const StreamGuard guard(gpu_stream());
+  const ExpertInputs inputs({.num_tokens = 32768,
+                             .d_model = 1024,
+                             .d_expert = 3584,
+                             .num_experts = 8,
+                             .top_k = 2,
+                             .dtype = DType::bf16});
+  const auto layer = make_variant(VariantKind::smoe, inputs);
+  const auto step = [&] {
+    for (int pass = 0; pass < kPasses; ++pass) {
+      {
+        const PlaceScope place(Phase::forward);
+        layer->forward(true);
+      }
+      const PlaceScope place(Phase::backward);
+      layer->backward();
+    }
+  };
+  for (const ProfileMode mode : {ProfileMode::events, ProfileMode::automatic}) {
+    ProfiledRun run =
+        profile_steps({.steps = 5, .warmup = 8, .mode = mode}, measure_roofline(DType::bf16), step);
+    analyze(run.recording, run.profile);
+    const Profile& p = run.profile;
+    for (const OpGroup& op : p.ops)
+      MESSAGE(p.mode << ", " << op.kernel << " (" << name_of(op.phase)
+                     << "): " << op.group.ms / op.group.launches << " ms, "
+                     << op.group.cost.flops / op.group.ms / 1e9 << " TFLOP/s, "
+                     << 100 * op.group.roof_share() << " % of the roofline");
+    MESSAGE("a pass takes " << p.before_ms / kPasses << " and " << p.after_ms / kPasses
+                            << " ms, its rows " << p.busy_ms / kPasses << " ms");
+    CHECK(p.busy_ms == doctest::Approx((p.before_ms + p.after_ms) / 2).epsilon(0.03));
+  }
 }

@@ -144,6 +144,10 @@ TEST_CASE("an idle device that waits for other ranks is not waiting for the host
   const Profile p = analyzed(recording, {operation_at("all_reduce", 4, 4, 6)});
   // Gaps of 2, 1 and 2 ms before launches, of which the operation covers the first.
   CHECK(p.host_late_ms == doctest::Approx(1.5));
+  REQUIRE(p.gaps.size() == 3);
+  CHECK(p.gaps[0].is_for_ranks());
+  CHECK(p.gaps[0].operation_ms == doctest::Approx(2));
+  CHECK(!p.gaps[1].is_for_ranks());
 }
 
 TEST_CASE("ranks learn each other's times, and which of them was ready last") {
