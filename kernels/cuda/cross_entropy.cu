@@ -1,10 +1,13 @@
-// One thread block per row of logits, which it keeps in registers: maximum, then sum of
-// exponentials, then gradient. A longer row is read twice: the first pass keeps a running maximum
-// and sum of exponentials per thread and reduces them over the block (online softmax,
-// arXiv:1805.02867); the second reads the row from cache and writes the gradient.
+// A thread block keeps a row of logits in shared memory: maximum, then sum of exponentials, then
+// gradient; meanwhile its next row arrives there. A longer row is read twice: the first
+// pass keeps a running maximum and sum of exponentials per thread and reduces them over the block
+// (online softmax, arXiv:1805.02867); the second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
+#include <utility>
+
 #include "kernels/cuda/device/checked_index.cuh"
+#include "kernels/cuda/device/copy_queue.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -41,10 +44,18 @@ __device__ Exponentials merge_warp(Exponentials x) {
   return x;
 }
 
+// exp(x) to 2^-22 where it is normal, otherwise 0: two instructions, with which the kernels are
+// bound by memory.
+__device__ float fast_exp(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * 1.44269504f));
+  return result;
+}
+
 // With bf16 storage the result is rounded to 8 bits, so the fast version suffices.
 template <class T>
 __device__ float exponential(float x) {
-  return sizeof(T) == 2 ? __expf(x) : expf(x);
+  return sizeof(T) == 2 ? fast_exp(x) : expf(x);
 }
 
 template <int N, class T>
@@ -105,69 +116,139 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_long_kernel(CrossEntro
   }
 }
 
-// For bf16 rows of at most kRowThreads * kWidth * kRowChunks logits.
-constexpr int kRowThreads = 1024;
-constexpr int kRowChunks = 4;
-constexpr std::int64_t kMaxRow = std::int64_t{kRowThreads} * kWidth * kRowChunks;
+// For bf16 rows of at most kRowThreads * kWidth * kRowChunks logits. A thread has chunks of kWidth
+// columns, kRowStep apart.
+constexpr int kRowThreads = 512;
+constexpr int kRowBlocks = 2;  // per SM, so that one computes while the other waits at a barrier
+constexpr int kRowChunks = 8;
+constexpr int kRowStep = kRowThreads * kWidth;
+constexpr std::int64_t kMaxRow = std::int64_t{kRowStep} * kRowChunks;
+using ChunkQueue = CopyQueue<kRowThreads, kRowChunks + 4, 1, __nv_bfloat16>;
 
-// Unpacks N logits. The compiler cannot tell that later calls unpack the same, so it keeps them
-// packed between passes, which halves the registers of a row.
-template <int N>
-__device__ void unpack(uint4& packed, float (&x)[N]) {
-  asm volatile("" : "+r"(packed.x), "+r"(packed.y), "+r"(packed.z), "+r"(packed.w));
-  load(reinterpret_cast<const __nv_bfloat16*>(&packed), x);
+// The maximum of kWidth packed logits; propagates NaN.
+__device__ float maximum_of(const uint4& packed) {
+  const auto* const pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
+  const __nv_bfloat162 both =
+      __hmax2_nan(__hmax2_nan(pairs[0], pairs[1]), __hmax2_nan(pairs[2], pairs[3]));
+  return to_f32(__hmax_nan(both.x, both.y));
 }
 
-__global__ void __launch_bounds__(kRowThreads) cross_entropy_kernel(CrossEntropyArgs args) {
+// The chunks of a thread, of rows gridDim.x apart.
+class RowChunks {
+ public:
+  __device__ RowChunks(const CrossEntropyArgs& args, ChunkQueue::Slots& slots)
+      : logits_(args.logits), queue_(slots), row_(static_cast<int>(blockIdx.x)) {
+    const auto num_columns = static_cast<int>(logits_.cols) - int(threadIdx.x) * kWidth;
+    num_chunks_ = max(0, (num_columns + kRowStep - 1) / kRowStep);
+    for (int i = 0; i < ChunkQueue::kSlots; ++i) pop();
+  }
+
+  // Calls f with each chunk of the row as packed logits, and its index.
+  template <class F>
+  __device__ void for_each(const F& f) const {
+    for_each(f, std::make_integer_sequence<int, kRowChunks>());
+  }
+
+  // The same in the row's last pass, after which the next row is there: its memory is given up.
+  template <class F>
+  __device__ void for_each_and_pop(const F& f) {
+    for (int c = 0; c < num_chunks_; ++c) {
+      f(*reinterpret_cast<const uint4*>(queue_.chunk()), c);
+      pop();
+    }
+  }
+
+ private:
+  template <class F, int... kChunk>
+  __device__ void for_each(const F& f, std::integer_sequence<int, kChunk...>) const {
+    const auto call = [&](auto chunk) {
+      if (chunk >= num_chunks_) return;
+      queue_.template wait<chunk>();
+      f(*reinterpret_cast<const uint4*>(queue_.chunk(0, chunk)), chunk);
+    };
+    (call(std::integral_constant<int, kChunk>()), ...);
+  }
+
+  __device__ void pop() {
+    const __nv_bfloat16* const source = next();
+    queue_.replace([&](int) { return source; });
+  }
+
+  // The next chunk to be copied; null if there is none.
+  __device__ const __nv_bfloat16* next() {
+    if (num_chunks_ == 0 || row_ >= logits_.rows) return nullptr;
+    const __nv_bfloat16* const result =
+        row_of<__nv_bfloat16>(logits_, row_) + chunk_ * kRowStep + threadIdx.x * kWidth;
+    if (++chunk_ == num_chunks_) {
+      chunk_ = 0;
+      row_ += static_cast<int>(gridDim.x);
+    }
+    return result;
+  }
+
+  const Matrix& logits_;
+  ChunkQueue queue_;
+  int row_;  // of the next chunk to be copied
+  int chunk_ = 0, num_chunks_;
+};
+
+__global__ void __launch_bounds__(kRowThreads, kRowBlocks)
+    cross_entropy_kernel(const __grid_constant__ CrossEntropyArgs args) {
   using T = __nv_bfloat16;
-  constexpr int N = kWidth, kStep = kRowThreads * N;
+  constexpr int N = kWidth;
+  extern __shared__ uint4 shared[];
   __shared__ float scratch[kRowThreads / kWarp];
-  const std::int64_t t = blockIdx.x;
-  const std::int32_t target = args.targets[t];
-  if (target < 0) return write_ignored<N, T>(args, t);
-  const int first = threadIdx.x * N;                         // this thread's columns: first and on,
-  const int n = static_cast<int>(args.logits.cols) - first;  // kStep apart; n of the row are left
-  T* const row = row_of<T>(args.logits, t) + first;
-  uint4 chunks[kRowChunks];  // N logits each; none is -infinity
+  RowChunks rows(args, *reinterpret_cast<ChunkQueue::Slots*>(shared));
+  const auto num_rows = static_cast<int>(args.logits.rows), step = static_cast<int>(gridDim.x);
+  const float scale = static_cast<float>(args.scale);
+  // Of the next row, read one ahead.
+  std::int32_t next_target = args.targets[blockIdx.x];
+  float next_at_target = -INFINITY;
+  const auto read_at_target = [&](int t) {
+    if (next_target >= 0)
+      next_at_target =
+          to_f32(row_of<T>(args.logits, t)[checked_index(next_target, args.logits.cols)]);
+  };
+  read_at_target(blockIdx.x);
+  for (auto t = static_cast<int>(blockIdx.x); t < num_rows; t += step) {
+    const std::int32_t target = next_target;
+    const float at_target = next_at_target;
+    const bool is_last = t + step >= num_rows;
+    if (!is_last) next_target = args.targets[t + step];
+    if (!is_last) read_at_target(t + step);
+    if (target < 0) {
+      rows.for_each([](uint4, int) {});
+      rows.for_each_and_pop([](uint4, int) {});
+      write_ignored<N, T>(args, t);
+      continue;
+    }
+    float maximum = -INFINITY;
+    rows.for_each([&](uint4 x, int) { maximum = Maximum{}(maximum, maximum_of(x)); });
+    maximum = reduce_block<kRowThreads>(maximum, Maximum{}, scratch);
+    float sum = 0;
+    rows.for_each([&](uint4 packed, int) {
+      float x[N];
+      load(reinterpret_cast<const T*>(&packed), x);
 #pragma unroll
-  for (int c = 0; c < kRowChunks; ++c)
-    chunks[c] = c * kStep < n ? *reinterpret_cast<const uint4*>(row + c * kStep)
-                              : uint4{0xff80ff80u, 0xff80ff80u, 0xff80ff80u, 0xff80ff80u};
-  const float at_target = to_f32(row[checked_index(target, args.logits.cols) - first]);
-  float maximum = -INFINITY;
+      for (int i = 0; i < N; ++i) sum += fast_exp(x[i] - maximum);
+    });
+    const float log_sum = logf(reduce_block<kRowThreads>(sum, Sum{}, scratch));
+    if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
+    const float logsumexp = maximum + log_sum;
+    T* const row = row_of<T>(args.logits, t) + threadIdx.x * N;
+    rows.for_each_and_pop([&](uint4 packed, int c) {
+      if (!args.write_gradient) return;
+      float x[N];
+      load(reinterpret_cast<const T*>(&packed), x);
 #pragma unroll
-  for (int c = 0; c < kRowChunks; ++c) {
-    float x[N];
-    unpack(chunks[c], x);
-#pragma unroll
-    for (int i = 0; i < N; ++i) maximum = Maximum{}(maximum, x[i]);
+      for (int i = 0; i < N; ++i) x[i] = scale * fast_exp(x[i] - logsumexp);
+      store(row + c * kRowStep, x);
+    });
+    if (!args.write_gradient) continue;
+    // The thread that wrote the target's column corrects it.
+    if (target / N % kRowThreads == threadIdx.x)
+      row_of<T>(args.logits, t)[target] = from_f32<T>(scale * expm1f(at_target - logsumexp));
   }
-  maximum = reduce_block<kRowThreads>(maximum, Maximum{}, scratch);
-  float sum = 0;
-#pragma unroll
-  for (int c = 0; c < kRowChunks; ++c) {
-    float x[N];
-    unpack(chunks[c], x);
-#pragma unroll
-    for (int i = 0; i < N; ++i) sum += __expf(x[i] - maximum);
-  }
-  // Every thread has read the target's logit before this barrier.
-  const float log_sum = logf(reduce_block<kRowThreads>(sum, Sum{}, scratch));
-  if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
-  if (!args.write_gradient) return;
-  const float logsumexp = maximum + log_sum, scale = static_cast<float>(args.scale);
-#pragma unroll
-  for (int c = 0; c < kRowChunks; ++c) {
-    if (c * kStep >= n) break;
-    float x[N];
-    unpack(chunks[c], x);
-#pragma unroll
-    for (int i = 0; i < N; ++i) x[i] = scale * __expf(x[i] - logsumexp);
-    store(row + c * kStep, x);
-  }
-  // The thread that wrote the target's column corrects it.
-  if (target / N % kRowThreads == threadIdx.x)
-    row[target - first] = from_f32<T>(scale * expm1f(at_target - logsumexp));
 }
 
 // Thread i accumulates losses i, i + kSumThreads, ...; a block reduction adds the partial sums.
@@ -181,6 +262,15 @@ __global__ void __launch_bounds__(kSumThreads) sum_losses_kernel(SumLossesArgs a
   if (threadIdx.x == 0) *static_cast<float*>(args.total) = static_cast<float>(args.scale * sum);
 }
 
+void launch_rows(const Launch& launch, const CrossEntropyArgs& args) {
+  constexpr int kBytes = sizeof(ChunkQueue::Slots);
+  CUDA_CHECK(cudaFuncSetAttribute(cross_entropy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  kBytes));
+  const std::int64_t resident = kRowBlocks * attribute(launch, cudaDevAttrMultiProcessorCount);
+  cross_entropy_kernel<<<static_cast<unsigned>(std::min(resident, args.logits.rows)), kRowThreads,
+                         kBytes, stream_of(launch)>>>(args);
+}
+
 }  // namespace
 
 void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
@@ -189,8 +279,9 @@ void cross_entropy(const Launch& launch, const CrossEntropyArgs& args) {
     if (args.logits.rows == 0) return;
     const auto blocks = static_cast<unsigned>(args.logits.rows);
     const bool fits = fits_width(args.logits);
-    if (sizeof(T) == 2 && fits && args.logits.cols <= kMaxRow)
-      cross_entropy_kernel<<<blocks, kRowThreads, 0, stream_of(launch)>>>(args);
+    constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;
+    if (sizeof(T) == 2 && fits && args.logits.cols <= kMaxRow && args.logits.rows <= kMaxRows)
+      launch_rows(launch, args);
     else
       dispatch_width(fits, [&](auto width) {
         cross_entropy_long_kernel<width, T><<<blocks, kThreads, 0, stream_of(launch)>>>(args);

@@ -35,9 +35,13 @@ __device__ T reduce_block(T x, Op op, T* scratch) {
   if constexpr (kWarps == 1) return x;
   if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = x;
   __syncthreads();
-  x = scratch[0];
+  if constexpr (kWarps == kWarp) {
+    x = reduce_warp(scratch[threadIdx.x % kWarp], op);
+  } else {
+    x = scratch[0];
 #pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) x = op(x, scratch[warp]);
+    for (int warp = 1; warp < kWarps; ++warp) x = op(x, scratch[warp]);
+  }
   __syncthreads();
   return x;
 }
