@@ -14,9 +14,11 @@ struct Case {
   std::int64_t num_tokens, vocabulary, width;
   std::int64_t distinct;  // ids are drawn below this
 };
-// No tokens, one row for all of them, rows without a token, tails.
+// No tokens, one row for all of them, rows without a token, tails; few rows, of which all are
+// longer than a thread block's window of tokens or end with one.
 constexpr Case kCases[] = {{0, 5, 8, 5},          {1, 1, 1, 1},     {7, 3, 5, 3},
                            {100, 1000, 8, 1000},  {300, 4, 264, 1}, {1000, 50, 40, 20},
+                           {64, 9, 8, 1},         {129, 2, 24, 2},  {2000, 7, 1040, 3},
                            {4096, 257, 1024, 257}};
 
 std::vector<Result> run(const Case& test, DType dtype, double beta) {
