@@ -206,6 +206,12 @@ __device__ inline void tma_reduce_add(const CUtensorMap& map, std::uint32_t from
       "r"(from), "r"(at.x), "r"(at.y), "r"(at.z)
       : "memory");
 }
+/// Copies `bytes` of shared memory, a multiple of 16; a store like those by TMA.
+__device__ inline void bulk_store(void* to, std::uint32_t from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from),
+               "r"(bytes)
+               : "memory");
+}
 /// Commits this thread's TMA stores since the last commit as one group.
 __device__ inline void tma_store_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
