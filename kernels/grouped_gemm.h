@@ -39,6 +39,10 @@ struct GroupedGemmArgs {
   Matrix y;               ///< [N, D_out], D_in columns if transposed
   RowLayout y_layout = RowLayout::grouped;
   void* workspace = nullptr;
+  /// The GEMM may run beside the stream's preceding kernel, on SMs that it has left, because
+  /// neither writes what the other one accesses. Earlier ones are complete, and the next kernel
+  /// finds both complete.
+  bool overlaps_preceding = false;
 };
 void grouped_gemm(const Launch& launch, const GroupedGemmArgs& args);
 std::int64_t grouped_gemm_workspace_bytes(const Launch& launch, const GroupedGemmArgs& args);
@@ -55,6 +59,7 @@ struct ExpertGradientArgs {
   void* dbias = nullptr;  ///< [E, D_out], or null
   double bias_beta = 0;
   void* workspace = nullptr;
+  bool overlaps_preceding = false;  ///< as in GroupedGemmArgs
 };
 void expert_gradient(const Launch& launch, const ExpertGradientArgs& args);
 std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertGradientArgs& args);

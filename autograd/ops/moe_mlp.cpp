@@ -62,14 +62,15 @@ void combine_rows(const RoutingPlan& plan, const Tensor& rows, const Tensor& sum
 }
 
 void accumulate_gradient(const ExpertMlp& mlp, Parameter& weight, const kernels::RoutedRows& dy,
-                         const kernels::RoutedRows& x) {
+                         const kernels::RoutedRows& x, bool overlaps_preceding) {
   if (!weight.trains()) return;
   run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
              {.routing = view_of(mlp.plan),
               .dy = dy,
               .x = x,
               .dweight = weight.gradient().data(),
-              .beta = weight.claim_gradient()});
+              .beta = weight.claim_gradient(),
+              .overlaps_preceding = overlaps_preceding});
 }
 
 Tensor empty_preactivations(const ExpertMlp& mlp, const Tensor& x) {
@@ -132,15 +133,22 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor
               .dgates = dgates.data()});
   out.give(1, std::move(dgates));
   accumulate_gradient(mlp, *mlp.w2, {matrix_of(dout), RowLayout::scattered},
-                      {matrix_of(a), RowLayout::grouped});
+                      {matrix_of(a), RowLayout::grouped}, false);
   const Tensor& dh = h;
+  // dW2, dW1 and dx~ depend on dh and a only. In this order each may run beside the one before it,
+  // and the one with the shortest tiles is last. dx~ overwrites a after dW2 has read it, because
+  // only dW1 may still run then.
+  if (mlp.w1->trains())
+    accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
+                        {matrix_of(x), RowLayout::scattered}, mlp.w2->trains());
   if (out.wants(0)) {
     run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
                {.routing = view_of(mlp.plan),
                 .x = {matrix_of(dh), RowLayout::grouped},
                 .weight = experts_of(mlp.w1->value()),
                 .transpose_weight = true,
-                .y = matrix_of(routed_dx)});
+                .y = matrix_of(routed_dx),
+                .overlaps_preceding = mlp.w1->trains()});
     if (parts && !parts->rows.defined()) {
       parts->rows = routed_dx;
       parts->plan = mlp.plan;
@@ -151,9 +159,6 @@ void backward(const ExpertMlp& mlp, const Tensor& x, const Tensor& gates, Tensor
       out.give(0, std::move(dx));
     }
   }
-  if (mlp.w1->trains())
-    accumulate_gradient(mlp, *mlp.w1, {matrix_of(dh), RowLayout::grouped},
-                        {matrix_of(x), RowLayout::scattered});
 }
 
 }  // namespace

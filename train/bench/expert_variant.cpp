@@ -26,19 +26,25 @@ Tensor gradient_of(const Tensor& weight) {
 }
 
 void grouped_gemm(const RoutingView& routing, const kernels::RoutedRows& x, const Tensor& weight,
-                  bool transpose, const Tensor& y) {
+                  bool transpose, const Tensor& y, bool overlaps_preceding = false) {
   run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
              {.routing = routing,
               .x = x,
               .weight = experts_of(weight),
               .transpose_weight = transpose,
-              .y = matrix_of(y)});
+              .y = matrix_of(y),
+              .overlaps_preceding = overlaps_preceding});
 }
 
 void expert_gradient(const RoutingView& routing, const kernels::RoutedRows& dy,
-                     const kernels::RoutedRows& x, const Tensor& dweight) {
+                     const kernels::RoutedRows& x, const Tensor& dweight,
+                     bool overlaps_preceding = false) {
   run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
-             {.routing = routing, .dy = dy, .x = x, .dweight = dweight.data()});
+             {.routing = routing,
+              .dy = dy,
+              .x = x,
+              .dweight = dweight.data(),
+              .overlaps_preceding = overlaps_preceding});
 }
 
 kernels::RoutedRows grouped(const Tensor& x) {
@@ -106,11 +112,11 @@ class SmoeVariant : public ExpertVariant {
                 .dgates = dgates.data()});
     dw2 = gradient_of(in_.w2);
     expert_gradient(routing, scattered(in_.dout), grouped(a), dw2);
-    grouped_gemm(routing, grouped(dh), in_.w1, true, routed_dx);
+    dw1 = gradient_of(in_.w1);
+    expert_gradient(routing, grouped(dh), scattered(in_.x), dw1, true);
+    grouped_gemm(routing, grouped(dh), in_.w1, true, routed_dx, true);
     dx = Tensor::empty_like(in_.x);
     kernels::combine(launch(), {.routing = routing, .y = grouped(routed_dx), .out = matrix_of(dx)});
-    dw1 = gradient_of(in_.w1);
-    expert_gradient(routing, grouped(dh), scattered(in_.x), dw1);
     h_ = Tensor();
   }
 

@@ -2,12 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/kernels/moe_mlp_cases.h"
 #include "tests/support/activations.h"
 #include "tests/support/gpu_moe_cases.h"
 
 using namespace smoe;
 using namespace smoe::test;
+using kernels::RowLayout;
 
 namespace {
 
@@ -36,6 +39,44 @@ std::vector<Result> run_backward(const MoeMlpCase& s) {
   return {{"dh", h, {.sum_length = d, .slack = u * dh}},
           {"a", a},
           {"dgates", dgates, {.sum_length = d + f, .slack = u * largest_h * largest_h * da}}};
+}
+
+// The results of some steps on one stream. In each, dW1 and dx~ may start before the kernel before
+// them is complete if `overlaps`. dx~ overwrites a, as in training.
+std::vector<Tensor> run_steps(const MoeMlpCase& s, bool overlaps) {
+  const std::int64_t d = s.test.d, f = s.test.f, rows = s.plan.num_rows();
+  const Tensor h = s.empty(s.width), shared = Tensor::empty({rows * std::max(d, f)}, s.x.dtype());
+  const Tensor a = shared.view(0, {rows, f}), routed_dx = shared.view(0, {rows, d});
+  const Tensor dgates = Tensor::empty_like(s.gates);
+  const Tensor dw1 = Tensor::empty(s.w1.shape(), DType::f32);
+  const Tensor dw2 = Tensor::empty(s.w2.shape(), DType::f32);
+  const auto add_gradient = [&](const Tensor& dw, const kernels::RoutedRows& dy,
+                                const kernels::RoutedRows& x, double beta,
+                                bool overlaps_preceding) {
+    run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+               {.routing = view_of(s.plan),
+                .dy = dy,
+                .x = x,
+                .dweight = dw.data(),
+                .beta = beta,
+                .overlaps_preceding = overlaps_preceding});
+  };
+  for (const double beta : {0.0, 1.0, 1.0, 1.0}) {
+    s.up(h, a);
+    s.down_backward(h, a, dgates);
+    add_gradient(dw2, {matrix_of(s.dout), RowLayout::scattered}, {matrix_of(a), RowLayout::grouped},
+                 beta, false);
+    add_gradient(dw1, {matrix_of(h), RowLayout::grouped}, {matrix_of(s.x), RowLayout::scattered},
+                 beta, overlaps);
+    run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
+               {.routing = view_of(s.plan),
+                .x = {matrix_of(h), RowLayout::grouped},
+                .weight = experts_of(s.w1),
+                .transpose_weight = true,
+                .y = matrix_of(routed_dx),
+                .overlaps_preceding = overlaps});
+  }
+  return {h, routed_dx, dgates, dw1, dw2};
 }
 
 }  // namespace
@@ -72,5 +113,19 @@ TEST_CASE("the fused expert GEMMs of many tiles on the GPU agree with the portab
     check_against_portable("down backward " + name, [&] {
       return run_backward({test, kind, DType::bf16});
     });
+  }
+}
+
+TEST_CASE("expert GEMMs that overlap the preceding kernel give the bits of those that wait") {
+  const StreamGuard guard(gpu_stream());
+  // Few tiles, so that most SMs are free at once, and several waves of them.
+  for (const MoeCase& test : {MoeCase{300, 2, 4, 136, 264}, MoeCase{4500, 2, 8, 520, 1032}}) {
+    const MoeMlpCase s(test, kernels::Activation::swiglu, DType::bf16);
+    const std::vector<Tensor> expected = run_steps(s, false);
+    for (int i = 0; i < 5; ++i) {
+      const std::vector<Tensor> results = run_steps(s, true);
+      for (std::size_t j = 0; j < results.size(); ++j)
+        check_same_bits(concat(test.name(), " result ", j), results[j], expected[j]);
+    }
   }
 }

@@ -50,6 +50,7 @@ struct Args {
   GatheredOperand a;
   GatheredOperand b;  // only if it is scattered
   bool accumulates;
+  bool overlaps_preceding;
 };
 
 /// A producer thread's chunk of 128 columns of a gathered operand.
@@ -138,6 +139,8 @@ __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline
       return;
     }
     if (schedules) scheduler.publish(i + 1);
+    // By its second tile a block finds the preceding kernel complete.
+    if (args.overlaps_preceding && i == 1) follow_preceding_kernel();
     const GatheredCols a(args.a, tile.row_tile * kBlockM + chunk * 8);
     const GatheredCols b(args.b, tile.col_tile * kBlockN + rank * kBlockM + chunk * 8);
     const int k_end = tile.k_begin + tile.num_k;
@@ -316,6 +319,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (!kGathersBoth) prefetch_tensor_map(args.grouped);
     prefetch_tensor_map(args.dweight);
   }
+  if (!args.overlaps_preceding) follow_preceding_kernel();
   order.build(args.schedule, reinterpret_cast<int*>(memory));
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
@@ -327,6 +331,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     consume<kIsTransposed>(args, pipeline, queue, warpgroup, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory
+  // No kernel ends before the preceding one: the next may depend on both.
+  if (args.overlaps_preceding) wait_for_preceding_kernel();
 }
 
 CUtensorMap dweight_map(const char* op, const ExpertGradientArgs& args, bool is_transposed) {
@@ -367,7 +373,8 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
                    .tile_counter = tile_counter(launch)},
       .a = gathered_operand(args.routing, sides.gathered),
       .b = gathered_operand(args.routing, sides.other),
-      .accumulates = args.beta == 1};
+      .accumulates = args.beta == 1,
+      .overlaps_preceding = args.overlaps_preceding};
   launch_clusters(launch, kOp,
                   gathers_both      ? expert_weight_gradient_sm90_kernel<true, true>
                   : sides.gathers_x ? expert_weight_gradient_sm90_kernel<true, false>

@@ -302,6 +302,7 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
     prefetch_tensor_map(args.weight);
     if (!P::kGathers) prefetch_tensor_map(args.a);
   }
+  if (!args.schedule.overlaps_preceding) follow_preceding_kernel();
   __syncthreads();
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
@@ -322,6 +323,8 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
     consume<P>(args, pipeline, queue, warpgroup - 1, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory
+  // No kernel ends before the preceding one: the next may depend on both.
+  if (args.schedule.overlaps_preceding) wait_for_preceding_kernel();
 }
 
 }  // namespace smoe::kernels::cuda::sm90

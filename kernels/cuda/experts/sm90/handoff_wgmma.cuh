@@ -163,6 +163,7 @@ __device__ __forceinline__ void run_handoff_gemm(const typename P::Args& args) {
     fence_barrier_init();
     prefetch_tensor_map(args.weight);
   }
+  follow_preceding_kernel();
   __syncthreads();
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);

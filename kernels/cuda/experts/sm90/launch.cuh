@@ -8,23 +8,26 @@
 
 namespace smoe::kernels::cuda::sm90 {
 
-/// Launches one persistent block per SM, in clusters of kBlocks.
+/// Launches one persistent block per SM, in clusters of kBlocks. The kernel may start before the
+/// stream's preceding one is complete: see follow_preceding_kernel().
 template <int kBlocks = kClusterSize, class Args>
 void launch_clusters(const Launch& launch, const char* op, void (*kernel)(Args), int shared_bytes,
                      const Args& args) {
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const int blocks = attribute(launch, cudaDevAttrMultiProcessorCount) / kBlocks * kBlocks;
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kBlocks, 1, 1};
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {kBlocks, 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = stream_of(launch);
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   if (const cudaError_t code = cudaLaunchKernelEx(&config, kernel, args); code != cudaSuccess)
     throw_cuda_error(op, code, __FILE__, __LINE__);
 }

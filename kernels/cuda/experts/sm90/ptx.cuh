@@ -133,6 +133,21 @@ __device__ inline Vector load_shared(std::uint32_t address) {
   return value;
 }
 
+// --- Programmatic dependent launch ---
+
+/// Waits until the stream's preceding kernel is complete and its writes are visible.
+__device__ inline void wait_for_preceding_kernel() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+/// The same, then lets the stream's next kernel start on SMs that this one leaves, once all blocks
+/// have called it or have exited. Because it waits first, whatever runs beside a kernel is its
+/// neighbor in the stream: when a kernel starts, all but the preceding one are complete. That holds
+/// only if no kernel ends before the preceding one.
+__device__ inline void follow_preceding_kernel() {
+  wait_for_preceding_kernel();
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
 // --- TMA. Out-of-bounds elements are loaded as zeros and not stored. ---
 
 /// Coordinates of a box in a tensor map, innermost first.

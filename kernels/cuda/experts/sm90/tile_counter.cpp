@@ -10,18 +10,31 @@
 
 namespace smoe::kernels::cuda::sm90 {
 
+namespace {
+
+constexpr int kNumCounters = 2;
+
+struct Counters {
+  int* memory = nullptr;
+  int next = 0;
+};
+
+}  // namespace
+
 int* tile_counter(const Launch& launch) {
   static std::mutex mutex;
-  static std::map<std::pair<int, void*>, int*> counters;  // by device and stream
+  static std::map<std::pair<int, void*>, Counters> all;  // by device and stream
   const std::lock_guard<std::mutex> lock(mutex);
-  int*& counter = counters[{launch.device.index, launch.stream}];
-  if (!counter) {
+  Counters& counters = all[{launch.device.index, launch.stream}];
+  if (!counters.memory) {
+    constexpr std::size_t kBytes = kNumCounters * sizeof(int);
     void* memory = nullptr;
-    CUDA_CHECK(cudaMalloc(&memory, sizeof(int)));
-    CUDA_CHECK(cudaMemsetAsync(memory, 0, sizeof(int), static_cast<cudaStream_t>(launch.stream)));
-    counter = static_cast<int*>(memory);
+    CUDA_CHECK(cudaMalloc(&memory, kBytes));
+    CUDA_CHECK(cudaMemsetAsync(memory, 0, kBytes, static_cast<cudaStream_t>(launch.stream)));
+    counters.memory = static_cast<int*>(memory);
   }
-  return counter;
+  counters.next = (counters.next + 1) % kNumCounters;
+  return counters.memory + counters.next;
 }
 
 }  // namespace smoe::kernels::cuda::sm90

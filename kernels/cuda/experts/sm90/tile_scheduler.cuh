@@ -40,6 +40,7 @@ struct ScheduleArgs {
   int* tile_counter;
   const std::int32_t* expert_offsets;
   int num_experts, col_tiles;
+  bool overlaps_preceding = false;  ///< of GroupedGemmArgs
 };
 
 /// The 32 experts in which a scheduler searches, one per lane of its warp, in shared memory for
