@@ -1,6 +1,7 @@
 // Benchmark of the experts of one SMoE layer on this GPU: each kernel and the whole layer, forward
 // and backward, including the sort by expert, next to dense cuBLAS GEMMs of the same sizes in the
-// same run. Random data; times are medians over many passes of the whole layer after a warm-up.
+// same run. Random data; times are medians over many passes of the whole layer after a warm-up,
+// once with an event after each kernel, which keeps kernels from overlapping, and once without.
 // Results are checked against dot products in double before they are timed.
 // usage: smoe_bench_layer [seconds per size] [name of a size]
 #include <cublas_v2.h>
@@ -119,18 +120,18 @@ class Layer {
         {"down", 1, gemm(grouped(a_), w2_, false, y_), dense(w2_, true, a_, false, y_, d, n, f)},
         {"combine", 0, combine(y_, out_)}};
   }
-  /// As in training: f32 gradients, accumulated if `beta` is 1.
+  /// As ops/moe_mlp.cpp does it in training: f32 gradients, accumulated if `beta` is 1.
   std::vector<Step> backward(double beta) {
     const std::int64_t n = s_.num_rows(), d = s_.d, f = s_.f;
     return {{"down backward + dswiglu", 1, [this] { down_backward(); },
              dense(w2_, false, dout_, false, a_, f, n, d)},
             {"dW2", 1, gradient(scattered(dout_), grouped(a_), dw2_, beta),
              dense(a_, false, dout_, true, dw2_, f, d, n)},
-            {"dx rows", 2, gemm(grouped(h_), w1_, true, y_),
+            {"dW1", 2, gradient(grouped(h_), scattered(x_), dw1_, beta, true),
+             dense(x_, false, h_, true, dw1_, d, 2 * f, n)},
+            {"dx rows", 2, gemm(grouped(h_), w1_, true, y_, true),
              dense(w1_, false, h_, false, y_, d, n, 2 * f)},
-            {"combine dx", 0, combine(y_, out_)},
-            {"dW1", 2, gradient(grouped(h_), scattered(x_), dw1_, beta),
-             dense(x_, false, h_, true, dw1_, d, 2 * f, n)}};
+            {"combine dx", 0, combine(y_, out_)}};
   }
 
   /// Runs one pass and checks sampled elements of each result against dot products in double.
@@ -226,21 +227,27 @@ class Layer {
                 gates_.data(), matrix_of(h_), matrix_of(a_), dgates_.data()});
   }
   std::function<void()> gemm(const kernels::RoutedRows& x, const Tensor& w, bool transpose,
-                             const Tensor& y) const {
+                             const Tensor& y, bool overlaps = false) const {
     return [=, this] {
       run_kernel(kernels::grouped_gemm, kernels::grouped_gemm_workspace_bytes,
                  {.routing = view_of(plan_),
                   .x = x,
                   .weight = experts_of(w),
                   .transpose_weight = transpose,
-                  .y = matrix_of(y)});
+                  .y = matrix_of(y),
+                  .overlaps_preceding = overlaps});
     };
   }
   std::function<void()> gradient(const kernels::RoutedRows& dy, const kernels::RoutedRows& x,
-                                 const Tensor& dw, double beta) const {
+                                 const Tensor& dw, double beta, bool overlaps = false) const {
     return [=, this] {
       run_kernel(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
-                 {.routing = view_of(plan_), .dy = dy, .x = x, .dweight = dw.data(), .beta = beta});
+                 {.routing = view_of(plan_),
+                  .dy = dy,
+                  .x = x,
+                  .dweight = dw.data(),
+                  .beta = beta,
+                  .overlaps_preceding = overlaps});
     };
   }
   std::function<void()> combine(const Tensor& rows, const Tensor& out) const {
@@ -286,8 +293,22 @@ double median(std::vector<float> values) {
   return values[values.size() / 2];
 }
 
+using Calls = std::vector<std::function<void()>>;
+
+Calls joined(Calls first, const Calls& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+/// One call that makes all of them.
+std::function<void()> in_turn(const Calls& calls) {
+  return [&calls] {
+    for (const auto& call : calls) call();
+  };
+}
+
 /// Median milliseconds of each call over passes through all of them.
-std::vector<double> time_passes(const std::vector<std::function<void()>>& calls, double seconds) {
+std::vector<double> time_passes(const Calls& calls, double seconds) {
   std::vector<cudaEvent_t> events(calls.size() + 1);
   for (cudaEvent_t& event : events) CUDA_CHECK(cudaEventCreate(&event));
   std::vector<std::vector<float>> times(calls.size());
@@ -320,37 +341,36 @@ void report(const Sizes& sizes, double seconds) {
     std::printf("  wrong results: not timed\n");
     return;
   }
-  std::vector<Step> steps = layer.forward();
-  const std::size_t num_forward = steps.size();
-  for (const Step& step : layer.backward(1)) steps.push_back(step);
-  std::vector<std::function<void()>> ours, dense;
-  for (const Step& step : steps) {
-    ours.push_back(step.run);
-    if (step.dense) dense.push_back(step.dense);
-  }
-  const std::vector<double> ms = time_passes(ours, seconds), dense_ms = time_passes(dense, seconds);
-  double forward = 0, all = 0, dense_forward = 0, dense_all = 0;
-  std::size_t dense_step = 0;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    std::printf("  %-24s %8.3f ms", steps[i].name.c_str(), ms[i]);
-    all += ms[i];
-    if (i < num_forward) forward += ms[i];
-    if (steps[i].dense) {
-      const double blas = dense_ms[dense_step++], tflop = sizes.flops(steps[i].gemms) / 1e12;
-      dense_all += blas;
-      if (i < num_forward) dense_forward += blas;
-      std::printf(" %6.0f TFLOP/s, cuBLAS dense %8.3f ms %6.0f TFLOP/s: %4.2f of it",
-                  tflop / ms[i] * 1e3, blas, tflop / blas * 1e3, blas / ms[i]);
+  const std::vector<Step> steps[] = {layer.forward(), layer.backward(1)};
+  Calls ours[2], dense[2];  // of forward and backward
+  for (int pass = 0; pass < 2; ++pass)
+    for (const Step& step : steps[pass]) {
+      ours[pass].push_back(step.run);
+      if (step.dense) dense[pass].push_back(step.dense);
     }
-    std::printf("\n");
-  }
+  const std::vector<double> ms = time_passes(joined(ours[0], ours[1]), seconds);
+  const std::vector<double> dense_ms = time_passes(joined(dense[0], dense[1]), seconds);
+  std::size_t i = 0, dense_i = 0;
+  for (const std::vector<Step>& pass : steps)
+    for (const Step& step : pass) {
+      std::printf("  %-24s %8.3f ms", step.name.c_str(), ms[i]);
+      if (step.dense) {
+        const double blas = dense_ms[dense_i++], tflop = sizes.flops(step.gemms) / 1e12;
+        std::printf(" %6.0f TFLOP/s, cuBLAS dense %8.3f ms %6.0f TFLOP/s: %4.2f of it",
+                    tflop / ms[i] * 1e3, blas, tflop / blas * 1e3, blas / ms[i]);
+      }
+      std::printf("\n");
+      ++i;
+    }
+  const std::vector<double> whole = time_passes({in_turn(ours[0]), in_turn(ours[1])}, seconds);
+  const std::vector<double> blas = time_passes({in_turn(dense[0]), in_turn(dense[1])}, seconds);
   const auto summary = [&](const char* what, double gemms, double ours_ms, double blas_ms) {
     const double tflop = sizes.flops(gemms) / 1e12;
     std::printf("  %-24s %8.3f ms %6.0f TFLOP/s, cuBLAS dense %8.3f ms %6.0f TFLOP/s\n", what,
                 ours_ms, tflop / ours_ms * 1e3, blas_ms, tflop / blas_ms * 1e3);
   };
-  summary("forward", 3, forward, dense_forward);
-  summary("forward + backward", 9, all, dense_all);
+  summary("forward", 3, whole[0], blas[0]);
+  summary("forward + backward", 9, whole[0] + whole[1], blas[0] + blas[1]);
 }
 
 }  // namespace
