@@ -2,16 +2,12 @@
 
 #include <algorithm>
 #include <set>
-#include <system_error>
-#include <thread>
 
 #include "core/device.h"
-#include "core/host_chunks.h"
 #include "core/random.h"
 #include "core/state.h"
 #include "kernels/elementwise.h"
 #include "kernels/optimizer.h"
-#include "kernels/threads.h"
 
 namespace smoe {
 namespace {
@@ -24,43 +20,6 @@ constexpr std::int64_t kDrawnAtOnce = std::int64_t{1} << 22;
 
 std::int64_t aligned(std::int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// Calls task(begin, end) on all cores for equal parts of [0, n), whose sizes are even except for
-// the last.
-template <class F>
-void on_all_cores(std::int64_t n, F&& task) {
-  constexpr std::int64_t kMinPart = 1 << 14;  // below it a thread costs more than it saves
-  const std::int64_t cores = kernels::cpu::num_threads();
-  const std::int64_t part = std::max(kMinPart, (n / cores + 2) / 2 * 2);
-  std::vector<std::thread> threads;
-  std::int64_t begin = part;
-  try {
-    for (; begin < n; begin += part)
-      threads.emplace_back([&task, begin, end = std::min(begin + part, n)] { task(begin, end); });
-  } catch (const std::system_error&) {  // no more threads can be started
-    task(begin, n);
-  }
-  task(0, std::min(part, n));
-  for (std::thread& thread : threads) thread.join();
-}
-
-// Fills a tensor with std times the stream's normals from the `first`, an even number, on. They are
-// drawn on the host: the same weights on any device.
-void draw_normals(const Tensor& weights, double std, const RandomStream& stream,
-                  std::int64_t first = 0) {
-  dispatch_floating(weights.dtype(), [&](auto type) {
-    using T = decltype(type);
-    constexpr std::int64_t kSize = sizeof(T);
-    fill_by_host_chunks(weights, [&](std::int64_t offset, void* data, std::int64_t bytes) {
-      T* const values = static_cast<T*>(data);
-      on_all_cores(bytes / kSize, [&](std::int64_t begin, std::int64_t end) {
-        RandomStream own = stream;
-        own.skip_to_normal(first + offset / kSize + begin);
-        for (std::int64_t i = begin; i < end; ++i) values[i] = T(std * own.normal());
-      });
-    });
-  });
 }
 
 }  // namespace
@@ -128,13 +87,21 @@ void ParameterStore::initialize(std::uint64_t seed) {
 }
 
 void ParameterStore::draw(const Parameter& parameter, std::uint64_t seed) {
-  const RandomStream stream(seed, hash_name(parameter.name()));
+  const std::uint64_t stream = hash_name(parameter.name());
   const auto draw_to = [&](const Tensor& masters, std::int64_t first) {
     const Init& init = parameter.init();
+    const DType dtype = masters.dtype();
     if (init.kind == Init::Kind::normal)
-      draw_normals(masters, init.value, stream, first);
+      kernels::fill_normal(launch(), {.target = masters.data(),
+                                      .dtype = dtype,
+                                      .numel = masters.numel(),
+                                      .std = init.value,
+                                      .seed = seed,
+                                      .a = stream,
+                                      .b = 0,
+                                      .first = first});
     else
-      kernels::fill(launch(), {masters.data(), options_.master, masters.numel(), init.value});
+      kernels::fill(launch(), {masters.data(), dtype, masters.numel(), init.value});
   };
   if (parameter.value_.dtype() == options_.master) return draw_to(parameter.value_, 0);
   const std::int64_t offset = offset_of(parameter), numel = parameter.numel();

@@ -1,9 +1,7 @@
 #include "core/random.h"
 
-#include <cmath>
-#include <numbers>
-
 #include "core/base/check.h"
+#include "core/base/normal.h"
 
 namespace smoe {
 
@@ -47,11 +45,11 @@ double RandomStream::normal() {
     has_spare_ = false;
     return spare_normal_;
   }
-  const double radius = std::sqrt(-2 * std::log(1 - uniform()));
-  const double angle = 2 * std::numbers::pi * uniform();
-  spare_normal_ = radius * std::sin(angle);
+  const PhiloxWords words = {next_u32(), next_u32(), next_u32(), next_u32()};
+  const NormalPair pair = normal_pair(words);
+  spare_normal_ = pair.second;
   has_spare_ = true;
-  return radius * std::cos(angle);
+  return pair.first;
 }
 
 void RandomStream::skip_to_normal(std::uint64_t count) {

@@ -13,7 +13,7 @@ namespace smoe {
 /// 64-bit FNV-1a hash of a name, to derive stream identifiers from names.
 std::uint64_t hash_name(std::string_view name);
 
-/// The numbers of one stream in order. Integers and uniforms are bit-identical on every machine.
+/// The numbers of one stream in order. They are bit-identical on every machine.
 class RandomStream {
  public:
   /// `a` and `b` identify a stream of the seed, e.g. (hash_name(parameter), 0) or (step, sequence).
@@ -25,7 +25,7 @@ class RandomStream {
   double uniform();
   /// Unbiased uniform integer in [0, n). Throws: UsageError unless n > 0.
   std::uint64_t below(std::uint64_t n);
-  /// Standard normal (Box-Muller, in double, on the host).
+  /// Standard normal, of core/base/normal.h.
   double normal();
   /// Moves to the position of a new stream after `count` calls of normal(), so that threads can
   /// divide a stream. Throws: UsageError unless count is even: normals are drawn in pairs.

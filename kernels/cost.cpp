@@ -65,6 +65,10 @@ Cost cost_of(const FillArgs& a) {
   return {.bytes = bytes_of(a.numel, a.dtype)};
 }
 
+Cost cost_of(const FillNormalArgs& a) {
+  return {.bytes = bytes_of(a.numel, a.dtype)};
+}
+
 Cost cost_of(const JitterArgs& a) {
   return {.bytes = 2 * bytes_of(a.numel, a.dtype)};
 }

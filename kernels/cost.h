@@ -25,6 +25,7 @@ Cost cost_of(const ScaleArgs& args);
 Cost cost_of(const WeightedSumArgs& args);
 Cost cost_of(const GatherScalarsArgs& args);
 Cost cost_of(const FillArgs& args);
+Cost cost_of(const FillNormalArgs& args);
 Cost cost_of(const JitterArgs& args);
 Cost cost_of(const DropoutArgs& args);
 Cost cost_of(const ScaleByArgs& args);

@@ -2,11 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define SMOE_HOST_DEVICE __host__ __device__
-#else
-#define SMOE_HOST_DEVICE
-#endif
+#include "core/base/host_device.h"
 
 namespace smoe::kernels {
 

@@ -58,6 +58,20 @@ struct FillArgs {
 };
 void fill(const Launch& launch, const FillArgs& args);
 
+/// target[i] = std * z[first + i], where z are the normals of the Philox stream (seed, a, b) in
+/// order, as RandomStream draws them: the same bits on all devices.
+struct FillNormalArgs {
+  void* target;
+  DType dtype;
+  std::int64_t numel;
+  double std;
+  std::uint64_t seed;
+  std::uint64_t a;
+  std::uint64_t b;
+  std::int64_t first;  ///< even
+};
+void fill_normal(const Launch& launch, const FillNormalArgs& args);
+
 /// target[i] = source[i] * u[i], u uniform in [1 - epsilon, 1 + epsilon) from the Philox stream
 /// (seed, a, b) as named in core/base/philox.h, one 32-bit word per element: a second call with the
 /// same seed, a and b draws the same u. `target` may be `source`.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/base/normal.h"
 #include "core/base/philox.h"
 #include "kernels/cpu/threads.h"
 
@@ -91,6 +92,24 @@ void fill(const Launch&, const FillArgs& args) {
     parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) target[i] = value;
     });
+  });
+}
+
+void fill_normal(const Launch&, const FillNormalArgs& args) {
+  static_assert(kBlock % 2 == 0, "a block holds whole pairs of normals");
+  dispatch_floating(args.dtype, [&](auto type) {
+    using T = decltype(type);
+    T* target = static_cast<T*>(args.target);
+    const PhiloxStream stream(args.seed, args.a, args.b);
+    parallel_blocks(
+        args.numel, kBlock,
+        [=, std = args.std, first = args.first](std::int64_t begin, std::int64_t end, int) {
+          for (std::int64_t i = begin; i < end; i += 2) {
+            const NormalPair pair = normal_pair(stream.block((first + i) / 2));
+            target[i] = T(std * pair.first);
+            if (i + 1 < end) target[i + 1] = T(std * pair.second);
+          }
+        });
   });
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "core/base/normal.h"
 #include "core/base/philox.h"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -77,6 +78,31 @@ struct Fill {
     for (int j = 0; j < N; ++j) x[j] = value;
     store(target + i, x);
   }
+};
+
+// target[i] = std * normal `first` + i of the Philox stream, for an even `first`.
+template <class T>
+struct FillNormal {
+  T* target;
+  PhiloxStream stream;
+  double std;
+  std::int64_t first;
+
+  template <int N>
+  __device__ void run(std::int64_t i) const {
+    float x[N];
+    for (int j = 0; j < N; j += 2) {
+      const NormalPair pair = normal_pair(stream.block((first + i + j) / 2));
+      if constexpr (N == 1) {
+        x[0] = scaled(i % 2 == 0 ? pair.first : pair.second);
+      } else {
+        x[j] = scaled(pair.first);
+        x[j + 1] = scaled(pair.second);
+      }
+    }
+    store(target + i, x);
+  }
+  __device__ float scaled(double z) const { return static_cast<float>(__dmul_rn(std, z)); }
 };
 
 // target[i] = f(source[i], word i of the Philox stream).
@@ -259,6 +285,15 @@ void fill(const Launch& launch, const FillArgs& args) {
     using T = decltype(type);
     run(launch, "fill", args.numel, {args.target},
         Fill<T>{static_cast<T*>(args.target), static_cast<float>(args.value)});
+  });
+}
+
+void fill_normal(const Launch& launch, const FillNormalArgs& args) {
+  dispatch_storage("fill_normal", args.dtype, [&](auto type) {
+    using T = decltype(type);
+    run(launch, "fill_normal", args.numel, {args.target},
+        FillNormal<T>{static_cast<T*>(args.target), PhiloxStream(args.seed, args.a, args.b),
+                      args.std, args.first});
   });
 }
 

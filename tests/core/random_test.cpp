@@ -2,10 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numbers>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/normal.h"
 
 using namespace smoe;
 
@@ -45,6 +49,34 @@ TEST_CASE("uniform, below and normal have the mean and variance of their distrib
   CHECK(std::abs(normal_sum / n) < 5 * std::sqrt(1.0 / n));
   CHECK(std::abs(normal_squares / n - 1) < 5 * std::sqrt(2.0 / n));
   for (const int count : counts) CHECK(std::abs(count - n / 7.0) < 5 * std::sqrt(n / 7.0));
+}
+
+TEST_CASE("a pair of normals is Box and Muller's, to the precision of a double") {
+  const std::uint32_t f = ~std::uint32_t{0};
+  std::vector<PhiloxWords> blocks = {
+      {0, 0, 0, 0}, {f, f, f, f}, {f, f, 0, 0}, {0, 0x800, 0, 0x800}};
+  for (std::uint32_t eighth = 0; eighth < 8; ++eighth)  // where quarters of a turn begin and end
+    for (const std::uint32_t low : {0u, 0x800u, f}) {
+      blocks.push_back({f - eighth, low, eighth << 29, low});
+      blocks.push_back({eighth << 29, low, (eighth << 29) - 1, f});
+    }
+  const PhiloxStream stream(1, 2, 3);
+  for (std::uint64_t i = 0; i < 100'000; ++i) blocks.push_back(stream.block(i));
+  long double worst = 0;
+  for (const PhiloxWords& words : blocks) {
+    const auto uniform = [&](int i) {
+      const std::uint64_t both = std::uint64_t{words[i]} << 32 | words[i + 1];
+      return std::ldexp(static_cast<long double>(both >> 11), -53);
+    };
+    const long double radius = std::sqrt(-2 * std::log(1 - uniform(0)));
+    const long double angle = 2 * std::numbers::pi_v<long double> * uniform(2);
+    const NormalPair pair = normal_pair(words);
+    // The angle's cosine may cancel; the error is relative to the radius.
+    const long double unit = std::max(radius, std::numeric_limits<long double>::min());
+    worst = std::max({worst, std::abs(pair.first - radius * std::cos(angle)) / unit,
+                      std::abs(pair.second - radius * std::sin(angle)) / unit});
+  }
+  CHECK(worst < 4 * std::numeric_limits<double>::epsilon());
 }
 
 TEST_CASE("skip_to_normal moves to any pair of normals") {

@@ -31,6 +31,12 @@ struct ElementwiseCase {
     kernels::fill(launch(), {part(filled), x.dtype(), count(), value});
     return filled;
   }
+  /// Of the random stream (5, 6, 7), from an even number of normals on.
+  Tensor fill_normal(double std, std::int64_t first) const {
+    const Tensor filled = x.clone(Category::activations);
+    kernels::fill_normal(launch(), {part(filled), x.dtype(), count(), std, 5, 6, 7, first});
+    return filled;
+  }
   /// Of the random stream (5, 6, 7).
   Tensor jitter(double epsilon) const {
     const Tensor jittered = x.clone(Category::activations);

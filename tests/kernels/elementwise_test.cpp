@@ -72,6 +72,20 @@ TEST_CASE("fill sets every element of its range and no other") {
     }
 }
 
+TEST_CASE("fill_normal draws what the stream draws, and nothing before its elements") {
+  const PoisonGuard poison;
+  for (const std::int64_t n : kSizes)
+    for (const std::int64_t first : {0, 2, 70'000}) {
+      const std::int64_t skip = std::min<std::int64_t>(n, 1);
+      const ElementwiseCase c(n, DType::f64, skip);
+      RandomStream stream(5, 6, 7);
+      stream.skip_to_normal(first);
+      std::vector<double> wanted = values_of(c.x);
+      for (std::int64_t i = skip; i < n; ++i) wanted[i] = 0.02 * stream.normal();
+      CHECK(values_of(c.fill_normal(0.02, first)) == wanted);
+    }
+}
+
 TEST_CASE("jitter multiplies by the words of its stream") {
   const PoisonGuard poison;
   constexpr double kEpsilon = 0.25;

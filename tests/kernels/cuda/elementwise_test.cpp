@@ -33,6 +33,21 @@ TEST_CASE("elementwise kernels on the GPU agree with the CPU's") {
       }
 }
 
+TEST_CASE("normals on the GPU have the bits of the CPU's") {
+  for (const DType dtype : kDtypes)
+    for (const std::int64_t n : {1, 2, 9, 2049, 1'000'003})
+      for (const std::int64_t skip : {0, 1})
+        for (const std::int64_t first : {0, 6, 1 << 22}) {
+          const auto draw = [&] {
+            return ElementwiseCase(n, dtype, skip).fill_normal(0.02, first);
+          };
+          const Tensor on_cpu = draw();
+          const StreamGuard guard(gpu_stream());
+          check_same_bits(concat(name_of(dtype), " n ", n, " skip ", skip, " first ", first),
+                          draw(), on_cpu);
+        }
+}
+
 TEST_CASE("sums and gathers of scalars on the GPU agree with the CPU's") {
   for (const std::int64_t n : {1, 2, 128, 129, 300})
     check_on_gpu(concat(n, " scalars"), [&] {
