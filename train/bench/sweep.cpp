@@ -115,25 +115,29 @@ std::vector<SweepPoint> points_of(const std::string& name, std::int64_t scale, D
   return points;
 }
 
-// Medians of enough runs to fill `seconds`.
-struct Times {
-  double forward = 0, backward = 0;
-};
-Times time_variant(ExpertVariant& variant, bool trains, double seconds) {
-  std::vector<double> forward, backward;
-  double spent_ms = 0;
-  for (int run = 0; run < kMaxRuns && (run <= kMinRuns || spent_ms < 1e3 * seconds); ++run) {
-    Tensor out;
-    const double f = time_ms([&] { out = variant.forward(trains); });
-    out = Tensor();
-    const double b = trains ? time_ms([&] { variant.backward(); }) : 0;
-    spent_ms += f + b;
-    if (run == 0) continue;  // warm-up
-    forward.push_back(f);
-    backward.push_back(b);
-  }
-  return {median(forward), median(backward)};
+void drop_weight_gradients(ExpertVariant& variant) {  // to have room for another variant's
+  variant.dw1 = variant.dw2 = variant.dw3 = Tensor();
 }
+
+// A variant whose results agree, and the times of its runs.
+struct TimedVariant {
+  Measurement measurement;
+  std::unique_ptr<ExpertVariant> variant;
+  std::vector<double> forward_ms{}, backward_ms{};
+
+  double run(bool trains, bool is_counted) {
+    Tensor out;
+    const double forward = time_ms([&] { out = variant->forward(trains); });
+    out = Tensor();
+    const double backward = trains ? time_ms([&] { variant->backward(); }) : 0;
+    drop_weight_gradients(*variant);
+    if (is_counted) {
+      forward_ms.push_back(forward);
+      backward_ms.push_back(backward);
+    }
+    return forward + backward;
+  }
+};
 
 std::int64_t bytes_without_gradients() {
   return memory_use().now_bytes - memory_use(Category::gradients).now_bytes;
@@ -178,8 +182,10 @@ class RowMeasurement {
  private:
   void measure_layer_variants();
   void measure_model_variants();
-  void measure_variant(VariantKind kind, const ExpertInputs& inputs,
-                       const ExpertReference& reference);
+  std::vector<TimedVariant> agreeing_variants(const ExpertInputs& inputs,
+                                              const ExpertReference& reference);
+  void time_in_turns(std::vector<TimedVariant>& variants);
+  void refuse_for_memory(VariantKind kind);
   bool agrees(const Measurement& m);
   void add(const Measurement& m);
 
@@ -203,21 +209,8 @@ void RowMeasurement::add(const Measurement& m) {
   if (observer_.on_measurement) observer_.on_measurement(row_, m);
 }
 
-void RowMeasurement::measure_variant(VariantKind kind, const ExpertInputs& inputs,
-                                     const ExpertReference& reference) {
-  Measurement m{.variant = kind};
-  try {
-    const auto variant = make_variant(kind, inputs);
-    m.error = reference.error_of(kind, *variant, trains_);
-    if (!agrees(m)) return;
-    measure_memory(*variant, trains_, m);
-    const Times times = time_variant(*variant, trains_, seconds_);
-    m.forward_ms = times.forward;
-    m.backward_ms = times.backward;
-    add(m);
-  } catch (const OutOfMemory& error) {
-    row_.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
-  }
+void RowMeasurement::refuse_for_memory(VariantKind kind) {
+  row_.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
 }
 
 ExpertInputs inputs_of(const SweepPoint& point) {
@@ -237,13 +230,54 @@ void RowMeasurement::measure_layer_variants() {
   try {
     const ExpertInputs inputs = inputs_of(point);
     const ExpertReference reference(inputs, trains_);
-    for (const VariantKind kind : variants_of(point))
-      if (trains_ || kind != VariantKind::smoe_no_reuse) measure_variant(kind, inputs, reference);
+    std::vector<TimedVariant> variants = agreeing_variants(inputs, reference);
+    time_in_turns(variants);
+    for (TimedVariant& one : variants) {
+      if (!one.variant) continue;
+      one.measurement.forward_ms = median(std::move(one.forward_ms));
+      one.measurement.backward_ms = median(std::move(one.backward_ms));
+      add(one.measurement);
+    }
     if (trains_ && !point.mode && !point.attention)
       row_.padded_gemm_ratio = padded_gemm_ratio(inputs);
   } catch (const OutOfMemory&) {
     row_.refused.emplace_back("all: out of memory for the inputs");
   }
+}
+
+std::vector<TimedVariant> RowMeasurement::agreeing_variants(const ExpertInputs& inputs,
+                                                            const ExpertReference& reference) {
+  std::vector<TimedVariant> variants;
+  for (const VariantKind kind : variants_of(row_.point)) {
+    if (!trains_ && kind == VariantKind::smoe_no_reuse) continue;
+    try {
+      TimedVariant one{.measurement = {.variant = kind}, .variant = make_variant(kind, inputs)};
+      one.measurement.error = reference.error_of(kind, *one.variant, trains_);
+      if (!agrees(one.measurement)) continue;
+      measure_memory(*one.variant, trains_, one.measurement);
+      drop_weight_gradients(*one.variant);
+      variants.push_back(std::move(one));
+    } catch (const OutOfMemory&) {
+      refuse_for_memory(kind);
+    }
+  }
+  return variants;
+}
+
+// The clock of a GPU falls under load, so the variants take turns. The first round warms up.
+void RowMeasurement::time_in_turns(std::vector<TimedVariant>& variants) {
+  const double wanted_ms = 1e3 * seconds_ * static_cast<double>(variants.size());
+  double spent_ms = 0;
+  for (int round = 0; round <= kMaxRuns && (round <= kMinRuns || spent_ms < wanted_ms); ++round)
+    for (TimedVariant& one : variants) {
+      if (!one.variant) continue;
+      try {
+        spent_ms += one.run(trains_, round > 0);
+      } catch (const OutOfMemory&) {
+        one.variant.reset();
+        refuse_for_memory(one.measurement.variant);
+      }
+    }
 }
 
 void RowMeasurement::measure_model_variants() {
@@ -254,7 +288,7 @@ void RowMeasurement::measure_model_variants() {
       const Measurement m = measure_model(kind, row_.point, seconds_, reference);
       if (agrees(m)) add(m);
     } catch (const OutOfMemory&) {
-      row_.refused.push_back(fmt::format("{}: out of memory", name_of(kind)));
+      refuse_for_memory(kind);
     }
   }
 }

@@ -75,7 +75,8 @@ struct SweepObserver {
   std::function<void(const SweepRow& row)> on_end{};
 };
 
-/// Measures on the current stream's device. `seconds` is the time for each variant and size.
+/// Measures on the current stream's device; variants of one size take turns. `seconds` is the time
+/// for each variant and size.
 SweepResult run_sweep(const Sweep& sweep, double seconds, const SweepObserver& observer = {});
 /// The name of the current stream's device, as in a SweepResult.
 std::string sweep_device();
