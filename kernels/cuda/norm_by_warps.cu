@@ -27,29 +27,82 @@ __device__ float reduce_row(float x, float (&sums)[kRowWarps]) {
   return x;
 }
 
+// The router's weight in shared memory, as [expert, chunk, half of the chunk, thread, 4], so that
+// the threads of a warp read consecutive addresses.
+template <int kRowThreads, int kChunks>
+class RouterWeight {
+  static constexpr int kHalf = kWidth / 2;
+
+ public:
+  static constexpr int kColumns = kRowThreads * kWidth * kChunks;
+
+  __device__ explicit RouterWeight(float* shared) : shared_(shared) {}
+
+  // By all threads of a block; a barrier must follow.
+  __device__ void fill(const ConstMatrix& weight) {
+    const int size = static_cast<int>(weight.rows) * kColumns;
+    for (int i = threadIdx.x * kHalf; i < size; i += blockDim.x * kHalf) {
+      const int expert = i / kColumns, column = i % kColumns;
+      if (column >= weight.cols) continue;
+      float x[kHalf];
+      load(row_of<float>(weight, expert) + column, x);
+      const int thread = column / kWidth % kRowThreads;
+      store(at(expert, column / kWidth / kRowThreads, column / kHalf % 2, thread), x);
+    }
+  }
+
+  __device__ void read(int expert, int chunk, float (&x)[kWidth]) const {
+    const int thread = threadIdx.x % kRowThreads;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float part[kHalf];
+      load(at(expert, chunk, half, thread), part);
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) x[half * kHalf + i] = part[i];
+    }
+  }
+
+ private:
+  __device__ float* at(int expert, int chunk, int half, int thread) const {
+    return shared_ + (((expert * kChunks + chunk) * 2 + half) * kRowThreads + thread) * kHalf;
+  }
+
+  float* shared_;
+};
+
+// What the kernel below has in shared memory, besides the router's weight.
+template <int kRowWarps, int kChunks, int kExperts, class T>
+struct BackwardShared {
+  static constexpr int kRowThreads = kRowWarps * kWarp, kColumns = kRowThreads * kWidth * kChunks;
+  static constexpr int kGroups = kThreads / kRowThreads;  // each has a row at a time
+  // With the router's weight of 1024 columns, four blocks fit into an SM.
+  using Operands = OperandQueue<kThreads, kChunks, (kExperts > 0 ? 24 : 40) << 10, T>;
+
+  union {
+    typename Operands::Slots slots;
+    float partials[kGroups][kColumns];
+  };
+};
+
 // For rows of at most kRowWarps * 32 * kWidth * kChunks elements: everything is read once. kExperts
 // is 0 without dlogits, otherwise the largest number of them.
 template <int kRowWarps, int kChunks, int kExperts, class T>
 __global__ void __launch_bounds__(kThreads, 4)
     rms_norm_backward_kernel(const __grid_constant__ RmsNormBackwardArgs args,
                              std::int64_t rows_of_block) {
-  constexpr int N = kWidth, kRowThreads = kRowWarps * kWarp;
-  constexpr int kGroups = kThreads / kRowThreads;  // each has a row at a time
-  constexpr int kChunkStep = kRowThreads * N, kColumns = kChunkStep * kChunks;
-  using Operands = OperandQueue<kThreads, kChunks, T>;
-  union Shared {
-    typename Operands::Slots slots;
-    float partials[kGroups][kColumns];
-  };
-  __shared__ Shared shared;
+  using Shared = BackwardShared<kRowWarps, kChunks, kExperts, T>;
+  constexpr int N = kWidth, kRowThreads = Shared::kRowThreads, kGroups = Shared::kGroups;
+  constexpr int kChunkStep = kRowThreads * N;
+  extern __shared__ uint4 memory[];
+  auto& shared = *reinterpret_cast<Shared*>(memory);
   __shared__ float scratch[2][kGroups][kRowWarps];  // for even and odd rows
   const GradientParts& parts = args.dy;
   const std::int64_t n = args.x.cols;
   const int group = threadIdx.x / kRowThreads, column = threadIdx.x % kRowThreads * N;
   const std::int64_t begin = blockIdx.x * rows_of_block;
   const std::int64_t end = min(begin + rows_of_block, static_cast<std::int64_t>(args.x.rows));
-  Operands operands(parts, args.x, args.dsum, shared.slots, {begin + group, end, kGroups}, column,
-                    kChunkStep);
+  typename Shared::Operands operands(parts, args.x, args.dsum, shared.slots,
+                                     {begin + group, end, kGroups}, column, kChunkStep);
   const float* const weight = static_cast<const float*>(args.weight) + column;
   const int num_experts = kExperts > 0 ? static_cast<int>(parts.weight.rows) : 0;
   const int num_dense =
@@ -63,6 +116,11 @@ __global__ void __launch_bounds__(kThreads, 4)
     if (lane < num_experts) next_dlogit = row_of<float>(parts.dlogits, t)[lane];
   };
   read_factors(begin + group);
+  RouterWeight<kRowThreads, kChunks> router(reinterpret_cast<float*>(&shared + 1));
+  if constexpr (kExperts > 0) {
+    router.fill(parts.weight);
+    __syncthreads();
+  }
   for (std::int64_t first = begin; first < end; first += kGroups) {
     const std::int64_t t = first + group;
     const bool is_row = t < end;  // the same for all threads of a warp
@@ -94,10 +152,10 @@ __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
           for (int e = 0; e < kExperts; ++e) {
             if (e >= num_experts) break;
-            float router[N];
-            load(row_of<float>(parts.weight, e) + column + c * kChunkStep, router);
+            float w[N];
+            router.read(e, c, w);
 #pragma unroll
-            for (int i = 0; i < N; ++i) sum[i] = fmaf(dlogits[e], router[i], sum[i]);
+            for (int i = 0; i < N; ++i) sum[i] = fmaf(dlogits[e], w[i], sum[i]);
           }
 #pragma unroll
           for (int i = 0; i < N; ++i) g[c][i] += sum[i];
@@ -153,10 +211,10 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-// Calls f with the warps per row and the chunks per thread as compile-time constants; false if a
-// row of n elements has too many.
+// Calls f with the warps per row and the chunks per thread as compile-time constants, unless a row
+// of n elements has too many.
 template <class F>
-bool dispatch_row(std::int64_t n, F&& f) {
+void dispatch_row(std::int64_t n, F&& f) {
   constexpr std::integral_constant<int, 1> one;
   constexpr std::integral_constant<int, 2> two;
   constexpr std::integral_constant<int, 4> four;
@@ -171,8 +229,22 @@ bool dispatch_row(std::int64_t n, F&& f) {
     f(two, four);
   else if (n <= 16 * kWarpChunk)
     f(four, four);
-  else
-    return false;
+}
+
+// False if a block needs more shared memory than the device has.
+template <int kRowWarps, int kChunks, int kExperts, class T>
+bool launch_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
+  using Shared = BackwardShared<kRowWarps, kChunks, kExperts, T>;
+  const auto kernel = rms_norm_backward_kernel<kRowWarps, kChunks, kExperts, T>;
+  const std::int64_t num_experts = kExperts > 0 ? args.dy.weight.rows : 0;
+  const auto bytes =
+      static_cast<int>(sizeof(Shared) + num_experts * Shared::kColumns * sizeof(float));
+  if (bytes > attribute(launch, cudaDevAttrMaxSharedMemoryPerBlockOptin)) return false;
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  const RowBlocks blocks = norm_blocks(args.x.rows);
+  kernel<<<static_cast<unsigned>(blocks.count), kThreads, bytes, stream_of(launch)>>>(args,
+                                                                                      blocks.rows);
+  check_launch("rms_norm_backward");
   return true;
 }
 
@@ -186,19 +258,14 @@ bool rms_norm_backward_by_warps(const Launch& launch, const RmsNormBackwardArgs&
   const bool has_dlogits = dy.dlogits.data;
   if (!fits || (has_dlogits && dy.weight.rows > kMaxPartExperts)) return false;
   return dispatch_storage("rms_norm_backward", args.x.dtype, [&](auto type) {
-    return dispatch_row(args.x.cols, [&](auto warps, auto chunks) {
-      const RowBlocks blocks = norm_blocks(args.x.rows);
-      const auto run = [&](auto num_experts) {
-        rms_norm_backward_kernel<warps, chunks, num_experts, decltype(type)>
-            <<<static_cast<unsigned>(blocks.count), kThreads, 0, stream_of(launch)>>>(args,
-                                                                                      blocks.rows);
-        check_launch("rms_norm_backward");
-      };
-      if (has_dlogits)
-        run(std::integral_constant<int, int{kMaxPartExperts}>{});
-      else
-        run(std::integral_constant<int, 0>{});
+    bool is_launched = false;
+    dispatch_row(args.x.cols, [&](auto warps, auto chunks) {
+      using T = decltype(type);
+      constexpr int kMaxExperts = kMaxPartExperts;
+      is_launched = has_dlogits ? launch_backward<warps, chunks, kMaxExperts, T>(launch, args)
+                                : launch_backward<warps, chunks, 0, T>(launch, args);
     });
+    return is_launched;
   });
 }
 

@@ -13,7 +13,7 @@ inline RowBlocks norm_blocks(std::int64_t rows) {
 
 /// As rms_norm_backward(), but for dweight, whose partial sums it writes to the workspace. False,
 /// with nothing done, where vector accesses are not aligned, for rows of more than 4096 elements,
-/// and for dlogits of more than kMaxPartExperts experts.
+/// for dlogits of more than kMaxPartExperts experts, and where they do not fit into shared memory.
 bool rms_norm_backward_by_warps(const Launch& launch, const RmsNormBackwardArgs& args);
 
 }  // namespace smoe::kernels::cuda

@@ -11,11 +11,12 @@ namespace smoe::kernels::cuda {
 
 /// The operands of a thread's rows begin, begin + step, ..., below end, in the order in which they
 /// are added up: per row the routed rows, the dense part, x and another matrix, if there is one. Of
-/// each row a thread has kChunks times kWidth columns.
-template <int kBlockThreads, int kChunks, class T>
+/// each row a thread has kChunks times kWidth columns. What is read ahead takes about kBytes of
+/// shared memory.
+template <int kBlockThreads, int kChunks, int kBytes, class T>
 class OperandQueue {
   static constexpr int kSlotBytes = kBlockThreads * kChunks * kWidth * int{sizeof(T)};
-  static constexpr int kSlots = std::min(12, (40 << 10) / kSlotBytes);
+  static constexpr int kSlots = std::clamp(kBytes / kSlotBytes, 2, 12);
   using Copies = CopyQueue<kBlockThreads, kSlots, kChunks, T>;
 
  public:
