@@ -11,6 +11,7 @@
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_following.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -194,6 +195,7 @@ class RowChunks {
 
 __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
     cross_entropy_kernel(const __grid_constant__ CrossEntropyArgs args) {
+  follow_preceding_kernel();
   using T = __nv_bfloat16;
   constexpr int N = kWidth;
   extern __shared__ uint4 shared[];
@@ -267,8 +269,9 @@ void launch_rows(const Launch& launch, const CrossEntropyArgs& args) {
   CUDA_CHECK(cudaFuncSetAttribute(cross_entropy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   kBytes));
   const std::int64_t resident = kRowBlocks * attribute(launch, cudaDevAttrMultiProcessorCount);
-  cross_entropy_kernel<<<static_cast<unsigned>(std::min(resident, args.logits.rows)), kRowThreads,
-                         kBytes, stream_of(launch)>>>(args);
+  launch_following<cross_entropy_kernel>(
+      launch, {static_cast<unsigned>(std::min(resident, args.logits.rows)), kRowThreads, kBytes},
+      args);
 }
 
 }  // namespace

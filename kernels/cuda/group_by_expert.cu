@@ -2,6 +2,7 @@
 // places them after the same expert's rows of earlier warps, so the sort is stable and
 // deterministic. No launch configuration depends on the counts.
 #include "kernels/cuda/device/checked_index.cuh"
+#include "kernels/cuda/launch_following.cuh"
 #include "kernels/cuda/routing.cuh"
 #include "kernels/routing.h"
 
@@ -11,6 +12,7 @@ namespace {
 constexpr int kRowsOfWarp = 256;
 
 __global__ void group_by_expert_count_kernel(GroupByExpertArgs args) {
+  follow_preceding_kernel();
   extern __shared__ std::int32_t shared_counts[];  // [E]
   const auto num_experts = static_cast<int>(args.num_experts);
   for (int e = threadIdx.x; e < num_experts; e += blockDim.x) shared_counts[e] = 0;
@@ -39,6 +41,7 @@ __device__ std::int32_t scan_warp(std::int32_t x) {
 /// writes the total to the next expert's offset.
 __global__ void __launch_bounds__(kWarp)
     group_by_expert_scan_blocks_kernel(GroupByExpertArgs args, int num_blocks) {
+  follow_preceding_kernel();
   auto* const counts = static_cast<std::int32_t*>(args.workspace) + blockIdx.x;
   std::int32_t before = 0;
   for (int first = 0; first < num_blocks; first += kWarp) {
@@ -55,6 +58,7 @@ __global__ void __launch_bounds__(kWarp)
 /// Replaces rows per expert by offsets, in one warp.
 __global__ void __launch_bounds__(kWarp)
     group_by_expert_scan_experts_kernel(std::int32_t* expert_offsets, int num_experts) {
+  follow_preceding_kernel();
   std::int32_t before = 0;
   for (int first = 0; first < num_experts; first += kWarp) {
     const int e = first + lane_id();
@@ -68,6 +72,7 @@ __global__ void __launch_bounds__(kWarp)
 /// Each warp counts its rows per expert, reads their first positions, and places 32 rows at a time:
 /// a row after those of the same expert on lower lanes, so that the sort is stable.
 __global__ void group_by_expert_scatter_kernel(GroupByExpertArgs args) {
+  follow_preceding_kernel();
   extern __shared__ std::int32_t next_rows[];  // [warps, E]
   const auto num_experts = static_cast<int>(args.num_experts);
   const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp;
@@ -129,14 +134,15 @@ void group_by_expert(const Launch& launch, const GroupByExpertArgs& args) {
   const std::size_t counts_bytes = args.num_experts * sizeof(std::int32_t);
   const cudaStream_t stream = stream_of(launch);
   if (blocks > 0)
-    group_by_expert_count_kernel<<<blocks, warps * kWarp, counts_bytes, stream>>>(args);
-  group_by_expert_scan_blocks_kernel<<<num_experts, kWarp, 0, stream>>>(args,
-                                                                        static_cast<int>(blocks));
-  group_by_expert_scan_experts_kernel<<<1, kWarp, 0, stream>>>(args.expert_offsets,
-                                                               static_cast<int>(num_experts));
+    launch_following<group_by_expert_count_kernel>(launch, {blocks, warps * kWarp, counts_bytes},
+                                                   args);
+  launch_following<group_by_expert_scan_blocks_kernel>(launch, {num_experts, kWarp}, args,
+                                                       static_cast<int>(blocks));
+  launch_following<group_by_expert_scan_experts_kernel>(launch, {1, kWarp}, args.expert_offsets,
+                                                        static_cast<int>(num_experts));
   if (blocks > 0)
-    group_by_expert_scatter_kernel<<<blocks, warps * kWarp, warps * counts_bytes, stream>>>(args);
-  check_launch("group_by_expert");
+    launch_following<group_by_expert_scatter_kernel>(
+        launch, {blocks, warps * kWarp, warps * counts_bytes}, args);
 }
 
 }  // namespace smoe::kernels::cuda

@@ -7,6 +7,7 @@
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_following.cuh"
 #include "kernels/cuda/norm_by_warps.h"
 #include "kernels/cuda/partial_rows.h"
 
@@ -46,6 +47,7 @@ __device__ void load_delta(const RmsNormArgs& args, std::int64_t t, std::int64_t
 
 template <int N, bool kHasRows, class T>
 __global__ void __launch_bounds__(kThreads) rms_norm_forward_kernel(RmsNormArgs args) {
+  follow_preceding_kernel();
   __shared__ float scratch[kThreads / kWarp];
   const std::int64_t row = blockIdx.x, n = args.x.cols;
   const T* x = row_of<T>(args.x, row);
@@ -195,10 +197,10 @@ void rms_norm(const Launch& launch, const RmsNormArgs& args) {
     const auto blocks = static_cast<unsigned>(args.x.rows);
     dispatch_width(fits, [&](auto width) {
       if (args.grouped_rows)
-        rms_norm_forward_kernel<width, true, T><<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+        launch_following<rms_norm_forward_kernel<width, true, T>>(launch, {blocks, kThreads}, args);
       else
-        rms_norm_forward_kernel<width, false, T><<<blocks, kThreads, 0, stream_of(launch)>>>(args);
-      check_launch("rms_norm");
+        launch_following<rms_norm_forward_kernel<width, false, T>>(launch, {blocks, kThreads},
+                                                                   args);
     });
   });
 }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_following.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -90,6 +91,7 @@ template <int kRowWarps, int kChunks, int kExperts, class T>
 __global__ void __launch_bounds__(kThreads, 4)
     rms_norm_backward_kernel(const __grid_constant__ RmsNormBackwardArgs args,
                              std::int64_t rows_of_block) {
+  follow_preceding_kernel();
   using Shared = BackwardShared<kRowWarps, kChunks, kExperts, T>;
   constexpr int N = kWidth, kRowThreads = Shared::kRowThreads, kGroups = Shared::kGroups;
   constexpr int kChunkStep = kRowThreads * N;
@@ -235,16 +237,16 @@ void dispatch_row(std::int64_t n, F&& f) {
 template <int kRowWarps, int kChunks, int kExperts, class T>
 bool launch_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
   using Shared = BackwardShared<kRowWarps, kChunks, kExperts, T>;
-  const auto kernel = rms_norm_backward_kernel<kRowWarps, kChunks, kExperts, T>;
+  constexpr auto kKernel = rms_norm_backward_kernel<kRowWarps, kChunks, kExperts, T>;
   const std::int64_t num_experts = kExperts > 0 ? args.dy.weight.rows : 0;
   const auto bytes =
       static_cast<int>(sizeof(Shared) + num_experts * Shared::kColumns * sizeof(float));
   if (bytes > attribute(launch, cudaDevAttrMaxSharedMemoryPerBlockOptin)) return false;
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  CUDA_CHECK(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   const RowBlocks blocks = norm_blocks(args.x.rows);
-  kernel<<<static_cast<unsigned>(blocks.count), kThreads, bytes, stream_of(launch)>>>(args,
-                                                                                      blocks.rows);
-  check_launch("rms_norm_backward");
+  launch_following<kKernel>(
+      launch, {static_cast<unsigned>(blocks.count), kThreads, static_cast<std::size_t>(bytes)},
+      args, blocks.rows);
   return true;
 }
 

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_following.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 __global__ void __launch_bounds__(kWarp* kWarp)
     add_partial_rows_kernel(const float* partials, std::int64_t num_rows, std::int64_t n,
                             float beta, float* sums) {
+  follow_preceding_kernel();
   __shared__ float shared[kWarp][kWarp + 1];
   const std::int64_t column = std::int64_t{blockIdx.x} * kWarp + threadIdx.x;
   float sum = 0;
@@ -30,10 +32,9 @@ __global__ void __launch_bounds__(kWarp* kWarp)
 void add_partial_rows(const Launch& launch, const float* partials, std::int64_t num_rows,
                       std::int64_t n, double beta, float* sums) {
   if (n == 0) return;
-  add_partial_rows_kernel<<<static_cast<unsigned>(ceil_div(n, kWarp)), dim3(kWarp, kWarp), 0,
-                            stream_of(launch)>>>(partials, num_rows, n, static_cast<float>(beta),
-                                                 sums);
-  check_launch("add_partial_rows");
+  launch_following<add_partial_rows_kernel>(
+      launch, {static_cast<unsigned>(ceil_div(n, kWarp)), dim3(kWarp, kWarp)}, partials, num_rows,
+      n, static_cast<float>(beta), sums);
 }
 
 }  // namespace smoe::kernels::cuda

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_following.cuh"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args)
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
     rotary_kernel(RotaryArgs args, std::int64_t num_chunks) {
+  follow_preceding_kernel();
   const AttentionShape& shape = args.shape;
   const std::int64_t width = shape.head_dim, half = width / 2, chunks_per_head = half / N;
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -75,10 +77,10 @@ void rotary(const Launch& launch, const RotaryArgs& args) {
                       is_aligned(args.workspace) && half % kWidth == 0;
     dispatch_width(fits, [&](auto width) {
       const std::int64_t num_chunks = num_heads * half / width;
-      rotary_kernel<width, T>
-          <<<static_cast<unsigned>(ceil_div(args.source.rows * num_chunks, kThreads)), kThreads, 0,
-             stream_of(launch)>>>(args, num_chunks);
-      check_launch("rotary");
+      launch_following<rotary_kernel<width, T>>(
+          launch,
+          {static_cast<unsigned>(ceil_div(args.source.rows * num_chunks, kThreads)), kThreads},
+          args, num_chunks);
     });
   });
 }

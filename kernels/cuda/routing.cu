@@ -5,6 +5,7 @@
 #include "kernels/routing.h"
 
 #include "kernels/cuda/device/checked_index.cuh"
+#include "kernels/cuda/launch_following.cuh"
 #include "kernels/cuda/routing.cuh"
 
 namespace smoe::kernels::cuda {
@@ -141,6 +142,7 @@ __device__ void select_top_k(const Key& key, int num_experts, int top_k, std::in
 
 template <class Group, class T>
 __global__ void router_topk_forward_kernel(RouterForwardArgs args) {
+  follow_preceding_kernel();
   extern __shared__ double shared_sums[];  // [groups, E + 1]
   const int num_experts = static_cast<int>(args.logits.cols), top_k = static_cast<int>(args.top_k);
   const int groups = blockDim.x / Group::kSize, size = num_experts + 1;
@@ -192,6 +194,7 @@ __global__ void router_topk_forward_kernel(RouterForwardArgs args) {
 /// blocks.
 __global__ void __launch_bounds__(kWarp)
     router_sums_kernel(const double* block_sums, std::int64_t num_blocks, double* sums) {
+  follow_preceding_kernel();
   double sum = 0;
   for (std::int64_t block = lane_id(); block < num_blocks; block += kWarp)
     sum += block_sums[block * gridDim.x + blockIdx.x];
@@ -201,6 +204,7 @@ __global__ void __launch_bounds__(kWarp)
 
 template <class T>
 __global__ void __launch_bounds__(kWarp) router_losses_kernel(RouterLossesArgs args) {
+  follow_preceding_kernel();
   const auto num_experts = static_cast<int>(args.num_experts);
   const auto tokens = static_cast<double>(args.num_tokens);
   double balance = 0, z = 0;
@@ -225,6 +229,7 @@ __device__ double value_or_zero(const void* scalar) {
 template <class Group, class T>
 __global__ void __launch_bounds__(kMaxWarps* kWarp, 1)
     router_backward_kernel(RouterBackwardArgs args) {
+  follow_preceding_kernel();
   const std::int64_t t =
       std::int64_t{blockIdx.x} * (blockDim.x / Group::kSize) + threadIdx.x / Group::kSize;
   const auto num_tokens = static_cast<double>(args.logits.rows);
@@ -320,21 +325,21 @@ void router_forward(const Launch& launch, const RouterForwardArgs& args) {
     dispatch_group(args.logits.cols, [&](auto group) {
       using Group = decltype(group);
       const int groups = Group::kSize == 1 ? kTokens : forward_warps(args.logits.cols);
-      router_topk_forward_kernel<Group, decltype(type)>
-          <<<static_cast<unsigned>(blocks), groups * Group::kSize, groups * size * sizeof(double),
-             stream_of(launch)>>>(args);
+      launch_following<router_topk_forward_kernel<Group, decltype(type)>>(
+          launch,
+          {static_cast<unsigned>(blocks), groups * Group::kSize, groups * size * sizeof(double)},
+          args);
     });
   });
-  router_sums_kernel<<<static_cast<unsigned>(size), kWarp, 0, stream_of(launch)>>>(
-      static_cast<const double*>(args.workspace), blocks, args.sums);
-  check_launch("router_forward");
+  launch_following<router_sums_kernel>(launch, {static_cast<unsigned>(size), kWarp},
+                                       static_cast<const double*>(args.workspace), blocks,
+                                       args.sums);
 }
 
 void router_losses(const Launch& launch, const RouterLossesArgs& args) {
   dispatch_logits(args.dtype, [&](auto type) {
-    router_losses_kernel<decltype(type)><<<1, kWarp, 0, stream_of(launch)>>>(args);
+    launch_following<router_losses_kernel<decltype(type)>>(launch, {1, kWarp}, args);
   });
-  check_launch("router_losses");
 }
 
 void router_backward(const Launch& launch, const RouterBackwardArgs& args) {
@@ -343,12 +348,11 @@ void router_backward(const Launch& launch, const RouterBackwardArgs& args) {
     dispatch_group(args.logits.cols, [&](auto group) {
       using Group = decltype(group);
       constexpr int kBlock = Group::kSize == 1 ? 64 : kMaxWarps * kWarp;
-      router_backward_kernel<Group, decltype(type)>
-          <<<static_cast<unsigned>(ceil_div(args.logits.rows, kBlock / Group::kSize)), kBlock, 0,
-             stream_of(launch)>>>(args);
+      launch_following<router_backward_kernel<Group, decltype(type)>>(
+          launch,
+          {static_cast<unsigned>(ceil_div(args.logits.rows, kBlock / Group::kSize)), kBlock}, args);
     });
   });
-  check_launch("router_backward");
 }
 
 void add_routing(const Launch& launch, const AddRoutingArgs& args) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/device/preceding_kernel.cuh"
 #include "kernels/cuda/experts/sm90/barrier_guard.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
@@ -131,21 +132,6 @@ __device__ inline Vector load_shared(std::uint32_t address) {
                : "r"(address)
                : "memory");
   return value;
-}
-
-// --- Programmatic dependent launch ---
-
-/// Waits until the stream's preceding kernel is complete and its writes are visible.
-__device__ inline void wait_for_preceding_kernel() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-/// The same, then lets the stream's next kernel start on SMs that this one leaves, once all blocks
-/// have called it or have exited. Because it waits first, whatever runs beside a kernel is its
-/// neighbor in the stream: when a kernel starts, all but the preceding one are complete. That holds
-/// only if no kernel ends before the preceding one.
-__device__ inline void follow_preceding_kernel() {
-  wait_for_preceding_kernel();
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 // --- TMA. Out-of-bounds elements are loaded as zeros and not stored. ---
