@@ -28,6 +28,7 @@ void expert_down_backward(const Launch&, const ExpertDownBackwardArgs&, const Ex
 
 namespace sm90 {
 void grouped_gemm(const Launch&, const GroupedGemmArgs&, const ExpertGemmConfig&);
+/// dweight of all experts.
 void weight_gradient(const Launch&, const ExpertGradientArgs&, const ExpertGemmConfig&);
 void expert_up(const Launch&, const ExpertUpArgs&, const ExpertGemmConfig&);
 void expert_down_backward(const Launch&, const ExpertDownBackwardArgs&, const ExpertGemmConfig&);

@@ -177,8 +177,9 @@ void expert_gradient(const Launch& launch, const ExpertGradientArgs& args) {
   SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
              " and ", name_of(x));
   if (args.dweight) {
-    scale_empty_experts(launch, args);
-    run_form(launch, args, config_of(launch, args), simt::weight_gradient, sm80::weight_gradient,
+    const ExpertGemmConfig config = config_of(launch, args);
+    if (config.form != ExpertGemmForm::sm90) scale_empty_experts(launch, args);
+    run_form(launch, args, config, simt::weight_gradient, sm80::weight_gradient,
              sm90::weight_gradient);
   }
   bias_gradient(launch, args);

@@ -145,7 +145,7 @@ __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline
     const GatheredCols b(args.b, tile.col_tile * kBlockN + rank * kBlockM + chunk * 8);
     const int k_end = tile.k_begin + tile.num_k;
     int next_id = args.a.index.id(tile.k_begin + own_row, k_end);
-    for (int k = 0; k < tile.num_k; k += kBlockK) {
+    for (int k = 0; k < tile.num_k_tiles() * kBlockK; k += kBlockK) {
       // From the id loaded one k tile earlier: dividing the id loaded here would wait for its load.
       const std::uint32_t offset_a = args.a.offset(next_id), offset_b = args.b.offset(next_id);
       next_id = args.a.index.id(tile.k_begin + k + kBlockK + own_row, k_end);
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     prefetch_tensor_map(args.dweight);
   }
   if (!args.overlaps_preceding) follow_preceding_kernel();
-  order.build(args.schedule, reinterpret_cast<int*>(memory));
+  order.build(args.schedule, !args.accumulates, reinterpret_cast<int*>(memory));
   cluster_sync();
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == kProducer) {

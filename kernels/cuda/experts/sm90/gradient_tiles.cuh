@@ -15,14 +15,15 @@ struct GradientTilesArgs {
 
 using GradientTileQueue = TileQueue<kClusterSize>;
 
-// The experts that have rows, in descending order of their number: a long reduction that starts
-// last would run while all other SMs are idle.
+// The experts whose gradients change, in descending order of their number of rows: a long reduction
+// that starts last would run while all other SMs are idle.
 struct ExpertOrder {
   int num_used;
   std::uint16_t experts[kSm90MaxExperts];
 
-  /// Called by all threads. `scratch` has room for num_experts numbers.
-  __device__ void build(const GradientTilesArgs& args, int* scratch) {
+  /// Called by all threads. `scratch` has room for num_experts numbers. `with_empty`: also those
+  /// without rows, whose gradients become zeros.
+  __device__ void build(const GradientTilesArgs& args, bool with_empty, int* scratch) {
     const int num_experts = args.num_experts;
     const auto num_rows = [&](int expert) {
       return __ldg(args.expert_offsets + expert + 1) - __ldg(args.expert_offsets + expert);
@@ -36,7 +37,7 @@ struct ExpertOrder {
       for (int other = 0; other < num_experts; ++other)
         place += scratch[other] > own || (scratch[other] == own && other < expert);
       experts[place] = static_cast<std::uint16_t>(expert);
-      if (own > 0) atomicAdd(&num_used, 1);
+      if (own > 0 || with_empty) atomicAdd(&num_used, 1);
     }
     fence_proxy_async();  // the scratch memory is a stage's
     __syncthreads();
@@ -55,7 +56,8 @@ struct GradientTile {
         k_begin(tile.z),
         num_k(tile.w) {}
   __device__ bool is_end() const { return expert < 0; }
-  __device__ int num_k_tiles() const { return (num_k + kBlockK - 1) / kBlockK; }
+  /// One, of zeros, if the expert has no rows.
+  __device__ int num_k_tiles() const { return max((num_k + kBlockK - 1) / kBlockK, 1); }
 };
 
 /// Publishes the tiles of a cluster, then the end. All functions are called by one thread of
