@@ -19,6 +19,12 @@ constexpr std::size_t kMaxGaps = 20;
 bool is_attention(std::string_view kernel) {
   return kernel.find("attention") != std::string_view::npos;
 }
+// Not those whose bytes take far longer than their FLOP, such as a norm's that also multiplies by
+// the router's weights.
+bool is_gemm(const Cost& cost, const Roofline& roofline) {
+  constexpr double kFar = 16;
+  return cost.flops > 0 && kFar * cost.flops >= cost.bytes * roofline.ridge();
+}
 bool is_expert_kernel(std::string_view kernel) {
   return kernel.starts_with("expert_") || kernel == "grouped_gemm";
 }
@@ -84,9 +90,9 @@ class Analysis {
       p_.measured.flops += launch.cost.flops * per_step_;
       p_.measured.bytes += launch.cost.bytes * per_step_;
       p_.phase_ms[static_cast<int>(place.phase)] += launch.busy * per_step_;
-      Group& kind = is_attention(launch.name) ? p_.attention
-                    : launch.cost.flops > 0   ? p_.gemms
-                                              : p_.memory_bound;
+      Group& kind = is_attention(launch.name)           ? p_.attention
+                    : is_gemm(launch.cost, p_.roofline) ? p_.gemms
+                                                        : p_.memory_bound;
       kind.add(launch, p_.roofline, per_step_);
       OpGroup& op = ops[{place.phase, text_of(place.op), text_of(place.part), launch.name}];
       if (op.kernel.empty()) {

@@ -5,8 +5,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <thread>
+#include <utility>
 
+#include "autograd/ops/run_kernel.h"
+#include "autograd/ops/views.h"
 #include "core/memory.h"
 #include "core/memory_log.h"
 #include "tests/support/cuda.h"
@@ -69,6 +74,76 @@ struct GpuProfile {
     analyze(run.recording, run.profile);
     return run;
   }
+};
+
+/// c = a b, square, in bf16.
+struct SquareGemm {
+  Tensor a, b, c;
+
+  explicit SquareGemm(std::int64_t n)
+      : a(Tensor::zeros({n, n}, DType::bf16)),
+        b(a.clone(Category::activations)),
+        c(a.clone(Category::activations)) {}
+  void run(int times) const {
+    for (int i = 0; i < times; ++i)
+      run_gemm({.a = matrix_of(a), .b = matrix_of(b), .c = matrix_of(c)});
+  }
+};
+
+/// Claims a second rank. Its operations hold SMs by kernels on a stream of their own, as NCCL's do.
+class HoldingCommunicator final : public Communicator {
+ public:
+  /// An operation that begins once the current stream has come to this point.
+  void hold() {
+    std::thread([this, ready = Event(current_stream())] {  // not seen by the caller's instrument
+      const StreamGuard guard(stream_);
+      stream_.wait(ready);
+      const Event begin(stream_);
+      gemm_.run(80);
+      times_.emplace_back(begin, Event(stream_));
+    })
+        .join();
+  }
+
+  void start_timing() override {
+    times_.clear();
+    base_.emplace(stream_);
+    base_->synchronize();
+    base_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
+  }
+  std::vector<CollectiveTimes> stop_timing() override {
+    std::vector<CollectiveTimes> all;
+    for (const auto& [begin, end] : times_) {
+      const auto ns = [&](const Event& event) {
+        return base_ns_ + static_cast<std::int64_t>(1e6 * event.ms_since(*base_));
+      };
+      all.push_back({.name = "all_reduce",
+                     .bytes = 1 << 20,
+                     .place = {.phase = Phase::backward},
+                     .ready_ns = ns(begin),
+                     .begin_ns = ns(begin),
+                     .end_ns = ns(end)});
+    }
+    return all;
+  }
+
+  int rank() const override { return 0; }
+  int world_size() const override { return 2; }
+  CollectiveHandle all_reduce(const Tensor&) override { return barrier(); }
+  CollectiveHandle reduce_scatter(const Tensor&) override { return barrier(); }
+  CollectiveHandle all_gather(const Tensor&) override { return barrier(); }
+  CollectiveHandle broadcast(const Tensor&, int) override { return barrier(); }
+  CollectiveHandle broadcast_each(const std::vector<RootedTensor>&) override { return barrier(); }
+  CollectiveHandle barrier() override { return single_communicator().barrier(); }
+  void set_timeout(double) override {}
+  void cancel() override {}
+
+ private:
+  Stream stream_{select_device("cuda")};
+  SquareGemm gemm_{2048};
+  std::optional<Event> base_;
+  std::int64_t base_ns_ = 0;
+  std::vector<std::pair<Event, Event>> times_;
 };
 
 bool says(const Profile& profile, const std::string& text) {
@@ -227,6 +302,34 @@ TEST_CASE("a planted fault is found on a GPU: one expert with all rows") {
   run.profile.routing = cost;
   advise(run.profile);
   CHECK(says(run.profile, "expert loads are unequal, in the worst layer 8.0 times the mean"));
+}
+
+TEST_CASE("a planted fault is found on a GPU: a kernel whose tiles wait for other ranks' SMs") {
+  const StreamGuard guard(gpu_stream());
+  const SquareGemm gemm(4096);
+  HoldingCommunicator others;
+  gpu_stream().synchronize();
+  for (const ProfileMode mode : {ProfileMode::events, ProfileMode::automatic}) {
+    ProfiledRun run = profile_steps(
+        {.steps = 3, .warmup = 3, .mode = mode}, measure_roofline(DType::bf16),
+        [&] {
+          const PlaceScope place(Phase::backward);
+          gemm.run(8);
+          others.hold();
+          gemm.run(8);
+        },
+        others);
+    analyze(run.recording, run.profile);
+    advise(run.profile);
+    const Profile& p = run.profile;
+    REQUIRE(p.ops.size() == 1);
+    MESSAGE(p.mode << ": " << p.ops[0].beside.launches << " of " << p.ops[0].group.launches
+                   << " GEMMs take " << p.ops[0].slowdown() << " times as long");
+    CHECK(p.ops[0].beside.launches >= 4);
+    CHECK(p.ops[0].slowdown() > 1.1);
+    CHECK(says(p, "times as long beside communication"));
+    CHECK(contains(profile_page(p, {}, ""), "Kernels beside communication"));
+  }
 }
 
 TEST_CASE("the rows of a layer's profile add up to its time without one") {
