@@ -8,7 +8,7 @@
 //              the same B, of which each loads one half.
 // Warp roles:  warpgroups 0 and 1 consume 64 columns of A each; warpgroup 2 produces: A gathered by
 //              cp.async, B by multicast TMA, or where it is scattered too gathered and then copied
-//              to the other block's shared memory.
+//              to the other block's shared memory (half_exchange.cuh).
 // Registers:   consumers 224 and producer 56, or 216 and 72 if it gathers both operands.
 // Shared:      SharedLayout: 4 stages (192 KiB), two 8 KiB slots of results per consumer,
 //              mbarriers, tile queue, order of experts.
@@ -16,11 +16,12 @@
 #include <cstddef>
 
 #include "kernels/ceil_div.h"
-#include "kernels/cuda/device/row_index.cuh"
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/experts/operand_sides.h"
 #include "kernels/cuda/experts/sm90/epilogue.cuh"
+#include "kernels/cuda/experts/sm90/gathered_columns.cuh"
 #include "kernels/cuda/experts/sm90/gradient_tiles.cuh"
+#include "kernels/cuda/experts/sm90/half_exchange.cuh"
 #include "kernels/cuda/experts/sm90/launch.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
@@ -28,20 +29,7 @@ namespace {
 
 constexpr int kSlots = 2;  // of a consumer's results
 constexpr int kSlotBytes = 8192;
-using WeightGradientPipeline = Pipeline<sm90_stages(ExpertGemm::weight_gradient)>;
 constexpr int kProducer = kNumConsumers;  // the producer warpgroup's index, after the consumers
-
-struct GatheredOperand {
-  const Bf16* rows;
-  std::uint32_t row_bytes;  // the whole operand is smaller than 4 GiB
-  int cols;
-  RowIndex index;
-
-  /// The row of an id that index.id() loaded.
-  __device__ std::uint32_t offset(std::int32_t id) const {
-    return static_cast<std::uint32_t>(index.row_of(id)) * row_bytes;
-  }
-};
 
 struct Args {
   CUtensorMap grouped;  // B, a ragged map; only if it is grouped
@@ -53,79 +41,13 @@ struct Args {
   bool overlaps_preceding;
 };
 
-/// A producer thread's chunk of 128 columns of a gathered operand.
-class GatheredCols {
- public:
-  __device__ GatheredCols(const GatheredOperand& operand, int col)
-      : is_in_(col < operand.cols), source_(operand.rows + (is_in_ ? col : 0)) {}
-
-  /// Copies rows row + 8 i of a k tile of num_rows rows to `to`; the warp's lanes hold the offsets
-  /// of its 16 rows.
-  __device__ void copy(std::uint32_t to, std::uint32_t offset, int row, int num_rows) const {
-    constexpr int kRows = 8;
-    const int lane = threadIdx.x % kWarp;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i)
-      cp_async(to + i * 8 * kRowBytes,
-               offset_pointer(source_, __shfl_sync(~0u, offset, 2 * i + lane / 16)),
-               is_in_ && row + 8 * i < num_rows);
-  }
-
- private:
-  bool is_in_;
-  const Bf16* source_;
-};
-
-/// Sends the half of B that this block gathers to the cluster's other block, one k tile late, so
-/// that the producer need not wait for its latest copies. All functions are called by all producer
-/// threads.
-class HalfExchange {
- public:
-  static constexpr int kBytes = kStageBytesB / kClusterSize;
-
-  __device__ explicit HalfExchange(const WeightGradientPipeline& pipeline) : pipeline_(pipeline) {}
-
-  /// Once the copies to `stage` are issued: sends the stage before it.
-  __device__ void advance(int stage) {
-    cp_async_commit();
-    cp_async_wait<1>();
-    send();
-    previous_ = stage;
-  }
-  __device__ void finish() {
-    cp_async_wait_all();
-    send();
-  }
-
- private:
-  // The other block's consumers have emptied the stage there: they, too, arrive at the empty
-  // barrier that this block waited for.
-  __device__ void send() const {
-    fence_proxy_async();
-    warpgroup_sync(kProducer);
-    if (threadIdx.x % kWarpgroup != 0 || previous_ < 0) return;
-    const int rank = cluster_rank();
-    bulk_copy_to_cluster(pipeline_.tile_b(previous_) + rank * kBytes, kBytes,
-                         pipeline_.full_barrier(previous_), rank ^ 1);
-  }
-
-  const WeightGradientPipeline& pipeline_;
-  int previous_ = -1;
-};
-
-/// Thread t copies chunk t % 16 of rows t / 16 + 8 i of each k tile. Both operands are zero past
-/// the expert's last row: with zeros in A only, a value of the next expert's rows that is not
-/// finite would reach this expert's gradient.
+/// Both operands are zero past the expert's last row: with zeros in A only, a value of the next
+/// expert's rows that is not finite would reach this expert's gradient.
 template <bool kGathersBoth>
 __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline,
                         const GradientTileQueue& queue, const ExpertOrder& order,
                         int first_number) {
-  const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp, rank = cluster_rank();
-  const int chunk = thread % 16, row = thread / 16;
-  const std::uint32_t target = chunk / 8 * kSubtileBytes + swizzled_offset(row, chunk % 8);
-  // The lanes of a warp look up its 16 rows of a k tile: lane l row 8 (l / 2) + l % 2 from the
-  // first.
-  const int own_row = 2 * (thread / kWarp) + lane % 2 + 8 * (lane / 2 % 8);
+  const int thread = threadIdx.x % kWarpgroup, rank = cluster_rank();
   WeightGradientPipeline::State state(1);
   GradientTileScheduler scheduler(args.schedule, queue, order, first_number);
   const bool schedules = thread == 0 && rank == 0;
@@ -141,36 +63,33 @@ __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline
     if (schedules) scheduler.publish(i + 1);
     // By its second tile a block finds the preceding kernel complete.
     if (args.overlaps_preceding && i == 1) follow_preceding_kernel();
-    const GatheredCols a(args.a, tile.row_tile * kBlockM + chunk * 8);
-    const GatheredCols b(args.b, tile.col_tile * kBlockN + rank * kBlockM + chunk * 8);
-    const int k_end = tile.k_begin + tile.num_k;
-    int next_id = args.a.index.id(tile.k_begin + own_row, k_end);
+    __syncwarp();
+    const GatheredCols a(args.a, tile.row_tile * kBlockM);
+    const GatheredCols b(args.b, tile.col_tile * kBlockN + rank * kBlockM);
+    GatheredIds ids(args.a.index, tile.k_begin, tile.num_k);
     for (int k = 0; k < tile.num_k_tiles() * kBlockK; k += kBlockK) {
-      // From the id loaded one k tile earlier: dividing the id loaded here would wait for its load.
-      const std::uint32_t offset_a = args.a.offset(next_id), offset_b = args.b.offset(next_id);
-      next_id = args.a.index.id(tile.k_begin + k + kBlockK + own_row, k_end);
-      const int stage = state.stage();
+      const std::int32_t id = ids.next();
+      const std::uint32_t offset_a = args.a.offset(id), offset_b = args.b.offset(id);
+      const int stage = state.stage(), num_rows = min(tile.num_k - k, kBlockK);
+      const std::uint32_t full = pipeline.full_barrier(stage);
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
-      const int num_rows = min(tile.num_k - k, kBlockK);
       if (thread == 0 && kGathersBoth) {
-        mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), HalfExchange::kBytes);
+        mbarrier_arrive_expect_tx(full, HalfExchange::kBytes);
       } else if (thread == 0) {
-        mbarrier_arrive_expect_tx(pipeline.full_barrier(stage), kStageBytesB);
+        mbarrier_arrive_expect_tx(full, kStageBytesB);
         for (int i = 0; i < 2; ++i) {
           const int subtile = 2 * rank + i;
           tma_load_multicast(
-              pipeline.tile_b(stage) + subtile * kSubtileBytes, args.grouped,
-              pipeline.full_barrier(stage),
+              pipeline.tile_b(stage) + subtile * kSubtileBytes, args.grouped, full,
               make_int4(tile.col_tile * kBlockN + subtile * 64, kRaggedOrigin - num_rows,
                         tile.k_begin + k + num_rows, kRaggedOrigin));
         }
       }
       __syncwarp();
-      a.copy(pipeline.tile_a(stage) + target, offset_a, row, num_rows);
       if constexpr (kGathersBoth)
-        b.copy(pipeline.tile_b(stage) + rank * HalfExchange::kBytes + target, offset_b, row,
-               num_rows);
-      cp_async_mbarrier_arrive(pipeline.full_barrier(stage));
+        b.copy(pipeline.tile_b(stage) + rank * HalfExchange::kBytes, offset_b, num_rows);
+      a.copy(pipeline.tile_a(stage), offset_a, num_rows);
+      cp_async_mbarrier_arrive(full);
       if constexpr (kGathersBoth) exchange.advance(stage);
       state.advance();
     }
@@ -345,14 +264,6 @@ CUtensorMap dweight_map(const char* op, const ExpertGradientArgs& args, bool is_
                          {32, is_transposed ? 32 : 64, 1});
 }
 
-GatheredOperand gathered_operand(const RoutingView& routing, const RoutedRows& operand) {
-  const ConstMatrix& rows = operand.rows;
-  return {.rows = static_cast<const Bf16*>(rows.data),
-          .row_bytes = row_bytes(rows),
-          .cols = static_cast<int>(rows.cols),
-          .index = RowIndex(routing, operand.layout, rows.rows)};
-}
-
 }  // namespace
 
 void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
@@ -371,8 +282,8 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
                    .row_tiles = static_cast<int>(ceil_div(gathered.cols, kBlockM)),
                    .col_tiles = static_cast<int>(ceil_div(other.cols, kBlockN)),
                    .tile_counter = tile_counter(launch)},
-      .a = gathered_operand(args.routing, sides.gathered),
-      .b = gathered_operand(args.routing, sides.other),
+      .a = {args.routing, sides.gathered},
+      .b = {args.routing, sides.other},
       .accumulates = args.beta == 1,
       .overlaps_preceding = args.overlaps_preceding};
   launch_clusters(launch, kOp,
