@@ -1,5 +1,5 @@
-// Profiles on a GPU: both modes agree, and planted faults are found. Times are compared within a few
-// percent: nothing else may use the GPU meanwhile.
+// Profiles on a GPU: both modes agree, and planted faults are found. Times are compared within a
+// few percent: nothing else may use the GPU meanwhile.
 #include "train/profile/profile.h"
 
 #include <doctest/doctest.h>
