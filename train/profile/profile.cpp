@@ -142,7 +142,8 @@ class Analysis {
       Group& group = kernels[sample.name];
       group.name = sample.name;
       group.launches += per_step_;
-      group.ms += (sample.end - sample.begin) * per_step_;
+      group.ms += sample.busy * per_step_;
+      p_.overlap_ms += (sample.end - sample.begin - sample.busy) * per_step_;
     }
     for (auto& [name, group] : kernels) p_.kernels.push_back(std::move(group));
     sort_descending(p_.kernels, [](const Group& group) { return group.ms; });

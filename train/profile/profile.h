@@ -136,6 +136,7 @@ struct Profile {
   double before_ms = 0, after_ms = 0;  ///< steps before and after the window
   double launch_ms = 0;                ///< that events show for a launch of nothing; not in busy_ms
   double busy_ms = 0;                  ///< kernels
+  double overlap_ms = 0;               ///< in which two kernels ran, by CUPTI; counted once
   double gap_ms = 0;                   ///< step_ms - busy_ms
   double host_ms = 0;                  ///< host time in launches and between, without waits
   std::vector<double> phase_ms;        ///< kernels by Phase

@@ -102,6 +102,7 @@ Json step_json(const Profile& p) {
           {"before_ms", p.before_ms},
           {"after_ms", p.after_ms},
           {"busy_ms", p.busy_ms},
+          {"overlap_ms", p.overlap_ms},
           {"gap_ms", p.gap_ms},
           {"host_late_ms", p.host_late_ms},
           {"communication_ms", p.communication_ms},

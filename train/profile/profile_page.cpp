@@ -48,7 +48,8 @@ std::string profile_header(const Profile& p) {
       counted(p.num_steps, "step"), counted(p.num_warmup, "step"), escaped(p.device),
       counted(p.num_ranks, "rank"), p.mode, escaped(p.version), escaped(p.time));
   if (!p.mode_note.empty()) html += fmt::format("<p>not by CUPTI: {}</p>", escaped(p.mode_note));
-  if (p.launch_ms > 0) html += "<p>" + escaped(launch_sentence(p)) + "</p>";
+  if (const std::string how = timing_sentence(p); !how.empty())
+    html += "<p>" + escaped(how) + "</p>";
   html += fmt::format("<p>roofline measured at the start: {}/s ({}), {:.0f} GB/s (copy of {})</p>",
                       short_flops(p.roofline.flops_per_s), escaped(p.roofline.gemm),
                       p.roofline.bytes_per_s / 1e9, escaped(p.roofline.copy));

@@ -126,9 +126,16 @@ std::string name_of(const OpGroup& op) {
                      name_of(op.phase));
 }
 
-std::string launch_sentence(const Profile& p) {
-  return fmt::format("by events a launch of nothing takes {}, which is not in the kernels' times",
-                     short_ms(p.launch_ms));
+std::string timing_sentence(const Profile& p) {
+  if (p.launch_ms > 0)
+    return fmt::format(
+        "by events a launch of nothing takes {}, which is not in the kernels' times; "
+        "kernels that overlap in other steps do not overlap here",
+        short_ms(p.launch_ms));
+  if (p.overlap_ms > 0)
+    return fmt::format("kernels overlap for {} per step, which counts for the one that began first",
+                       short_ms(p.overlap_ms));
+  return "";
 }
 
 std::vector<std::pair<std::string, double>> parts_of_step(const Profile& p) {
@@ -143,7 +150,7 @@ std::string profile_text(const Profile& p, const std::vector<Change>& changes) {
   std::string text = fmt::format("{}: {} on {}, kernels timed by {}\n", p.run,
                                  counted(p.num_steps, "step"), p.device, p.mode);
   if (!p.mode_note.empty()) text += fmt::format("  not by CUPTI: {}\n", p.mode_note);
-  if (p.launch_ms > 0) text += "  " + launch_sentence(p) + "\n";
+  if (const std::string how = timing_sentence(p); !how.empty()) text += "  " + how + "\n";
   text += fmt::format("  roofline: {}/s ({}), {:.0f} GB/s (copy of {})\n\n",
                       short_flops(p.roofline.flops_per_s), p.roofline.gemm,
                       p.roofline.bytes_per_s / 1e9, p.roofline.copy);

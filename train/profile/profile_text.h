@@ -9,8 +9,9 @@
 
 namespace smoe {
 
-/// What timing events show for a launch, for a profile that was measured with them.
-std::string launch_sentence(const Profile& profile);
+/// How kernels were timed on a GPU: what events show for a launch, or how much kernels overlap.
+/// Empty: there is nothing to say.
+std::string timing_sentence(const Profile& profile);
 
 /// The parts that a step's time adds up from, in milliseconds.
 std::vector<std::pair<std::string, double>> parts_of_step(const Profile& profile);

@@ -10,6 +10,7 @@
 #include "core/version.h"
 #include "kernels/threads.h"
 #include "train/profile/communication.h"
+#include "train/profile/device_times.h"
 
 namespace smoe {
 namespace {
@@ -41,24 +42,6 @@ std::unique_ptr<DeviceTracer> make_tracer(ProfileMode mode, Profile& profile) {
     profile.mode_note = error.what();
     return nullptr;
   }
-}
-
-// Gives each launch the times of its kernels.
-void add_device_times(std::vector<DeviceSample> device, Recording& recording) {
-  for (LaunchSample& launch : recording.launches) launch.begin = -1;
-  for (const DeviceSample& sample : device) {
-    if (sample.launch < 0 || sample.launch >= static_cast<int>(recording.launches.size())) continue;
-    LaunchSample& launch = recording.launches[sample.launch];
-    if (launch.begin < 0) launch.begin = sample.begin;
-    launch.end = std::max(launch.end, sample.end);
-    launch.busy += sample.end - sample.begin;
-  }
-  for (std::size_t i = 0; i < recording.launches.size(); ++i) {
-    LaunchSample& launch = recording.launches[i];
-    if (launch.begin < 0)  // it launched nothing
-      launch.begin = launch.end = i > 0 ? recording.launches[i - 1].end : launch.host_begin;
-  }
-  recording.device = std::move(device);
 }
 
 }  // namespace

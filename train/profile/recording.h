@@ -22,6 +22,7 @@ struct LaunchSample {
 struct DeviceSample {
   std::string name;
   double begin = 0, end = 0;
+  double busy = 0;  ///< of it, without the kernels of launches that began earlier
   int launch = -1;  ///< index of its LaunchSample; -1: none
   int stream = 0;
 };
