@@ -28,7 +28,7 @@ std::uint64_t RandomStream::next_u64() {
 }
 
 double RandomStream::uniform() {
-  return static_cast<double>(next_u64() >> 11) * 0x1.0p-53;
+  return uniform_from(next_u64());
 }
 
 std::uint64_t RandomStream::below(std::uint64_t n) {

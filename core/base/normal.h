@@ -92,7 +92,7 @@ SMOE_HOST_DEVICE inline NormalPair cos_sin_of_turns(double u) {
 /// Two independent standard normals of a block of random words.
 SMOE_HOST_DEVICE inline NormalPair normal_pair(const PhiloxWords& words) {
   const auto uniform = [](std::uint32_t high, std::uint32_t low) {
-    return static_cast<double>((std::uint64_t{high} << 32 | low) >> 11) * 0x1.0p-53;
+    return uniform_from(std::uint64_t{high} << 32 | low);
   };
   const double radius = std::sqrt(-2 * box_muller::log(1 - uniform(words[0], words[1])));
   const NormalPair direction = box_muller::cos_sin_of_turns(uniform(words[2], words[3]));

@@ -23,6 +23,11 @@ constexpr PhiloxWords philox4x32(PhiloxWords counter, std::array<std::uint32_t, 
   return counter;
 }
 
+/// Uniform in [0, 1) from 64 random bits, of which it takes 53.
+constexpr double uniform_from(std::uint64_t bits) {
+  return static_cast<double>(bits >> 11) * 0x1.0p-53;
+}
+
 /// The stream of a seed that two words identify, e.g. (hash of a name, 0) or (step, sequence).
 class PhiloxStream {
  public:
