@@ -1,6 +1,6 @@
-// GEMM of gathered rows with their expert's weight by wgmma, for epilogues that warps of their own
-// run: the consumers leave their results to them in shared memory, rounded to bf16, and go on with
-// the next tile.
+// GEMM of gathered rows with their expert's weight by wgmma, with epilogue warps: the consumer
+// warpgroups write their accumulators to shared memory, rounded to bf16, and start the next tile
+// while the epilogue warps process and store the last one.
 //
 // Tile:        as in grouped_wgmma.cuh.
 // Warp roles:  warp 0 loads the weight by TMA and schedules, warp 1 gathers A by cp.async; warps 2
@@ -8,7 +8,7 @@
 //              each.
 // Registers:   producers and epilogue 104, consumers 200 each.
 // Schedule:    as in grouped_wgmma.cuh.
-// Shared:      Shared: pipeline stages of 48 KiB, 32 KiB of results per consumer, epilogue memory,
+// Shared:      pipeline stages of 48 KiB, 32 KiB of results per consumer, epilogue memory,
 //              mbarriers, tile queue.
 #pragma once
 #include "kernels/cuda/experts/sm90/epilogue.cuh"
