@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 
 namespace smoe::gpu {
@@ -26,6 +27,11 @@ std::string driver_version();
 
 /// Makes `device` current for the calling thread.
 void set_device(int device);
+
+/// Held by threads other than the one that launches kernels while they call CUDA. Who holds it,
+/// with the device idle, can detach a tool that replaces CUDA's functions (CUPTI): to do so during
+/// a call crashes.
+std::mutex& background_calls();
 
 /// A non-blocking stream; destroyed with the last reference to it.
 std::shared_ptr<void> create_stream(int device);

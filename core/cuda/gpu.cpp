@@ -195,6 +195,11 @@ void set_device(int device) {
   CUDA_CHECK(cudaSetDevice(device));
 }
 
+std::mutex& background_calls() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 std::shared_ptr<void> create_stream(int device) {
   set_device(device);
   cudaStream_t stream;

@@ -34,6 +34,9 @@ std::string driver_version() {
 void set_device(int) {
   fail();
 }
+std::mutex& background_calls() {
+  fail();
+}
 std::shared_ptr<void> create_stream(int) {
   fail();
 }

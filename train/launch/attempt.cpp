@@ -120,7 +120,10 @@ void Attempt::forward_signal(int signal) {
 
 void Attempt::on_exit(const LocalRanks::RankExit& exit) {
   if (exit.status.is_success()) return;
-  if (is_terminated_ || give_up_at_) return;  // caused by the launcher
+  // A process that crashed may take longer to end, as with much memory or a GPU, than the ranks
+  // that lost it.
+  const bool has_crashed = exit.status.by_signal && exit.status.number != SIGTERM;
+  if (give_up_at_ || (is_terminated_ && !has_crashed)) return;  // caused by the launcher
   const int graceful = signal_of_graceful_exit(exit.status);
   const bool was_requested = exit.status.by_signal ? exit.status.number == forwarded_signal_
                                                    : graceful != 0 && graceful == forwarded_signal_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/gpu.h"
 #include "core/system/block_signals.h"
 
 namespace smoe {
@@ -16,6 +17,7 @@ constexpr double kNoticeSeconds = 10;
 
 /// Whether the device has reached the event. Throws: SystemError.
 bool has_passed(cudaEvent_t event) {
+  const std::lock_guard lock(gpu::background_calls());
   const cudaError_t code = cudaEventQuery(event);
   if (code == cudaErrorNotReady) {
     cudaGetLastError();  // not an error; must not be left for later checks
@@ -75,7 +77,10 @@ void Watchdog::check(const char* op) {
 }
 
 void Watchdog::watch() {
-  cudaSetDevice(device_);
+  {
+    const std::lock_guard calls(gpu::background_calls());
+    cudaSetDevice(device_);
+  }
   std::unique_lock lock(mutex_);
   while (!is_closing_ && !has_failed_) {
     changed_.wait_for(lock, kPeriod);

@@ -5,17 +5,22 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 
+#include "core/gpu.h"
 #include "core/memory.h"
 #include "core/memory_log.h"
 #include "tests/support/cuda.h"
 #include "tests/support/text.h"
 #include "tests/train/small_run.h"
 #include "train/bench/expert_variant.h"
+#include "train/profile/device_tracer.h"
 #include "train/profile/measure.h"
 #include "train/profile/profile_page.h"
 #include "train/profile/routing_cost.h"
@@ -182,6 +187,29 @@ TEST_CASE("events and CUPTI agree on a step's kernels, and cost little") {
   check_same("GEMMs", turns.events().gemms, turns.cupti().gemms);
   check_same("attention", turns.events().attention, turns.cupti().attention);
   check_same("memory-bound kernels", turns.events().memory_bound, turns.cupti().memory_bound);
+}
+
+TEST_CASE("CUPTI comes and goes while another thread, as that of ranks, calls CUDA") {
+  const std::shared_ptr<void> event = gpu::create_event(gpu_stream().device().index);
+  std::atomic<bool> is_done = false;
+  std::thread other([&] {
+    while (!is_done) {
+      {
+        const std::lock_guard calls(gpu::background_calls());
+        gpu::has_reached(event.get());
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(2));
+    }
+  });
+  int count = 0;
+  try {
+    for (; count < 20; ++count) start_device_tracer();
+  } catch (const SystemError& error) {
+    MESSAGE(error.what());  // this user or container may not use it
+  }
+  is_done = true;
+  other.join();
+  CHECK((count == 0 || count == 20));
 }
 
 TEST_CASE("planted faults are found on a GPU: a host that sleeps, a buffer that is never freed") {

@@ -131,6 +131,14 @@ TEST_CASE("a rank killed by a signal is named before ranks that fail as a conseq
   CHECK(contains(job.last_line(), "was killed by SIGSEGV"));
 }
 
+TEST_CASE("a rank that takes longer to crash than the others to lose it is named") {
+  LaunchedJob job("--nproc-per-node 2 --max-restarts 0",
+                  "[ $RANK = 0 ] && exit 1; trap '' TERM; sleep 1.5; kill -SEGV $$");
+  CHECK(job.wait() == 139);
+  CHECK(contains(job.last_line(), "rank 1 "));
+  CHECK(contains(job.last_line(), "was killed by SIGSEGV"));
+}
+
 TEST_CASE("a stopped rank is named and killed with the others") {
   LaunchedJob job("--nproc-per-node 2",
                   "echo $$ >> $DIR/ready; [ $RANK = 1 ] && kill -STOP $$; sleep 0.3; exit 4");

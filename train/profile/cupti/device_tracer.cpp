@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "core/base/dynamic_library.h"
+#include "core/gpu.h"
 
 namespace smoe {
 namespace {
@@ -158,6 +159,7 @@ class CuptiTracer : public DeviceTracer {
   CuptiTracer() : cupti_(load_cupti()) {
     Buffers& buffers = Buffers::get();
     for (std::size_t i = 0; i < kNumBuffers; ++i) buffers.unused.push_back(Buffers::allocate());
+    const std::lock_guard calls(gpu::background_calls());
     cupti_.check(cupti_.register_callbacks(give_buffer, take_buffer),
                  "cuptiActivityRegisterCallbacks");
     try {
@@ -168,12 +170,12 @@ class CuptiTracer : public DeviceTracer {
       clock_offset_ns_ = std::chrono::steady_clock::now().time_since_epoch().count() -
                          static_cast<std::int64_t>(timestamp);
     } catch (...) {
-      detach();
+      detach(calls);
       throw;
     }
   }
   ~CuptiTracer() override {
-    if (is_attached_) detach();
+    if (is_attached_) detach(std::lock_guard(gpu::background_calls()));
   }
 
   void begin_launch(int index) override {
@@ -189,7 +191,7 @@ class CuptiTracer : public DeviceTracer {
     begin_ns_ = begin_ns;
     std::size_t num_dropped = 0;
     cupti_.get_num_dropped(nullptr, 0, &num_dropped);
-    detach();
+    detach(std::lock_guard(gpu::background_calls()));
     Buffers& buffers = Buffers::get();
     const std::lock_guard lock(buffers.mutex);
     for (const Buffers::Full& full : buffers.full) read(full);
@@ -207,7 +209,8 @@ class CuptiTracer : public DeviceTracer {
   }
 
  private:
-  void detach() {
+  // Crashes when another thread is inside CUDA.
+  void detach(const std::lock_guard<std::mutex>&) {
     is_attached_ = false;
     for (const CUpti_ActivityKind kind : kKinds) cupti_.disable(kind);
     cupti_.finalize();
