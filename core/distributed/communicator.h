@@ -35,6 +35,7 @@ struct CollectiveTimes {
   const char* name = "";      ///< "all_reduce"
   std::int64_t bytes = 0;     ///< of its tensors on this rank
   Place place{};              ///< of the thread that started it
+  std::int64_t start_ns = 0;  ///< when that thread started it, in the same order on all ranks
   std::int64_t ready_ns = 0;  ///< when its input was complete, so that it could begin
   std::int64_t begin_ns = 0, end_ns = 0;
 };

@@ -37,8 +37,10 @@ std::int64_t now_ns() {
 class Operation final : public Collective {
  public:
   Operation(const char* name, std::int64_t bytes, std::function<void()> run)
-      : times_{.name = name, .bytes = bytes, .place = current_place(), .ready_ns = now_ns()},
-        run_(std::move(run)) {}
+      : times_{.name = name, .bytes = bytes, .place = current_place(), .start_ns = now_ns()},
+        run_(std::move(run)) {
+    times_.ready_ns = times_.start_ns;
+  }
 
   const char* name() const { return times_.name; }
   /// After wait().

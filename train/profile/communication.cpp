@@ -1,5 +1,7 @@
 #include "train/profile/communication.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -74,7 +76,9 @@ IntervalUnion operations_of(const Recording& recording) {
   return IntervalUnion(std::move(operations));
 }
 
-void add_communication(const std::vector<CollectiveTimes>& times, Recording& recording) {
+void add_communication(std::vector<CollectiveTimes> times, Recording& recording) {
+  std::stable_sort(times.begin(), times.end(),
+                   [](const auto& a, const auto& b) { return a.start_ns < b.start_ns; });
   const auto ms = [&](std::int64_t ns) {
     return static_cast<double>(ns - recording.begin_ns) / 1e6;
   };
@@ -86,11 +90,9 @@ void add_communication(const std::vector<CollectiveTimes>& times, Recording& rec
                                .begin = ms(one.begin_ns),
                                .end = ms(one.end_ns)};
     for (const StepSample& step : recording.steps)
-      sample.step += sample.ready >= step.begin && &step != &recording.steps.front();
+      sample.step += ms(one.start_ns) >= step.host_begin && &step != &recording.steps.front();
     recording.communication.push_back(sample);
   }
-  std::stable_sort(recording.communication.begin(), recording.communication.end(),
-                   [](const auto& a, const auto& b) { return a.begin < b.begin; });
 }
 
 void analyze_communication(const Recording& recording, Profile& profile) {
@@ -132,13 +134,20 @@ void analyze_communication(const Recording& recording, Profile& profile) {
 }
 
 void gather_ranks(Communicator& communicator, Profile& profile) {
-  constexpr std::size_t kFields = 6;
+  constexpr std::size_t kFields = 7;
   const int num_ranks = profile.num_ranks;
   if (num_ranks == 1) return;
   const std::vector<double> times =
       gathered({profile.step_ms, profile.busy_ms, profile.communication_ms, profile.exposed_ms,
-                profile.data_ms, static_cast<double>(profile.memory.peak_bytes)},
+                profile.data_ms, static_cast<double>(profile.memory.peak_bytes),
+                static_cast<double>(profile.communication.size())},
                communicator);
+  for (int rank = 0; rank < num_ranks; ++rank)
+    if (times[kFields * rank + 6] != times[6])
+      throw SystemError(
+          fmt::format("profile: the ranks must start the same operations in a step; "
+                      "rank 0 started {}, rank {} {}",
+                      times[6], rank, times[kFields * rank + 6]));
   std::vector<double> own;
   for (const CommunicationGroup& group : profile.communication) own.push_back(group.response_ms);
   const std::vector<double> responses = gathered(own, communicator);

@@ -5,9 +5,9 @@
 
 namespace smoe {
 
-/// Puts `times` on the recording's clock, in order of their begins, each in the step in which it
-/// was ready.
-void add_communication(const std::vector<CollectiveTimes>& times, Recording& recording);
+/// Puts `times` on the recording's clock, in the order in which they were started, each in the step
+/// that started it: so all ranks number the operations of a step alike.
+void add_communication(std::vector<CollectiveTimes> times, Recording& recording);
 
 /// Fills in what the ranks sent: `communication`, `communication_ms`, `exposed_ms`. Call before
 /// what reads them.
@@ -33,7 +33,8 @@ class IntervalUnion {
 IntervalUnion operations_of(const Recording& recording);
 
 /// Fills in, on every rank, the ranks' times and what they say about each other: `ranks`, and of
-/// each operation the last rank. A collective operation.
+/// each operation the last rank. A collective operation. Throws: SystemError when the ranks did not
+/// start the same operations.
 void gather_ranks(Communicator& communicator, Profile& profile);
 
 }  // namespace smoe

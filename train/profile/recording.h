@@ -45,7 +45,7 @@ struct CommunicationSample {
   const char* operation = "";
   Place place{};           ///< where it was started
   std::int64_t bytes = 0;  ///< of its tensors
-  int step = 0;            ///< in which it was ready
+  int step = 0;            ///< in which it was started
   double ready = 0, begin = 0, end = 0;
 };
 
@@ -60,7 +60,7 @@ struct Recording {
   std::vector<DeviceSample> device;    ///< in order of time; empty without CUPTI
   std::vector<RangeSample> ranges;     ///< in order of their ends
   std::vector<WaitSample> waits;
-  std::vector<CommunicationSample> communication;  ///< in order of time
+  std::vector<CommunicationSample> communication;  ///< in order of their starts
   std::int64_t begin_ns = 0, end_ns = 0;           ///< of the window, steady clock
   double launch_ms = 0;  ///< taken off each launch: events show it where nothing is done
 };

@@ -21,6 +21,10 @@ cudaStream_t compute_stream() {
   return static_cast<cudaStream_t>(launch().stream);
 }
 
+std::int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch().count();
+}
+
 bool is_on_host(const Tensor& values) {
   return values.device().type != DeviceType::cuda;
 }
@@ -140,7 +144,7 @@ void GpuCommunicator::cancel() {
 void GpuCommunicator::start_timing() {
   timed_.clear();
   base_ = timed_event(stream_);
-  base_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
+  base_ns_ = now_ns();
   control_.start_timing();
 }
 
@@ -194,10 +198,11 @@ CollectiveHandle GpuCommunicator::run(const char* name, std::int64_t bytes, F&& 
   CUDA_CHECK(cudaEventRecord(operation->ready, compute_stream()));
   CUDA_CHECK(cudaStreamWaitEvent(stream_, operation->ready));
   if (base_)
-    timed_.push_back({.times = {.name = name, .bytes = bytes, .place = current_place()},
-                      .ready = timed_event(compute_stream()),
-                      .begin = timed_event(stream_),
-                      .end = nullptr});
+    timed_.push_back(
+        {.times = {.name = name, .bytes = bytes, .place = current_place(), .start_ns = now_ns()},
+         .ready = timed_event(compute_stream()),
+         .begin = timed_event(stream_),
+         .end = nullptr});
   queue();
   if (base_) timed_.back().end = timed_event(stream_);
   CUDA_CHECK(cudaEventRecord(operation->done, stream_));

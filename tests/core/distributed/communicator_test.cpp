@@ -351,9 +351,11 @@ TEST_CASE(
     for (const CollectiveTimes& one : times) {
       CHECK(one.bytes == values.bytes());
       CHECK(one.place.phase == Phase::backward);
+      CHECK(one.start_ns <= one.ready_ns);
       CHECK(one.ready_ns <= one.begin_ns);
       CHECK(one.begin_ns < one.end_ns);
     }
+    CHECK(times[1].start_ns >= times[0].start_ns);
     CHECK(times[1].begin_ns >= times[0].end_ns);
     communicator.all_reduce(values)->wait();
     CHECK(communicator.stop_timing().empty());

@@ -42,6 +42,7 @@ CollectiveTimes operation_at(const char* name, double ready, double begin, doubl
   return {.name = name,
           .bytes = 1'000'000,
           .place = {.phase = Phase::backward},
+          .start_ns = ns(ready),
           .ready_ns = ns(ready),
           .begin_ns = ns(begin),
           .end_ns = ns(end)};
@@ -84,6 +85,25 @@ TEST_CASE("communication is exposed where no kernel runs, and hidden elsewhere")
   double parts = 0;
   for (const auto& [name, ms] : parts_of_step(p)) parts += ms;
   CHECK(parts == doctest::Approx(p.step_ms));
+}
+
+TEST_CASE("an operation belongs to the step that started it, however late the device is") {
+  Recording recording = two_steps();
+  // The device is 11 ms behind the host and the last operation of a step, whose data are of no
+  // device, is done at once.
+  std::vector<CollectiveTimes> times;
+  for (const double step : {0.0, 10.0}) {
+    times.push_back(operation_at("reduce_scatter", step + 12, step + 12, step + 13));
+    times.back().start_ns -= 11'000'000;
+  }
+  for (const double step : {0.0, 10.0})
+    times.push_back(operation_at("all_reduce", step + 2, step + 2, step + 3));
+  const Profile p = analyzed(recording, times);
+  REQUIRE(p.communication.size() == 2);
+  CHECK(p.communication[0].operation == "reduce_scatter");
+  CHECK(p.communication[0].begin_ms == doctest::Approx(12));
+  CHECK(p.communication[1].operation == "all_reduce");
+  CHECK(p.communication[1].begin_ms == doctest::Approx(2));
 }
 
 TEST_CASE("what runs beyond the window's end is not called exposed") {
@@ -165,5 +185,18 @@ TEST_CASE("ranks learn each other's times, and which of them was ready last") {
     CHECK(p.communication[0].last_rank == 1);
     CHECK(p.communication[0].late_ms == doctest::Approx(2));
     CHECK(contains(profile_text(p, {}), "50 % hidden"));
+  });
+}
+
+TEST_CASE("ranks that started other operations are refused") {
+  on_ranks(2, [](Communicator& communicator, RendezvousStore&) {
+    Recording recording = two_steps();
+    std::vector<CollectiveTimes> times{operation_at("all_reduce", 3, 5, 7)};
+    if (communicator.rank() == 1) times.push_back(operation_at("all_gather", 4, 7, 8));
+    Profile p = analyzed(recording, times);
+    CHECK_THROWS_WITH_AS(
+        gather_ranks(communicator, p),
+        "profile: the ranks must start the same operations in a step; rank 0 started 1, rank 1 2",
+        SystemError);
   });
 }
