@@ -21,8 +21,13 @@ using kernels::RowLayout;
 constexpr Activation kActivation = Activation::swiglu;
 constexpr std::int64_t kPaddedTile = 128;
 
-Tensor gradient_of(const Tensor& weight) {
-  return Tensor::empty(weight.shape(), accumulation_dtype(weight.dtype()), Category::gradients);
+// Allocates the gradient of a weight where it is not yet: one that stays, as in training, costs
+// later passes nothing.
+const Tensor& gradient_of(const Tensor& weight, Tensor& gradient) {
+  if (!gradient.defined())
+    gradient =
+        Tensor::empty(weight.shape(), accumulation_dtype(weight.dtype()), Category::gradients);
+  return gradient;
 }
 
 void grouped_gemm(const RoutingView& routing, const kernels::RoutedRows& x, const Tensor& weight,
@@ -110,10 +115,8 @@ class SmoeVariant : public ExpertVariant {
                 .h = matrix_of(dh),
                 .a = matrix_of(a),
                 .dgates = dgates.data()});
-    dw2 = gradient_of(in_.w2);
-    expert_gradient(routing, scattered(in_.dout), grouped(a), dw2);
-    dw1 = gradient_of(in_.w1);
-    expert_gradient(routing, grouped(dh), scattered(in_.x), dw1, true);
+    expert_gradient(routing, scattered(in_.dout), grouped(a), gradient_of(in_.w2, dw2));
+    expert_gradient(routing, grouped(dh), scattered(in_.x), gradient_of(in_.w1, dw1), true);
     grouped_gemm(routing, grouped(dh), in_.w1, true, routed_dx, true);
     dx = Tensor::empty_like(in_.x);
     kernels::combine(launch(), {.routing = routing, .y = grouped(routed_dx), .out = matrix_of(dx)});
@@ -143,11 +146,9 @@ class GatherVariant : public ExpertVariant {
   }
 
   void backward() override {
-    dw1 = gradient_of(in_.w1);
-    dw2 = gradient_of(in_.w2);
     const Tensor dgates = Tensor::empty_like(gates_);
-    dx = mlp_.backward(dout_, gates_, dgates, {.dweight = dw1, .beta = 0},
-                       {.dweight = dw2, .beta = 0})
+    dx = mlp_.backward(dout_, gates_, dgates, {.dweight = gradient_of(in_.w1, dw1), .beta = 0},
+                       {.dweight = gradient_of(in_.w2, dw2), .beta = 0})
              .rows(0, in_.shape.num_tokens);
   }
 
@@ -178,8 +179,7 @@ class DenseVariant : public ExpertVariant {
   }
 
   void backward() override {
-    dw2 = gradient_of(in_.dense_w2);
-    gemm(in_.dout, true, a_, false, dw2);
+    gemm(in_.dout, true, a_, false, gradient_of(in_.dense_w2, dw2));
     Tensor da = Tensor::empty_like(a_);
     gemm(in_.dout, false, in_.dense_w2, false, da);
     a_ = Tensor();
@@ -187,8 +187,7 @@ class DenseVariant : public ExpertVariant {
     kernels::activation_backward(launch(),
                                  {kActivation, matrix_of(h_), matrix_of(da), matrix_of(dh)});
     da = h_ = Tensor();
-    dw1 = gradient_of(in_.dense_w1);
-    gemm(dh, true, in_.x, false, dw1);
+    gemm(dh, true, in_.x, false, gradient_of(in_.dense_w1, dw1));
     dx = Tensor::empty_like(in_.x);
     gemm(dh, false, in_.dense_w1, false, dx);
   }
@@ -209,8 +208,9 @@ double padded_gemm_ratio(const ExpertInputs& inputs) {
   constexpr int kRuns = 5;
   const RoutingPlan plan = padded_plan(inputs.plan, kPaddedTile);
   const Tensor x = extended(inputs.x, plan), gates = extended(inputs.gates, plan);
-  const WeightGradient dw1{.dweight = gradient_of(inputs.w1), .beta = 0};
-  const WeightGradient dw2{.dweight = gradient_of(inputs.w2), .beta = 0};
+  Tensor dw1_data, dw2_data;
+  const WeightGradient dw1{.dweight = gradient_of(inputs.w1, dw1_data), .beta = 0};
+  const WeightGradient dw2{.dweight = gradient_of(inputs.w2, dw2_data), .beta = 0};
   GatheredMlp grouped_form(plan, inputs.w1, inputs.w2, kActivation);
   GatheredMlp dense_form(plan, inputs.w1, inputs.w2, kActivation, true);
   std::vector<double> ratios;
