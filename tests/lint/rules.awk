@@ -82,7 +82,7 @@ BEGIN {
                             " autograd/*.h layers/*.h" \
                             " optim/*.h train/config/*.h train/data/*.h train/train_step.h train/plan/*.h")
   may_include("train/profile/none", "train/profile/*.h")
-  may_include("train/profile/cupti", "posix cuda core/base/*.h train/profile/*.h")
+  may_include("train/profile/cupti", "posix cuda core/base/*.h core/gpu.h train/profile/*.h")
   may_include("train/profile", "posix fmt nlohmann-json zlib" kCore " core/version.h core/system/*.h" \
                                " core/distributed/*.h kernels/*.h" \
                                " autograd/*.h layers/*.h optim/*.h train/*.h train/config/*.h" \
