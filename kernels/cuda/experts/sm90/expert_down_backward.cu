@@ -75,10 +75,11 @@ class Parts {
   }
   /// Turns part i's h into dh and stores it and a. `acc` are the da of the columns of its row of
   /// parts, of which it is number `in_row`; this thread's two rows have `gates`, and `dgates`
-  /// accumulates their gradients. On return the part before it may be loaded to by the first
-  /// thread.
+  /// accumulates their gradients. The first thread calls `reload` once the slot of the part
+  /// before may be loaded to.
+  template <class Reload>
   __device__ void run(int i, std::uint32_t phase, const Part& part, const float* acc, int in_row,
-                      const float* gates, float* dgates) const {
+                      const float* gates, float* dgates, Reload&& reload) const {
     const bool is_first = threadIdx.x % kWarpgroup == 0;
     mbarrier_wait(barrier(i), phase, {"h full", i % kSlots});
     // With fewer slots the first thread has only now seen that the memory of this a was read.
@@ -93,7 +94,10 @@ class Parts {
       fence_proxy_async();
       warpgroup_sync(consumer_);
     }
-    if (is_first) tma_store_wait_read<1>();
+    if (is_first) {
+      tma_store_wait_read<1>();
+      reload();
+    }
   }
 
  private:
@@ -203,10 +207,10 @@ class ActivateBackward {
     float dgates[2] = {};
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
-      parts_.run(i, i / kSlots, part(tile, i), acc, i, gates_, dgates);
-      const int next = i - 1 + kSlots;
-      if (i > 0 && next < kParts && threadIdx.x % kWarpgroup == 0)
-        parts_.load(next, part(tile, next));
+      parts_.run(i, i / kSlots, part(tile, i), acc, i, gates_, dgates, [&] {
+        const int next = i - 1 + kSlots;
+        if (i > 0 && next < kParts) parts_.load(next, part(tile, next));
+      });
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -258,6 +262,9 @@ class PingPongActivateBackward {
     for (int i = 0; i < kSlots; ++i) parts_.load(i, part(tile, i));
   }
   __device__ void prefetch() {
+    // Without this the compiler waits for the ids before the consumer's turn.
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(ids_[i]));
 #pragma unroll
     for (int i = 0; i < 4; ++i) gates_[i] = out_.gates[ids_[i]];
   }
@@ -270,10 +277,12 @@ class PingPongActivateBackward {
       const int half = i / kPartsOfHalf, in_half = i % kPartsOfHalf;
       if (half == 1 && !has_lower_half) break;
       if (in_half == 0) dgates[0] = dgates[1] = 0;
-      parts_.run(i, phase_ ^ half, part(tile, i), acc[half], in_half, gates_ + 2 * half, dgates);
-      const int next = i - 1 + kSlots;
-      if (i > 0 && next < 2 * kPartsOfHalf && has_lower_half && threadIdx.x % kWarpgroup == 0)
-        parts_.load(next, part(tile, next));
+      parts_.run(i, phase_ ^ half, part(tile, i), acc[half], in_half, gates_ + 2 * half, dgates,
+                 [&] {
+                   const int next = i - 1 + kSlots;
+                   if (i > 0 && next < 2 * kPartsOfHalf && has_lower_half)
+                     parts_.load(next, part(tile, next));
+                 });
       if (in_half == kPartsOfHalf - 1) store_dgates(tile, half, dgates);
     }
     // With the lower half each barrier completes two phases per tile.

@@ -64,7 +64,6 @@ struct GroupedGemm {
   static_assert(kSharedBytes <= kMaxSharedBytes);
   using Queue = TileQueue<kClusterSize>;
   static constexpr int kGatherers = 64;  // threads
-  static constexpr bool kPublishesEndTwice = false;
 
   struct Args {
     CUtensorMap a = {};  // only if !kGathers
@@ -146,6 +145,11 @@ class GatheredRows {
     for (int i = 0; i < kRows; ++i)
       source_[i] = advance_rows(args.rows + chunk * 8, args.index.row_of(ids[i]), args.row_bytes);
   }
+  /// Of rows at these addresses.
+  __device__ GatheredRows(const Bf16* const (&rows)[kBlockM / kRowStep], int chunk) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) source_[i] = rows[i] + chunk * 8;
+  }
   /// Copies the chunks of k tile k_tile after the last advance, or zeros unless is_in.
   __device__ void copy(std::uint32_t to, int k_tile, bool is_in) const {
     // A step of four rows alternates between the halves of the swizzle's eight rows.
@@ -177,20 +181,17 @@ __device__ void for_each_k_tile(Rows& rows, int k_end, F&& f) {
 
 /// Called by one warp of a gathering kernel: load(tile, k) of the weight by one thread, and in
 /// cluster block 0 the schedule.
-template <class P, int kBlocks, class Load>
-__device__ void produce_weight(const typename P::Args& args, const TileQueue<kBlocks>& queue,
-                               RowTileScheduler<kBlocks> scheduler, Load&& load) {
-  const bool schedules = kBlocks == 1 || cluster_rank() == 0;
+template <class P, class Load>
+__device__ void produce_weight(const typename P::Args& args, const typename P::Queue& queue,
+                               RowTileScheduler<kClusterSize> scheduler, Load&& load) {
+  const bool schedules = cluster_rank() == 0;
   if (schedules) {
     scheduler.begin();
     scheduler.publish(0);
   }
   for (int i = 0;; ++i) {
     const TileCoord tile = unpack_tile(queue.read(i));
-    if (tile.is_end()) {
-      if (P::kPublishesEndTwice) scheduler.publish(i + 1);
-      return;
-    }
+    if (tile.is_end()) return;
     for (int k = 0; k < args.k; k += kBlockK) {
       if (threadIdx.x % kWarp == 0) load(tile, k);
       __syncwarp();

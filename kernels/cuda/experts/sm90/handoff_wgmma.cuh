@@ -39,7 +39,6 @@ struct HandoffGemm {
   static constexpr Major kMajorB = kWeightTile == WeightTile::columns ? Major::mn : Major::k;
   static constexpr int kTileCols = kWeightTile == WeightTile::glu_up_rows ? kBlockN / 2 : kBlockN;
   static constexpr int kGatherers = 32;  // threads
-  static constexpr bool kPublishesEndTwice = false;
   static constexpr int kResultBytes = 4 * kSubtileBytes;
 
   struct Shared {

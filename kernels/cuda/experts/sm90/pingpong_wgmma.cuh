@@ -4,15 +4,16 @@
 // Tile:        128 x 128 x 64, one persistent block per SM, 384 threads, no clusters. Compared with
 //              grouped_wgmma.cuh a tile reads twice the bytes per FLOP, but the tensor cores stay
 //              busy during epilogues.
-// Warp roles:  warp 0 loads the weight's columns by TMA and schedules, warps 1 and 2 gather A by
-//              cp.async; warpgroups 1 and 2 take tiles alternately, and their mainloops take turns:
-//              one runs its epilogue during the mainloop of the other.
+// Warp roles:  warp 0 loads the weight's columns by TMA, warps 1 and 2 gather A by cp.async, warp 3
+//              schedules and looks up the rows of A; warpgroups 1 and 2 take tiles alternately, and
+//              their mainloops take turns: one runs its epilogue during the mainloop of the other.
 // Registers:   producer 56, consumers 224.
 // Schedule:    as in grouped_wgmma.cuh.
 // Shared:      Shared: pipeline stages of 32 KiB, epilogue memory per consumer, mbarriers, tile
 //              queue.
 #pragma once
 #include "kernels/cuda/experts/sm90/grouped_wgmma.cuh"
+#include "kernels/cuda/experts/sm90/tile_rows.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
 
@@ -32,8 +33,9 @@ struct PingPongGemm {
   using State = PipelineState<kStages>;
   using Queue = TileQueue<1>;
   static constexpr int kStageBytesB = 2 * kSubtileBytes;
-  static constexpr int kGatherers = 64;             // threads
-  static constexpr bool kPublishesEndTwice = true;  // for the other consumer
+  static constexpr int kGatherers = 64;  // threads
+  static constexpr int kSchedulingWarp = 1 + kGatherers / kWarp;
+  using Rows = TileRows<kGatherers / kWarp>;
 
   struct Shared {
     unsigned char stages_a[kStages][kStageBytesA];
@@ -42,6 +44,7 @@ struct PingPongGemm {
     std::uint64_t full_barriers[kStages], empty_barriers[kStages];
     std::uint64_t epilogue_barriers[kNumConsumers][kEpilogueBarriers];
     alignas(16) unsigned char tile_queue[Queue::kBytes];
+    alignas(8) unsigned char tile_rows[Rows::kBytes];
     SearchedExperts searched_experts;
   };
   static constexpr int kSharedBytes = int{sizeof(Shared)};
@@ -77,10 +80,12 @@ struct PingPongGemm {
   }
 
   __device__ Queue tile_queue() const { return Queue(shared + int{offsetof(Shared, tile_queue)}); }
+  __device__ Rows tile_rows() const { return Rows(shared + int{offsetof(Shared, tile_rows)}); }
 
   /// Called by one thread.
   __device__ void init() const {
-    tile_queue().init(1 + kGatherers / kWarp + kWarpsPerGroup);  // of one consumer
+    tile_queue().init(2 + kWarpsPerGroup);  // warps 0 and 3, one consumer
+    tile_rows().init();
     for (int i = 0; i < kStages; ++i) {
       mbarrier_init(full_barrier(i), kGatherers + 1);
       mbarrier_init(empty_barrier(i), 1);
@@ -90,32 +95,18 @@ struct PingPongGemm {
         mbarrier_init(epilogue_barriers(consumer) + i * 8, 1);
   }
 
-  /// Called by the producer warpgroup: warp 0 loads the weight, warps 1 and 2 gather.
+  /// Called by the producer warpgroup.
   __device__ void produce(const Args& args, SearchedExperts& experts, int first_number) const {
     const Queue queue = tile_queue();
     State state(1);
     const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarp, 0);
-    if (warp == 0) {
-      const RowTileScheduler<1> scheduler(args.schedule, queue, experts, first_number);
-      produce_weight<PingPongGemm>(args, queue, scheduler, [&](const TileCoord& tile, int k) {
-        const int stage = state.stage();
-        mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
-        mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
-        for (int subtile = 0; subtile < 2; ++subtile)
-          tma_load(tile_b(stage) + subtile * kSubtileBytes, args.weight, full_barrier(stage),
-                   {tile.col_tile * kPingPongBlockN + subtile * 64, k, tile.expert});
-        state.advance();
-      });
-    } else if (warp <= kGatherers / kWarp) {
-      gather<PingPongGemm, kGatherers>(
-          args, queue, static_cast<int>(threadIdx.x) - kWarp, [&](auto&& copy) {
-            const int stage = state.stage();
-            mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
-            copy(tile_a(stage));
-            cp_async_mbarrier_arrive(full_barrier(stage));
-            state.advance();
-          });
-    }
+    const int lane = threadIdx.x % kWarp;
+    if (warp == 0)
+      load_weight(args, queue, state, lane);
+    else if (warp <= kGatherers / kWarp)
+      gather_rows(args, state);
+    else
+      schedule(args, queue, experts, first_number, lane);
   }
 
   __device__ void consume(const Args& args, int consumer) const {
@@ -147,6 +138,66 @@ struct PingPongGemm {
   }
 
  private:
+  __device__ void load_weight(const Args& args, const Queue& queue, State& state, int lane) const {
+    for (int i = 0;; ++i) {
+      const TileCoord tile = unpack_tile(queue.read(i));
+      if (tile.is_end()) return;
+      for (int k = 0; lane == 0 && k < args.k; k += kBlockK) {
+        const int stage = state.stage();
+        mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
+        mbarrier_arrive_expect_tx(full_barrier(stage), kStageBytesB);
+        for (int subtile = 0; subtile < 2; ++subtile)
+          tma_load(tile_b(stage) + subtile * kSubtileBytes, args.weight, full_barrier(stage),
+                   {tile.col_tile * kPingPongBlockN + subtile * 64, k, tile.expert});
+        state.advance();
+      }
+      __syncwarp();
+    }
+  }
+
+  __device__ void gather_rows(const Args& args, State& state) const {
+    using Gathered = GatheredRows<kGatherers>;
+    const int thread = static_cast<int>(threadIdx.x) - kWarp, chunk = thread % 8, row = thread / 8;
+    const std::uint32_t target = swizzled_offset(row, chunk);
+    const Bf16* source[kBlockM / Gathered::kRowStep];
+    for (int i = 0; tile_rows().template read<Gathered::kRowStep>(i, row, source); ++i) {
+      Gathered rows(source, chunk);
+      for_each_k_tile(rows, args.k, [&](int k, int k_tile) {
+        const int stage = state.stage();
+        mbarrier_wait(empty_barrier(stage), state.phase(), {"stage empty", stage});
+        rows.copy(tile_a(stage) + target, k_tile, k + chunk * 8 < args.k);
+        cp_async_mbarrier_arrive(full_barrier(stage));
+        state.advance();
+      });
+    }
+  }
+
+  // Takes a tile when the one before it begins to be gathered, and looks up its rows.
+  __device__ void schedule(const Args& args, const Queue& queue, SearchedExperts& experts,
+                           int first_number, int lane) const {
+    RowTileScheduler<1> scheduler(args.schedule, queue, experts, first_number);
+    scheduler.begin();
+    for (int i = 0;; ++i) {
+      tile_rows().wait_until_read_before(i);
+      scheduler.publish(i);
+      const TileCoord tile = unpack_tile(queue.read(i));
+      std::int32_t ids[kBlockM / kWarp];  // all loads first
+#pragma unroll
+      for (int j = 0; j < kBlockM / kWarp; ++j) {
+        const int row = tile.row + lane + kWarp * j;
+        ids[j] = tile.is_end() ? 0 : args.index.id(min(row, tile.row_end - 1), tile.row_end);
+      }
+      tile_rows().publish([&](int j) {
+        return tile.is_end() ? nullptr
+                             : advance_rows(args.rows, args.index.row_of(ids[j]), args.row_bytes);
+      });
+      if (tile.is_end()) {
+        scheduler.publish(i + 1);  // to the other consumer
+        return;
+      }
+    }
+  }
+
   __device__ void release(int stage) const {
     if (threadIdx.x % kWarpgroup == 0) mbarrier_arrive(empty_barrier(stage));
   }
@@ -188,8 +239,9 @@ __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) 
   using Registers = RegisterSplit<56, 224>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const P gemm{shared_address(memory)};
-  // Prologue: the first tile by warp 0, barriers by warp 1.
-  const int first_number = threadIdx.x == 0 ? take_tile(args.schedule.tile_counter) : 0;
+  // Prologue: the first tile by the scheduling warp, barriers by warp 1.
+  const int first_number =
+      threadIdx.x == P::kSchedulingWarp * kWarp ? take_tile(args.schedule.tile_counter) : 0;
   if (threadIdx.x == kWarp) {
     gemm.init();
     fence_barrier_init();

@@ -134,6 +134,15 @@ __device__ inline Vector load_shared(std::uint32_t address) {
   return value;
 }
 
+__device__ inline void store_shared(std::uint32_t address, const void* value) {
+  asm volatile("st.shared.b64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
+}
+__device__ inline const void* load_shared_pointer(std::uint32_t address) {
+  const void* value;
+  asm volatile("ld.shared.b64 %0, [%1];" : "=l"(value) : "r"(address) : "memory");
+  return value;
+}
+
 // --- TMA. Out-of-bounds elements are loaded as zeros and not stored. ---
 
 /// Coordinates of a box in a tensor map, innermost first.
