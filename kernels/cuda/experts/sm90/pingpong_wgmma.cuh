@@ -209,6 +209,10 @@ struct PingPongGemm {
     int previous = 0;
     for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
       const int stage = state.stage();
+      if (k_tile > 0) {  // before the next stage is awaited, because that may be late
+        wgmma_wait<0>();
+        release(previous);
+      }
       mbarrier_wait(full_barrier(stage), state.phase(), {"stage full", stage});
       fence_proxy_async();  // makes cp.async writes visible to wgmma
       const std::uint64_t a = descriptor_a + stage * (kStageBytesA >> 4);
@@ -222,10 +226,6 @@ struct PingPongGemm {
               acc[half], a + half * (kSubtileBytes >> 4) + k * kDescriptorStep<Major::k>,
               b + k * kDescriptorStep<Major::mn>, (k_tile | k) != 0);
       wgmma_commit();
-      if (k_tile > 0) {
-        wgmma_wait<1>();
-        release(previous);
-      }
       previous = stage;
       state.advance();
     }

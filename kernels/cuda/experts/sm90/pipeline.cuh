@@ -109,6 +109,12 @@ __device__ int mainloop(const Pipeline& pipeline, typename Pipeline::State& stat
   int previous = 0;
   for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
     const int stage = state.stage();
+    // Before the next stage is awaited, because that may be late; meanwhile the tensor cores have
+    // the other consumer's wgmmas.
+    if (k_tile > 0) {
+      wgmma_wait<0>();
+      pipeline.release(previous);
+    }
     mbarrier_wait(pipeline.full_barrier(stage), state.phase(), {"stage full", stage});
     if constexpr (kGathers) fence_proxy_async();  // makes cp.async writes visible to wgmma
     if (has_rows) {
@@ -125,12 +131,7 @@ __device__ int mainloop(const Pipeline& pipeline, typename Pipeline::State& stat
       // another warp has not seen full, which would then wait for a phase that has passed.
       warpgroup_sync(consumer);
     }
-    if (k_tile == 0) {
-      after_first();
-    } else {
-      wgmma_wait<1>();
-      pipeline.release(previous);
-    }
+    if (k_tile == 0) after_first();
     previous = stage;
     state.advance();
   }
