@@ -1,4 +1,4 @@
-// Combine: the gated sum of a token's expert outputs, and the gradient of the gates.
+// Combine: the gated sum of a token's expert outputs, and its backward.
 #pragma once
 #include "kernels/grouped_gemm.h"
 
@@ -22,5 +22,22 @@ struct CombineGatesBackwardArgs {
   void* dgates;      ///< [T, K] in y's accumulation dtype
 };
 void combine_gates_backward(const Launch& launch, const CombineGatesBackwardArgs& args);
+
+/// Backward of combine and of its rows' bias in one pass: dgates as above;
+/// dy[t, j] = gates[t, j] dout[t], rounded once; dbias[e] = sum of e's dy + bias_beta dbias[e].
+struct CombineBackwardArgs {
+  RoutingView routing;
+  ConstMatrix y;          ///< [N, D], grouped
+  ConstMatrix dout;       ///< [T, D], y's dtype
+  const void* gates;      ///< [T, K] in y's accumulation dtype
+  void* dgates;           ///< [T, K] in y's accumulation dtype, or null
+  Matrix dy;              ///< [N, D], grouped, y's dtype; may be y
+  void* dbias = nullptr;  ///< [E, D] in y's accumulation dtype, or null
+  double bias_beta = 0;   ///< with 0 the previous value is not read
+  void* workspace = nullptr;
+};
+void combine_backward(const Launch& launch, const CombineBackwardArgs& args);
+std::int64_t combine_backward_workspace_bytes(const Launch& launch,
+                                              const CombineBackwardArgs& args);
 
 }  // namespace smoe::kernels

@@ -275,4 +275,10 @@ Cost cost_of(const CombineGatesBackwardArgs& a) {
   return {.bytes = bytes_of(a.y.rows) + bytes_of(a.dout) + gate_bytes(a.routing, a.dout.dtype)};
 }
 
+Cost cost_of(const CombineBackwardArgs& a) {
+  const double gates = gate_bytes(a.routing, a.dout.dtype);
+  return {.bytes =
+              (a.dgates ? bytes_of(a.y) + gates : 0) + bytes_of(a.dout) + bytes_of(a.dy) + gates};
+}
+
 }  // namespace smoe::kernels

@@ -65,5 +65,6 @@ Cost cost_of(const ActivationArgs& args);
 Cost cost_of(const ActivationBackwardArgs& args);
 Cost cost_of(const CombineArgs& args);
 Cost cost_of(const CombineGatesBackwardArgs& args);
+Cost cost_of(const CombineBackwardArgs& args);
 
 }  // namespace smoe::kernels

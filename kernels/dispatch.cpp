@@ -136,5 +136,7 @@ SMOE_DISPATCH(void, activation_forward, ActivationArgs)
 SMOE_DISPATCH(void, activation_backward, ActivationBackwardArgs)
 SMOE_DISPATCH(void, combine, CombineArgs)
 SMOE_DISPATCH(void, combine_gates_backward, CombineGatesBackwardArgs)
+SMOE_DISPATCH(void, combine_backward, CombineBackwardArgs)
+SMOE_DISPATCH(std::int64_t, combine_backward_workspace_bytes, CombineBackwardArgs)
 
 }  // namespace smoe::kernels

@@ -1,6 +1,7 @@
 // ParallelLinear (ScatterMoE, arXiv:2403.08245): y[p] = W[e(p)] x[p] + b[e(p)], with rows
 // optionally combined by gates. Backward is Algorithm 2 without its copies: where the paper groups
-// x and dy before the GEMMs, the grouped GEMMs here gather their rows.
+// x and dy before the GEMMs, the grouped GEMMs here gather their rows. Only the weight gradient of
+// two scattered operands may copy one of them, to the memory that dx is written to afterwards.
 #include "autograd/ops.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
@@ -60,7 +61,8 @@ Tensor forward(const Projection& projection, const Tensor& x) {
   return y;
 }
 
-void accumulate_gradients(const Projection& projection, const Tensor& x, const Tensor& dy) {
+void accumulate_gradients(const Projection& projection, const Tensor& x, const Tensor& dy,
+                          const WorkspaceSource& workspace) {
   if (!projection.trains()) return;
   Parameter& weight = *projection.weight;
   Parameter* const bias = projection.trains_bias() ? projection.bias : nullptr;
@@ -71,7 +73,8 @@ void accumulate_gradients(const Projection& projection, const Tensor& x, const T
               .dweight = weight.trains() ? weight.gradient().data() : nullptr,
               .beta = weight.trains() ? weight.claim_gradient() : 0,
               .dbias = bias ? bias->gradient().data() : nullptr,
-              .bias_beta = bias ? bias->claim_gradient() : 0});
+              .bias_beta = bias ? bias->claim_gradient() : 0},
+             workspace);
 }
 
 // dy W, in rows of the given layout.
@@ -86,26 +89,54 @@ void multiply_transposed(const Projection& projection, const Tensor& dy, const T
               .y_layout = layout});
 }
 
-Tensor input_gradient(const Projection& projection, Tensor dx, const Tensor& dy) {
-  const RoutingPlan& plan = projection.plan;
-  if (dx.dim(0) == plan.num_rows()) {
-    multiply_transposed(projection, dy, dx, projection.x_layout);
-    return dx;
+// Memory of dx and of its N rows, which are dx itself unless that is their sum per token.
+class InputGradient {
+ public:
+  InputGradient(const RoutingPlan& plan, const SavedTensor& saved, const Tensor& x)
+      : plan_(plan), saved_(saved), x_(x) {}
+
+  void allocate() {
+    if (dx.defined()) return;
+    dx = saved_.gradient_memory(x_);
+    rows = is_per_token() ? Tensor::empty({plan_.num_rows(), dx.dim(1)}, dx.dtype()) : dx;
   }
-  const Tensor routed = Tensor::empty({plan.num_rows(), dx.dim(1)}, dx.dtype());  // [N, D_in]
-  multiply_transposed(projection, dy, routed, RowLayout::grouped);
-  kernels::combine(launch(), {.routing = view_of(plan),
-                              .y = {matrix_of(routed), RowLayout::grouped},
-                              .out = matrix_of(dx)});
-  return dx;
-}
+  bool is_per_token() const { return dx.dim(0) != plan_.num_rows(); }
+
+  // For a kernel that runs before dx is computed: in the rows, unless they are too small or x.
+  Tensor workspace(std::int64_t bytes) {
+    const bool overwrites_x = x_.dim(0) == plan_.num_rows() && x_.is_sole_reference();
+    if (overwrites_x || bytes > plan_.num_rows() * x_.dim(1) * size_of(x_.dtype()))
+      return new_workspace(bytes);
+    allocate();
+    return rows;
+  }
+
+  Tensor dx;
+  Tensor rows;  // [N, D_in]
+
+ private:
+  const RoutingPlan& plan_;
+  const SavedTensor& saved_;
+  const Tensor& x_;
+};
 
 // Weight and bias first: dx may overwrite x, which they are the last to read.
 void backward(const Projection& projection, SavedTensor& saved, const Tensor& dy,
               InputGradients& out) {
   const Tensor x = saved.take();
-  accumulate_gradients(projection, x, dy);
-  if (out.wants(0)) out.give(0, input_gradient(projection, saved.gradient_memory(x), dy));
+  if (!out.wants(0)) return accumulate_gradients(projection, x, dy, new_workspace);
+  InputGradient gradient(projection.plan, saved, x);
+  accumulate_gradients(projection, x, dy,
+                       [&](std::int64_t bytes) { return gradient.workspace(bytes); });
+  gradient.allocate();
+  const bool is_per_token = gradient.is_per_token();
+  multiply_transposed(projection, dy, gradient.rows,
+                      is_per_token ? RowLayout::grouped : projection.x_layout);
+  if (is_per_token)
+    kernels::combine(launch(), {.routing = view_of(projection.plan),
+                                .y = {matrix_of(gradient.rows), RowLayout::grouped},
+                                .out = matrix_of(gradient.dx)});
+  out.give(0, gradient.dx);
 }
 
 // Rows [N, D], scattered, as those of N tokens of one slot each.
@@ -162,7 +193,7 @@ Variable scale_and_multiply(const Variable& x, const Variable& gates, Projection
                   const Tensor rows = Tensor::empty_like(x);  // grouped: scaled x, then d
                   if (projection.trains()) {
                     scale_rows(plan, x, gates, rows);
-                    accumulate_gradients(projection, rows, dsum);
+                    accumulate_gradients(projection, rows, dsum, new_workspace);
                   }
                   if (!out.wants(0) && !out.wants(1)) return;
                   multiply_transposed(projection, dsum, rows, RowLayout::grouped);
@@ -190,27 +221,28 @@ Variable multiply_and_combine(const Variable& x, const Variable& gates,
   const RoutingPlan& plan = projection.plan;
   Tensor y = forward(projection, x.data());  // [N, D_out], grouped
   Tensor sum = combined(plan, y, gates.data());
-  return record(
-      "parallel_linear", std::move(sum), {&x, &gates}, {projection.weight, projection.bias},
-      [saved = SavedTensor(x, projection.trains()), y = std::move(y), gates = gates.data(),
-       projection](Tensor dsum, InputGradients& out) mutable {
-        const auto routing = view_of(projection.plan);
-        if (out.wants(1)) {
-          Tensor dgates = Tensor::empty_like(gates);
-          kernels::combine_gates_backward(launch(), {.routing = routing,
-                                                     .y = {matrix_of(y), RowLayout::grouped},
-                                                     .dout = matrix_of(dsum),
-                                                     .dgates = dgates.data()});
-          out.give(1, std::move(dgates));
-        }
-        const Tensor& dy = y;  // overwrites y, to which only this node refers
-        kernels::group(launch(), {.routing = routing,
-                                  .x = matrix_of(dsum),
-                                  .gates = gates.data(),
-                                  .grouped = matrix_of(dy)});
-        dsum = Tensor();
-        backward(projection, saved, dy, out);
-      });
+  return record("parallel_linear", std::move(sum), {&x, &gates},
+                {projection.weight, projection.bias},
+                [saved = SavedTensor(x, projection.trains()), y = std::move(y),
+                 gates = gates.data(), projection](Tensor dsum, InputGradients& out) mutable {
+                  const Tensor& dy = y;  // overwrites y, to which only this node refers
+                  Tensor dgates = out.wants(1) ? Tensor::empty_like(gates) : Tensor();
+                  Parameter* const bias = projection.trains_bias() ? projection.bias : nullptr;
+                  run_kernel(kernels::combine_backward, kernels::combine_backward_workspace_bytes,
+                             {.routing = view_of(projection.plan),
+                              .y = matrix_of(y),
+                              .dout = matrix_of(dsum),
+                              .gates = gates.data(),
+                              .dgates = data_or_null(dgates),
+                              .dy = matrix_of(dy),
+                              .dbias = bias ? bias->gradient().data() : nullptr,
+                              .bias_beta = bias ? bias->claim_gradient() : 0});
+                  dsum = Tensor();
+                  if (dgates.defined()) out.give(1, std::move(dgates));
+                  Projection without_bias = projection;
+                  without_bias.bias = nullptr;  // its gradient is done
+                  backward(without_bias, saved, dy, out);
+                });
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "kernels/checked_index.h"
 #include "kernels/cpu/lanes.h"
+#include "kernels/cpu/routed_rows.h"
 #include "kernels/cpu/threads.h"
 
 namespace smoe::kernels::cpu {
@@ -37,6 +38,15 @@ void combine_token(const CombineArgs& args, const PairIndex& index, std::int64_t
   });
 }
 
+template <class T>
+accumulation_t<T> dot_rows(const T* a, const T* b, std::int64_t cols) {
+  lanes_t<T> sum{};
+  for_lanes<T>(cols, [&](std::int64_t i, const auto& lanes) {
+    sum += lanes.load(a + i) * lanes.load(b + i);
+  });
+  return sum_lanes(sum);
+}
+
 }  // namespace
 
 void combine(const Launch&, const CombineArgs& args) {
@@ -58,15 +68,40 @@ void combine_gates_backward(const Launch&, const CombineGatesBackwardArgs& args)
     const auto pairs = [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t pair = begin; pair < end; ++pair) {
         const T* y = args.y.rows.row<T>(index(pair));
-        const T* dout = args.dout.row<T>(pair / top_k);
-        lanes_t<T> sum{};
-        for_lanes<T>(args.dout.cols, [&](std::int64_t i, const auto& lanes) {
-          sum += lanes.load(y + i) * lanes.load(dout + i);
-        });
-        dgates[pair] = sum_lanes(sum);
+        dgates[pair] = dot_rows(y, args.dout.row<T>(pair / top_k), args.dout.cols);
       }
     };
     parallel_blocks(args.routing.num_rows(), kBlockTokens, pairs);
+  });
+}
+
+std::int64_t combine_backward_workspace_bytes(const Launch&, const CombineBackwardArgs&) {
+  return 0;
+}
+
+void combine_backward(const Launch&, const CombineBackwardArgs& args) {
+  const RoutingView& routing = args.routing;
+  const std::int64_t cols = args.dout.cols;
+  dispatch_floating(args.dout.dtype, [&](auto type) {
+    using T = decltype(type);
+    using Acc = accumulation_t<T>;
+    auto* dgates = static_cast<Acc*>(args.dgates);
+    parallel_blocks(routing.num_rows(), kBlockTokens,
+                    [&](std::int64_t begin, std::int64_t end, int) {
+                      for (std::int64_t p = begin; p < end; ++p) {
+                        const std::int64_t pair = scattered_id(routing, p);
+                        const T* dout = args.dout.row<T>(pair / routing.top_k);
+                        if (dgates) dgates[pair] = dot_rows(args.y.row<T>(p), dout, cols);
+                        const Acc gate = static_cast<const Acc*>(args.gates)[pair];
+                        T* dy = args.dy.row<T>(p);
+                        for_lanes<T>(cols, [&](std::int64_t i, const auto& lanes) {
+                          lanes.store(dy + i, gate * lanes.load(dout + i));
+                        });
+                      }
+                    });
+    if (args.dbias)
+      sum_rows_by_expert(routing, {args.dy, RowLayout::grouped}, static_cast<Acc*>(args.dbias),
+                         args.bias_beta);
   });
 }
 

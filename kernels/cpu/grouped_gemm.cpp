@@ -110,7 +110,8 @@ struct WeightGradient {
   }
 
   void run(const ThreadWorkspace& workspace) const {
-    if (args.dbias) sum_bias();
+    if (args.dbias)
+      sum_rows_by_expert(args.routing, args.dy, static_cast<Acc*>(args.dbias), args.bias_beta);
     if (!args.dweight || out == 0 || in == 0) return;
     const std::int64_t tile_cols = ceil_div(in, tile_in);
     const std::int64_t tiles = ceil_div(out, tile_out) * tile_cols;
@@ -138,22 +139,6 @@ struct WeightGradient {
                 begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight, in);
       begin = rows.end;
     } while (begin < last);
-  }
-
-  void sum_bias() const {
-    parallel_for(args.routing.num_experts, [&](std::int64_t expert, int) {
-      Acc* sum = static_cast<Acc*>(args.dbias) + expert * out;
-      const Acc beta = static_cast<Acc>(args.bias_beta);
-      for (std::int64_t i = 0; i < out; ++i) sum[i] = beta == 0 ? Acc{0} : beta * sum[i];
-      dispatch_floating(args.dy.rows.dtype, [&](auto type) {
-        using T = decltype(type);
-        for (std::int64_t p = args.routing.expert_offsets[expert];
-             p < args.routing.expert_offsets[expert + 1]; ++p) {
-          const T* dy = args.dy.rows.row<T>(dy_index(p));
-          for (std::int64_t i = 0; i < out; ++i) sum[i] += Acc(dy[i]);
-        }
-      });
-    });
   }
 };
 

@@ -104,6 +104,27 @@ bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
   return !index.is_identity() || x.rows.dtype != dtype_of<Acc>;
 }
 
+/// sums[e] = the sum of e's rows + beta sums[e], which is not read if beta is 0: [E, cols].
+template <class Acc>
+void sum_rows_by_expert(const kernels::RoutingView& routing, const kernels::RoutedRows& rows,
+                        Acc* sums, double beta) {
+  const RowIndex index(routing, rows.layout, rows.rows.rows);
+  const std::int64_t cols = rows.rows.cols;
+  parallel_for(routing.num_experts, [&](std::int64_t expert, int) {
+    Acc* sum = sums + expert * cols;
+    for (std::int64_t i = 0; i < cols; ++i)
+      sum[i] = beta == 0 ? Acc{0} : static_cast<Acc>(beta) * sum[i];
+    dispatch_floating(rows.rows.dtype, [&](auto type) {
+      using T = decltype(type);
+      for (std::int64_t p = routing.expert_offsets[expert]; p < routing.expert_offsets[expert + 1];
+           ++p) {
+        const T* row = rows.rows.row<T>(index(p));
+        for (std::int64_t i = 0; i < cols; ++i) sum[i] += Acc(row[i]);
+      }
+    });
+  });
+}
+
 /// c [m, n] = a op(b) + beta c for columns [col_begin, col_begin + n) of op(b); `a` holds whole
 /// rows. Uses n * kPanelK elements of scratch if b must be converted.
 template <class Acc>

@@ -7,6 +7,7 @@
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_pass.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -65,6 +66,18 @@ unsigned blocks_for(std::int64_t threads) {
   return static_cast<unsigned>(ceil_div(threads, kThreads));
 }
 
+RowPass pass_of(const CombineBackwardArgs& args) {
+  return {.routing = args.routing,
+          .rows = {args.dout, RowLayout::scattered},
+          .gates = static_cast<const float*>(args.gates),
+          .gated = args.dy,
+          .sums = static_cast<float*>(args.dbias),
+          .beta = args.bias_beta,
+          .others = args.y,
+          .products = static_cast<float*>(args.dgates),
+          .workspace = args.workspace};
+}
+
 }  // namespace
 
 void combine(const Launch& launch, const CombineArgs& args) {
@@ -92,6 +105,14 @@ void combine_gates_backward(const Launch& launch, const CombineGatesBackwardArgs
     });
   });
   check_launch("combine_gates_backward");
+}
+
+std::int64_t combine_backward_workspace_bytes(const Launch&, const CombineBackwardArgs& args) {
+  return row_pass_workspace_bytes(pass_of(args));
+}
+
+void combine_backward(const Launch& launch, const CombineBackwardArgs& args) {
+  pass_over_rows(launch, "combine_backward", pass_of(args));
 }
 
 }  // namespace smoe::kernels::cuda

@@ -143,8 +143,10 @@ TEST_CASE("workspace follows from the form") {
   CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 3 * 4);  // 256 columns each
   desc.dtype = DType::f32;
   CHECK(choose(desc, kHopper).workspace_bytes == 1000 * 9 * 4);
-  const ExpertGemmDesc gradient = desc_of(ExpertGemm::weight_gradient);
+  ExpertGemmDesc gradient = desc_of(ExpertGemm::weight_gradient);
   CHECK(choose(gradient, kHopper).workspace_bytes == 0);
+  gradient.copied_bytes = 640;  // only the sm90 form needs the copy
+  CHECK(choose(gradient, kHopper).workspace_bytes == 640);
   CHECK(choose(gradient, kAmpere).workspace_bytes == 0);
   for (const ExpertGemm gemm : {ExpertGemm::grouped_gemm, ExpertGemm::up})
     CHECK(choose(desc_of(gemm), kHopper).workspace_bytes == 0);

@@ -1,5 +1,6 @@
 // Cases of kernels/combine.h on the current stream.
 #pragma once
+#include "autograd/ops/run_kernel.h"
 #include "kernels/combine.h"
 #include "tests/support/moe_cases.h"
 #include "tests/support/tensors.h"
@@ -30,6 +31,29 @@ struct CombineCase {
                                                .dout = matrix_of(dout),
                                                .dgates = dgates.data()});
     return dgates;
+  }
+
+  struct Gradients {
+    Tensor dgates, dy, dbias;
+  };
+  /// Of grouped rows, dy over a copy of y; dbias as a second pass adds it to that of a first.
+  Gradients backward() const {
+    const DType acc = gates.dtype();
+    Gradients g{Tensor::empty_like(gates), y.clone(Category::activations),
+                Tensor::empty({test.num_experts, test.d}, acc)};
+    for (const double beta : {0.0, 1.0}) {
+      g.dy.copy_from(y);
+      run_kernel(kernels::combine_backward, kernels::combine_backward_workspace_bytes,
+                 {.routing = view_of(plan),
+                  .y = matrix_of(g.dy),
+                  .dout = matrix_of(dout),
+                  .gates = gates.data(),
+                  .dgates = g.dgates.data(),
+                  .dy = matrix_of(g.dy),
+                  .dbias = g.dbias.data(),
+                  .bias_beta = beta});
+    }
+    return g;
   }
 
   MoeCase test;

@@ -30,7 +30,31 @@ TEST_CASE("combine and the gates' gradient agree with plain loops") {
       }
 }
 
+TEST_CASE("backward of combine writes over y what its parts compute") {
+  const PoisonGuard poison;
+  std::vector<MoeCase> cases = moe_cases();
+  cases.push_back({9, 2, 4, 600, 1});
+  for (const MoeCase& test : cases)
+    for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+      const CombineCase c(test, dtype, RowLayout::grouped);
+      const auto routed = test.routed();
+      const auto dout = values_of(c.dout);
+      const auto [dgates, dy, dbias] = c.backward();
+      check_same_bits("dgates: " + test.name(), dgates, c.dgates());
+      check_close("dy: " + test.name(), dy,
+                  to_layout(reference::gate_rows(routed, dout, values_of(c.gates), test.d), c.plan,
+                            RowLayout::grouped));
+      auto twice = reference::bias_gradient(
+          routed, from_layout(values_of(dy), c.plan, RowLayout::grouped), test.d);
+      for (double& value : twice) value *= 2;
+      check_close("dbias: " + test.name(), dbias, twice, {.sum_length = c.plan.num_rows() + 1});
+    }
+}
+
 TEST_CASE("combine's bits do not depend on the number of threads") {
   const CombineCase c({300, 3, 4, 70, 1}, DType::f32, RowLayout::grouped);
-  check_thread_independence("combine", [&] { return std::vector{c.out(true), c.dgates()}; });
+  check_thread_independence("combine", [&] {
+    const auto [dgates, dy, dbias] = c.backward();
+    return std::vector{c.out(true), c.dgates(), dgates, dy, dbias};
+  });
 }

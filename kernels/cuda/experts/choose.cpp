@@ -51,7 +51,7 @@ std::int64_t max_tiles(const ExpertGemmDesc& desc, const GemmTile& tile) {
 std::int64_t workspace_bytes(const ExpertGemmDesc& desc, const ExpertGemmConfig& config) {
   if (desc.gemm == ExpertGemm::down_backward)
     return desc.m * config.num_partials(desc.n) * std::int64_t{sizeof(float)};
-  return 0;
+  return config.form == ExpertGemmForm::sm90 ? desc.copied_bytes : 0;
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ struct ExpertGemmDesc {
   bool is_aligned = true;
 
   // Weight gradients only.
-  std::int64_t gathered_bytes = 0;  ///< extent of the larger operand that is gathered row by row
+  std::int64_t gathered_bytes = 0;  ///< extent of the operand that is gathered row by row
+  std::int64_t copied_bytes = 0;  ///< of the grouped copy that the sm90 form needs of the other one
   double beta = 0;
 };
 

@@ -1,5 +1,5 @@
 // Front door of grouped_gemm and expert_gradient on CUDA: checks, the choice of a form, and what no
-// form covers (empty experts, bias gradients, group).
+// form covers (empty experts, bias gradients, copies in grouped order).
 #include "kernels/grouped_gemm.h"
 
 #include "kernels/cuda/device/row_index.cuh"
@@ -7,6 +7,7 @@
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/experts/operand_sides.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_pass.h"
 #include "kernels/engines.h"
 
 namespace smoe::kernels::cuda {
@@ -34,21 +35,37 @@ ExpertGemmConfig config_of(const Launch& launch, const GroupedGemmArgs& args) {
                 device_limits(launch), launch.policy);
 }
 
+// The operand that the sm90 form reads from a copy in grouped order: the narrower of two scattered
+// ones, or null.
+const RoutedRows* copied_operand(const ExpertGradientArgs& args) {
+  const bool both_scattered =
+      args.x.layout == RowLayout::scattered && args.dy.layout == RowLayout::scattered;
+  if (!both_scattered || !args.dweight) return nullptr;
+  return args.x.rows.cols < args.dy.rows.cols ? &args.x : &args.dy;
+}
+
+std::int64_t gathered_bytes(const ExpertGradientArgs& args) {
+  const RoutedRows* const copied = copied_operand(args);
+  const ConstMatrix& rows = (copied == &args.x ? args.dy
+                             : copied          ? args.x
+                                               : operand_sides(args).gathered)
+                                .rows;
+  return rows.rows * rows.stride * size_of(rows.dtype);
+}
+
 ExpertGemmConfig config_of(const Launch& launch, const ExpertGradientArgs& args) {
   const ConstMatrix &dy = args.dy.rows, &x = args.x.rows;
-  const OperandSides sides = operand_sides(args);
-  const auto extent = [](const RoutedRows& operand) {
-    return operand.rows.rows * operand.rows.stride * size_of(operand.rows.dtype);
-  };
-  const std::int64_t other_bytes = sides.gathers_both() ? extent(sides.other) : 0;
+  const std::int64_t num_rows = args.routing.num_rows();
+  const RoutedRows* const copied = copied_operand(args);
   return choose({.gemm = ExpertGemm::weight_gradient,
                  .dtype = x.dtype,
                  .num_experts = args.routing.num_experts,
                  .m = dy.cols,
                  .n = x.cols,
-                 .k = args.routing.num_rows(),
+                 .k = num_rows,
                  .is_aligned = fits_width(dy) && fits_width(x) && is_aligned(args.dweight),
-                 .gathered_bytes = std::max(extent(sides.gathered), other_bytes),
+                 .gathered_bytes = gathered_bytes(args),
+                 .copied_bytes = copied ? num_rows * copied->rows.cols * size_of(x.dtype) : 0,
                  .beta = args.beta},
                 device_limits(launch), launch.policy);
 }
@@ -78,54 +95,26 @@ void scale_empty_experts(const Launch& launch, const ExpertGradientArgs& args) {
   check_launch("expert_gradient");
 }
 
-constexpr int kBiasChunks = 8;  // of a row, per block
-
-// dbias = sum over an expert's rows of dy, + beta dbias: a block reduces kBiasChunks chunks of N
-// columns, 32 rows at a time, then the 32 partials in order.
-template <int N, class T>
-__global__ void __launch_bounds__(256)
-    expert_bias_gradient_kernel(const T* dy, std::int64_t stride, int cols, RowIndex index,
-                                const std::int32_t* expert_offsets, float* dbias, float beta) {
-  constexpr int kCols = kBiasChunks * N, kRows = 256 / kBiasChunks;
-  __shared__ float partial[kRows][kCols];
-  const int chunk = threadIdx.x % kBiasChunks, row = threadIdx.x / kBiasChunks;
-  const int first_col = blockIdx.x * kCols, expert = blockIdx.y;
-  const int col = first_col + chunk * N;
-  float sums[N] = {};
-  if (col < cols) {
-#pragma unroll 4
-    for (int p = expert_offsets[expert] + row; p < expert_offsets[expert + 1]; p += kRows) {
-      float values[N];
-      load(dy + index(p) * stride + col, values);
-#pragma unroll
-      for (int i = 0; i < N; ++i) sums[i] += values[i];
-    }
+// Copies an operand to grouped order in the workspace, which then takes its place; dbias from the
+// same pass if it is dy.
+void group_operand(const Launch& launch, ExpertGradientArgs& args) {
+  const bool is_x = copied_operand(args) == &args.x;
+  RoutedRows& operand = is_x ? args.x : args.dy;
+  const std::int64_t cols = operand.rows.cols;
+  const Matrix grouped{args.workspace, operand.rows.dtype, args.routing.num_rows(), cols, cols};
+  if (is_x || !args.dbias) {
+    group(launch, {.routing = args.routing, .x = operand.rows, .grouped = grouped});
+  } else {
+    pass_over_rows(launch, "expert_gradient",
+                   {.routing = args.routing,
+                    .rows = operand,
+                    .gated = grouped,
+                    .sums = static_cast<float*>(args.dbias),
+                    .beta = args.bias_beta});
+    args.dbias = nullptr;
   }
-#pragma unroll
-  for (int i = 0; i < N; ++i) partial[row][chunk * N + i] = sums[i];
-  __syncthreads();
-  const int own = threadIdx.x;
-  if (own >= kCols || first_col + own >= cols) return;
-  float sum = 0;
-  for (int i = 0; i < kRows; ++i) sum += partial[i][own];
-  float& target = dbias[std::int64_t{expert} * cols + first_col + own];
-  target = beta == 0 ? sum : fmaf(beta, target, sum);
-}
-
-void bias_gradient(const Launch& launch, const ExpertGradientArgs& args) {
-  const ConstMatrix& dy = args.dy.rows;
-  if (!args.dbias || dy.cols == 0) return;
-  dispatch_storage("expert_gradient", dy.dtype, [&](auto type) {
-    dispatch_width(fits_width(dy), [&](auto width) {
-      const dim3 blocks(static_cast<unsigned>(ceil_div(dy.cols, kBiasChunks * width)),
-                        static_cast<unsigned>(args.routing.num_experts));
-      expert_bias_gradient_kernel<width><<<blocks, 256, 0, stream_of(launch)>>>(
-          static_cast<const decltype(type)*>(dy.data), dy.stride, static_cast<int>(dy.cols),
-          RowIndex(args.routing, args.dy.layout, dy.rows), args.routing.expert_offsets,
-          static_cast<float*>(args.dbias), static_cast<float>(args.bias_beta));
-    });
-  });
-  check_launch("expert_gradient");
+  operand = {grouped, RowLayout::grouped};
+  args.overlaps_preceding = false;
 }
 
 template <int N, class T>
@@ -172,17 +161,24 @@ std::int64_t expert_gradient_workspace_bytes(const Launch& launch, const ExpertG
   return config_of(launch, args).workspace_bytes;
 }
 
-void expert_gradient(const Launch& launch, const ExpertGradientArgs& args) {
+void expert_gradient(const Launch& launch, const ExpertGradientArgs& given) {
+  ExpertGradientArgs args = given;
   const DType dy = args.dy.rows.dtype, x = args.x.rows.dtype;
   SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
              " and ", name_of(x));
   if (args.dweight) {
     const ExpertGemmConfig config = config_of(launch, args);
+    if (config.workspace_bytes > 0) group_operand(launch, args);
     if (config.form != ExpertGemmForm::sm90) scale_empty_experts(launch, args);
     run_form(launch, args, config, simt::weight_gradient, sm80::weight_gradient,
              sm90::weight_gradient);
   }
-  bias_gradient(launch, args);
+  if (args.dbias)
+    pass_over_rows(launch, "expert_gradient",
+                   {.routing = args.routing,
+                    .rows = args.dy,
+                    .sums = static_cast<float*>(args.dbias),
+                    .beta = args.bias_beta});
 }
 
 void group(const Launch& launch, const GroupArgs& args) {

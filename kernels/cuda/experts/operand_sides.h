@@ -6,10 +6,8 @@ namespace smoe::kernels::cuda {
 
 struct OperandSides {
   const RoutedRows& gathered;  ///< row by row; may be grouped
-  const RoutedRows& other;     ///< by TMA if it is grouped, otherwise gathered too
+  const RoutedRows& other;     ///< by TMA: grouped
   bool gathers_x;              ///< x is `gathered`
-
-  bool gathers_both() const { return other.layout == RowLayout::scattered; }
 };
 
 inline OperandSides operand_sides(const ExpertGradientArgs& args) {

@@ -7,9 +7,8 @@
 //              MN-major: one shared-memory row per k. The blocks of a cluster have different A and
 //              the same B, of which each loads one half.
 // Warp roles:  warpgroups 0 and 1 consume 64 columns of A each; warpgroup 2 produces: A gathered by
-//              cp.async, B by multicast TMA, or where it is scattered too gathered and then copied
-//              to the other block's shared memory (half_exchange.cuh).
-// Registers:   consumers 224 and producer 56, or 216 and 72 if it gathers both operands.
+//              cp.async, B by multicast TMA.
+// Registers:   consumers 224, producer 56.
 // Shared:      SharedLayout: 4 stages (192 KiB), two 8 KiB slots of results per consumer,
 //              mbarriers, tile queue, order of experts.
 // Epilogue:    f32 accumulators through shared memory, then TMA store (beta 0) or reduce-add (1).
@@ -21,29 +20,29 @@
 #include "kernels/cuda/experts/sm90/epilogue.cuh"
 #include "kernels/cuda/experts/sm90/gathered_columns.cuh"
 #include "kernels/cuda/experts/sm90/gradient_tiles.cuh"
-#include "kernels/cuda/experts/sm90/half_exchange.cuh"
 #include "kernels/cuda/experts/sm90/launch.cuh"
 
 namespace smoe::kernels::cuda::sm90 {
 namespace {
+
+using WeightGradientPipeline = Pipeline<sm90_stages(ExpertGemm::weight_gradient)>;
+using Registers = RegisterSplit<56, 224>;
 
 constexpr int kSlots = 2;  // of a consumer's results
 constexpr int kSlotBytes = 8192;
 constexpr int kProducer = kNumConsumers;  // the producer warpgroup's index, after the consumers
 
 struct Args {
-  CUtensorMap grouped;  // B, a ragged map; only if it is grouped
+  CUtensorMap grouped;  // B, a ragged map
   CUtensorMap dweight;  // [E, D_out, D_in]
   GradientTilesArgs schedule;
   GatheredOperand a;
-  GatheredOperand b;  // only if it is scattered
   bool accumulates;
   bool overlaps_preceding;
 };
 
 /// Both operands are zero past the expert's last row: with zeros in A only, a value of the next
 /// expert's rows that is not finite would reach this expert's gradient.
-template <bool kGathersBoth>
 __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline,
                         const GradientTileQueue& queue, const ExpertOrder& order,
                         int first_number) {
@@ -51,31 +50,23 @@ __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline
   WeightGradientPipeline::State state(1);
   GradientTileScheduler scheduler(args.schedule, queue, order, first_number);
   const bool schedules = thread == 0 && rank == 0;
-  HalfExchange exchange(pipeline);
   if (schedules) scheduler.publish(0);
   for (int i = 0;; ++i) {
     __syncwarp();
     const GradientTile tile(queue.read(i));
-    if (tile.is_end()) {
-      if constexpr (kGathersBoth) exchange.finish();
-      return;
-    }
+    if (tile.is_end()) return;
     if (schedules) scheduler.publish(i + 1);
     // By its second tile a block finds the preceding kernel complete.
     if (args.overlaps_preceding && i == 1) follow_preceding_kernel();
     __syncwarp();
     const GatheredCols a(args.a, tile.row_tile * kBlockM);
-    const GatheredCols b(args.b, tile.col_tile * kBlockN + rank * kBlockM);
     GatheredIds ids(args.a.index, tile.k_begin, tile.num_k);
     for (int k = 0; k < tile.num_k_tiles() * kBlockK; k += kBlockK) {
-      const std::int32_t id = ids.next();
-      const std::uint32_t offset_a = args.a.offset(id), offset_b = args.b.offset(id);
+      const std::uint32_t offset = args.a.offset(ids.next());
       const int stage = state.stage(), num_rows = min(tile.num_k - k, kBlockK);
       const std::uint32_t full = pipeline.full_barrier(stage);
       mbarrier_wait(pipeline.empty_barrier(stage), state.phase(), {"stage empty", stage});
-      if (thread == 0 && kGathersBoth) {
-        mbarrier_arrive_expect_tx(full, HalfExchange::kBytes);
-      } else if (thread == 0) {
+      if (thread == 0) {
         mbarrier_arrive_expect_tx(full, kStageBytesB);
         for (int i = 0; i < 2; ++i) {
           const int subtile = 2 * rank + i;
@@ -86,11 +77,8 @@ __device__ void produce(const Args& args, const WeightGradientPipeline& pipeline
         }
       }
       __syncwarp();
-      if constexpr (kGathersBoth)
-        b.copy(pipeline.tile_b(stage) + rank * HalfExchange::kBytes, offset_b, num_rows);
-      a.copy(pipeline.tile_a(stage), offset_a, num_rows);
+      a.copy(pipeline.tile_a(stage), offset, num_rows);
       cp_async_mbarrier_arrive(full);
-      if constexpr (kGathersBoth) exchange.advance(stage);
       state.advance();
     }
   }
@@ -217,10 +205,9 @@ __device__ void consume(const Args& args, const WeightGradientPipeline& pipeline
   epilogue.finish();
 }
 
-template <bool kIsTransposed, bool kGathersBoth>
+template <bool kIsTransposed>
 __global__ void __launch_bounds__(kThreads, 1)
     expert_weight_gradient_sm90_kernel(const __grid_constant__ Args args) {
-  using Registers = RegisterSplit<kGathersBoth ? 72 : 56, kGathersBoth ? 216 : 224>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const std::uint32_t shared = shared_address(memory);
   const WeightGradientPipeline pipeline(shared,
@@ -235,7 +222,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     pipeline.init(kWarpgroup + 1);
     queue.init(kThreads / kWarp);
     fence_barrier_init();
-    if (!kGathersBoth) prefetch_tensor_map(args.grouped);
+    prefetch_tensor_map(args.grouped);
     prefetch_tensor_map(args.dweight);
   }
   if (!args.overlaps_preceding) follow_preceding_kernel();
@@ -244,7 +231,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == kProducer) {
     setmaxnreg_dec<Registers::kProducer>();
-    produce<kGathersBoth>(args, pipeline, queue, order, first_number);
+    produce(args, pipeline, queue, order, first_number);
   } else {
     setmaxnreg_inc<Registers::kConsumer>();
     consume<kIsTransposed>(args, pipeline, queue, warpgroup, shared);
@@ -271,11 +258,10 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
   constexpr const char* kOp = "expert_gradient";
   const OperandSides sides = operand_sides(args);
   const ConstMatrix &gathered = sides.gathered.rows, &other = sides.other.rows;
-  const bool gathers_both = sides.gathers_both();
+  SMOE_INTERNAL_CHECK(sides.other.layout == RowLayout::grouped,
+                      "expert_gradient: two scattered operands");
   const Args kernel_args{
-      .grouped = gathers_both ? CUtensorMap{}
-                              : make_ragged_map(kOp, other.data, other.rows, other.cols,
-                                                stride_bytes(other)),
+      .grouped = make_ragged_map(kOp, other.data, other.rows, other.cols, stride_bytes(other)),
       .dweight = dweight_map(kOp, args, sides.gathers_x),
       .schedule = {.expert_offsets = args.routing.expert_offsets,
                    .num_experts = static_cast<int>(args.routing.num_experts),
@@ -283,13 +269,11 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
                    .col_tiles = static_cast<int>(ceil_div(other.cols, kBlockN)),
                    .tile_counter = tile_counter(launch)},
       .a = {args.routing, sides.gathered},
-      .b = {args.routing, sides.other},
       .accumulates = args.beta == 1,
       .overlaps_preceding = args.overlaps_preceding};
   launch_clusters(launch, kOp,
-                  gathers_both      ? expert_weight_gradient_sm90_kernel<true, true>
-                  : sides.gathers_x ? expert_weight_gradient_sm90_kernel<true, false>
-                                    : expert_weight_gradient_sm90_kernel<false, false>,
+                  sides.gathers_x ? expert_weight_gradient_sm90_kernel<true>
+                                  : expert_weight_gradient_sm90_kernel<false>,
                   int{sizeof(SharedLayout)}, kernel_args);
 }
 

@@ -105,19 +105,6 @@ __device__ inline void store_async_cluster(std::uint32_t address, std::uint32_t 
       "r"(barrier), "r"(rank), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
       : "memory");
 }
-/// Copies shared memory to the same address of cluster block `rank`, whose `barrier` counts the
-/// bytes.
-__device__ inline void bulk_copy_to_cluster(std::uint32_t address, int bytes, std::uint32_t barrier,
-                                            int rank) {
-  asm volatile(
-      "{\n.reg .b32 remote, remote_barrier;\n"
-      "mapa.shared::cluster.u32 remote, %0, %3;\n"
-      "mapa.shared::cluster.u32 remote_barrier, %2, %3;\n"
-      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes "
-      "[remote], [%0], %1, [remote_barrier];\n}" ::"r"(address),
-      "r"(bytes), "r"(barrier), "r"(rank)
-      : "memory");
-}
 __device__ inline void store_shared(std::uint32_t address, const int4& value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)
