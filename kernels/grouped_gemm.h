@@ -1,5 +1,5 @@
 // Grouped GEMMs over routed rows (ScatterMoE, arXiv:2403.08245): rows are gathered and scattered by
-// index inside the kernel; activations are never copied to sort or pad them.
+// index inside the kernel; but for one case (expert_gradient) none are copied to sort or pad them.
 #pragma once
 #include "core/base/launch.h"
 #include "core/base/matrix.h"

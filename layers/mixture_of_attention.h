@@ -1,8 +1,8 @@
 // MixtureOfAttention (arXiv:2403.08245, section 3.3; arXiv:2306.04640): each token chooses K of E
 // experts, which own the projections of its H / K query heads and of their outputs; keys and values
 // are shared by all experts. ParallelLinear keeps the scattered (token, slot) order through both
-// projections, so that attention reads the tokens in their sequence and no row is ever grouped,
-// copied and scattered back.
+// projections, so that attention reads the tokens in their sequence and no copy of rows in grouped
+// order is kept for backward.
 #pragma once
 #include <memory>
 

@@ -101,11 +101,12 @@ class SeparateLinear : public LinearKernels {
   void backward() override {
     Tensor dy = in_.dout, dgates;
     if (mode().has_gates) {
-      dgates = gate_gradient(y_);
-      dy = grouped_copy(in_.plan, in_.dout, in_.gates);
+      dgates = Tensor::empty_like(in_.gates);
+      dy = new_rows(in_.shape.d_expert);
+      combine_backward(dgates, dy);
     }
     const RoutedRows rows{matrix_of(dy), mode().has_gates ? RowLayout::grouped : mode().output};
-    accumulate(rows, {matrix_of(x_), mode().input}, true);
+    accumulate(rows, {matrix_of(x_), mode().input}, !mode().has_gates);
     dx = Tensor::empty_like(x_);
     if (mode().is_per_token) {
       const Tensor routed = new_rows(in_.shape.d_model);
@@ -118,6 +119,18 @@ class SeparateLinear : public LinearKernels {
   }
 
  private:
+  void combine_backward(const Tensor& dgates, const Tensor& dy) {
+    dw2 = Tensor::empty(in_.bias.shape(), accumulation_dtype(in_.shape.dtype), Category::gradients);
+    run_kernel(kernels::combine_backward, kernels::combine_backward_workspace_bytes,
+               {.routing = routing(),
+                .y = matrix_of(y_),
+                .dout = matrix_of(in_.dout),
+                .gates = in_.gates.data(),
+                .dgates = dgates.data(),
+                .dy = matrix_of(dy),
+                .dbias = dw2.data()});
+  }
+
   Tensor x_, y_;
 };
 
