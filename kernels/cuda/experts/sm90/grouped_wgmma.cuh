@@ -46,6 +46,18 @@ struct SharedLayout {
   SearchedExperts searched_experts;
 };
 
+/// Arguments of a GEMM that always gathers the rows of A.
+template <class Epilogue>
+struct GatheringGemmArgs {
+  CUtensorMap weight;
+  ScheduleArgs schedule;
+  int k;
+  const Bf16* rows;
+  std::uint32_t row_bytes;
+  RowIndex index;
+  typename Epilogue::Args epilogue;
+};
+
 /// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and
 /// kEpilogueBarriers mbarriers, and called per tile that has rows: begin before the mainloop,
 /// prefetch once the first wgmmas are issued, store with the accumulators. finish waits for the

@@ -53,15 +53,7 @@ struct HandoffGemm {
   static constexpr int kSharedBytes = int{sizeof(Shared)};
   static_assert(kSharedBytes <= kMaxSharedBytes);
 
-  struct Args {
-    CUtensorMap weight;
-    ScheduleArgs schedule;
-    int k;
-    const Bf16* rows;
-    std::uint32_t row_bytes;
-    RowIndex index;
-    typename Epilogue::Args epilogue;
-  };
+  using Args = GatheringGemmArgs<Epilogue>;
 
   // By address in shared memory.
   std::uint32_t shared;
