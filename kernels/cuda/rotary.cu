@@ -1,6 +1,8 @@
 // Rotary embedding. One kernel computes the table of sines and cosines, in double and then rounded;
-// the other rotates: one thread per kWidth pairs of a head, which it copies if it is a value head.
+// the others rotate: one thread per kWidth pairs of a head, which it copies if it is a value head.
 #include "kernels/rotary.h"
+
+#include <algorithm>
 
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -10,6 +12,7 @@ namespace smoe::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr std::int64_t kMaxBlockRows = 64;  // the most threads along z that CUDA allows
 
 // table [S, C]: for each position C/2 cosines, then C/2 sines.
 __global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args) {
@@ -23,6 +26,18 @@ __global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args)
   float* angles = static_cast<float*>(args.workspace) + row * width;
   angles[i] = static_cast<float>(cosine);
   angles[half + i] = static_cast<float>(sine);
+}
+
+// Rotates the pairs (low[j], high[j]).
+template <int N>
+__device__ void rotate(float (&low)[N], float (&high)[N], const float (&cosine)[N],
+                       const float (&sine)[N], bool inverse) {
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    const float x = low[j], y = high[j], s = inverse ? -sine[j] : sine[j];
+    low[j] = x * cosine[j] - y * s;
+    high[j] = y * cosine[j] + x * s;
+  }
 }
 
 // Per row: chunks of N pairs of the query and key heads, then of 2 N elements of the value heads.
@@ -47,15 +62,63 @@ __global__ void __launch_bounds__(kThreads)
     float cosine[N], sine[N];
     load(angles, cosine);
     load(angles + half, sine);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const float x = low[j], y = high[j], s = args.inverse ? -sine[j] : sine[j];
-      low[j] = x * cosine[j] - y * s;
-      high[j] = y * cosine[j] + x * s;
-    }
+    rotate(low, high, cosine, sine, args.inverse);
   }
   store(target + head * width + i, low);
   store(target + head * width + half + i, high);
+}
+
+// Rotates the N pairs at source and source + half.
+template <int N, class T>
+__device__ void rotate_at(const T* source, T* target, int half, const float (&cosine)[N],
+                          const float (&sine)[N], bool inverse) {
+  float low[N], high[N];
+  load(source, low);
+  load(source + half, high);
+  rotate(low, high, cosine, sine, inverse);
+  store(target, low);
+  store(target + half, high);
+}
+
+// In place, without a division per thread: thread (i, j, k) of a block takes the i-th N pairs of
+// head j of its row k.
+template <int N, class T>
+__global__ void __launch_bounds__(kThreads) rotary_in_place_kernel(RotaryArgs args) {
+  follow_preceding_kernel();
+  const int width = args.shape.head_dim, half = width / 2;
+  const std::int64_t row = std::int64_t{blockIdx.x} * blockDim.z + threadIdx.z;
+  if (row >= args.source.rows) return;
+  const int i = threadIdx.x * N;
+  const int position =
+      static_cast<int>(static_cast<unsigned>(row) % static_cast<unsigned>(args.shape.seq_len));
+  const float* angles = static_cast<const float*>(args.workspace) + position * width + i;
+  float cosine[N], sine[N];
+  load(angles, cosine);
+  load(angles + half, sine);
+  rotate_at<N, T>(row_of<T>(args.source, row) + threadIdx.y * width + i,
+                  row_of<T>(args.target, row) + threadIdx.y * width + i, half, cosine, sine,
+                  args.inverse);
+}
+
+// The same for bf16. False, with nothing done, if it is not in place, where vector accesses are not
+// aligned or a block cannot have a whole row, and for what cannot be counted in 32 bits.
+bool rotate_in_place(const Launch& launch, const RotaryArgs& args) {
+  using T = __nv_bfloat16;
+  const AttentionShape& shape = args.shape;
+  const std::int64_t columns = shape.head_dim / 2 / kWidth;
+  const std::int64_t heads = shape.num_heads + shape.num_kv_heads;
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  if (args.source.data != args.target.data || args.source.dtype != DType::bf16 ||
+      !fits_width(args.source) || !fits_width(args.target) || !is_aligned(args.workspace) ||
+      shape.head_dim % (2 * kWidth) != 0 || columns * heads > kThreads ||
+      args.source.rows >= kMost || shape.seq_len * shape.head_dim >= kMost)
+    return false;
+  const std::int64_t rows = std::min(kThreads / (columns * heads), kMaxBlockRows);
+  const dim3 threads(static_cast<unsigned>(columns), static_cast<unsigned>(heads),
+                     static_cast<unsigned>(rows));
+  const auto blocks = static_cast<unsigned>(ceil_div(args.source.rows, rows));
+  launch_following<rotary_in_place_kernel<kWidth, T>>(launch, {blocks, threads}, args);
+  return true;
 }
 
 }  // namespace
@@ -73,6 +136,7 @@ void rotary(const Launch& launch, const RotaryArgs& args) {
       rotary_table_kernel<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)),
                             kThreads, 0, stream_of(launch)>>>(args);
     check_launch("rotary");
+    if (rotate_in_place(launch, args)) return;
     const bool fits = fits_width(args.source) && fits_width(args.target) &&
                       is_aligned(args.workspace) && half % kWidth == 0;
     dispatch_width(fits, [&](auto width) {
