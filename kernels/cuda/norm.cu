@@ -1,6 +1,6 @@
 // RMSNorm. With r = inverse_rms and g = dy * weight, dx = r (g - x r^2 mean(g x)) and dweight = sum
-// over rows of dy x r. What is not done by warps (norm_by_warps.h) takes one thread block per row,
-// which reads it once from memory and again from cache.
+// over rows of dy x r. What norm_by_columns.h and norm_by_warps.h do not take has one thread block
+// per row, which reads it once from memory and again from cache.
 #include "kernels/norm.h"
 
 #include "kernels/cuda/device/checked_index.cuh"
@@ -8,6 +8,7 @@
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launch_following.cuh"
+#include "kernels/cuda/norm_by_columns.h"
 #include "kernels/cuda/norm_by_warps.h"
 #include "kernels/cuda/partial_rows.h"
 
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void rms_norm(const Launch& launch, const RmsNormArgs& args) {
-  if (args.x.rows == 0) return;
+  if (args.x.rows == 0 || rms_norm_by_columns(launch, args)) return;
   dispatch_storage("rms_norm", args.x.dtype, [&](auto type) {
     using T = decltype(type);
     const bool fits = fits_width(args.x) && fits_width(args.delta) && fits_width(args.sum) &&
@@ -234,7 +235,8 @@ void rms_norm_backward_by_blocks(const Launch& launch, const RmsNormBackwardArgs
 }  // namespace
 
 void rms_norm_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
-  if (args.x.rows > 0 && !rms_norm_backward_by_warps(launch, args))
+  if (args.x.rows > 0 && !rms_norm_backward_by_columns(launch, args) &&
+      !rms_norm_backward_by_warps(launch, args))
     rms_norm_backward_by_blocks(launch, args);
   if (args.dweight)
     add_partial_rows(launch, static_cast<const float*>(args.workspace),

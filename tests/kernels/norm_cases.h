@@ -157,8 +157,8 @@ inline PartsBackward run_parts_backward(const NormForward& norm, const PartsCase
   return r;
 }
 
-inline constexpr PartsCase kPartsCases[] = {{false, true, 2, 0}, {false, true, 2, 8},
-                                            {true, true, 1, 3},  {false, false, 1, 5},
-                                            {true, true, 3, 12}, {true, false, 1, 8}};
+inline constexpr PartsCase kPartsCases[] = {
+    {false, true, 2, 0}, {false, true, 2, 8}, {true, true, 1, 3}, {false, false, 1, 5},
+    {true, true, 3, 12}, {true, false, 1, 8}, {false, true, 9, 2}};
 
 }  // namespace smoe::test

@@ -13,9 +13,9 @@ namespace {
 constexpr DType kDtypes[] = {DType::f32, DType::bf16};
 
 // Tails, no rows, more rows than thread blocks of the backward, a row that exceeds shared memory.
-constexpr NormSizes kSizes[] = {{0, 8},    {1, 1},      {1, 7},     {3, 1},      {5, 33},
-                                {17, 8},   {64, 128},   {33, 1024}, {200, 1032}, {37, 2048},
-                                {6, 4096}, {20000, 24}, {3, 20000}};
+constexpr NormSizes kSizes[] = {{0, 8},     {1, 1},    {1, 7},      {3, 1},      {5, 33},
+                                {17, 8},    {64, 128}, {33, 1024},  {200, 1032}, {600, 776},
+                                {37, 2048}, {6, 4096}, {20000, 24}, {3, 20000}};
 
 std::vector<Result> forward(const NormSizes& sizes, DType dtype, bool with_delta, Over over) {
   const NormForward norm = run_norm(sizes, dtype, with_delta, over);
