@@ -152,9 +152,9 @@ struct ParallelLinearOptions {
 /// or scattered. With `gates` [T, K] the output is [T, D_out] = sum_j gates[t, j] y[t, j]; `output`
 /// is ignored. Saves x and, with gates, y, over which backward writes dy; not y where the gates can
 /// scale x: without bias, scattered [N, D_in <= D_out]. dx is written over x if backward holds the
-/// sole reference; for x [T, D_in] it is reduced from [N, D_in]. Only scaled rows are copied, and on
-/// Hopper the narrower of x and dy where both are scattered: to the memory of dx or of what it is
-/// reduced from, or to a workspace where that is x or no dx is wanted.
+/// sole reference; for x [T, D_in] it is reduced from [N, D_in]. Only scaled rows are copied, and
+/// on Hopper the narrower of x and dy where both are scattered: to the memory of dx or of what it
+/// is reduced from, or to a workspace where that is x or no dx is wanted.
 Variable parallel_linear(const Variable& x, Parameter& weight, const RoutingPlan& plan,
                          const ParallelLinearOptions& options = {}, const Variable& gates = {});
 
