@@ -1,7 +1,7 @@
 // Mixture of attention (arXiv:2403.08245, section 3.3): each token chooses K of E experts, which
 // own query and output projections; keys and values are shared. ParallelLinear keeps the scattered
 // (token, slot) order through both projections, so attention sees the tokens in their sequence and
-// no row is ever grouped, copied and scattered back.
+// no copy of rows in grouped order is kept for backward.
 //
 // The task is to recall the input of two tokens ago, which no token can do without attention.
 #include <cmath>
