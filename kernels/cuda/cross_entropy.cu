@@ -1,12 +1,13 @@
-// A thread block keeps a row of logits in registers: maximum, then sum of exponentials, then
-// gradient; meanwhile its next row arrives in shared memory. A longer row is read twice: the first
+// A thread block keeps a row of logits in shared memory: maximum, then sum of exponentials, then
+// gradient; meanwhile its next row arrives there. A longer row is read twice: the first
 // pass keeps a running maximum and sum of exponentials per thread and reduces them over the block
 // (online softmax, arXiv:1805.02867); the second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
-#include <cuda_pipeline.h>
+#include <utility>
 
 #include "kernels/cuda/device/checked_index.cuh"
+#include "kernels/cuda/device/copy_queue.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -123,6 +124,7 @@ constexpr int kRowBlocks = 2;  // per SM, so that one computes while the other w
 constexpr int kRowChunks = 8;
 constexpr int kRowStep = kRowThreads * kWidth;
 constexpr std::int64_t kMaxRow = std::int64_t{kRowStep} * kRowChunks;
+using ChunkQueue = CopyQueue<kRowThreads, kRowChunks + 4, 1, __nv_bfloat16>;
 
 // The maximum of kWidth packed logits; propagates NaN.
 __device__ float maximum_of(const uint4& packed) {
@@ -132,52 +134,63 @@ __device__ float maximum_of(const uint4& packed) {
   return to_f32(__hmax_nan(both.x, both.y));
 }
 
-// The chunks of a thread, of rows gridDim.x apart. Each thread reads only what it has copied to
-// shared memory itself, so no barrier is needed.
+// The chunks of a thread, of rows gridDim.x apart.
 class RowChunks {
  public:
-  using Slots = uint4[kRowChunks][kRowThreads];
-
-  // Starts to copy row `first`.
-  __device__ RowChunks(const Matrix& logits, Slots& slots, int first)
-      : logits_(logits), slots_(slots) {
-    const auto num_columns = static_cast<int>(logits.cols) - int(threadIdx.x) * kWidth;
+  __device__ RowChunks(const CrossEntropyArgs& args, ChunkQueue::Slots& slots)
+      : logits_(args.logits), queue_(slots), row_(static_cast<int>(blockIdx.x)) {
+    const auto num_columns = static_cast<int>(logits_.cols) - int(threadIdx.x) * kWidth;
     num_chunks_ = max(0, (num_columns + kRowStep - 1) / kRowStep);
-#pragma unroll
-    for (int c = 0; c < kRowChunks; ++c) copy(first, c);
+    for (int i = 0; i < ChunkQueue::kSlots; ++i) pop();
   }
 
-  // Waits for the row that is being copied and reads it; `next` is copied to its place.
-  __device__ void read(int next) {
-#pragma unroll
-    for (int c = 0; c < kRowChunks; ++c) {
-      __pipeline_wait_prior(kRowChunks - 1);
-      if (c < num_chunks_) chunks_[c] = slots_[c][threadIdx.x];
-      copy(next, c);
+  // Calls f with each chunk of the row as packed logits, and its index.
+  template <class F>
+  __device__ void for_each(const F& f) const {
+    for_each(f, std::make_integer_sequence<int, kRowChunks>());
+  }
+
+  // The same in the row's last pass, after which the next row is there: its memory is given up.
+  template <class F>
+  __device__ void for_each_and_pop(const F& f) {
+    for (int c = 0; c < num_chunks_; ++c) {
+      f(*reinterpret_cast<const uint4*>(queue_.chunk()), c);
+      pop();
     }
   }
 
-  // Calls f with each chunk of the row as packed logits, and its first column.
-  template <class F>
-  __device__ void for_each(const F& f) const {
-#pragma unroll
-    for (int c = 0; c < kRowChunks; ++c)
-      if (c < num_chunks_) f(chunks_[c], c * kRowStep + int(threadIdx.x) * kWidth);
+ private:
+  template <class F, int... kChunk>
+  __device__ void for_each(const F& f, std::integer_sequence<int, kChunk...>) const {
+    const auto call = [&](auto chunk) {
+      if (chunk >= num_chunks_) return;
+      queue_.template wait<chunk>();
+      f(*reinterpret_cast<const uint4*>(queue_.chunk(0, chunk)), chunk);
+    };
+    (call(std::integral_constant<int, kChunk>()), ...);
   }
 
- private:
-  __device__ void copy(int row, int c) {
-    if (c < num_chunks_ && row < logits_.rows)
-      __pipeline_memcpy_async(
-          &slots_[c][threadIdx.x],
-          row_of<__nv_bfloat16>(logits_, row) + c * kRowStep + threadIdx.x * kWidth, sizeof(uint4));
-    __pipeline_commit();
+  __device__ void pop() {
+    const __nv_bfloat16* const source = next();
+    queue_.replace([&](int) { return source; });
+  }
+
+  // The next chunk to be copied; null if there is none.
+  __device__ const __nv_bfloat16* next() {
+    if (num_chunks_ == 0 || row_ >= logits_.rows) return nullptr;
+    const __nv_bfloat16* const result =
+        row_of<__nv_bfloat16>(logits_, row_) + chunk_ * kRowStep + threadIdx.x * kWidth;
+    if (++chunk_ == num_chunks_) {
+      chunk_ = 0;
+      row_ += static_cast<int>(gridDim.x);
+    }
+    return result;
   }
 
   const Matrix& logits_;
-  Slots& slots_;
-  uint4 chunks_[kRowChunks];
-  int num_chunks_;
+  ChunkQueue queue_;
+  int row_;  // of the next chunk to be copied
+  int chunk_ = 0, num_chunks_;
 };
 
 __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
@@ -187,21 +200,30 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
   constexpr int N = kWidth;
   extern __shared__ uint4 shared[];
   __shared__ float scratch[kRowThreads / kWarp];
-  RowChunks rows(args.logits, *reinterpret_cast<RowChunks::Slots*>(shared), blockIdx.x);
+  RowChunks rows(args, *reinterpret_cast<ChunkQueue::Slots*>(shared));
   const auto num_rows = static_cast<int>(args.logits.rows), step = static_cast<int>(gridDim.x);
   const float scale = static_cast<float>(args.scale);
-  std::int32_t next_target = args.targets[blockIdx.x];  // read one row ahead
+  // Of the next row, read one ahead.
+  std::int32_t next_target = args.targets[blockIdx.x];
+  float next_at_target = -INFINITY;
+  const auto read_at_target = [&](int t) {
+    if (next_target >= 0)
+      next_at_target =
+          to_f32(row_of<T>(args.logits, t)[checked_index(next_target, args.logits.cols)]);
+  };
+  read_at_target(blockIdx.x);
   for (auto t = static_cast<int>(blockIdx.x); t < num_rows; t += step) {
     const std::int32_t target = next_target;
-    if (t + step < num_rows) next_target = args.targets[t + step];
-    rows.read(t + step);
+    const float at_target = next_at_target;
+    const bool is_last = t + step >= num_rows;
+    if (!is_last) next_target = args.targets[t + step];
+    if (!is_last) read_at_target(t + step);
     if (target < 0) {
+      rows.for_each([](uint4, int) {});
+      rows.for_each_and_pop([](uint4, int) {});
       write_ignored<N, T>(args, t);
       continue;
     }
-    T* const row = row_of<T>(args.logits, t);
-    // Every thread reads it before the barriers in reduce_block, after which it is overwritten.
-    const float at_target = to_f32(row[checked_index(target, args.logits.cols)]);
     float maximum = -INFINITY;
     rows.for_each([&](uint4 x, int) { maximum = Maximum{}(maximum, maximum_of(x)); });
     maximum = reduce_block<kRowThreads>(maximum, Maximum{}, scratch);
@@ -215,17 +237,19 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
     const float log_sum = logf(reduce_block<kRowThreads>(sum, Sum{}, scratch));
     if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
     const float logsumexp = maximum + log_sum;
-    if (!args.write_gradient) continue;
-    rows.for_each([&](uint4 packed, int column) {
+    T* const row = row_of<T>(args.logits, t) + threadIdx.x * N;
+    rows.for_each_and_pop([&](uint4 packed, int c) {
+      if (!args.write_gradient) return;
       float x[N];
       load(reinterpret_cast<const T*>(&packed), x);
 #pragma unroll
       for (int i = 0; i < N; ++i) x[i] = scale * fast_exp(x[i] - logsumexp);
-      store(row + column, x);
+      store(row + c * kRowStep, x);
     });
+    if (!args.write_gradient) continue;
     // The thread that wrote the target's column corrects it.
     if (target / N % kRowThreads == threadIdx.x)
-      row[target] = from_f32<T>(scale * expm1f(at_target - logsumexp));
+      row_of<T>(args.logits, t)[target] = from_f32<T>(scale * expm1f(at_target - logsumexp));
   }
 }
 
@@ -241,7 +265,7 @@ __global__ void __launch_bounds__(kSumThreads) sum_losses_kernel(SumLossesArgs a
 }
 
 void launch_rows(const Launch& launch, const CrossEntropyArgs& args) {
-  constexpr int kBytes = sizeof(RowChunks::Slots);
+  constexpr int kBytes = sizeof(ChunkQueue::Slots);
   CUDA_CHECK(cudaFuncSetAttribute(cross_entropy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   kBytes));
   const std::int64_t resident = kRowBlocks * attribute(launch, cudaDevAttrMultiProcessorCount);
