@@ -104,15 +104,21 @@ class Training {
   std::int64_t num_steps_ = 0;
 };
 
-// The median of enough runs to fill `seconds`.
-double median_ms(double seconds, const std::function<void()>& work) {
-  constexpr int kMinRuns = 3, kMaxRuns = 100;
-  std::vector<double> times;
-  for (double spent = 0;
-       times.size() < kMinRuns || (spent < 1e3 * seconds && times.size() < kMaxRuns);
-       spent += times.back())
-    times.push_back(time_ms(work));
-  return median(times);
+// Forward passes and whole steps in turn, enough to fill `seconds`: a step's time without the
+// forward's is that of backward and update.
+void time_in_turns(Training& training, double seconds, Measurement& m) {
+  constexpr int kMinRuns = 5, kMaxRuns = 100;
+  std::vector<double> forward_ms, backward_ms;
+  double spent_ms = 0;
+  for (int run = 0; run < kMinRuns || (spent_ms < 1e3 * seconds && run < kMaxRuns); ++run) {
+    const double forward = time_ms([&] { training.forward(); });
+    const double step = time_ms([&] { training.step(); });
+    forward_ms.push_back(forward);
+    backward_ms.push_back(step - forward);
+    spent_ms += step;
+  }
+  m.forward_ms = median(std::move(forward_ms));
+  m.backward_ms = median(std::move(backward_ms));
 }
 
 }  // namespace
@@ -163,8 +169,7 @@ Measurement measure_model(VariantKind kind, const SweepPoint& point, double seco
   if (reference.empty()) reference = results;
   for (std::size_t i = 0; i < results.size(); ++i)
     m.error = std::max(m.error, std::abs(results[i] - reference[i]) / reference[i]);
-  m.forward_ms = median_ms(seconds / 4, [&] { training.forward(); });
-  m.backward_ms = median_ms(seconds, [&] { training.step(); }) - m.forward_ms;
+  time_in_turns(training, seconds, m);
   return m;
 }
 
