@@ -3,7 +3,9 @@
 // routed rows. Activations are f32, bf16 or f64; weights have the same dtype unless stated
 // otherwise. Ops throw UsageError if shapes or dtypes do not fit, before anything is computed.
 //
-// Weight gradients accumulate straight into Parameter::gradient() in the master dtype (beta).
+// Weight gradients accumulate straight into Parameter::gradient() (beta). Sums, including beta
+// times what is there, are in the accumulation dtype; bf16 gradients are rounded once per call of a
+// kernel, which is per backward call but for lm_head_loss, where it is per chunk.
 #pragma once
 #include <memory>
 #include <span>

@@ -54,6 +54,10 @@ const Tensor& Parameter::gradient() const {
   return gradient_;
 }
 
+DType Parameter::gradient_dtype() const {
+  return store().gradient_dtype();
+}
+
 ParameterStore& Parameter::store() const {
   SMOE_CHECK(store_, "parameter ", name_, ": not in a ParameterStore yet");
   return *store_;

@@ -63,9 +63,11 @@ class Parameter {
   /// dtype, else a copy. Elements that other ranks update, and those of a parameter that is not
   /// trained, are rounded to the compute dtype.
   Tensor master() const;
-  /// The gradient of the step so far, in the master dtype. Undefined content until claimed.
+  /// The gradient of the step so far. Undefined content until claimed.
   /// Throws: UsageError for a parameter that is not trained.
   const Tensor& gradient() const;
+  /// Of gradient(), or of what it would be if the parameter were trained.
+  DType gradient_dtype() const;
   /// Call before writing gradient(). Returns the beta to write with: 0 for the first write of a
   /// step, which must overwrite the whole buffer, and 1 for later ones, which must accumulate.
   double claim_gradient();

@@ -31,6 +31,10 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, const Options
                            (options.compute == DType::bf16 && options.master == DType::f32));
   SMOE_CHECK(dtypes_fit, "parameter_store: master must be f32 or f64, compute the same or bf16 ",
              "with f32; got ", name_of(options.master), " and ", name_of(options.compute));
+  SMOE_CHECK(options.gradients == DType::f32 ||
+                 (options.gradients == DType::bf16 && options.compute == DType::bf16),
+             "parameter_store: gradients must be f32, or bf16 with compute in bf16; got ",
+             name_of(options.gradients), " with ", name_of(options.compute));
   std::set<std::string> names;
   for (const Parameter* parameter : parameters_) {
     SMOE_CHECK(!parameter->store_, "parameter ", parameter->name(),
@@ -68,7 +72,7 @@ void ParameterStore::place_parameters() {
 void ParameterStore::allocate() {
   if (options_.trains) {
     if (is_split()) remainders_ = Tensor::zeros({num_own_}, DType::u16, Category::parameters);
-    gradient_ = Tensor::zeros({num_gradients_}, options_.master, Category::gradients);
+    gradient_ = Tensor::zeros({num_gradients_}, gradient_dtype(), Category::gradients);
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = *parameters_[i];
@@ -141,7 +145,7 @@ void ParameterStore::finish_step() {
 
 void ParameterStore::zero_if_unwritten(Parameter& parameter) {
   if (parameter.claim_gradient() == 0)
-    kernels::fill(launch(), {parameter.gradient_.data(), options_.master, parameter.numel(), 0.0});
+    kernels::fill(launch(), {parameter.gradient_.data(), gradient_dtype(), parameter.numel(), 0.0});
 }
 
 std::int64_t ParameterStore::value_offset_of(const Parameter& parameter) const {

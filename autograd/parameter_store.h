@@ -24,10 +24,11 @@ class StateVisitor;
 class ParameterStore {
  public:
   struct Options {
-    DType master = DType::f32;   ///< master weights and gradients: f32 or f64
+    DType master = DType::f32;   ///< master weights: f32 or f64
     DType compute = DType::f32;  ///< what ops read: the master dtype, or bf16 beside f32 masters
     std::uint64_t seed = 0;
     bool trains = true;  ///< false: no gradients, and what is trained is zero until loaded
+    DType gradients = DType::f32;  ///< f32: the master dtype; bf16: only where ops read bf16
     /// Returns the elements of gradient buffers of `numel` elements that this rank updates,
     /// ascending and disjoint; null: all.
     std::function<std::vector<Range>(std::int64_t numel)> own = nullptr;
@@ -61,8 +62,10 @@ class ParameterStore {
   /// The flat buffers. Elements between parameters are padding and stay zero.
   const Tensor& compute() const { return compute_; }
   const Tensor& gradient() const { return gradient_; }
-  /// Dtype of master weights and gradients.
   DType master_dtype() const { return options_.master; }
+  DType gradient_dtype() const {
+    return options_.gradients == DType::bf16 ? DType::bf16 : options_.master;
+  }
   /// Whether master weights are bf16 weights and remainders.
   bool is_split() const { return options_.compute != options_.master; }
   /// [num_own]: remainders of this rank's elements, u16; undefined unless is_split().

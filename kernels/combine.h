@@ -32,7 +32,8 @@ struct CombineBackwardArgs {
   const void* gates;      ///< [T, K] in y's accumulation dtype
   void* dgates;           ///< [T, K] in y's accumulation dtype, or null
   Matrix dy;              ///< [N, D], grouped, y's dtype; may be y
-  void* dbias = nullptr;  ///< [E, D] in y's accumulation dtype, or null
+  DType dbias_dtype;      ///< y's accumulation dtype, or bf16
+  void* dbias = nullptr;  ///< [E, D], rounded once, or null
   double bias_beta = 0;   ///< with 0 the previous value is not read
   void* workspace = nullptr;
 };

@@ -120,7 +120,8 @@ Cost cost_of(const RmsNormBackwardArgs& a) {
   return {.flops = dy.dlogits.data ? gemm_flops(a.x.rows, a.x.cols, dy.dlogits.cols) : 0,
           .bytes = bytes_of(a.x) + bytes_of(dy.dense) + bytes_of(dy.rows) + bytes_of(dy.dlogits) +
                    bytes_of(dy.weight) + bytes_of(a.dsum) + bytes_of(a.dx) +
-                   accumulated_bytes(a.x.rows + 2 * a.x.cols, a.x.dtype)};
+                   accumulated_bytes(a.x.rows + a.x.cols, a.x.dtype) +
+                   bytes_of(a.x.cols, a.dweight_dtype)};
 }
 
 Cost cost_of(const RotaryArgs& a) {
@@ -168,7 +169,8 @@ Cost cost_of(const AdamwArgs& a) {
   std::int64_t numel = 0;
   for (const AdamwRange& range : a.ranges) numel += range.numel;
   // Gradient; weights and moments, both read and written. Split masters have an f32's bytes.
-  return {.bytes = 3 * bytes_of(numel, a.dtype) + 4 * bytes_of(numel, a.moment_dtype)};
+  return {.bytes = bytes_of(numel, a.gradient_dtype) + 2 * bytes_of(numel, a.dtype) +
+                   4 * bytes_of(numel, a.moment_dtype)};
 }
 
 Cost cost_of(const SplitMastersArgs& a) {
@@ -237,8 +239,7 @@ Cost cost_of(const ExpertGradientArgs& a) {
   const std::int64_t out = a.dy.rows.cols, in = a.x.rows.cols;
   return {.flops = gemm_flops(a.routing.num_rows(), out, in),
           .bytes = bytes_of(a.dy.rows) + bytes_of(a.x.rows) +
-                   (a.beta == 0 ? 1 : 2) *
-                       accumulated_bytes(a.routing.num_experts * out * in, a.x.rows.dtype)};
+                   (a.beta == 0 ? 1 : 2) * bytes_of(a.routing.num_experts * out * in, a.dtype)};
 }
 
 Cost cost_of(const GroupArgs& a) {

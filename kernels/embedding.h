@@ -14,11 +14,12 @@ struct EmbeddingArgs {
 void embedding(const Launch& launch, const EmbeddingArgs& args);
 
 /// Row v of dtable = beta dtable[v] + sum of doutput[t] over tokens t with token_ids[t] == v,
-/// accumulated in an order that depends only on the ids.
+/// accumulated in an order that depends only on the ids. A bf16 row is rounded once where beta is 0
+/// or 1.
 struct EmbeddingBackwardArgs {
   ConstMatrix doutput;            ///< [T, D]
   const std::int32_t* token_ids;  ///< [T]
-  Matrix dtable;                  ///< [V, D], accumulation dtype
+  Matrix dtable;                  ///< [V, D], accumulation dtype or bf16
   double beta;                    ///< 0 never reads dtable
   void* workspace = nullptr;      ///< embedding_backward_workspace_bytes()
 };

@@ -49,13 +49,15 @@ std::int64_t grouped_gemm_workspace_bytes(const Launch& launch, const GroupedGem
 
 /// Weight gradient: dW[e] = sum over e's rows of dy[p] x[p]^T + beta dW[e], and dbias[e] = sum of
 /// dy[p] + bias_beta dbias[e]. For an expert without rows the sum is 0. With beta == 0 the previous
-/// value is not read. The gradients have the accumulation dtype of dy and x. Where both dy and x
-/// are scattered, the sm90 form reads the narrower one from a copy in grouped order, which is its
+/// value is not read. Sums are accumulated in the accumulation dtype of dy and x; bf16 gradients
+/// are rounded once, after beta times the previous value is added. Where both dy and x are
+/// scattered, the sm90 form reads the narrower one from a copy in grouped order, which is its
 /// workspace: TMA cannot gather rows.
 struct ExpertGradientArgs {
   RoutingView routing;
   RoutedRows dy;  ///< [., D_out]
   RoutedRows x;   ///< [., D_in]
+  DType dtype;    ///< of the gradients: the accumulation dtype of dy and x, or bf16
   void* dweight;  ///< [E, D_out, D_in], or null
   double beta = 0;
   void* dbias = nullptr;  ///< [E, D_out], or null

@@ -41,7 +41,8 @@ struct GradientParts {
 constexpr std::int64_t kMaxPartExperts = 8;
 
 /// dx = dsum + gradient of the norm's input, dweight = beta dweight + gradient of its weight.
-/// dweight is accumulated over fixed blocks of rows, then by a fixed tree over the blocks.
+/// dweight is accumulated over fixed blocks of rows, then by a fixed tree over the blocks, and
+/// rounded to its dtype once.
 struct RmsNormBackwardArgs {
   ConstMatrix x;            ///< [T, D], the input that was normalized
   const void* inverse_rms;  ///< [T], accumulation dtype, from rms_norm
@@ -49,7 +50,8 @@ struct RmsNormBackwardArgs {
   GradientParts dy;
   ConstMatrix dsum;           ///< [T, D], gradient of x along the residual path, or no data
   Matrix dx;                  ///< [T, D]; may be `dy.dense`, `dsum` or `x`
-  void* dweight;              ///< [D], accumulation dtype; null: not computed
+  void* dweight;              ///< [D]; null: not computed
+  DType dweight_dtype;        ///< accumulation dtype, or bf16
   double beta;                ///< 0 never reads dweight
   void* workspace = nullptr;  ///< rms_norm_backward_workspace_bytes()
 };

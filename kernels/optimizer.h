@@ -27,10 +27,11 @@ struct AdamwRange {
 struct AdamwArgs {
   void* weights;              ///< master weights of `dtype`; with `remainders`, bf16
   std::uint16_t* remainders;  ///< f32 master weights are split_weight.h's halves; null: not split
-  const void* gradient;       ///< of `dtype`
+  const void* gradient;       ///< of `gradient_dtype`
   void* m;                    ///< of `moment_dtype`, like v
   void* v;
   DType dtype;                         ///< f32 or f64, also of the arithmetic
+  DType gradient_dtype;                ///< `dtype`, or bf16 beside f32
   DType moment_dtype;                  ///< `dtype`, or bf16 beside f32, rounded to nearest even
   std::span<const AdamwRange> ranges;  ///< disjoint, ascending in the moments
   double lr;
@@ -67,11 +68,11 @@ struct ElementRange {
 };
 
 /// results[i * stride] = sum of x^2 over ranges[i] in double, over blocks of a fixed size from the
-/// start of the range, added in order. It is finite for every finite f32 x, so a result that is not
-/// finite means that the range holds an infinity or a NaN.
+/// start of the range, added in order. It is finite for every finite f32 or bf16 x, so a result
+/// that is not finite means that the range holds an infinity or a NaN.
 struct SumOfSquaresArgs {
   const void* x;
-  DType dtype;  ///< f32 or f64
+  DType dtype;  ///< f32, f64 or bf16
   std::span<const ElementRange> ranges;
   double* results;
   std::int64_t stride = 1;    ///< of the results

@@ -69,6 +69,7 @@ void AdamW::step(double lr, std::int64_t step_number, const Tensor& gradient_sca
       .m = m_.data(),
       .v = v_.data(),
       .dtype = store_.master_dtype(),
+      .gradient_dtype = store_.gradient_dtype(),
       .moment_dtype = m_.dtype(),
       .ranges = ranges_,
       .lr = lr,

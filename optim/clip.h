@@ -14,8 +14,8 @@ struct GradientClip {
                        ///< AdamW::step multiplies the gradient by it
 };
 
-/// f64 [1] on the device: the sum of squares of all elements, f32 or f64, accumulated in double in
-/// a fixed order.
+/// f64 [1] on the device: the sum of squares of all elements, f32, f64 or bf16, accumulated in
+/// double in a fixed order.
 Tensor sum_of_squares(const Tensor& values);
 /// The same of each range of `values` at once: that of ranges[i] goes to element i * stride of
 /// `results`, f64.

@@ -12,6 +12,7 @@ namespace {
 
 const Config& checked(const Config& config, int world_size) {
   check_global_batch(config.train, world_size);
+  check_grad_dtype(config.train, current_stream().device().type);
   return config;
 }
 
@@ -41,8 +42,8 @@ TrainStep::TrainStep(const Config& config, Communicator& communicator)
     : config_(checked(config, communicator.world_size())),
       model_(config, true,
              [&](std::int64_t numel) {
-               return DataParallel::own_elements(numel, accumulation_dtype(config.train.precision),
-                                                 communicator, config.parallel);
+               return DataParallel::own_elements(numel, gradient_dtype(config.train), communicator,
+                                                 config.parallel);
              }),
       parallel_(model_.store, communicator, config.parallel),
       optimizer_(model_.store, config.optim),

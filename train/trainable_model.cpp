@@ -11,6 +11,7 @@ TrainableModel::TrainableModel(const Config& config, bool trains,
                                        .compute = config.train.precision,
                                        .seed = static_cast<std::uint64_t>(config.run.seed),
                                        .trains = trains,
+                                       .gradients = config.train.grad_dtype,
                                        .own = std::move(own)}) {}
 
 void TrainableModel::visit_state(StateVisitor& visitor) {

@@ -68,6 +68,7 @@ void accumulate_gradient(const ExpertMlp& mlp, Parameter& weight, const kernels:
              {.routing = view_of(mlp.plan),
               .dy = dy,
               .x = x,
+              .dtype = weight.gradient_dtype(),
               .dweight = weight.gradient().data(),
               .beta = weight.claim_gradient(),
               .overlaps_preceding = overlaps_preceding});

@@ -75,6 +75,7 @@ Tensor norm_backward(const SavedNorm& saved, Tensor dy, const UnsummedGradient& 
               .dsum = dsum.defined() ? matrix_of(dsum) : ConstMatrix(),
               .dx = matrix_of(dx),
               .dweight = saved.weight.trains() ? saved.weight.gradient().data() : nullptr,
+              .dweight_dtype = saved.weight.gradient_dtype(),
               .beta = saved.weight.trains() ? saved.weight.claim_gradient() : 0});
   return dx;
 }

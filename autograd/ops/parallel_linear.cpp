@@ -70,6 +70,7 @@ void accumulate_gradients(const Projection& projection, const Tensor& x, const T
              {.routing = view_of(projection.plan),
               .dy = {matrix_of(dy), projection.y_layout},
               .x = {matrix_of(x), projection.x_layout},
+              .dtype = weight.gradient_dtype(),
               .dweight = weight.trains() ? weight.gradient().data() : nullptr,
               .beta = weight.trains() ? weight.claim_gradient() : 0,
               .dbias = bias ? bias->gradient().data() : nullptr,
@@ -235,6 +236,7 @@ Variable multiply_and_combine(const Variable& x, const Variable& gates,
                               .gates = gates.data(),
                               .dgates = data_or_null(dgates),
                               .dy = matrix_of(dy),
+                              .dbias_dtype = projection.weight->gradient_dtype(),
                               .dbias = bias ? bias->gradient().data() : nullptr,
                               .bias_beta = bias ? bias->claim_gradient() : 0});
                   dsum = Tensor();

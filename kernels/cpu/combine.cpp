@@ -100,8 +100,8 @@ void combine_backward(const Launch&, const CombineBackwardArgs& args) {
                       }
                     });
     if (args.dbias)
-      sum_rows_by_expert(routing, {args.dy, RowLayout::grouped}, static_cast<Acc*>(args.dbias),
-                         args.bias_beta);
+      sum_rows_by_expert<Acc>(routing, {args.dy, RowLayout::grouped}, args.dbias, args.dbias_dtype,
+                              args.bias_beta);
   });
 }
 

@@ -81,6 +81,7 @@ struct WeightGradient {
   RowIndex x_index{args.routing, args.x.layout, args.x.rows.rows};
   bool gathers_dy = needs_scratch<Acc>(args.dy, dy_index);
   bool gathers_x = needs_scratch<Acc>(args.x, x_index);
+  bool converts = args.dtype != dtype_of<Acc>;  // the gradient
   // Size of a tile of one expert's gradient: small enough that an expert with most of the rows
   // still occupies several threads.
   std::int64_t tile_out = 512, tile_in = 512;
@@ -99,19 +100,20 @@ struct WeightGradient {
   }
 
   struct ThreadScratch {
-    Acc *dy = nullptr, *x = nullptr;
+    Acc *dy = nullptr, *x = nullptr, *dweight = nullptr;
   };
   ThreadScratch take(Scratch& scratch) const {
     const std::int64_t block_k = std::min(kBlockK, args.routing.num_rows());
     ThreadScratch taken;
     if (gathers_dy) taken.dy = scratch.take<Acc>(block_k * tile_out);
     if (gathers_x) taken.x = scratch.take<Acc>(block_k * tile_in);
+    if (converts && args.dweight) taken.dweight = scratch.take<Acc>(tile_out * tile_in);
     return taken;
   }
 
   void run(const ThreadWorkspace& workspace) const {
     if (args.dbias)
-      sum_rows_by_expert(args.routing, args.dy, static_cast<Acc*>(args.dbias), args.bias_beta);
+      sum_rows_by_expert<Acc>(args.routing, args.dy, args.dbias, args.dtype, args.bias_beta);
     if (!args.dweight || out == 0 || in == 0) return;
     const std::int64_t tile_cols = ceil_div(in, tile_in);
     const std::int64_t tiles = ceil_div(out, tile_out) * tile_cols;
@@ -124,19 +126,31 @@ struct WeightGradient {
 
   void tile(std::int64_t expert, std::int64_t row, std::int64_t col,
             const ThreadScratch& scratch) const {
-    const std::int64_t m = std::min(tile_out, out - row), n = std::min(tile_in, in - col);
+    const Matrix dweight = matrix_of_expert(args.dweight, args.dtype, expert, out, in);
+    const Block block{row, std::min(row + tile_out, out), col, std::min(col + tile_in, in)};
+    if (!converts) return add(expert, block, dweight.row<Acc>(row) + col, in, scratch);
+    if (args.beta != 0) load_panel(dweight, block, scratch.dweight);
+    add(expert, block, scratch.dweight, block.cols(), scratch);
+    store_block(scratch.dweight, dweight, block);
+  }
+
+  // A block of one expert's gradient is at `dweight`.
+  void add(std::int64_t expert, const Block& block, Acc* dweight, std::int64_t stride,
+           const ThreadScratch& scratch) const {
     const std::int64_t first = args.routing.expert_offsets[expert];
     const std::int64_t last = args.routing.expert_offsets[expert + 1];
     const std::int64_t block_k =
         gathers_dy || gathers_x ? kBlockK : std::max<std::int64_t>(last - first, 1);
-    Acc* dweight = static_cast<Acc*>(args.dweight) + (expert * out + row) * in + col;
     std::int64_t begin = first;
     do {
       const ExpertRows rows{expert, begin, std::min(last, begin + block_k)};
-      const auto dy = load_rows<Acc>(args.dy, dy_index, rows, row, row + m, scratch.dy);
-      const auto x = load_rows<Acc>(args.x, x_index, rows, col, col + n, scratch.x);
-      blas_gemm(m, n, rows.size(), {dy.data, dy.stride, true}, {x.data, x.stride},
-                begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight, in);
+      const auto dy =
+          load_rows<Acc>(args.dy, dy_index, rows, block.row_begin, block.row_end, scratch.dy);
+      const auto x =
+          load_rows<Acc>(args.x, x_index, rows, block.col_begin, block.col_end, scratch.x);
+      blas_gemm(block.rows(), block.cols(), rows.size(), {dy.data, dy.stride, true},
+                {x.data, x.stride}, begin == first ? static_cast<Acc>(args.beta) : Acc{1}, dweight,
+                stride);
       begin = rows.end;
     } while (begin < last);
   }

@@ -104,9 +104,9 @@ void backward_row(const T* x, Acc inverse_rms, const Acc* weight, const G* dy, c
 
 // dweight = beta dweight + sum of the partial rows, by a binary tree whose shape depends only on
 // their number.
-template <class Acc>
+template <class Acc, class W>
 void add_partials(Acc* partials, std::int64_t num_partials, std::int64_t n, double beta,
-                  Acc* dweight) {
+                  W* dweight) {
   parallel_blocks(n, kCols, [=](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t step = 1; step < num_partials; step *= 2)
       for (std::int64_t i = 0; i + step < num_partials; i += 2 * step)
@@ -114,7 +114,7 @@ void add_partials(Acc* partials, std::int64_t num_partials, std::int64_t n, doub
           partials[i * n + j] += partials[(i + step) * n + j];
     for (std::int64_t j = begin; j < end; ++j) {
       const Acc sum = num_partials > 0 ? partials[j] : Acc(0);
-      dweight[j] = beta == 0 ? sum : Acc(beta) * dweight[j] + sum;
+      dweight[j] = W(beta == 0 ? sum : Acc(beta) * Acc(dweight[j]) + sum);
     }
   });
 }
@@ -174,9 +174,11 @@ void rms_norm_backward(const Launch&, const RmsNormBackwardArgs& args) {
         }
       }
     });
-    if (args.dweight)
+    if (!args.dweight) return;
+    dispatch_floating(args.dweight_dtype, [&](auto weight_type) {
       add_partials(partials, num_row_blocks(args.x.rows), n, args.beta,
-                   static_cast<Acc*>(args.dweight));
+                   static_cast<decltype(weight_type)*>(args.dweight));
+    });
   });
 }
 

@@ -15,13 +15,6 @@ namespace {
 
 constexpr std::int64_t kBlock = 1 << 14;
 
-template <class F>
-void dispatch_master(const char* op, DType dtype, F&& f) {
-  SMOE_CHECK(dtype == DType::f32 || dtype == DType::f64, op, ": dtype must be f32 or f64; got ",
-             name_of(dtype));
-  dtype == DType::f32 ? f(float{}) : f(double{});
-}
-
 /// The formula's factors, combined in double and rounded once.
 template <class T>
 struct AdamwFactors {
@@ -74,16 +67,16 @@ struct SplitMasters {
   }
 };
 
-/// Elements [begin, end) of a range. T computes, M stores moments.
-template <class T, class M, class Masters>
+/// Elements [begin, end) of a range. T computes, G stores the gradient, M moments.
+template <class T, class G, class M, class Masters>
 void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, const AdamwRange& range,
                  const Masters& masters, std::int64_t begin, std::int64_t end) {
-  const T* const gradient = static_cast<const T*>(args.gradient) + range.gradient;
+  const G* const gradient = static_cast<const G*>(args.gradient) + range.gradient;
   M* const m = static_cast<M*>(args.m) + range.moment;
   M* const v = static_cast<M*>(args.v) + range.moment;
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
-    const T g = f.scale * gradient[i];
+    const T g = f.scale * T(gradient[i]);
     const T new_m = f.beta1 * T(m[i]) + f.one_minus_beta1 * g;
     const T new_v = f.beta2 * T(v[i]) + f.one_minus_beta2 * g * g;
     masters.store(i, f.keep * masters.load(i) -
@@ -93,22 +86,23 @@ void adamw_block(const AdamwArgs& args, const AdamwFactors<T>& f, const AdamwRan
   }
 }
 
-/// Calls f(T{}, M{}) for the dtypes of the arithmetic and of the moments.
+/// Calls f(T{}, G{}, M{}) for the dtypes of the arithmetic, of the gradient and of the moments.
 template <class F>
 void dispatch_adamw(const AdamwArgs& args, F&& f) {
   const bool is_split = args.remainders != nullptr;
-  const bool dtypes_fit = args.dtype == DType::f32 || (args.dtype == DType::f64 && !is_split &&
-                                                       args.moment_dtype == args.dtype);
-  SMOE_CHECK(dtypes_fit && (args.moment_dtype == args.dtype || args.moment_dtype == DType::bf16),
-             "adamw: dtype must be f32, with moments in f32 or bf16, or f64 unsplit; got ",
-             name_of(args.dtype), is_split ? " split" : "", ", moments in ",
-             name_of(args.moment_dtype));
-  if (args.dtype == DType::f64)
-    f(double{}, double{});
-  else if (args.moment_dtype == DType::f32)
-    f(float{}, float{});
-  else
-    f(float{}, bf16{});
+  const auto fits = [&](DType stored) {
+    return stored == args.dtype || (stored == DType::bf16 && args.dtype == DType::f32);
+  };
+  const bool dtype_fits = args.dtype == DType::f32 || (args.dtype == DType::f64 && !is_split);
+  SMOE_CHECK(dtype_fits && fits(args.gradient_dtype) && fits(args.moment_dtype),
+             "adamw: dtype must be f32, with gradient and moments in f32 or bf16, or f64 unsplit; ",
+             "got ", name_of(args.dtype), is_split ? " split" : "", ", gradient in ",
+             name_of(args.gradient_dtype), ", moments in ", name_of(args.moment_dtype));
+  if (args.dtype == DType::f64) return f(double{}, double{}, double{});
+  const auto with_moments = [&](auto gradient) {
+    args.moment_dtype == DType::f32 ? f(float{}, gradient, float{}) : f(float{}, gradient, bf16{});
+  };
+  args.gradient_dtype == DType::f32 ? with_moments(float{}) : with_moments(bf16{});
 }
 
 /// Calls update(range, begin, end) for the elements [begin, end) of each range whose moments are
@@ -139,20 +133,22 @@ void adamw(const Launch&, const AdamwArgs& args) {
   const double scale = args.gradient_scale ? *args.gradient_scale : 1.0;
   if (!std::isfinite(scale) || args.ranges.empty()) return;
   const std::int64_t size = args.ranges.back().moment + args.ranges.back().numel;
-  dispatch_adamw(args, [&](auto type, auto moment) {
+  dispatch_adamw(args, [&](auto type, auto gradient, auto moment) {
     using T = decltype(type);
+    using G = decltype(gradient);
     using M = decltype(moment);
     const auto update = [&](const AdamwRange& range, std::int64_t begin, std::int64_t end) {
       const AdamwFactors<T> factors(args, scale, range.weight_decay);
       if constexpr (std::is_same_v<T, float>)
         if (args.remainders)
-          return adamw_block<T, M>(
+          return adamw_block<T, G, M>(
               args, factors, range,
               SplitMasters{static_cast<std::uint16_t*>(args.weights) + range.weight,
                            args.remainders + range.moment},
               begin, end);
-      adamw_block<T, M>(args, factors, range,
-                        WholeMasters<T>{static_cast<T*>(args.weights) + range.weight}, begin, end);
+      adamw_block<T, G, M>(args, factors, range,
+                           WholeMasters<T>{static_cast<T*>(args.weights) + range.weight}, begin,
+                           end);
     };
     parallel_blocks(size, kBlock, [&](std::int64_t begin, std::int64_t end, int) {
       for_each_intersection(args.ranges, begin, end, update);
@@ -188,7 +184,7 @@ std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArg
 
 void sum_of_squares(const Launch&, const SumOfSquaresArgs& args) {
   double* const sums = static_cast<double*>(args.workspace);
-  dispatch_master("sum_of_squares", args.dtype, [&](auto type) {
+  dispatch_floating(args.dtype, [&](auto type) {
     using T = decltype(type);
     for (std::size_t i = 0; i < args.ranges.size(); ++i) {
       const T* x = static_cast<const T*>(args.x) + args.ranges[i].offset;

@@ -1,6 +1,7 @@
 // Routed rows split into tiles of one expert each, and such tiles as GEMM operands.
 #pragma once
 #include <algorithm>
+#include <vector>
 
 #include "kernels/ceil_div.h"
 #include "kernels/checked_index.h"
@@ -104,14 +105,26 @@ bool needs_scratch(const kernels::RoutedRows& x, const RowIndex& index) {
   return !index.is_identity() || x.rows.dtype != dtype_of<Acc>;
 }
 
-/// sums[e] = the sum of e's rows + beta sums[e], which is not read if beta is 0: [E, cols].
+/// One expert's matrix of [E, rows, cols].
+inline Matrix matrix_of_expert(void* experts, DType dtype, std::int64_t expert, std::int64_t rows,
+                               std::int64_t cols) {
+  auto* const bytes = static_cast<std::byte*>(experts);
+  return {bytes + expert * rows * cols * size_of(dtype), dtype, rows, cols, cols};
+}
+
+/// sums[e] = the sum of e's rows + beta sums[e], which is not read if beta is 0: [E, cols] of
+/// `dtype`, rounded once if that is not Acc's.
 template <class Acc>
 void sum_rows_by_expert(const kernels::RoutingView& routing, const kernels::RoutedRows& rows,
-                        Acc* sums, double beta) {
+                        void* sums, DType dtype, double beta) {
   const RowIndex index(routing, rows.layout, rows.rows.rows);
   const std::int64_t cols = rows.rows.cols;
   parallel_for(routing.num_experts, [&](std::int64_t expert, int) {
-    Acc* sum = sums + expert * cols;
+    const Matrix own = matrix_of_expert(sums, dtype, expert, 1, cols);
+    const Block all{0, 1, 0, cols};
+    std::vector<Acc> copy(dtype == dtype_of<Acc> ? 0 : cols);
+    Acc* const sum = copy.empty() ? own.row<Acc>(0) : copy.data();
+    if (!copy.empty() && beta != 0) load_panel(own, all, sum);
     for (std::int64_t i = 0; i < cols; ++i)
       sum[i] = beta == 0 ? Acc{0} : static_cast<Acc>(beta) * sum[i];
     dispatch_floating(rows.rows.dtype, [&](auto type) {
@@ -122,6 +135,7 @@ void sum_rows_by_expert(const kernels::RoutingView& routing, const kernels::Rout
         for (std::int64_t i = 0; i < cols; ++i) sum[i] += Acc(row[i]);
       }
     });
+    if (!copy.empty()) store_block(sum, own, all);
   });
 }
 

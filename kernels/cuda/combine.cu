@@ -112,6 +112,8 @@ std::int64_t combine_backward_workspace_bytes(const Launch&, const CombineBackwa
 }
 
 void combine_backward(const Launch& launch, const CombineBackwardArgs& args) {
+  SMOE_CHECK(!args.dbias || args.dbias_dtype == DType::f32,
+             "combine_backward: on a GPU dbias must be f32; got ", name_of(args.dbias_dtype));
   pass_over_rows(launch, "combine_backward", pass_of(args));
 }
 

@@ -200,6 +200,8 @@ void embedding(const Launch& launch, const EmbeddingArgs& args) {
 }
 
 void embedding_backward(const Launch& launch, const EmbeddingBackwardArgs& args) {
+  SMOE_CHECK(args.dtable.dtype == DType::f32,
+             "embedding_backward: on a GPU dtable must be f32; got ", name_of(args.dtable.dtype));
   dispatch_storage("embedding_backward", args.doutput.dtype, [&](auto type) {
     using T = decltype(type);
     const std::int64_t rows = args.dtable.rows, width = args.dtable.cols;

@@ -314,6 +314,8 @@ unsigned blocks_of(std::int64_t numel) {
 
 void adamw(const Launch& launch, const AdamwArgs& args) {
   check_master("adamw", args.dtype);
+  SMOE_CHECK(args.gradient_dtype == DType::f32, "adamw: on a GPU the gradient must be f32; got ",
+             name_of(args.gradient_dtype));
   dispatch_storage("adamw", args.moment_dtype, [&](auto moment) {
     using M = decltype(moment);
     if (args.remainders)

@@ -8,6 +8,7 @@
 #include "autograd/gradient_step.h"
 #include "autograd/ops.h"
 #include "core/state.h"
+#include "kernels/elementwise.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
 #include "tests/support/temporary_folder.h"
@@ -77,6 +78,38 @@ TEST_CASE("in bf16, ops read rounded weights, except for full_precision paramete
   check_same_bits("last", model.last.master(), same.last.master());
   CHECK(values_of(model.first.value()) ==
         values_of(tensor_of(values_of(same.first.value()), {15}, DType::bf16)));
+}
+
+TEST_CASE("gradients are bf16 on request where ops read bf16, otherwise of the master dtype") {
+  const auto dtype_with = [](DType master, DType compute, DType gradients) {
+    Model model;
+    const ParameterStore store(
+        {&model.first, &model.norm},
+        {.master = master, .compute = compute, .seed = 7, .trains = true, .gradients = gradients});
+    CHECK(store.gradient().dtype() == store.gradient_dtype());
+    CHECK(model.norm.gradient().dtype() == model.norm.gradient_dtype());
+    CHECK(model.norm.gradient().shares_storage(store.gradient()));
+    return store.gradient_dtype();
+  };
+  CHECK(dtype_with(DType::f32, DType::bf16, DType::bf16) == DType::bf16);
+  CHECK(dtype_with(DType::f32, DType::bf16, DType::f32) == DType::f32);
+  CHECK(dtype_with(DType::f64, DType::f64, DType::f32) == DType::f64);
+  CHECK_THROWS_WITH_AS(
+      dtype_with(DType::f32, DType::f32, DType::bf16),
+      "parameter_store: gradients must be f32, or bf16 with compute in bf16; got bf16 with f32",
+      UsageError);
+}
+
+TEST_CASE("a bf16 gradient that no op writes is zero") {
+  Parameter weight("w", {8, 8}, Init::normal(2));
+  ParameterStore store({&weight}, {.master = DType::f32,
+                                   .compute = DType::bf16,
+                                   .seed = 7,
+                                   .trains = true,
+                                   .gradients = DType::bf16});
+  kernels::fill(launch(), {weight.gradient().data(), DType::bf16, weight.numel(), NAN});
+  GradientStep(store, 0).finish();
+  CHECK(values_of(weight.gradient()) == std::vector<double>(64, 0));
 }
 
 TEST_CASE("a store holds the remainders of its own elements, and visits those") {

@@ -134,8 +134,9 @@ class Layer {
 
   std::function<void()> gradient(const kernels::RoutedRows& dy, const kernels::RoutedRows& x,
                                  const Tensor& dw) const {
-    return call(kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
-                {.routing = view_of(plan_), .dy = dy, .x = x, .dweight = dw.data()});
+    return call(
+        kernels::expert_gradient, kernels::expert_gradient_workspace_bytes,
+        {.routing = view_of(plan_), .dy = dy, .x = x, .dtype = dw.dtype(), .dweight = dw.data()});
   }
 
   std::function<void()> expert_up() const {

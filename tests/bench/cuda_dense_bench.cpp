@@ -109,10 +109,16 @@ void measure_norms(Bench& bench) {
     kernels::rms_norm(launch(), {matrix_of(x), matrix_of(delta), matrix_of(sum), weight.data(),
                                  matrix_of(y), inverse_rms.data(), 1e-5});
   });
-  kernels::RmsNormBackwardArgs args{
-      matrix_of(x),   inverse_rms.data(), weight.data(),  {.dense = matrix_of(delta)},
-      matrix_of(sum), matrix_of(y),       dweight.data(), 0,
-      nullptr};
+  kernels::RmsNormBackwardArgs args{matrix_of(x),
+                                    inverse_rms.data(),
+                                    weight.data(),
+                                    {.dense = matrix_of(delta)},
+                                    matrix_of(sum),
+                                    matrix_of(y),
+                                    dweight.data(),
+                                    DType::f32,
+                                    0,
+                                    nullptr};
   const Tensor scratch =
       Tensor::empty({kernels::rms_norm_backward_workspace_bytes(launch(), args)}, DType::u8);
   args.workspace = scratch.data();
@@ -156,6 +162,7 @@ void measure_expert_borders(Bench& bench) {
                                         .dsum = matrix_of(residual),
                                         .dx = matrix_of(y),
                                         .dweight = dweight.data(),
+                                        .dweight_dtype = DType::f32,
                                         .beta = 0};
   backward.dy.rows = matrix_of(rows);
   backward.dy.grouped_rows = grouped_rows.data_as<std::int32_t>();
@@ -291,6 +298,7 @@ void measure_adamw(Bench& bench, const Tensor& gradient, bool is_split, DType mo
                         .m = m.data(),
                         .v = v.data(),
                         .dtype = DType::f32,
+                        .gradient_dtype = DType::f32,
                         .moment_dtype = moments,
                         .ranges = ranges,
                         .lr = 1e-3,

@@ -245,6 +245,7 @@ class Layer {
                  {.routing = view_of(plan_),
                   .dy = dy,
                   .x = x,
+                  .dtype = dw.dtype(),
                   .dweight = dw.data(),
                   .beta = beta,
                   .overlaps_preceding = overlaps});

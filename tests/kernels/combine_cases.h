@@ -37,10 +37,10 @@ struct CombineCase {
     Tensor dgates, dy, dbias;
   };
   /// Of grouped rows, dy over a copy of y; dbias as a second pass adds it to that of a first.
-  Gradients backward() const {
-    const DType acc = gates.dtype();
+  Gradients backward() const { return backward(gates.dtype()); }
+  Gradients backward(DType dbias_dtype) const {
     Gradients g{Tensor::empty_like(gates), y.clone(Category::activations),
-                Tensor::empty({test.num_experts, test.d}, acc)};
+                Tensor::empty({test.num_experts, test.d}, dbias_dtype)};
     for (const double beta : {0.0, 1.0}) {
       g.dy.copy_from(y);
       run_kernel(kernels::combine_backward, kernels::combine_backward_workspace_bytes,
@@ -50,6 +50,7 @@ struct CombineCase {
                   .gates = gates.data(),
                   .dgates = g.dgates.data(),
                   .dy = matrix_of(g.dy),
+                  .dbias_dtype = dbias_dtype,
                   .dbias = g.dbias.data(),
                   .bias_beta = beta});
     }

@@ -47,7 +47,9 @@ TEST_CASE("backward of combine writes over y what its parts compute") {
       auto twice = reference::bias_gradient(
           routed, from_layout(values_of(dy), c.plan, RowLayout::grouped), test.d);
       for (double& value : twice) value *= 2;
-      check_close("dbias: " + test.name(), dbias, twice, {.sum_length = c.plan.num_rows() + 1});
+      const Closeness closeness{.sum_length = c.plan.num_rows() + 1};
+      check_close("dbias: " + test.name(), dbias, twice, closeness);
+      check_close("bf16 dbias: " + test.name(), c.backward(DType::bf16).dbias, twice, closeness);
     }
 }
 

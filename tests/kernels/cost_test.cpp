@@ -47,15 +47,17 @@ TEST_CASE("the cost of a GEMM counts both operands, and a result that is read to
   CHECK(kernels::cost_of(args).bytes == 2 * (35 + 15) + 8 * 21);
 }
 
-TEST_CASE("the cost of an optimizer step follows from the dtypes of weights and moments") {
+TEST_CASE("the cost of an optimizer step follows from the dtypes of what it reads and writes") {
   const kernels::AdamwRange range{
       .weight = 0, .gradient = 0, .moment = 0, .numel = 10, .weight_decay = 0};
   kernels::AdamwArgs args{};
-  args.dtype = args.moment_dtype = DType::f32;
+  args.dtype = args.gradient_dtype = args.moment_dtype = DType::f32;
   args.ranges = {&range, 1};
   CHECK(kernels::cost_of(args).bytes == 10 * (4 + 2 * 4 + 4 * 4));
   args.moment_dtype = DType::bf16;
   CHECK(kernels::cost_of(args).bytes == 10 * (4 + 2 * 4 + 4 * 2));
+  args.gradient_dtype = DType::bf16;
+  CHECK(kernels::cost_of(args).bytes == 10 * (2 + 2 * 4 + 4 * 2));
 }
 
 TEST_CASE("the cost of splitting and joining masters counts the halves that are there") {
@@ -88,13 +90,16 @@ TEST_CASE("the cost of expert kernels follows from the routed rows") {
                                  .a = output(12, 5)};
   CHECK(kernels::cost_of(up).flops == 2 * 12 * 10 * 8);
   CHECK(kernels::cost_of(up).bytes == 2 * (6 * 8 + 4 * 10 * 8 + 12 * 5) + 4 * 12);
-  const kernels::ExpertGradientArgs gradient{.routing = routing,
-                                             .dy = {matrix(12, 10), kernels::RowLayout::grouped},
-                                             .x = {matrix(6, 8), kernels::RowLayout::scattered},
-                                             .dweight = nullptr,
-                                             .beta = 1};
+  kernels::ExpertGradientArgs gradient{.routing = routing,
+                                       .dy = {matrix(12, 10), kernels::RowLayout::grouped},
+                                       .x = {matrix(6, 8), kernels::RowLayout::scattered},
+                                       .dtype = DType::f32,
+                                       .dweight = nullptr,
+                                       .beta = 1};
   CHECK(kernels::cost_of(gradient).flops == 2 * 12 * 10 * 8);
   CHECK(kernels::cost_of(gradient).bytes == 2 * (12 * 10 + 6 * 8) + 2 * 4 * 4 * 10 * 8);
+  gradient.dtype = DType::bf16;
+  CHECK(kernels::cost_of(gradient).bytes == 2 * (12 * 10 + 6 * 8) + 2 * 2 * 4 * 10 * 8);
 }
 
 TEST_CASE("attention backward costs 2.5 times the forward") {

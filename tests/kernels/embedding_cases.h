@@ -10,13 +10,12 @@ struct EmbeddingCase {
   std::int64_t vocabulary, width;
   std::vector<std::int32_t> ids;
   DType dtype;
+  DType gradients = accumulation_dtype(dtype);  // of dtable
 
   Tensor table() const { return random_normal("table", {vocabulary, width}, dtype); }
   Tensor doutput() const { return random_normal("doutput", {num_tokens(), width}, dtype); }
   /// The gradient that beta scales.
-  Tensor initial_dtable() const {
-    return random_normal("dtable", {vocabulary, width}, accumulation_dtype(dtype));
-  }
+  Tensor initial_dtable() const { return random_normal("dtable", {vocabulary, width}, gradients); }
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(ids.size()); }
   Tensor token_ids() const { return Tensor::from(ids, {num_tokens()}); }
 
@@ -31,8 +30,8 @@ struct EmbeddingCase {
 
   Tensor backward(double beta) const {
     const Tensor gradient = doutput(), tokens = token_ids();
-    const Tensor dtable = beta == 0 ? Tensor::empty({vocabulary, width}, accumulation_dtype(dtype))
-                                    : initial_dtable();
+    const Tensor dtable =
+        beta == 0 ? Tensor::empty({vocabulary, width}, gradients) : initial_dtable();
     run_kernel(kernels::embedding_backward, kernels::embedding_backward_workspace_bytes,
                {.doutput = matrix_of(gradient),
                 .token_ids = tokens.data_as<std::int32_t>(),

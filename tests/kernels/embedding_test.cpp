@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/kernels/embedding_cases.h"
 #include "tests/reference/embedding.h"
 #include "tests/support/compare.h"
@@ -33,6 +35,11 @@ EmbeddingCase case_of(const Sizes& sizes, DType dtype, bool repeated) {
   return {sizes.vocabulary, sizes.width, ids_of(sizes, repeated), dtype};
 }
 
+// With a bf16 gradient.
+EmbeddingCase rounded_case(const Sizes& sizes, DType dtype, bool repeated) {
+  return {sizes.vocabulary, sizes.width, ids_of(sizes, repeated), dtype, DType::bf16};
+}
+
 }  // namespace
 
 TEST_CASE("embedding copies the rows of its token ids") {
@@ -60,10 +67,32 @@ TEST_CASE("embedding_backward accumulates the rows of each token and applies bet
         }
 }
 
+TEST_CASE("a bf16 gradient of embedding_backward is the f32 one, rounded once") {
+  const PoisonGuard poison;
+  for (const Sizes& sizes : kSizes)
+    for (const bool repeated : {false, true})
+      for (const double beta : {0.0, 1.0}) {
+        const EmbeddingCase test = rounded_case(sizes, DType::bf16, repeated);
+        // From the same previous gradient, which is added to in f32.
+        std::vector<double> wanted = values_of(test.initial_dtable());
+        if (beta == 0) std::fill(wanted.begin(), wanted.end(), 0.0);
+        const auto rows = values_of(test.doutput());
+        for (std::size_t t = 0; t < test.ids.size(); ++t)
+          for (std::int64_t j = 0; j < sizes.width; ++j) {
+            double& sum = wanted[test.ids[t] * sizes.width + j];
+            sum = static_cast<float>(sum) + static_cast<float>(rows[t * sizes.width + j]);
+          }
+        check_same_bits("embedding: dtable", test.backward(beta),
+                        tensor_of(wanted, {sizes.vocabulary, sizes.width}, DType::bf16));
+      }
+}
+
 TEST_CASE("embedding_backward's bits do not depend on the number of threads") {
   for (const DType dtype : kDtypes)
     for (const bool repeated : {false, true})
       check_thread_independence("embedding_backward", [&] {
-        return std::vector{case_of({700, 50, 200}, dtype, repeated).backward(1)};
+        const Sizes sizes{700, 50, 200};
+        return std::vector{case_of(sizes, dtype, repeated).backward(1),
+                           rounded_case(sizes, DType::bf16, repeated).backward(1)};
       });
 }

@@ -1,5 +1,7 @@
 // Cases of kernels/gemm.h on the current stream: random operands and one run.
 #pragma once
+#include <doctest/doctest.h>
+
 #include <span>
 #include <string>
 
@@ -79,5 +81,24 @@ inline Tensor run_gemm(const GemmCase& test) {
               .beta = test.beta});
   return c;
 }
+
+/// c of a = 1, b = 2 and an initial -512 in bf16: -512 + 2 k, which bf16 has, where it has not 2 k.
+inline void check_rounding_after_addition(const GemmSizes& sizes, DType a_dtype, DType b_dtype) {
+  const auto [m, n, k] = sizes;
+  REQUIRE((k % 2 == 1 && k > 128 && k < 383));
+  const auto all = [](const Shape& shape, double value, DType dtype) {
+    return tensor_of(std::vector<double>(shape.numel(), value), shape, dtype);
+  };
+  const Tensor a = all({k, m}, 1, a_dtype), b = all({k, n}, 2, b_dtype);
+  const Tensor c = all({m, n}, -512, DType::bf16);
+  run_kernel(
+      kernels::gemm, kernels::gemm_workspace_bytes,
+      {.a = matrix_of(a), .transpose_a = true, .b = matrix_of(b), .c = matrix_of(c), .beta = 1});
+  const std::vector<double> got = values_of(c), wanted(m * n, static_cast<double>(2 * k - 512));
+  CHECK_MESSAGE(got == wanted, "gemm m ", m, " n ", n, " k ", k);
+}
+/// As weight gradients: few rows, of a router, one column, of a bias, and more than a tile.
+inline constexpr GemmSizes kRoundedGemms[] = {{8, 264, 257},     {37, 16, 381},     {300, 1, 259},
+                                              {1024, 1280, 321}, {4096, 1024, 379}, {129, 67, 261}};
 
 }  // namespace smoe::test

@@ -39,6 +39,12 @@ TEST_CASE("gemm converts between dtypes") {
   check({{9, 10, 300}, false, true, DType::f64, DType::f64, DType::bf16, 0});
 }
 
+TEST_CASE("gemm rounds a bf16 result after beta c is added") {
+  for (const GemmSizes& sizes : kRoundedGemms)
+    for (const DType a : {DType::bf16, DType::f32})
+      check_rounding_after_addition(sizes, a, DType::bf16);
+}
+
 TEST_CASE("gemm with k = 0 computes beta c, and without rows or columns writes nothing") {
   for_each_empty_gemm(kDtypes, check);
 }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "kernels/elementwise.h"
 #include "tests/kernels/grouped_gemm_cases.h"
 #include "tests/support/compare.h"
 
@@ -29,16 +30,18 @@ void check_case(const MoeCase& test, const GroupedMode& mode, DType dtype) {
 
   const auto dw = reference::weight_gradient(routed, dy, x, d, f);
   const auto db = reference::bias_gradient(routed, dy, f);
-  const Tensor dw_got = s.empty_dw(), db_got = s.empty_db();
-  // The second call adds as much again.
-  for (const double times : {1.0, 2.0}) {
-    s.gradients(dw_got, db_got, times - 1);
-    auto dw_wanted = dw, db_wanted = db;
-    for (double& value : dw_wanted) value *= times;
-    for (double& value : db_wanted) value *= times;
-    const Closeness closeness{.sum_length = s.plan.num_rows() + 1};
-    check_close("dw: " + test.name(), dw_got, dw_wanted, closeness);
-    check_close("db: " + test.name(), db_got, db_wanted, closeness);
+  for (const DType gradients : {accumulation_dtype(dtype), DType::bf16}) {
+    const Tensor dw_got = s.empty_dw(gradients), db_got = s.empty_db(gradients);
+    // The second call adds as much again.
+    for (const double times : {1.0, 2.0}) {
+      s.gradients(dw_got, db_got, times - 1);
+      auto dw_wanted = dw, db_wanted = db;
+      for (double& value : dw_wanted) value *= times;
+      for (double& value : db_wanted) value *= times;
+      const Closeness closeness{.sum_length = s.plan.num_rows() + 1};
+      check_close("dw: " + test.name(), dw_got, dw_wanted, closeness);
+      check_close("db: " + test.name(), db_got, db_wanted, closeness);
+    }
   }
 }
 
@@ -62,19 +65,28 @@ TEST_CASE("the gradient of an expert without rows is zero with beta 0 and untouc
   const PoisonGuard poison;
   const MoeCase test{9, 1, 5, 3, 4, Spread::one_expert};
   const GroupedGemmCase s(test, kGroupedModes[0], DType::f32);
-  const Tensor dw = s.empty_dw(), db = s.empty_db();
-  s.gradients(dw, db, 0);
-  for (int i = 0; i < 4 * 12; ++i) CHECK(dw.data_as<float>()[i] == 0);
-  for (int i = 0; i < 4 * 4; ++i) CHECK(db.data_as<float>()[i] == 0);
-  for (int i = 0; i < 4 * 12; ++i) dw.data_as<float>()[i] = 5;
-  s.gradients(dw, db, 1);
-  for (int i = 0; i < 4 * 12; ++i) CHECK(dw.data_as<float>()[i] == 5);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor dw = s.empty_dw(dtype), db = s.empty_db(dtype);
+    s.gradients(dw, db, 0);
+    const auto dw_values = values_of(dw), db_values = values_of(db);
+    for (int i = 0; i < 4 * 12; ++i) CHECK(dw_values[i] == 0);
+    for (int i = 0; i < 4 * 4; ++i) CHECK(db_values[i] == 0);
+    kernels::fill(launch(), {dw.data(), dtype, dw.numel(), 5});
+    s.gradients(dw, db, 1);
+    const auto added = values_of(dw);
+    for (int i = 0; i < 4 * 12; ++i) CHECK(added[i] == 5);
+  }
+}
+
+TEST_CASE("bf16 gradients of experts are rounded after the previous ones are added") {
+  for (const MoeCase& test : kRoundedGradientCases)
+    for (const GroupedMode& mode : kGroupedModes) check_rounding_after_addition(test, mode);
 }
 
 TEST_CASE("rows of one expert that are not finite reach no other expert's gradient") {
   for (const GroupedMode& mode : kGroupedModes)
     for (const DType dtype : kDtypes)
-      if (!mode.row_per_token) check_nonfinite_rows(mode, dtype);
+      if (!mode.row_per_token) check_nonfinite_rows(mode, dtype, accumulation_dtype(dtype));
 }
 
 TEST_CASE("group gathers rows and multiplies them by their gates") {
@@ -108,7 +120,10 @@ TEST_CASE("grouped GEMMs' bits do not depend on the number of threads") {
           const DType acc = accumulation_dtype(dtype);
           const Tensor dw = Tensor::zeros({test.num_experts, test.f, test.d}, acc);
           const Tensor db = Tensor::zeros({test.num_experts, test.f}, acc);
+          const Tensor dw_rounded = Tensor::zeros(dw.shape(), DType::bf16);
+          const Tensor db_rounded = Tensor::zeros(db.shape(), DType::bf16);
           s.gradients(dw, db, 1);
-          return std::vector{s.forward(true), s.backward(), dw, db};
+          s.gradients(dw_rounded, db_rounded, 1);
+          return std::vector{s.forward(true), s.backward(), dw, db, dw_rounded, db_rounded};
         });
 }

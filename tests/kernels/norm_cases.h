@@ -86,13 +86,13 @@ struct NormBackward {
 
 /// The gradient of norm.x; dx may reuse dy, dsum or a copy of x.
 inline NormBackward run_norm_backward(const NormForward& norm, bool with_dsum, double beta,
-                                      Over over = Over::none) {
+                                      Over over, DType dweight_dtype) {
   NormBackward result{
       .dy = random_normal("dy", norm.x.shape(), norm.x.dtype()),
       .dsum = random_normal("dsum", norm.x.shape(), norm.x.dtype()),
       .dx = {},
-      .dweight = beta == 0 ? Tensor::empty_like(norm.weight)
-                           : random_normal("dweight", norm.weight.shape(), norm.weight.dtype())};
+      .dweight = beta == 0 ? Tensor::empty(norm.weight.shape(), dweight_dtype)
+                           : random_normal("dweight", norm.weight.shape(), dweight_dtype)};
   const Tensor x = over == Over::x ? norm.x.clone(Category::activations) : norm.x;
   result.dx = over == Over::none ? Tensor::empty_like(norm.x)
               : over == Over::dy ? result.dy
@@ -106,8 +106,14 @@ inline NormBackward run_norm_backward(const NormForward& norm, bool with_dsum, d
               .dsum = with_dsum ? matrix_of(result.dsum) : ConstMatrix(),
               .dx = matrix_of(result.dx),
               .dweight = result.dweight.data(),
+              .dweight_dtype = dweight_dtype,
               .beta = beta});
   return result;
+}
+
+inline NormBackward run_norm_backward(const NormForward& norm, bool with_dsum, double beta,
+                                      Over over = Over::none) {
+  return run_norm_backward(norm, with_dsum, beta, over, norm.weight.dtype());
 }
 
 /// Which parts of a gradient are there.
@@ -153,6 +159,7 @@ inline PartsBackward run_parts_backward(const NormForward& norm, const PartsCase
               .dsum = matrix_of(r.dsum),
               .dx = matrix_of(r.dx),
               .dweight = r.dweight.data(),
+              .dweight_dtype = acc,
               .beta = 1});
   return r;
 }

@@ -95,6 +95,22 @@ TEST_CASE("rms_norm_backward agrees with the Jacobian, adds dsum, and applies be
         }
 }
 
+TEST_CASE("a bf16 dweight of rms_norm_backward is the f32 one, rounded once") {
+  const PoisonGuard poison;
+  for (const NormSizes& sizes : kSizes)
+    for (const double beta : {0.0, 1.0}) {
+      const NormForward norm = run_norm(sizes, DType::bf16, false);
+      const NormBackward rounded = run_norm_backward(norm, true, beta, Over::none, DType::bf16);
+      std::vector<double> wanted = values_of(run_norm_backward(norm, true, 0).dweight);
+      const std::vector<double> earlier =
+          values_of(random_normal("dweight", {sizes.width}, DType::bf16));
+      for (std::size_t j = 0; j < wanted.size(); ++j)
+        wanted[j] = static_cast<float>(wanted[j]) + static_cast<float>(beta * earlier[j]);
+      check_same_bits("rms_norm: dweight", rounded.dweight,
+                      tensor_of(wanted, {sizes.width}, DType::bf16));
+    }
+}
+
 TEST_CASE("rms_norm_backward sums the parts of a gradient as combine, GEMM and add do") {
   const PoisonGuard poison;
   for (const NormSizes& sizes : kSizes)

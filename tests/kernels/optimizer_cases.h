@@ -36,7 +36,8 @@ struct AdamwBuffers {
             .gradient = gradient.data(),
             .m = m.data(),
             .v = v.data(),
-            .dtype = gradient.dtype(),
+            .dtype = weights.dtype() == DType::f64 ? DType::f64 : DType::f32,
+            .gradient_dtype = gradient.dtype(),
             .moment_dtype = m.dtype(),
             .ranges = ranges,
             .lr = 0.01,
@@ -87,12 +88,12 @@ inline Tensor masters_with_all_remainders() {
 }
 
 /// A step whose gradient overflowed writes nothing.
-inline void check_overflowed_step(bool is_split, DType moment_dtype) {
+inline void check_overflowed_step(bool is_split, DType gradient_dtype, DType moment_dtype) {
   const std::int64_t size = 3000;
   const auto buffers = [&] {
     AdamwBuffers a{.weights = random_normal("weights", {size}, DType::f32),
                    .remainders = {},
-                   .gradient = random_normal("gradient", {size}, DType::f32),
+                   .gradient = random_normal("gradient", {size}, gradient_dtype),
                    .m = random_normal("m", {size}, moment_dtype),
                    .v = Tensor::zeros({size}, moment_dtype)};
     if (is_split) {
@@ -121,8 +122,8 @@ struct MastersAndMoments {
 };
 
 /// The masters and moments after `steps` steps that hold the masters in one piece or in halves.
-inline MastersAndMoments train_masters(bool is_split, DType moment_dtype, std::int64_t size,
-                                       int steps) {
+inline MastersAndMoments train_masters(bool is_split, DType gradient_dtype, DType moment_dtype,
+                                       std::int64_t size, int steps) {
   const Tensor initial = random_normal("masters", {size}, DType::f32);
   AdamwBuffers a{.weights = initial.clone(Category::parameters),
                  .remainders = {},
@@ -136,7 +137,7 @@ inline MastersAndMoments train_masters(bool is_split, DType moment_dtype, std::i
   }
   const auto ranges = adamw_ranges({{0, size / 2, 0.1}, {size / 2, size - size / 2, 0}});
   for (int t = 1; t <= steps; ++t) {
-    a.gradient = random_normal("gradient" + std::to_string(t), {size}, DType::f32);
+    a.gradient = random_normal("gradient" + std::to_string(t), {size}, gradient_dtype);
     kernels::AdamwArgs args = a.args(ranges);
     args.step = t;
     kernels::adamw(launch(), args);

@@ -125,13 +125,34 @@ TEST_CASE("masters in halves: the nearest bf16, ties away from zero, and all bit
 }
 
 TEST_CASE("masters in halves train the bits that masters in one piece train") {
-  for (const DType moments : {DType::f32, DType::bf16}) {
-    const MastersAndMoments whole = train_masters(false, moments, 40'003, 10),
-                            halves = train_masters(true, moments, 40'003, 10);
-    check_same_bits("masters", halves.masters, whole.masters);
-    check_same_bits("m", halves.m, whole.m);
-    check_same_bits("v", halves.v, whole.v);
-  }
+  for (const DType gradient : {DType::f32, DType::bf16})
+    for (const DType moments : {DType::f32, DType::bf16}) {
+      const MastersAndMoments whole = train_masters(false, gradient, moments, 40'003, 10),
+                              halves = train_masters(true, gradient, moments, 40'003, 10);
+      check_same_bits("masters", halves.masters, whole.masters);
+      check_same_bits("m", halves.m, whole.m);
+      check_same_bits("v", halves.v, whole.v);
+    }
+}
+
+TEST_CASE("adamw of a bf16 gradient has the bits of an f32 gradient of the same values") {
+  const std::int64_t size = 40'003;
+  const auto ranges = adamw_ranges({{0, 16'381, 0.1}, {16'400, 23'000, 0}});
+  const AdamwBuffers wanted = buffers(size, DType::f32);
+  AdamwBuffers got = buffers(size, DType::f32);
+  got.gradient = random_normal("gradient", {size}, DType::bf16);
+  kernels::AdamwArgs args = wanted.args(ranges);
+  const Tensor widened = tensor_of(values_of(got.gradient), {size}, DType::f32);
+  args.gradient = widened.data();
+  const double scale = 0.3;
+  args.gradient_scale = &scale;
+  kernels::adamw(launch(), args);
+  args = got.args(ranges);
+  args.gradient_scale = &scale;
+  kernels::adamw(launch(), args);
+  check_same_bits("weights", got.weights, wanted.weights);
+  check_same_bits("m", got.m, wanted.m);
+  check_same_bits("v", got.v, wanted.v);
 }
 
 TEST_CASE("with bf16 moments each step is the double reference's, whose moments are then rounded") {
@@ -157,8 +178,9 @@ TEST_CASE("with bf16 moments each step is the double reference's, whose moments 
 }
 
 TEST_CASE("adamw refuses dtypes that do not go together") {
-  const auto message = [](DType dtype, DType moments, bool is_split) {
+  const auto message = [](DType dtype, DType gradient, DType moments, bool is_split) {
     AdamwBuffers a = buffers(8, dtype);
+    a.gradient = Tensor::zeros({8}, gradient);
     a.m = a.v = Tensor::zeros({8}, moments);
     if (is_split) a.remainders = Tensor::zeros({8}, DType::u16);
     try {
@@ -169,15 +191,21 @@ TEST_CASE("adamw refuses dtypes that do not go together") {
     return std::string();
   };
   const std::string rule =
-      "adamw: dtype must be f32, with moments in f32 or bf16, or f64 unsplit; got ";
-  CHECK(message(DType::f64, DType::bf16, false) == rule + "f64, moments in bf16");
-  CHECK(message(DType::f64, DType::f64, true) == rule + "f64 split, moments in f64");
-  CHECK(message(DType::f32, DType::f64, false) == rule + "f32, moments in f64");
+      "adamw: dtype must be f32, with gradient and moments in f32 or bf16, or f64 unsplit; got ";
+  const DType f32 = DType::f32, f64 = DType::f64;
+  CHECK(message(f64, f64, DType::bf16, false) == rule + "f64, gradient in f64, moments in bf16");
+  CHECK(message(f64, f64, f64, true) == rule + "f64 split, gradient in f64, moments in f64");
+  CHECK(message(f32, f32, f64, false) == rule + "f32, gradient in f32, moments in f64");
+  CHECK(message(f64, DType::bf16, f64, false) == rule + "f64, gradient in bf16, moments in f64");
+  CHECK(message(f32, f64, f32, false) == rule + "f32, gradient in f64, moments in f32");
 }
 
 TEST_CASE("adamw writes nothing if the gradient scale is not finite") {
   for (const DType moments : {DType::f32, DType::bf16})
-    for (const bool is_split : {false, true}) check_overflowed_step(is_split, moments);
+    for (const bool is_split : {false, true}) {
+      check_overflowed_step(is_split, DType::f32, moments);
+      check_overflowed_step(is_split, DType::bf16, moments);
+    }
 }
 
 TEST_CASE("adamw and the sum of squares give the same bits for any number of threads") {
@@ -194,7 +222,7 @@ TEST_CASE("adamw and the sum of squares give the same bits for any number of thr
 }
 
 TEST_CASE("the sum of squares agrees with a plain loop and is not finite if an element is not") {
-  for (const DType dtype : {DType::f32, DType::f64})
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16})
     for (const std::int64_t size : {0, 1, 7, 16'384, 16'385, 50'000}) {
       const Tensor x = random_normal("x", {size}, dtype);
       long double sum = 0;

@@ -28,11 +28,13 @@ struct Model {
   ParameterStore store;
 
   /// `own`: the elements that are updated; empty: all.
-  explicit Model(DType master, DType compute, const std::vector<Range>& own = {})
+  explicit Model(DType master, DType compute, const std::vector<Range>& own = {},
+                 DType gradients = DType::f32)
       : store({&first, &norm, &last}, {.master = master,
                                        .compute = compute,
                                        .seed = 1,
                                        .trains = true,
+                                       .gradients = gradients,
                                        .own = own.empty() ? nullptr : own_function(own)}) {}
 
   static std::function<std::vector<Range>(std::int64_t)> own_function(std::vector<Range> own) {
@@ -150,8 +152,10 @@ TEST_CASE("two optimizers that each own a part of the elements train the bits of
   for (const DType moments : {DType::f32, DType::bf16}) {
     OptimConfig config = kConfig;
     config.moments = moments;
-    Model whole(DType::f32, DType::bf16), first(DType::f32, DType::bf16, {{0, cut}}),
-        second(DType::f32, DType::bf16, {{cut, 384}});
+    // Gradients are bf16 with bf16 moments.
+    Model whole(DType::f32, DType::bf16, {}, moments),
+        first(DType::f32, DType::bf16, {{0, cut}}, moments),
+        second(DType::f32, DType::bf16, {{cut, 384}}, moments);
     REQUIRE(whole.store.compute().numel() == 384);
     for (auto* model : {&whole, &first, &second}) {
       AdamW optimizer(model->store, config);

@@ -95,6 +95,13 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("so does a run with bf16 gradients") {
+  Setting setting;
+  setting.config.train.precision = DType::bf16;
+  setting.config.train.grad_dtype = DType::bf16;
+  setting.check();
+}
+
 TEST_CASE("so does a run with recomputation") {
   for (const Recompute recompute : {Recompute::experts, Recompute::block}) {
     Setting setting;

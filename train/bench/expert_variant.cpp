@@ -48,6 +48,7 @@ void expert_gradient(const RoutingView& routing, const kernels::RoutedRows& dy,
              {.routing = routing,
               .dy = dy,
               .x = x,
+              .dtype = dweight.dtype(),
               .dweight = dweight.data(),
               .overlaps_preceding = overlaps_preceding});
 }

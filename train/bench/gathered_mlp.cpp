@@ -163,6 +163,7 @@ void GatheredMlp::multiply_gradient(const Tensor& dy, const Tensor& x,
                       {.routing = view_of(plan_),
                        .dy = in_groups(dy),
                        .x = in_groups(x),
+                       .dtype = gradient.dweight.dtype(),
                        .dweight = gradient.dweight.data(),
                        .beta = gradient.beta});
   const Tensor dweight = with_three_dims(gradient.dweight);

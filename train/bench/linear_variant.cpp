@@ -62,6 +62,7 @@ class LinearKernels : public ExpertVariant {
                {.routing = routing(),
                 .dy = dy,
                 .x = x,
+                .dtype = dtype,
                 .dweight = dw1.data(),
                 .dbias = has_bias ? dw2.data() : nullptr});
   }
@@ -128,6 +129,7 @@ class SeparateLinear : public LinearKernels {
                 .gates = in_.gates.data(),
                 .dgates = dgates.data(),
                 .dy = matrix_of(dy),
+                .dbias_dtype = dw2.dtype(),
                 .dbias = dw2.data()});
   }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/base/launch.h"
 #include "core/distributed/transport.h"
 #include "layers/forward_context.h"
 #include "layers/model_config.h"
@@ -57,6 +58,8 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;
   std::int64_t global_batch = 0;
   DType precision = DType::f32;  ///< master weights and moments are f64 for f64, else f32
+  /// f32: in the dtype of the master weights, which may be f64. bf16: beside bf16 precision only.
+  DType grad_dtype = DType::f32;
   Recompute recompute = Recompute::none;
   std::int64_t recompute_layers = 0;  ///< the first ones; 0: all
   std::int64_t eval_every = 0;
@@ -67,6 +70,11 @@ struct TrainConfig {
   InitParts init_parts = InitParts::weights;
   std::int64_t max_nonfinite = 10;  ///< applies to every policy
 };
+
+/// What gradients are stored in and reduced over the ranks in.
+constexpr DType gradient_dtype(const TrainConfig& train) {
+  return train.grad_dtype == DType::bf16 ? DType::bf16 : accumulation_dtype(train.precision);
+}
 
 /// How several ranks train one model. Nothing here changes the result but its rounding.
 struct ParallelConfig {
@@ -117,6 +125,9 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 
 /// Throws: UsageError unless train.global_batch is a multiple of train.micro_batch * num_ranks.
 void check_global_batch(const TrainConfig& train, int num_ranks);
+
+/// Throws: UsageError unless the kernels of `device` can store gradients as train.grad_dtype says.
+void check_grad_dtype(const TrainConfig& train, DeviceType device);
 
 /// Like load_config, for YAML text; `name` stands for the file in messages.
 Config parse_config(const std::string& yaml, const std::string& name,

@@ -91,7 +91,7 @@ const Names<RouterScore> kScores = {{"softmax_topk_renorm", RouterScore::softmax
                                     {"sigmoid", RouterScore::sigmoid}};
 const Names<DType> kPrecisions = {
     {"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp64", DType::f64}};
-const Names<DType> kMoments = {{"fp32", DType::f32}, {"bf16", DType::bf16}};
+const Names<DType> kStorage = {{"fp32", DType::f32}, {"bf16", DType::bf16}};
 const Names<Recompute> kRecomputes = {
     {"none", Recompute::none}, {"experts", Recompute::experts}, {"block", Recompute::block}};
 const Names<NonfinitePolicy> kPolicies = {{"skip", NonfinitePolicy::skip},
@@ -216,6 +216,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.micro_batch", &train.micro_batch, kSize, "sequences per forward and backward pass", kWithConsent},
       {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step", kWithConsent},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "compute precision"},
+      {"train.grad_dtype", choice(train.grad_dtype, kStorage), kAnything, "storage of gradients; bf16, on CPUs only, saves 2 bytes per parameter", kMayChange},
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
       {"train.recompute_layers", &train.recompute_layers, kSizeOrZero, "layers, from the first, in which train.recompute applies; 0: all", kMayChange},
       {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},
@@ -232,7 +233,7 @@ std::vector<Field> fields_of(Config& config) {
       {"optim.epsilon", &optim.epsilon, above(0), "added to the square root of the second moment", kWithConsent},
       {"optim.weight_decay", &optim.weight_decay, at_least(0), "decoupled weight decay; not applied to norm weights", kWithConsent},
       {"optim.clip_norm", &optim.clip_norm, at_least(0), "maximum global gradient norm; 0: no clipping", kWithConsent},
-      {"optim.moments", choice(optim.moments, kMoments), kAnything, "storage of both moments; bf16 saves 4 bytes per parameter", kMayChange},
+      {"optim.moments", choice(optim.moments, kStorage), kAnything, "storage of both moments; bf16 saves 4 bytes per parameter", kMayChange},
 
       {"schedule.kind", choice(schedule.kind, kSchedules), kAnything, "decay of the learning rate after warm-up", kWithConsent},
       {"schedule.warmup_steps", &schedule.warmup_steps, kSizeOrZero, "steps of linear warm-up from 0 to the peak", kWithConsent},
@@ -348,6 +349,8 @@ std::vector<Relation> relations_of(const Config& c) {
        m.router.selection_bias_rate == 0 || m.router.score == RouterScore::sigmoid,
        "0 unless model.router.score is sigmoid"},
       global_batch_relation(t, 1),
+      {"train.grad_dtype", t.grad_dtype != DType::bf16 || t.precision == DType::bf16,
+       "fp32 unless train.precision is bf16"},
       {"train.recompute_layers", t.recompute_layers == 0 || t.recompute != Recompute::none,
        "0 with train.recompute=none"},
       {"train.recompute_layers", t.recompute_layers <= m.num_layers,

@@ -57,10 +57,9 @@ double Plan::epochs() const {
 }
 
 CommunicationCost plan_communication(const Config& config, int num_ranks) {
-  const DType compute = config.train.precision;
   const std::int64_t trained = model_size(config.model).trained;
-  return communication_cost(trained * size_of(accumulation_dtype(compute)),
-                            trained * size_of(compute), config.parallel.zero,
+  return communication_cost(trained * size_of(gradient_dtype(config.train)),
+                            trained * size_of(config.train.precision), config.parallel.zero,
                             {.num_ranks = num_ranks});
 }
 

@@ -155,10 +155,10 @@ std::string token_table(const Plan& plan) {
 std::string memory_table(const Plan& plan) {
   const TrainConfig& t = plan.config.train;
   const MemoryPlan& memory = plan.memory;
-  std::string text =
-      fmt::format("memory            compute in {}, train.recompute={}{}\n",
-                  name_of_precision(t.precision), recompute_text(plan.config),
-                  plan.config.optim.moments == DType::bf16 ? ", moments in bf16" : "");
+  std::string text = fmt::format(
+      "memory            compute in {}, train.recompute={}{}{}\n", name_of_precision(t.precision),
+      recompute_text(plan.config), t.grad_dtype == DType::bf16 ? ", gradients in bf16" : "",
+      plan.config.optim.moments == DType::bf16 ? ", moments in bf16" : "");
   for (int i = 0; i < kNumCategories; ++i)
     text += labelled(name_of(static_cast<Category>(i)),
                      fmt::format("{:>14}", format_bytes(memory.peak_bytes[i])));

@@ -166,6 +166,8 @@ void expert_gradient(const Launch& launch, const ExpertGradientArgs& given) {
   const DType dy = args.dy.rows.dtype, x = args.x.rows.dtype;
   SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
              " and ", name_of(x));
+  SMOE_CHECK(args.dtype == DType::f32, "expert_gradient: on a GPU gradients must be f32; got ",
+             name_of(args.dtype));
   if (args.dweight) {
     const ExpertGemmConfig config = config_of(launch, args);
     if (config.workspace_bytes > 0) group_operand(launch, args);

@@ -57,6 +57,7 @@ std::vector<Tensor> run_steps(const MoeMlpCase& s, bool overlaps) {
                {.routing = view_of(s.plan),
                 .dy = dy,
                 .x = x,
+                .dtype = dw.dtype(),
                 .dweight = dw.data(),
                 .beta = beta,
                 .overlaps_preceding = overlaps_preceding});

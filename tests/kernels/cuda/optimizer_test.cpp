@@ -79,8 +79,8 @@ TEST_CASE("masters in halves on the GPU train the bits that masters in one piece
   const StreamGuard guard(gpu_stream());
   for (const DType moments : {DType::f32, DType::bf16})
     for (const std::int64_t size : {1, 4096, 40'003}) {
-      const MastersAndMoments whole = train_masters(false, moments, size, 10),
-                              halves = train_masters(true, moments, size, 10);
+      const MastersAndMoments whole = train_masters(false, DType::f32, moments, size, 10),
+                              halves = train_masters(true, DType::f32, moments, size, 10);
       check_same_bits("masters", halves.masters, whole.masters);
       check_same_bits("m", halves.m, whole.m);
       check_same_bits("v", halves.v, whole.v);
@@ -101,7 +101,7 @@ TEST_CASE("masters in halves on the GPU have the bits of the CPU's, for any f32"
 
 TEST_CASE("a gradient that overflowed changes no weight on the GPU") {
   const StreamGuard guard(gpu_stream());
-  for (const Form& form : kForms) check_overflowed_step(form.is_split, form.moments);
+  for (const Form& form : kForms) check_overflowed_step(form.is_split, DType::f32, form.moments);
 }
 
 TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {

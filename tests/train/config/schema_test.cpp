@@ -101,6 +101,7 @@ const Broken kBrokenRelations[] = {
     {{"train.global_batch=2"}, "a multiple of train.micro_batch=3, nearest 3; got 2"},
     {{"train.recompute_layers=1"}, "0 with train.recompute=none; got 1"},
     {{"train.recompute=block", "train.recompute_layers=3"}, "at most model.num_layers=2; got 3"},
+    {{"train.grad_dtype=bf16"}, "fp32 unless train.precision is bf16; got bf16"},
     {{"train.precision=fp64", "optim.moments=bf16"},
      "fp32 with train.precision=fp64, whose moments are fp64; got bf16"},
     {{"optim.beta2=0.995", "optim.moments=bf16"},
@@ -164,7 +165,8 @@ TEST_CASE("values at the limits of a rule are valid") {
                     "checkpoint.keep=1", "schedule.warmup_steps=10", "model.top_k=4",
                     "run.threads=1024", "train.global_batch=3", "optim.clip_norm=0",
                     "train.recompute=block", "train.recompute_layers=2", "optim.beta2=0.9921875",
-                    "optim.moments=bf16"}) == "no error");
+                    "optim.moments=bf16", "train.precision=bf16", "train.grad_dtype=bf16"}) ==
+        "no error");
   CHECK(error_with({"schedule.warmup_steps=5", "schedule.kind=wsd",
                     "schedule.decay_fraction=0.5"}) == "no error");
   CHECK(error_with({"train.on_nonfinite=rollback", "checkpoint.every=5",

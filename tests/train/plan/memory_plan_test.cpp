@@ -39,6 +39,7 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   Config lean = deep;
   lean.train.recompute_layers = 2;
   lean.optim.moments = DType::bf16;
+  lean.train.grad_dtype = DType::bf16;  // where the precision is bf16
 
   register_test_kinds();
   Config adapted = deep;  // trains adapters of a registered kind on a base
@@ -50,11 +51,17 @@ TEST_CASE("the plan matches the accounting of real steps, to the byte") {
   many.train.micro_batch = 1;
   many.train.global_batch = 9;
 
-  for (Config config : {small, wide, mixture, deep, lean, adapted, many})
+  Config rounded = mixture;
+  rounded.train.grad_dtype = DType::bf16;
+  rounded.train.global_batch = 12;
+
+  for (const Config& base : {small, wide, mixture, deep, lean, adapted, many, rounded})
     for (const DType precision : {DType::f32, DType::bf16, DType::f64})
       for (const Recompute recompute : {Recompute::none, Recompute::experts, Recompute::block}) {
+        Config config = base;
         config.train.precision = precision;
         if (precision == DType::f64) config.optim.moments = DType::f32;
+        if (precision != DType::bf16) config.train.grad_dtype = DType::f32;
         config.train.recompute = recompute;
         const std::string dtype = name_of(precision);
         CAPTURE(dtype);
@@ -121,4 +128,6 @@ TEST_CASE("planning allocates no memory and leaves the current device unchanged"
   CHECK(plan_memory(config).total_peak_bytes == plan.total_peak_bytes);
   config.optim.moments = DType::bf16;
   CHECK(plan_memory(config).of(Category::optimizer) == plan.of(Category::optimizer) / 2);
+  config.train.grad_dtype = DType::bf16;
+  CHECK(plan_memory(config).of(Category::gradients) == plan.of(Category::gradients) / 2);
 }

@@ -178,6 +178,8 @@ TEST_CASE("a plan for several ranks shows what each needs and sends, without and
   CHECK(whole.communication.gather_bytes == 0);
   CHECK(sharded.communication.reduce_bytes == 4 * plan.size.total / 4 * 3);
   CHECK(sharded.communication.gather_bytes == 2 * plan.size.total / 4 * 3);
+  config.train.grad_dtype = DType::bf16;
+  CHECK(make_plan(config, 4).ranks[1].communication.reduce_bytes == 2 * plan.size.total / 4 * 3);
   const std::string text = plan_text(plan);
   CHECK_MESSAGE(text.find("\n4 ranks, each with 1 micro-batch per step\n") != std::string::npos,
                 text);
