@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/clock.h"
 #include "core/gpu.h"
 #include "core/memory_log.h"
 
@@ -169,7 +169,7 @@ void poison(void* data, std::int64_t bytes, const Stream& stream) {
   throw OutOfMemory(
       concat("memory: out of memory: cannot allocate ", bytes, " bytes of ", name_of(category),
              " on ", to_string(device), available, "; tensors hold ", uses.to_string()),
-      bytes, std::chrono::steady_clock::now().time_since_epoch().count());
+      bytes, now_ns());
 }
 
 }  // namespace

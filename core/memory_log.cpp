@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <mutex>
 #include <unordered_map>
 
+#include "core/base/clock.h"
+
 namespace smoe {
 namespace {
-
-std::int64_t now_ns() {
-  return std::chrono::steady_clock::now().time_since_epoch().count();
-}
 
 struct LiveBlock {
   MemoryBlock block;

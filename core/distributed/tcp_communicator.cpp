@@ -8,7 +8,6 @@
 #include "core/distributed/tcp_communicator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/clock.h"
 #include "core/distributed/ordered_sum.h"
 #include "core/distributed/tcp_mesh.h"
 #include "core/system/block_signals.h"
@@ -28,10 +28,6 @@ constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
 // Up to this size, latency rather than bandwidth determines the time of an exchange.
 constexpr std::int64_t kSmallBytes = std::int64_t{16} << 10;
 constexpr const char* kBarrier = "barrier";
-
-std::int64_t now_ns() {
-  return std::chrono::steady_clock::now().time_since_epoch().count();
-}
 
 /// An operation, from submission to completion.
 class Operation final : public Collective {

@@ -10,6 +10,7 @@
 #include "kernels/cuda/launch_following.cuh"
 #include "kernels/cuda/norm_by_columns.h"
 #include "kernels/cuda/norm_by_warps.h"
+#include "kernels/cuda/norm_operands.h"
 #include "kernels/cuda/partial_rows.h"
 
 namespace smoe::kernels::cuda {
@@ -193,10 +194,8 @@ void rms_norm(const Launch& launch, const RmsNormArgs& args) {
   if (args.x.rows == 0 || rms_norm_by_columns(launch, args)) return;
   dispatch_storage("rms_norm", args.x.dtype, [&](auto type) {
     using T = decltype(type);
-    const bool fits = fits_width(args.x) && fits_width(args.delta) && fits_width(args.sum) &&
-                      fits_width(args.y) && is_aligned(args.weight);
     const auto blocks = static_cast<unsigned>(args.x.rows);
-    dispatch_width(fits, [&](auto width) {
+    dispatch_width(fits_width(args), [&](auto width) {
       if (args.grouped_rows)
         launch_following<rms_norm_forward_kernel<width, true, T>>(launch, {blocks, kThreads}, args);
       else
@@ -211,9 +210,7 @@ namespace {
 void rms_norm_backward_by_blocks(const Launch& launch, const RmsNormBackwardArgs& args) {
   dispatch_storage("rms_norm_backward", args.x.dtype, [&](auto type) {
     const GradientParts& dy = args.dy;
-    const bool fits = fits_width(args.x) && fits_width(dy.dense) && fits_width(dy.rows) &&
-                      fits_width(dy.weight) && fits_width(args.dsum) && fits_width(args.dx) &&
-                      is_aligned(args.weight) && is_aligned(args.workspace);
+    const bool fits = fits_width(args) && is_aligned(args.workspace);
     const std::int64_t bytes = args.x.cols * std::int64_t{sizeof(float)};
     const bool is_shared = bytes <= kMaxSharedBytes;
     const RowBlocks blocks = norm_blocks(args.x.rows);

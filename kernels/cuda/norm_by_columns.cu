@@ -12,6 +12,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launch_following.cuh"
 #include "kernels/cuda/norm_by_warps.h"
+#include "kernels/cuda/norm_operands.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -278,9 +279,8 @@ bool launch_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
 
 bool rms_norm_by_columns(const Launch& launch, const RmsNormArgs& args) {
   constexpr int kTopK = 2;
-  const bool fits = fits_width(args.x) && fits_width(args.delta) && fits_width(args.sum) &&
-                    fits_width(args.y) && is_aligned(args.weight);
-  if (!has_width(args.x) || !fits || !args.grouped_rows || args.top_k != kTopK) return false;
+  if (!has_width(args.x) || !fits_width(args) || !args.grouped_rows || args.top_k != kTopK)
+    return false;
   launch_following<rms_norm_forward_columns_kernel<kTopK>>(
       launch, {static_cast<unsigned>(args.x.rows), kThreads}, args);
   return true;
@@ -288,9 +288,7 @@ bool rms_norm_by_columns(const Launch& launch, const RmsNormArgs& args) {
 
 bool rms_norm_backward_by_columns(const Launch& launch, const RmsNormBackwardArgs& args) {
   const GradientParts& dy = args.dy;
-  const bool fits = fits_width(args.x) && fits_width(dy.dense) && fits_width(dy.rows) &&
-                    fits_width(dy.weight) && fits_width(args.dsum) && fits_width(args.dx) &&
-                    is_aligned(args.weight) && is_aligned(args.workspace);
+  const bool fits = fits_width(args) && is_aligned(args.workspace);
   constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;
   if (!has_width(args.x) || !fits || args.x.rows > kMaxRows) return false;
   if (!dy.rows.data && !dy.dlogits.data) return launch_backward<0>(launch, args);

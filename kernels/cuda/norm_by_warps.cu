@@ -7,6 +7,7 @@
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launch_following.cuh"
+#include "kernels/cuda/norm_operands.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -254,11 +255,8 @@ bool launch_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
 
 bool rms_norm_backward_by_warps(const Launch& launch, const RmsNormBackwardArgs& args) {
   const GradientParts& dy = args.dy;
-  const bool fits = fits_width(args.x) && fits_width(dy.dense) && fits_width(dy.rows) &&
-                    fits_width(dy.weight) && fits_width(args.dsum) && fits_width(args.dx) &&
-                    is_aligned(args.weight);
   const bool has_dlogits = dy.dlogits.data;
-  if (!fits || (has_dlogits && dy.weight.rows > kMaxPartExperts)) return false;
+  if (!fits_width(args) || (has_dlogits && dy.weight.rows > kMaxPartExperts)) return false;
   return dispatch_storage("rms_norm_backward", args.x.dtype, [&](auto type) {
     bool is_launched = false;
     dispatch_row(args.x.cols, [&](auto warps, auto chunks) {

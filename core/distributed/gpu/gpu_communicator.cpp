@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <string_view>
 
+#include "core/base/clock.h"
 #include "core/base/cuda.cuh"
 #include "core/gpu.h"
 #include "core/system/fault.h"
@@ -19,10 +19,6 @@ constexpr double kEndSeconds = 5;
 
 cudaStream_t compute_stream() {
   return static_cast<cudaStream_t>(launch().stream);
-}
-
-std::int64_t now_ns() {
-  return std::chrono::steady_clock::now().time_since_epoch().count();
 }
 
 bool is_on_host(const Tensor& values) {

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "core/base/clock.h"
 #include "core/base/dynamic_library.h"
 #include "core/gpu.h"
 
@@ -167,8 +168,7 @@ class CuptiTracer : public DeviceTracer {
         cupti_.check(cupti_.enable(kind), "cuptiActivityEnable");
       std::uint64_t timestamp = 0;
       cupti_.check(cupti_.get_timestamp(&timestamp), "cuptiGetTimestamp");
-      clock_offset_ns_ = std::chrono::steady_clock::now().time_since_epoch().count() -
-                         static_cast<std::int64_t>(timestamp);
+      clock_offset_ns_ = now_ns() - static_cast<std::int64_t>(timestamp);
     } catch (...) {
       detach(calls);
       throw;
