@@ -2,8 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
+#include "core/base/clock.h"
 #include "core/device.h"
 #include "core/system/format.h"
 #include "core/version.h"
@@ -59,10 +58,7 @@ int Run::train_all_steps() {
   while (trainer_.steps_done() < config_.train.steps) {
     train_step();
     checkpoints_.poll();
-    if (is_due(config_.parallel.check_every))
-      check_replicas(
-          ranks_.communicator(), [this](StateVisitor& v) { trainer_.visit_replicated(v); },
-          [this](StateVisitor& v) { trainer_.visit_replicated_parts(v); });
+    if (ranks_.are_several() && is_due(config_.parallel.check_every)) compare_ranks();
     if (is_due(config_.train.eval_every))
       if (const int signal = run_validation()) return stop(signal);
     const StepRequests requests =
@@ -130,6 +126,21 @@ void Run::train_step() {
   show_status("");
 }
 
+// A step returns once its loss is known, before the device has updated the weights. Without this
+// wait, work between two steps would be taken to include the update, and the steps not.
+void Run::finish_step() {
+  step_reporter_.add_finishing_time(seconds_of([] { current_stream().synchronize(); }));
+}
+
+void Run::compare_ranks() {
+  finish_step();
+  step_reporter_.add_comparison_time(seconds_of([this] {
+    check_replicas(
+        ranks_.communicator(), [this](StateVisitor& v) { trainer_.visit_replicated(v); },
+        [this](StateVisitor& v) { trainer_.visit_replicated_parts(v); });
+  }));
+}
+
 void Run::say_profile(const std::string& line) {
   if (!line.empty()) components_.say(line);
 }
@@ -194,6 +205,7 @@ bool Run::lacks_validation() {
 int Run::run_validation() {
   if (validated_step_ == trainer_.steps_done()) return 0;
   end_profile();
+  finish_step();
   ranks_.expect_long_wait();
   const auto check_signals = [this](std::int64_t done, std::int64_t total) {
     show_status(fmt::format("  validation {}%", 100 * done / std::max<std::int64_t>(total, 1)));
@@ -255,10 +267,8 @@ void Run::save() {
   end_profile();
   check_folder();
   if (components_.reports) components_.reports->sync();
-  const auto begin = std::chrono::steady_clock::now();
-  checkpoints_.save();
-  step_reporter_.add_save_time(
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  finish_step();
+  step_reporter_.add_save_time(seconds_of([this] { checkpoints_.save(); }));
 }
 
 void Run::finish() {

@@ -60,6 +60,8 @@ class Run {
   void finish();
   void report_start();
   void train_step();
+  void finish_step();
+  void compare_ranks();
   void handle_nonfinite();
   void roll_back();
   bool lacks_validation();

@@ -26,12 +26,12 @@ void StepTimer::report_to(StepReport& report) {
   report.tokens_per_s = tokens_per_step_ / report.step_s;
   const double tokens_per_s_per_rank = report.tokens_per_s / world_size_;
   report.mfu = peak_flops_ == 0 ? 0 : tokens_per_s_per_rank * flops_per_token_ / peak_flops_;
-  const double whole_s = interval_s_ + save_s_;
+  const double whole_s = interval_s_ + comparison_s_ + save_s_;
   report.data_share = interval_times_.data_s / whole_s;
-  report.communication_share = interval_times_.communication_s / whole_s;
+  report.communication_share = (interval_times_.communication_s + comparison_s_) / whole_s;
   report.save_share = save_s_ / whole_s;
   interval_times_ = {};
-  save_s_ = 0;
+  comparison_s_ = save_s_ = 0;
   interval_s_ = 0;
   interval_steps_ = 0;
 }

@@ -17,6 +17,10 @@ class StepTimer {
 
   /// Adds the wall time of one step, and what of it was not computing.
   void add(double step_s, const StepTimes& times = {});
+  /// Adds the time after the last step in which the device finished it.
+  void add_finishing(double seconds) { total_s_ += seconds, interval_s_ += seconds; }
+  /// Adds time between steps in which ranks compared their state.
+  void add_comparison(double seconds) { comparison_s_ += seconds; }
   /// Adds time between steps in which training waited for a save.
   void add_save(double seconds) { save_s_ += seconds; }
   /// Sets the times, their shares, throughput and MFU of `report`: means over the steps since the
@@ -29,7 +33,7 @@ class StepTimer {
   int world_size_;
   double total_s_ = 0, interval_s_ = 0;
   StepTimes interval_times_;
-  double save_s_ = 0;
+  double comparison_s_ = 0, save_s_ = 0;
   std::int64_t interval_steps_ = 0;
 };
 

@@ -26,9 +26,14 @@ TEST_CASE("times and throughput are means over the steps since the last report")
   CHECK(report.elapsed_s == 4.5);
   CHECK(report.tokens_per_s == 1200);
   CHECK(report.data_share == 0);
+  timer.add(0.25);
+  timer.add_finishing(0.25);
+  timer.report_to(report);
+  CHECK(report.step_s == 0.5);
+  CHECK(report.elapsed_s == 5);
 }
 
-TEST_CASE("shares of data, communication and saving are of steps and saves together") {
+TEST_CASE("shares of data, communication and saving are of all time but validations") {
   Config config;
   config.model = test::small_model_config();
   StepTimer timer(config, 1);
@@ -40,7 +45,10 @@ TEST_CASE("shares of data, communication and saving are of steps and saves toget
   CHECK(report.data_share == 0.25);
   CHECK(report.communication_share == 0.0625);
   CHECK(report.save_share == 0.25);
-  timer.add(1);
+  timer.add(1, {.communication_s = 0.25});
+  timer.add_comparison(1);
   timer.report_to(report);
+  CHECK(report.communication_share == 0.625);
   CHECK(report.save_share == 0);
+  CHECK(report.step_s == 1);  // comparisons, as saves, are between steps
 }

@@ -4,10 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <functional>
 #include <string>
 
+#include "core/base/clock.h"
 #include "core/device.h"
 #include "core/memory.h"
 #include "core/system/file.h"
@@ -24,12 +23,6 @@ namespace {
 constexpr std::int64_t kDiskBytes = std::int64_t{64} << 20;
 constexpr double kSlowWrite = 100e6;  // bytes per second: a checkpoint of 1.5 B parameters in 3 min
 constexpr double kSlowSyncMs = 100;
-
-double seconds_of(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 Finding gemm_finding(const Roofline& roofline, DType dtype) {
   const double peak = peak_flops(current_stream().device(), dtype);

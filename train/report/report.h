@@ -47,9 +47,9 @@ struct StepReport {
   double mfu = 0;        ///< model FLOP/s over the GPU's peak FLOP/s; 0: peak unknown
   double step_s = 0;     ///< wall time per step, the mean since the last report
   double elapsed_s = 0;  ///< wall time since this process began to train
-  // Shares of the time since the last report, steps and saves, on this rank: 0 to 1.
+  // Shares of the time since the last report, validations apart, on this rank: 0 to 1.
   double data_share = 0;           ///< reading batches
-  double communication_share = 0;  ///< waiting for the reduction of gradients over ranks
+  double communication_share = 0;  ///< waiting for the reduction of gradients, comparing ranks
   double save_share = 0;           ///< saving, as far as training waits for it
   std::int64_t peak_bytes = 0;     ///< peak memory of tensors since the last report
   std::array<std::int64_t, kNumCategories> memory_bytes{};  ///< that peak by Category
