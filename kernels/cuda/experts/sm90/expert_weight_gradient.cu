@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   ExpertOrder& order = reinterpret_cast<SharedLayout*>(memory)->order;
   // Prologue.
   const int first_number = threadIdx.x == kProducer * kWarpgroup && cluster_rank() == 0
-                               ? take_tile(args.schedule.tile_counter)
+                               ? first_tile(args.schedule.tile_counter)
                                : 0;
   if (threadIdx.x == 0) {
     pipeline.init(kWarpgroup + 1);

@@ -89,7 +89,7 @@ class GradientTileScheduler {
     if (is_end)
       finish_tiles(args_.tile_counter, number_, num_tiles);
     else
-      number_ = take_tile(args_.tile_counter);
+      number_ = next_tile(args_.tile_counter, number_);
   }
 
  private:

@@ -304,7 +304,7 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   // Prologue: the first tile's number by the scheduling warp, barriers by warp 1.
   constexpr int kSchedulingWarp = P::kGathers ? 0 : 2;
   const int first_number = threadIdx.x == kSchedulingWarp * kWarp && cluster_rank() == 0
-                               ? take_tile(args.schedule.tile_counter)
+                               ? first_tile(args.schedule.tile_counter)
                                : 0;
   if (threadIdx.x == kWarp) {
     pipeline.init(P::kGathers ? P::kGatherers + 1 : 1);

@@ -148,7 +148,7 @@ __device__ __forceinline__ void run_handoff_gemm(const typename P::Args& args) {
   const P gemm{shared_address(memory)};
   // Prologue: the first tile's number by the scheduling warp, barriers by warp 1.
   const int first_number =
-      threadIdx.x == 0 && cluster_rank() == 0 ? take_tile(args.schedule.tile_counter) : 0;
+      threadIdx.x == 0 && cluster_rank() == 0 ? first_tile(args.schedule.tile_counter) : 0;
   if (threadIdx.x == kWarp) {
     gemm.init();
     fence_barrier_init();

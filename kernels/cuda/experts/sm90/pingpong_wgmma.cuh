@@ -233,7 +233,7 @@ __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) 
   const P gemm{shared_address(memory)};
   // Prologue: the first tile by the scheduling warp, barriers by warp 1.
   const int first_number =
-      threadIdx.x == P::kSchedulingWarp * kWarp ? take_tile(args.schedule.tile_counter) : 0;
+      threadIdx.x == P::kSchedulingWarp * kWarp ? first_tile(args.schedule.tile_counter) : 0;
   if (threadIdx.x == kWarp) {
     gemm.init();
     fence_barrier_init();

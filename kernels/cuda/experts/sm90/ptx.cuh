@@ -82,6 +82,11 @@ __device__ inline int cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+__device__ inline int cluster_id() {
+  int id;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(id));
+  return id;
+}
 /// Of the grid. A special register, so that no general one holds it.
 __device__ inline int num_clusters() {
   int count;

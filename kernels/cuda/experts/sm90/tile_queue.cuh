@@ -7,16 +7,29 @@
 
 namespace smoe::kernels::cuda::sm90 {
 
-/// Takes a tile number from a counter that is 0 between kernels. One thread of a cluster takes
-/// numbers until one is past the last tile, then calls finish_tiles with it. What it returns
+/// Builds with SMOE_STATIC_TILES, for comparison: cluster c of C takes tiles c, c + C, c + 2 C, ...
+#ifdef SMOE_STATIC_TILES
+inline constexpr bool kStaticTiles = true;
+#else
+inline constexpr bool kStaticTiles = false;
+#endif
+
+/// Takes a cluster's first tile number from a counter that is 0 between kernels. What it returns
 /// arrives by the time it is used.
-__device__ inline int take_tile(int* counter) {
-  return atomicAdd(counter, 1);
+template <bool kStatic = kStaticTiles>
+__device__ inline int first_tile(int* counter) {
+  return kStatic ? cluster_id() : atomicAdd(counter, 1);
+}
+/// Takes the one after `number`, until one is past the last tile, with which to call finish_tiles.
+template <bool kStatic = kStaticTiles>
+__device__ inline int next_tile(int* counter, int number) {
+  return kStatic ? number + num_clusters() : atomicAdd(counter, 1);
 }
 /// Each cluster takes one number past the last tile, so the last of these is known, and its taker
 /// resets the counter.
+template <bool kStatic = kStaticTiles>
 __device__ inline void finish_tiles(int* counter, int number, int num_tiles) {
-  if (number == num_tiles + num_clusters() - 1) *counter = 0;
+  if (!kStatic && number == num_tiles + num_clusters() - 1) *counter = 0;
 }
 
 /// Tiles from one thread of cluster block 0 to the warps of all blocks of the cluster: 16 bytes per

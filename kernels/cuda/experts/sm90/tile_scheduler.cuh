@@ -71,7 +71,7 @@ class RowTileScheduler {
     if (threadIdx.x % kWarp == 0) {
       queue_.publish(i, tiles);
       if (is_found)
-        number_ = take_tile(args_.tile_counter);
+        number_ = next_tile(args_.tile_counter, number_);
       else
         finish_tiles(args_.tile_counter, number, tiles_before_);
     }
