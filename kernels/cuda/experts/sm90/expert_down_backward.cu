@@ -6,12 +6,12 @@
 // Grid:      one persistent block per SM, 384 threads, cooperative in clusters of 2. Producers
 //            gather dout by cp.async; roles and registers as in those files.
 // Shared:    cooperative: 3 stages (144 KiB); per consumer four slots of h (GLU and up, 8 KiB each)
-//            and two of a (4 KiB each). Ping-pong: 4 stages (128 KiB); per consumer four slots of
-//            each.
-// Epilogue:  parts of 32 columns in turn: h arrives by TMA three parts ahead, becomes dh in place
-//            and is stored over h, and its slot is loaded again one part later, when the store has
-//            read it. In an expert's last rows it also reads rows that another block may be
-//            writing, and uses none of them.
+//            and two of a (4 KiB each). Ping-pong: 4 stages (128 KiB); per consumer two slots of h
+//            (16 KiB each) and of a (8 KiB each).
+// Epilogue:  parts of 32 columns (ping-pong 64, whole lines of L2) in turn: h arrives by TMA ahead
+//            of its part, becomes dh in place and is stored over h, and its slot is loaded again
+//            during the next part, when the store has read it. In an expert's last rows it also
+//            reads rows that another block may be writing, and uses none of them.
 #include "kernels/ceil_div.h"
 #include "kernels/cuda/device/activation_functions.cuh"
 #include "kernels/cuda/experts/epilogue_args.cuh"
@@ -35,25 +35,26 @@ __device__ inline float reduce_row(float dgate) {
   return dgate + __shfl_xor_sync(~0u, dgate, 2);
 }
 
-// A tile's results leave a consumer in parts of 64 rows and 32 columns. Part i's h has slot
-// i % kSlots and its a slot i % kASlots.
-constexpr int kPartCols = 32;
-constexpr int kPartBytes = 64 * kPartCols * int{sizeof(Bf16)};
-constexpr int kSlots = 4;
-
 struct Part {
   int row, num_rows, col;  // num_rows, to the expert's end, may exceed 64
 };
 
-/// Byte offset of 16-byte chunk `chunk` of row `row` in a part, which has a 64-byte swizzle.
-__device__ inline std::uint32_t part_offset(int row, int chunk) {
+/// Byte offset of 16-byte chunk `chunk` of row `row` in a part of kCols columns, swizzled.
+template <int kCols>
+__device__ std::uint32_t part_offset(int row, int chunk) {
+  if constexpr (kCols == 64) return swizzled_offset(row, chunk);
   return row * 64 + ((chunk ^ (row / 2 & 3)) << 4);
 }
 
-template <class Function, bool kIsGated, int kASlots, bool kEvictsFirst>
+/// A tile's results leave a consumer in parts of 64 rows and kCols columns. Part i's h has slot
+/// i % kSlots and its a slot i % kASlots.
+template <class Function, bool kIsGated, bool kIsPingPong>
 class Parts {
  public:
+  static constexpr int kCols = kIsPingPong ? 64 : 32;
+  static constexpr int kSlots = 128 / kCols, kASlots = 2;
   static constexpr int kHalves = kIsGated ? 2 : 1;
+  static constexpr int kPartBytes = 64 * kCols * int{sizeof(Bf16)};
   static constexpr int kSlotBytes = kHalves * kPartBytes;
   static constexpr int kBytes = kSlots * kSlotBytes + kASlots * kPartBytes;
 
@@ -67,7 +68,7 @@ class Parts {
     for (int half = 0; half < kHalves; ++half) {
       const std::uint32_t to = h(i) + half * kPartBytes;
       const TmaCoord at{part.col, half, part.row};
-      if constexpr (kEvictsFirst)
+      if constexpr (kIsPingPong)
         tma_load(to, args_.h_map, barrier(i), at, evict_first_policy());
       else
         tma_load(to, args_.h_map, barrier(i), at);
@@ -82,9 +83,14 @@ class Parts {
                       const float* gates, float* dgates, Reload&& reload) const {
     const bool is_first = threadIdx.x % kWarpgroup == 0;
     mbarrier_wait(barrier(i), phase, {"h full", i % kSlots});
-    // With fewer slots the first thread has only now seen that the memory of this a was read.
-    if constexpr (kASlots < 3) warpgroup_sync(consumer_);
-    compute_dh(i, acc, in_row, gates, dgates);
+    // The first thread has seen that the memory of this a was read; ping-pong in the part before.
+    if constexpr (!kIsPingPong) warpgroup_sync(consumer_);
+    compute_dh(i, acc, in_row, gates, dgates, [&] {
+      // Ping-pong has half the slots, so it loads as soon as the store may have read one.
+      if (!kIsPingPong || !is_first) return;
+      tma_store_wait_read<0>();
+      reload();
+    });
     fence_proxy_async();
     warpgroup_sync(consumer_);
     if (part.num_rows >= 64) {
@@ -94,7 +100,7 @@ class Parts {
       fence_proxy_async();
       warpgroup_sync(consumer_);
     }
-    if (is_first) {
+    if (!kIsPingPong && is_first) {
       tma_store_wait_read<1>();
       reload();
     }
@@ -107,15 +113,17 @@ class Parts {
   }
   __device__ std::uint32_t barrier(int i) const { return barriers_ + i % kSlots * 8; }
 
-  __device__ void compute_dh(int i, const float* acc, int in_row, const float* gates,
-                             float* dgates) const {
-    constexpr int kPairs = kPartCols / 16;  // of fragments
+  // Calls `after_first` after the first fragments.
+  template <class AfterFirst>
+  __device__ void compute_dh(int i, const float* acc, int in_row, const float* gates, float* dgates,
+                             AfterFirst&& after_first) const {
+    constexpr int kPairs = kCols / 16;  // of fragments
     const int thread = threadIdx.x % kWarpgroup, lane = thread % kWarp;
     const int row = thread / kWarp * 16 + lane % 16;
     std::uint32_t glu_words[kPairs][4], up_words[kPairs][4];  // all loaded first
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
-      const std::uint32_t from = h(i) + part_offset(row, 2 * pair + lane / 16);
+      const std::uint32_t from = h(i) + part_offset<kCols>(row, 2 * pair + lane / 16);
       ldmatrix_x4<false>(from, glu_words[pair]);
       if (kIsGated) ldmatrix_x4<false>(from + kPartBytes, up_words[pair]);
     }
@@ -135,16 +143,17 @@ class Parts {
         activated[word] = pack_bf16(x.a, y.a);
         dgates[word % 2] += x.dgate + y.dgate;
       }
-      const std::uint32_t offset = part_offset(row, 2 * pair + lane / 16);
+      const std::uint32_t offset = part_offset<kCols>(row, 2 * pair + lane / 16);
       stmatrix_x4<false>(a(i) + offset, activated);
       stmatrix_x4<false>(h(i) + offset, glu_words[pair]);
       if (kIsGated) stmatrix_x4<false>(h(i) + kPartBytes + offset, up_words[pair]);
+      if (pair == 0) after_first();
     }
   }
 
   __device__ void store_by_tma(int i, const Part& part) const {
     const auto store = [](const CUtensorMap& map, std::uint32_t from, const TmaCoord& at) {
-      if constexpr (kEvictsFirst)
+      if constexpr (kIsPingPong)
         tma_store(map, from, at, evict_first_policy());
       else
         tma_store(map, from, at);
@@ -164,13 +173,15 @@ class Parts {
   // `to` points to column 0 of the part's first row.
   static __device__ void store_rows(std::uint32_t from, const Part& part, int cols, Bf16* to,
                                     std::int64_t stride) {
-    const int thread = threadIdx.x % kWarpgroup, chunk = thread % 4, col = part.col + chunk * 8;
+    constexpr int kChunks = kCols / 8, kRowStep = kWarpgroup / kChunks;
+    const int thread = threadIdx.x % kWarpgroup, chunk = thread % kChunks;
+    const int col = part.col + chunk * 8;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = thread / 4 + 32 * i;
+    for (int i = 0; i < 64 / kRowStep; ++i) {
+      const int row = thread / kChunks + kRowStep * i;
       if (row < part.num_rows && col < cols)
         *reinterpret_cast<uint4*>(to + row * stride + col) =
-            load_shared<uint4>(from + part_offset(row, chunk));
+            load_shared<uint4>(from + part_offset<kCols>(row, chunk));
     }
   }
 
@@ -183,9 +194,9 @@ template <class Function, bool kIsGated>
 class ActivateBackward {
  public:
   using Args = EpilogueArgs;
-  using Parts = sm90::Parts<Function, kIsGated, 2, false>;
+  using Parts = sm90::Parts<Function, kIsGated, false>;
   static constexpr int kBytes = Parts::kBytes;
-  static constexpr int kParts = kBlockN / kPartCols;
+  static constexpr int kSlots = Parts::kSlots, kParts = kBlockN / Parts::kCols;
   static_assert(kParts == 2 * kSlots);  // each barrier completes two phases per tile
 
   __device__ ActivateBackward(const Args& args, int consumer, std::uint32_t memory,
@@ -231,7 +242,7 @@ class ActivateBackward {
     return thread / 32 * 16 + thread % 32 / 4;
   }
   static __device__ Part part(const ConsumerTile& tile, int i) {
-    return {tile.row, tile.num_rows, tile.col_tile * kBlockN + i * kPartCols};
+    return {tile.row, tile.num_rows, tile.col_tile * kBlockN + i * Parts::kCols};
   }
 
   const ActivateBackwardArgs<Bf16>& out_;
@@ -244,9 +255,9 @@ template <class Function, bool kIsGated>
 class PingPongActivateBackward {
  public:
   using Args = EpilogueArgs;
-  using Parts = sm90::Parts<Function, kIsGated, 4, true>;
+  using Parts = sm90::Parts<Function, kIsGated, true>;
   static constexpr int kBytes = Parts::kBytes;
-  static constexpr int kPartsOfHalf = kPingPongBlockN / kPartCols;
+  static constexpr int kSlots = Parts::kSlots, kPartsOfHalf = kPingPongBlockN / Parts::kCols;
   static_assert(kPartsOfHalf == kSlots);
 
   __device__ PingPongActivateBackward(const Args& args, int consumer, std::uint32_t memory,
@@ -301,7 +312,7 @@ class PingPongActivateBackward {
   static __device__ Part part(const TileCoord& tile, int i) {
     const int row = tile.row + i / kPartsOfHalf * 64;
     return {row, tile.row_end - row,
-            tile.col_tile * kPingPongBlockN + i % kPartsOfHalf * kPartCols};
+            tile.col_tile * kPingPongBlockN + i % kPartsOfHalf * Parts::kCols};
   }
 
   __device__ void store_dgates(const TileCoord& tile, int half, const float (&dgates)[2]) const {
@@ -345,6 +356,7 @@ template <class P>
 typename P::Args kernel_args(const Launch& launch, const ExpertDownBackwardArgs& args,
                              const ExpertGemmConfig& config, int num_halves) {
   constexpr const char* kOp = "expert_down_backward";
+  constexpr int kPartCols = P::Epilogue::Parts::kCols;
   const std::int64_t f = args.a.cols, num_experts = args.routing.num_experts;
   return {.weight = weight_map(kOp, args.w2, num_experts, args.w2.rows, 64),
           .schedule = {.tile_counter = tile_counter(launch),

@@ -7,7 +7,7 @@
 // Warp roles:  warp 0 loads the weight's columns by TMA, warps 1 and 2 gather A by cp.async, warp 3
 //              schedules and looks up the rows of A; warpgroups 1 and 2 take tiles alternately, and
 //              their mainloops take turns: one runs its epilogue during the mainloop of the other.
-// Registers:   producer 56, consumers 224.
+// Registers:   producer 72, consumers 216.
 // Schedule:    as in grouped_wgmma.cuh.
 // Shared:      Shared: pipeline stages of 32 KiB, epilogue memory per consumer, mbarriers, tile
 //              queue.
@@ -19,6 +19,11 @@ namespace smoe::kernels::cuda::sm90 {
 
 constexpr int kPingPongBlockN = kSm90PingPongTile.n;
 static_assert(kSm90PingPongTile.m == kBlockM && kSm90PingPongTile.k == kBlockK);
+
+/// Where more column tiles share a row of A, L2's rate is used up, and with one more stage in
+/// flight it serves more sectors for the same tiles. Where fewer do, more of A comes from DRAM, and
+/// that stage pays.
+constexpr int kMaxColTilesOfEarlyRelease = 4;
 
 /// Of the upper and the lower 64 rows of a tile.
 using PingPongAccumulators = NarrowAccumulators[2];
@@ -103,6 +108,7 @@ struct PingPongGemm {
 
   __device__ void consume(const Args& args, int consumer) const {
     const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
+    const bool releases_early = args.schedule.col_tiles <= kMaxColTilesOfEarlyRelease;
     const Queue queue = tile_queue();
     int i = consumer;
     State state(0);
@@ -119,7 +125,7 @@ struct PingPongGemm {
       epilogue.begin(tile);
       wait_turn(consumer);
       epilogue.prefetch();
-      const int last = mainloop(state, num_k_tiles, acc);
+      const int last = mainloop(state, num_k_tiles, releases_early, acc);
       pass_turn(1 - consumer);
       wgmma_wait<0>();
       release(last);
@@ -194,14 +200,15 @@ struct PingPongGemm {
     if (threadIdx.x % kWarpgroup == 0) mbarrier_arrive(empty_barrier(stage));
   }
 
-  /// As sm90::mainloop.
-  __device__ int mainloop(State& state, int num_k_tiles, PingPongAccumulators& acc) const {
+  /// As sm90::mainloop. releases_early: a stage is given back before the next one is awaited.
+  __device__ int mainloop(State& state, int num_k_tiles, bool releases_early,
+                          PingPongAccumulators& acc) const {
     const std::uint64_t descriptor_a = make_smem_descriptor<Major::k>(tile_a(0));
     const std::uint64_t descriptor_b = make_smem_descriptor<Major::mn>(tile_b(0));
     int previous = 0;
     for (int k_tile = 0; k_tile < num_k_tiles; ++k_tile) {
       const int stage = state.stage();
-      if (k_tile > 0) {  // before the next stage is awaited, because that may be late
+      if (k_tile > 0 && releases_early) {
         wgmma_wait<0>();
         release(previous);
       }
@@ -218,6 +225,10 @@ struct PingPongGemm {
               acc[half], a + half * (kSubtileBytes >> 4) + k * kDescriptorStep<Major::k>,
               b + k * kDescriptorStep<Major::mn>, (k_tile | k) != 0);
       wgmma_commit();
+      if (k_tile > 0 && !releases_early) {
+        wgmma_wait<1>();
+        release(previous);
+      }
       previous = stage;
       state.advance();
     }
@@ -228,7 +239,7 @@ struct PingPongGemm {
 /// The kernel's body; `args` must be a __grid_constant__ parameter.
 template <class P>
 __device__ __forceinline__ void run_pingpong_gemm(const typename P::Args& args) {
-  using Registers = RegisterSplit<56, 224>;
+  using Registers = RegisterSplit<72, 216>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const P gemm{shared_address(memory)};
   // Prologue: the first tile by the scheduling warp, barriers by warp 1.
