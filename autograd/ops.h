@@ -109,6 +109,13 @@ ResidualNorm add_rms_norm(const Variable& residual, const Variable& delta, Param
 Variable rotary(Variable qkv, const AttentionShape& shape, double theta,
                 std::int64_t first_position = 0, std::shared_ptr<RotaryTable> table = nullptr);
 
+/// rotary(linear(x, weight), ...) with what they save: x [T, D], weight [(H + 2 Hkv) C, D]. On
+/// Hopper one GEMM rotates bf16 projections with heads of 64 or 128 if there are rows enough, and
+/// rounds them once, not twice.
+Variable rotary_linear(const Variable& x, Parameter& weight, const AttentionShape& shape,
+                       double theta, std::int64_t first_position = 0,
+                       std::shared_ptr<RotaryTable> table = nullptr);
+
 /// Causal grouped-query attention, also with interleaved heads: qkv [T, (H + 2 Hkv) C] -> [T, H C],
 /// scale 1/sqrt(C). Saves qkv,
 /// the output and one number per query and head; never holds more than a block of rows of scores.

@@ -131,6 +131,10 @@ Cost cost_of(const RotaryArgs& a) {
   return {.bytes = 2 * bytes_of(s.num_tokens() * heads * s.head_dim, a.source.dtype)};
 }
 
+Cost cost_of(const RotaryGemmArgs& a) {
+  return cost_of(a.gemm());
+}
+
 Cost cost_of(const AttentionArgs& a) {
   return {.flops = attention_flops(a.shape, static_cast<double>(a.shape.seq_len) / 2),
           .bytes = bytes_of(a.q) + bytes_of(a.kv) + bytes_of(a.output) +

@@ -13,7 +13,7 @@
 #include "kernels/moe_mlp.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
-#include "kernels/rotary.h"
+#include "kernels/rotary_gemm.h"
 #include "kernels/routing.h"
 
 namespace smoe::kernels {
@@ -38,6 +38,7 @@ Cost cost_of(const EmbeddingBackwardArgs& args);
 Cost cost_of(const RmsNormArgs& args);
 Cost cost_of(const RmsNormBackwardArgs& args);
 Cost cost_of(const RotaryArgs& args);
+Cost cost_of(const RotaryGemmArgs& args);
 Cost cost_of(const AttentionArgs& args);
 Cost cost_of(const CachedAttentionArgs& args);
 Cost cost_of(const AttentionBackwardArgs& args);

@@ -39,9 +39,8 @@ LayerModule::Output Attention::forward(const Variable& x, const LayerContext& co
                              .head_dim = head_dim_};
   const CachedLayer* const cached = context.cached;
   const std::int64_t first_position = cached ? cached->length : 0;
-  // Passed as a temporary, so that the rotation can work in place.
-  const Variable qkv = rotary(qkv_.forward(x), shape, rope_theta_, first_position,
-                              rotary_table_);  // [T, (H + 2 Hkv) C]
+  const Variable qkv = rotary_linear(x, qkv_.weight(), shape, rope_theta_, first_position,
+                                     rotary_table_);  // [T, (H + 2 Hkv) C]
   const Variable attended =
       cached ? cached_attention(qkv.data(), shape, cached->keys_and_values, cached->length)
              : causal_attention(qkv, shape);  // [T, H C]

@@ -94,13 +94,13 @@ LayerModule::Output MixtureOfAttention::forward(const Variable& x, const LayerCo
   keys.num_heads = 0;
 
   const Routing routing = router_.forward(x, context);
-  // Nothing else refers to the projections when they are rotated, which then works in place.
+  // Nothing else refers to the projection when it is rotated, which then works in place.
   Variable q = query_.forward(x, routing.plan);  // [N, H/K C]
   // The K rows of a token side by side are the heads of its experts, one expert after the other.
   q = reshape(q, {shape.num_tokens(), shape.output_width()});
   q = rotary(std::move(q), queries, rope_theta_, first_position, rotary_table_);  // [T, H C]
-  const Variable kv =
-      rotary(kv_.forward(x), keys, rope_theta_, first_position, rotary_table_);  // [T, 2 Hkv C]
+  const Variable kv = rotary_linear(x, kv_.weight(), keys, rope_theta_, first_position,
+                                    rotary_table_);  // [T, 2 Hkv C]
   const Variable attended =
       cached ? cached_attention(q.data(), kv.data(), shape, cached->keys_and_values, cached->length)
              : causal_attention(q, kv, shape);  // [T, H C]

@@ -1,4 +1,6 @@
 // Dense linear layer: y = x W^T; dx = dy W; dW += dy^T x.
+#include "autograd/ops/linear.h"
+
 #include "autograd/ops.h"
 #include "autograd/ops/run_kernel.h"
 #include "autograd/ops/views.h"
@@ -8,7 +10,6 @@
 #include "kernels/norm.h"
 
 namespace smoe {
-namespace {
 
 void check_linear(const Variable& x, const Parameter& weight) {
   const bool shapes_fit =
@@ -20,6 +21,8 @@ void check_linear(const Variable& x, const Parameter& weight) {
              name_of(x.dtype()), ", so its weight must be ", name_of(expected), "; got ",
              weight.name(), " in ", name_of(weight.value().dtype()));
 }
+
+namespace {
 
 // Whether the gradient of x is left unsummed: as of a router with few experts.
 bool is_part(const UnsummedGradient& parts, const Parameter& weight) {
@@ -34,6 +37,10 @@ Variable linear(const Variable& x, Parameter& weight) {
   const Tensor& w = weight.value();                           // [D_out, D_in]
   Tensor y = Tensor::empty({x.dim(0), w.dim(0)}, w.dtype());  // [T, D_out]
   run_gemm({.a = matrix_of(x.data()), .b = matrix_of(w), .transpose_b = true, .c = matrix_of(y)});
+  return record_linear(x, weight, std::move(y));
+}
+
+Variable record_linear(const Variable& x, Parameter& weight, Tensor y) {
   return record(
       "linear", std::move(y), {&x}, {&weight},
       [saved = SavedTensor(x, weight.trains()), parts = x.unsummed_gradient(), &weight](

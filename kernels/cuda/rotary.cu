@@ -7,6 +7,7 @@
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launch_following.cuh"
+#include "kernels/cuda/rotary_table.h"
 
 namespace smoe::kernels::cuda {
 namespace {
@@ -14,8 +15,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kMaxBlockRows = 64;  // the most threads along z that CUDA allows
 
-// table [S, C]: for each position C/2 cosines, then C/2 sines.
-__global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args) {
+__global__ void __launch_bounds__(kThreads)
+    rotary_table_kernel(RotaryArgs args, float* by_accumulator) {
   const std::int64_t width = args.shape.head_dim, half = width / 2;
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= args.shape.seq_len * half) return;
@@ -26,6 +27,11 @@ __global__ void __launch_bounds__(kThreads) rotary_table_kernel(RotaryArgs args)
   float* angles = static_cast<float*>(args.workspace) + row * width;
   angles[i] = static_cast<float>(cosine);
   angles[half + i] = static_cast<float>(sine);
+  if (!by_accumulator) return;
+  float* pair =
+      by_accumulator + (row / 8 * (width / 16) + i / 8) * 128 + row % 8 * 16 + i % 8 / 2 * 4;
+  pair[i % 2] = static_cast<float>(cosine);
+  pair[i % 2 + 2] = static_cast<float>(sine);
 }
 
 // Rotates the pairs (low[j], high[j]).
@@ -123,6 +129,14 @@ bool rotate_in_place(const Launch& launch, const RotaryArgs& args) {
 
 }  // namespace
 
+void fill_rotary_table(const Launch& launch, const RotaryArgs& args) {
+  if (args.has_table) return;
+  const std::int64_t angles = args.shape.seq_len * (args.shape.head_dim / 2);
+  rotary_table_kernel<<<static_cast<unsigned>(ceil_div(angles, kThreads)), kThreads, 0,
+                        stream_of(launch)>>>(args, accumulator_angles(args));
+  check_launch("rotary");
+}
+
 void rotary(const Launch& launch, const RotaryArgs& args) {
   const AttentionShape& shape = args.shape;
   const std::int64_t half = shape.head_dim / 2;
@@ -132,10 +146,7 @@ void rotary(const Launch& launch, const RotaryArgs& args) {
   dispatch_storage("rotary", args.source.dtype, [&](auto type) {
     using T = decltype(type);
     if (args.source.rows == 0 || half == 0) return;
-    if (!args.has_table)
-      rotary_table_kernel<<<static_cast<unsigned>(ceil_div(shape.seq_len * half, kThreads)),
-                            kThreads, 0, stream_of(launch)>>>(args);
-    check_launch("rotary");
+    fill_rotary_table(launch, args);
     if (rotate_in_place(launch, args)) return;
     const bool fits = fits_width(args.source) && fits_width(args.target) &&
                       is_aligned(args.workspace) && half % kWidth == 0;
@@ -150,7 +161,10 @@ void rotary(const Launch& launch, const RotaryArgs& args) {
 }
 
 std::int64_t rotary_workspace_bytes(const Launch&, const RotaryArgs& args) {
-  return args.shape.seq_len * args.shape.head_dim * std::int64_t{sizeof(float)};
+  const std::int64_t length = args.shape.seq_len, width = args.shape.head_dim;
+  const std::int64_t positions =
+      length + (has_accumulator_angles(args.shape) ? ceil_div(length, 8) * 8 : 0);
+  return positions * width * std::int64_t{sizeof(float)};
 }
 
 }  // namespace smoe::kernels::cuda

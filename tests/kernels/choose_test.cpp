@@ -41,6 +41,30 @@ TEST_CASE("Hopper runs aligned bf16 by wgmma, other GPUs by mma.sync") {
   }
 }
 
+TEST_CASE("Hopper rotates whole heads of bf16 in the GEMM if its tiles keep the SMs busy") {
+  const RotaryGemmDesc desc{
+      .dtype = DType::bf16, .m = 32768, .n = 1536, .k = 1024, .seq_len = 2048, .head_dim = 128};
+  CHECK(fuses_rotary(desc, kHopper));
+  for (const DeviceLimits& limits : {kAmpere, kAda, kBlackwell})
+    CHECK_FALSE(fuses_rotary(desc, limits));
+  const auto fuses = [&](auto change) {
+    RotaryGemmDesc changed = desc;
+    change(changed);
+    return fuses_rotary(changed, kHopper);
+  };
+  CHECK(fuses([](auto& d) { d.head_dim = 64; }));
+  CHECK_FALSE(fuses([](auto& d) { d.head_dim = 96; }));
+  CHECK_FALSE(fuses([](auto& d) { d.dtype = DType::f32; }));
+  CHECK_FALSE(fuses([](auto& d) { d.is_aligned = false; }));
+  CHECK_FALSE(fuses([](auto& d) { d.k = 0; }));
+  CHECK_FALSE(fuses([](auto& d) { d.seq_len = std::int64_t{1} << 23; }));
+  // 6 tiles of columns on 132 SMs: one of their turns, then two with a sixth idle.
+  for (const std::int64_t row_tiles : {22, 37, 44})
+    CHECK(fuses([&](auto& d) { d.m = row_tiles * 128; }));
+  for (const std::int64_t row_tiles : {21, 23, 36, 45})
+    CHECK_FALSE(fuses([&](auto& d) { d.m = row_tiles * 128; }));
+}
+
 TEST_CASE("sizes and dtypes that tensor cores cannot take run by SIMT") {
   for (const ExpertGemm gemm : kGemms) {
     for (const DType dtype : {DType::f32, DType::f64}) {

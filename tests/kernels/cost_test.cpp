@@ -47,6 +47,17 @@ TEST_CASE("the cost of a GEMM counts both operands, and a result that is read to
   CHECK(kernels::cost_of(args).bytes == 2 * (35 + 15) + 8 * 21);
 }
 
+TEST_CASE("the cost of a projection with rotary embedding is that of its GEMM") {
+  const Matrix y = output(6, 8);
+  const kernels::RotaryGemmArgs args{
+      .x = matrix(6, 5),
+      .weight = matrix(8, 5),
+      .rotary = {
+          .source = y, .target = y, .shape = {2, 3, 2, 1, 2}, .theta = 10000, .inverse = false}};
+  CHECK(kernels::cost_of(args).flops == 2 * 6 * 8 * 5);
+  CHECK(kernels::cost_of(args).bytes == 2 * (30 + 40 + 48));
+}
+
 TEST_CASE("the cost of an optimizer step follows from the dtypes of what it reads and writes") {
   const kernels::AdamwRange range{
       .weight = 0, .gradient = 0, .moment = 0, .numel = 10, .weight_decay = 0};

@@ -52,7 +52,8 @@ BEGIN {
   may_include("kernels/cuda/experts/sm80", kCuda " kernels/cuda/experts/* kernels/cuda/experts/sm80/*")
   may_include("kernels/cuda/experts/sm90", kCuda " kernels/cuda/experts/* kernels/cuda/experts/sm90/*")
   may_include("kernels/cuda/experts", kCuda " kernels/cuda/row_pass.h kernels/cuda/experts/*")
-  may_include("kernels/cuda", "cuda core/base/* kernels/*.h kernels/cuda/* kernels/cuda/device/*")
+  may_include("kernels/cuda", "cuda core/base/* kernels/*.h kernels/cuda/* kernels/cuda/device/*" \
+                              " kernels/cuda/experts/forms.h")
   may_include("kernels", "core/base/*.h kernels/*.h kernels/cpu/*.h kernels/cuda/experts/choose.h")
   may_include("autograd/ops", kCore " kernels/*.h autograd/*.h autograd/ops/*.h")
   may_include("autograd", kCore " kernels/*.h autograd/*.h")

@@ -81,6 +81,18 @@ ExpertGemmConfig choose(const ExpertGemmDesc& desc, const DeviceLimits& limits,
   return config;
 }
 
+bool fuses_rotary(const RotaryGemmDesc& desc, const DeviceLimits& limits) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;  // counted in 32 bits
+  const bool has_form = limits.compute_major == 9 && limits.compute_minor == 0 &&
+                        desc.dtype == DType::bf16 && desc.is_aligned &&
+                        (desc.head_dim == 64 || desc.head_dim == 128);
+  if (!has_form || desc.k == 0 || desc.m >= kMost || desc.seq_len * desc.head_dim >= kMost)
+    return false;
+  const std::int64_t tiles = ceil_div(desc.m, kSm90Tile.m) * ceil_div(desc.n, kSm90Tile.n);
+  const std::int64_t turns = ceil_div(tiles, limits.num_sms) * limits.num_sms;
+  return tiles >= limits.num_sms && (turns - tiles) * 6 <= turns;
+}
+
 const char* engine_name(ExpertGemmForm form) {
   switch (form) {
     case ExpertGemmForm::simt:

@@ -1,5 +1,6 @@
-// Which form of the expert GEMMs runs: a pure function of the problem, the device and the policy.
-// Workspace sizes, launches and the engine that a run's log names all read its result.
+// Which form of the expert GEMMs, and of the GEMM with rotary embedding, runs: a pure function of
+// the problem, the device and the policy. Workspace sizes, launches and the engine that a run's log
+// names all read its result.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -90,6 +91,18 @@ constexpr std::int64_t sm80_shared_bytes(const GemmTile& tile) {
 
 ExpertGemmConfig choose(const ExpertGemmDesc& desc, const DeviceLimits& limits,
                         const KernelPolicy& policy = {});
+
+/// y [m, n] = x [m, k] W^T, of which heads are rotated.
+struct RotaryGemmDesc {
+  DType dtype;  ///< of all three
+  std::int64_t m, n, k;
+  std::int64_t seq_len, head_dim;
+  bool is_aligned = true;  ///< as in ExpertGemmDesc
+};
+
+/// Whether the sm90 GEMM rotates, not a kernel of its own: from a tile per SM on, unless SMs are
+/// idle for more than a sixth of their turns at a tile. With cuBLASLt's smaller tiles they are not.
+bool fuses_rotary(const RotaryGemmDesc& desc, const DeviceLimits& limits);
 
 /// "wgmma", "mma.sync" or "SIMT (FFMA)".
 const char* engine_name(ExpertGemmForm form);

@@ -1,9 +1,11 @@
-// The forms of the expert GEMMs. Each implements the functions of grouped_gemm.h and moe_mlp.h with
-// the config that choose() returned; the front doors experts/*.cu do the rest: checks, empty
-// experts, bias gradients, and dgates from partials.
+// The forms of the expert GEMMs, and of the GEMM with rotary embedding, which runs as that of one
+// expert. Each implements the functions of grouped_gemm.h and moe_mlp.h with the config that
+// choose() returned; the front doors experts/*.cu do the rest: checks, empty experts, bias
+// gradients, and dgates from partials.
 #pragma once
 #include "kernels/cuda/experts/choose.h"
 #include "kernels/moe_mlp.h"
+#include "kernels/rotary_gemm.h"
 
 namespace smoe::kernels::cuda {
 
@@ -32,6 +34,8 @@ void grouped_gemm(const Launch&, const GroupedGemmArgs&, const ExpertGemmConfig&
 void weight_gradient(const Launch&, const ExpertGradientArgs&, const ExpertGemmConfig&);
 void expert_up(const Launch&, const ExpertUpArgs&, const ExpertGemmConfig&);
 void expert_down_backward(const Launch&, const ExpertDownBackwardArgs&, const ExpertGemmConfig&);
+/// What fuses_rotary(), with the accumulator_angles().
+void rotary_gemm(const Launch&, const RotaryGemmArgs&, const float* angles);
 }  // namespace sm90
 
 /// Calls the function of the chosen form.

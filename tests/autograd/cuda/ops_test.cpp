@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "autograd/gradient_step.h"
+#include "autograd/rotary_table.h"
 #include "autograd/tape.h"
 #include "tests/support/cuda.h"
 
@@ -80,6 +81,38 @@ TEST_CASE("attention of queries and keys apart on the GPU agrees with the CPU's"
              [&](const auto& x) { return causal_attention(x[0], x[1], shape); },
              {.sum_length = shape.seq_len, .slack = unit_roundoff(DType::bf16) * 4});
   }
+}
+
+// Large enough for one GEMM with rotary embedding on Hopper. The CPU's parts round the projection
+// before they rotate it.
+TEST_CASE("a projection with rotary embedding on the GPU agrees with the CPU's") {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    check_on_gpu(concat("rotary_linear ", name_of(dtype)), [&]() -> std::vector<Result> {
+      const AttentionShape shape{
+          .batch = 36, .seq_len = 115, .num_heads = 5, .num_kv_heads = 1, .head_dim = 128};
+      constexpr std::int64_t kWidth = 40;
+      Parameter weight("weight", {shape.packed_width(), kWidth}, Init::normal(0.3));
+      ParameterStore store({&weight}, {.compute = dtype, .seed = 3});
+      const auto table = std::make_shared<RotaryTable>();
+      Tape tape;
+      const TapeScope scope(tape);
+      GradientStep step(store);
+      const Variable x = tape.watch(random_normal("x", {shape.num_tokens(), kWidth}, dtype));
+      const Variable y = rotary_linear(x, weight, shape, 10000, 7, table);
+      const Variable again = rotary_linear(x, weight, shape, 10000, 7, table);
+      const Variable loss = mean_squared_error(y, random_normal("target", y.shape(), dtype));
+      const Tensor dx = step.backward(tape, loss).of(x);
+      step.finish();
+      const double u = unit_roundoff(dtype);
+      const Closeness close{.sum_length = kWidth, .slack = u * largest(values_of(y.data()))};
+      return {
+          {"y", y.data(), close},
+          {"y by the kept table", again.data(), close},
+          {"dx", dx, {.sum_length = y.dim(1), .slack = u * largest(values_of(dx))}},
+          {"dweight",
+           weight.gradient(),
+           {.sum_length = shape.num_tokens(), .slack = u * largest(values_of(weight.gradient()))}}};
+    });
 }
 
 TEST_CASE("gradients beside frozen weights on the GPU agree with the CPU's") {

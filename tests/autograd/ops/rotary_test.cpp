@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include "autograd/gradient_step.h"
 #include "autograd/ops.h"
+#include "autograd/rotary_table.h"
 #include "autograd/tape.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
@@ -87,6 +89,43 @@ TEST_CASE("rotary works in place, forward and backward, with the sole reference"
   tape.backward(loss);
   // dot's gradient and the unit gradient (an f64) are all that is new.
   CHECK(memory_use(Category::activations).peak_bytes - at_backward == y.data().bytes() + 8);
+}
+
+TEST_CASE("rotary_linear and its gradients have the bits of linear and rotary") {
+  const PoisonGuard poison;
+  for (const AttentionShape& shape : kShapes)
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const auto run = [&](bool is_fused) {
+        Parameter weight("weight", {shape.packed_width(), 5}, Init::normal(0.3));
+        ParameterStore store({&weight}, {.compute = dtype, .seed = 3});
+        const auto table = std::make_shared<RotaryTable>();
+        Tape tape;
+        const TapeScope scope(tape);
+        GradientStep step(store);
+        const Variable x = tape.watch(random_normal("x", {shape.num_tokens(), 5}, dtype));
+        const Variable y = is_fused ? rotary_linear(x, weight, shape, kTheta, 3, table)
+                                    : rotary(linear(x, weight), shape, kTheta, 3, table);
+        const Variable loss = dot(y, random_normal("dy", packed_of(shape), dtype));
+        const Tensor dx = step.backward(tape, loss).of(x);
+        step.finish();
+        return std::vector{y.data(), dx, weight.gradient().clone(Category::gradients)};
+      };
+      const std::vector<Tensor> fused = run(true), parts = run(false);
+      for (std::size_t i = 0; i < fused.size(); ++i)
+        check_same_bits(concat("rotary_linear, result ", i), fused[i], parts[i]);
+    }
+}
+
+TEST_CASE("rotary_linear rejects invalid arguments") {
+  const AttentionShape shape{2, 3, 4, 2, 6};
+  Parameter weight("weight", {47, 5}, Init::normal(0.3));
+  ParameterStore store({&weight}, {.seed = 3});
+  CHECK_THROWS_WITH_AS(rotary_linear(Tensor::zeros({6, 5}, DType::f32), weight, shape, kTheta),
+                       "rotary_linear: qkv must be a floating [B*S, (H + 2 Hkv) C] = [6, 48]; got "
+                       "[6, 47] f32",
+                       UsageError);
+  CHECK_THROWS_AS(rotary_linear(Tensor::zeros({6, 4}, DType::f32), weight, shape, kTheta),
+                  UsageError);
 }
 
 TEST_CASE("rotary rejects invalid arguments") {

@@ -27,6 +27,30 @@ __device__ void write_subtile(std::uint32_t subtile, F&& words) {
   }
 }
 
+/// A consumer's results: its 64 rows of a tile as four sub-tiles side by side.
+constexpr int kResultSubtiles = kBlockN / 64, kResultBytes = kResultSubtiles * kSubtileBytes;
+
+/// Writes words(i), of accumulators i and i + 1, once TMA has stored the results before.
+template <class F>
+__device__ void write_results(int consumer, std::uint32_t results, F&& words) {
+  if (threadIdx.x % kWarpgroup == 0) tma_store_wait_read<0>();
+  warpgroup_sync(consumer);
+#pragma unroll
+  for (int subtile = 0; subtile < kResultSubtiles; ++subtile)
+    write_subtile(results + subtile * kSubtileBytes, [&](int pair, int word) {
+      return words(accumulator_index(subtile, pair, word));
+    });
+}
+/// Stores results by TMA, which one thread issues.
+__device__ inline void store_results(const CUtensorMap& map, std::uint32_t results, int col,
+                                     int row) {
+  if (threadIdx.x % kWarpgroup != 0) return;
+#pragma unroll
+  for (int subtile = 0; subtile < kResultSubtiles; ++subtile)
+    tma_store(map, results + subtile * kSubtileBytes, {col + subtile * 64, row, 0});
+  tma_store_commit();
+}
+
 /// f(row, chunk, 16 bytes) over the first `rows` rows of a sub-tile: for the last rows of an
 /// expert, where a TMA store would overwrite rows of the next expert.
 template <class F>

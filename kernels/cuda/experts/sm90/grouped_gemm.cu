@@ -59,45 +59,31 @@ class StoreRows {
     Args(const char* op, const GroupedGemmArgs& args)
         : map(matrix_map(op, args.y, 64)), out(store_rows_args<Bf16>(args)) {}
   };
-  static constexpr int kSubtiles = kBlockN / 64;
-  static constexpr int kBytes = kSubtiles * kSubtileBytes + 1024;  // results and bias
+  static constexpr int kBytes = kResultBytes + 1024;  // results and bias
 
   __device__ StoreRows(const Args& args, int consumer, std::uint32_t memory, std::uint32_t)
       : map_(args.map),
         out_(args.out),
         consumer_(consumer),
         memory_(memory),
-        bias_(memory + kSubtiles * kSubtileBytes) {}
+        bias_(memory + kResultBytes) {}
 
   __device__ void begin(const ConsumerTile& tile) const {
     if constexpr (kHasBias) bias_.load(out_, tile);
   }
   __device__ void prefetch(const ConsumerTile&) const {}
   __device__ void store(const ConsumerTile& tile, const Accumulators& acc) const {
-    const bool is_first = threadIdx.x % kWarpgroup == 0;
     const int first_col = tile.col_tile * kBlockN;
-    if (is_first) tma_store_wait_read<0>();
-    warpgroup_sync(consumer_);
-#pragma unroll
-    for (int subtile = 0; subtile < kSubtiles; ++subtile)
-      write_subtile(memory_ + subtile * kSubtileBytes, [&](int pair, int word) {
-        const int i = accumulator_index(subtile, pair, word);
-        if constexpr (!kHasBias) return pack_bf16(acc[i], acc[i + 1]);
-        return bias_.add(acc, i);
-      });
+    write_results(consumer_, memory_, [&](int i) {
+      if constexpr (!kHasBias) return pack_bf16(acc[i], acc[i + 1]);
+      return bias_.add(acc, i);
+    });
     const bool by_tma = tile.num_rows >= 64;
     if (by_tma) fence_proxy_async();
     warpgroup_sync(consumer_);
-    if (by_tma) {
-      if (!is_first) return;
+    if (by_tma) return store_results(map_, memory_, first_col, tile.row);
 #pragma unroll
-      for (int subtile = 0; subtile < kSubtiles; ++subtile)
-        tma_store(map_, memory_ + subtile * kSubtileBytes, {first_col + subtile * 64, tile.row, 0});
-      tma_store_commit();
-      return;
-    }
-#pragma unroll
-    for (int subtile = 0; subtile < kSubtiles; ++subtile)
+    for (int subtile = 0; subtile < kResultSubtiles; ++subtile)
       for_each_chunk(memory_ + subtile * kSubtileBytes, tile.num_rows,
                      [&](int row, int chunk, const uint4& value) {
                        const int col = first_col + subtile * 64 + chunk * 8;

@@ -38,8 +38,9 @@ __device__ inline int quotient(int n, int d) {
 /// What the scheduler needs of a kernel's arguments.
 struct ScheduleArgs {
   int* tile_counter;
-  const std::int32_t* expert_offsets;
+  const std::int32_t* expert_offsets;  ///< null: one expert of num_rows rows
   int num_experts, col_tiles;
+  int num_rows = 0;
   bool overlaps_preceding = false;  ///< of GroupedGemmArgs
 };
 
@@ -106,8 +107,8 @@ class RowTileScheduler {
     first_expert_ = first_expert;
     const int lane = threadIdx.x % kWarp, expert = first_expert + lane;
     const bool exists = expert < args_.num_experts;
-    const int begin = exists ? __ldg(args_.expert_offsets + expert) : 0;
-    const int end = exists ? __ldg(args_.expert_offsets + expert + 1) : 0;
+    const int begin = exists ? offset_of(expert) : 0;
+    const int end = exists ? offset_of(expert + 1) : 0;
     int tiles_to = cluster_tiles(end - begin);
 #pragma unroll
     for (int distance = 1; distance < kWarp; distance *= 2) {
@@ -117,6 +118,10 @@ class RowTileScheduler {
     experts_.begin[lane] = begin;
     experts_.end[lane] = end;
     experts_.tiles_to[lane] = tiles_to;
+  }
+
+  __device__ int offset_of(int expert) const {
+    return args_.expert_offsets ? __ldg(args_.expert_offsets + expert) : expert * args_.num_rows;
   }
 
   // Of an expert.
