@@ -18,8 +18,8 @@ struct AddArgs {
 };
 void add(const Launch& launch, const AddArgs& args);
 
-/// target = scale * source, between any two floating-point dtypes. `target` may be `source` when
-/// the dtypes are equal.
+/// target = scale * source + beta * target, rounded once, between any two floating-point dtypes.
+/// `target` may be `source` when the dtypes are equal. beta == 0 never reads `target`.
 struct ScaleArgs {
   const void* source;
   DType source_dtype;
@@ -27,6 +27,7 @@ struct ScaleArgs {
   DType target_dtype;
   std::int64_t numel;
   double scale = 1;
+  double beta = 0;
 };
 void scale(const Launch& launch, const ScaleArgs& args);
 

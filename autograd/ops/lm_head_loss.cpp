@@ -10,6 +10,7 @@
 #include "autograd/ops/views.h"
 #include "autograd/tape.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
 
 namespace smoe {
 namespace {
@@ -36,11 +37,13 @@ struct Chunk {
   Tensor logits;   // [t, V]
   Tensor losses;   // [t]
   Tensor dx;       // [t, D], or undefined if x needs no gradient
+  Tensor dweight;  // [V, D], or undefined if the weight is not trained
+  double beta;     // of dweight
 };
 
-void add_losses(const Chunk& chunk, Parameter& weight, double scale, bool write_gradient) {
+void add_losses(const Chunk& chunk, const Tensor& weight, double scale, bool write_gradient) {
   run_gemm({.a = matrix_of(chunk.x),
-            .b = matrix_of(weight.value()),
+            .b = matrix_of(weight),
             .transpose_b = true,
             .c = matrix_of(chunk.logits)});
   kernels::cross_entropy(launch(), {.logits = matrix_of(chunk.logits),
@@ -50,14 +53,14 @@ void add_losses(const Chunk& chunk, Parameter& weight, double scale, bool write_
                                     .scale = scale});
   if (!write_gradient) return;
   const Tensor& dlogits = chunk.logits;
-  if (weight.trains())
+  if (chunk.dweight.defined())
     run_gemm({.a = matrix_of(dlogits),
               .transpose_a = true,
               .b = matrix_of(chunk.x),
-              .c = matrix_of(weight.gradient()),
-              .beta = weight.claim_gradient()});
+              .c = matrix_of(chunk.dweight),
+              .beta = chunk.beta});
   if (chunk.dx.defined())
-    run_gemm({.a = matrix_of(dlogits), .b = matrix_of(weight.value()), .c = matrix_of(chunk.dx)});
+    run_gemm({.a = matrix_of(dlogits), .b = matrix_of(weight), .c = matrix_of(chunk.dx)});
 }
 
 }  // namespace
@@ -72,12 +75,34 @@ Variable lm_head_loss(const Variable& x, Parameter& weight, const Tensor& target
   const Tensor losses = Tensor::empty({num_tokens}, sum_dtype, Category::workspace);
   const bool write_gradient = is_recording() && (weight.trains() || x.requires_grad());
   const Tensor dx = write_gradient && x.requires_grad() ? Tensor::empty_like(x.data()) : Tensor();
+  const bool trains = write_gradient && weight.trains();
+  // Of several chunks, so that a bf16 gradient is rounded once and not once per chunk.
+  const bool has_sum = trains && weight.gradient_dtype() == DType::bf16 && num_tokens > chunk;
+  const Tensor sum =
+      has_sum ? Tensor::empty(weight.shape(), sum_dtype, Category::workspace) : Tensor();
   for (std::int64_t begin = 0; begin < num_tokens; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, num_tokens);
-    add_losses({x.data().rows(begin, end), targets.rows(begin, end), logits.rows(0, end - begin),
-                losses.rows(begin, end), dx.defined() ? dx.rows(begin, end) : Tensor()},
-               weight, scale, write_gradient);
+    Chunk part{.x = x.data().rows(begin, end),
+               .targets = targets.rows(begin, end),
+               .logits = logits.rows(0, end - begin),
+               .losses = losses.rows(begin, end),
+               .dx = dx.defined() ? dx.rows(begin, end) : Tensor(),
+               .dweight = {},
+               .beta = 0};
+    if (trains) {
+      part.dweight = has_sum ? sum : weight.gradient();
+      part.beta = has_sum ? double(begin > 0) : weight.claim_gradient();
+    }
+    add_losses(part, weight.value(), scale, write_gradient);
   }
+  if (has_sum)
+    kernels::scale(launch(), {.source = sum.data(),
+                              .source_dtype = sum_dtype,
+                              .target = weight.gradient().data(),
+                              .target_dtype = DType::bf16,
+                              .numel = sum.numel(),
+                              .scale = 1,
+                              .beta = weight.claim_gradient()});
   Tensor total = Tensor::empty({1}, sum_dtype);
   kernels::sum_losses(launch(), {losses.data(), total.data(), sum_dtype, num_tokens, scale});
   return record("lm_head_loss", std::move(total), {&x}, {&weight},

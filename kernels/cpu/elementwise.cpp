@@ -54,11 +54,15 @@ void scale(const Launch&, const ScaleArgs& args) {
       using T = decltype(target_type);
       const S* source = static_cast<const S*>(args.source);
       T* target = static_cast<T*>(args.target);
-      const double factor = args.scale;
+      const double factor = args.scale, beta = args.beta;
       parallel_blocks(args.numel, kBlock, [=](std::int64_t begin, std::int64_t end, int) {
         // In the wider of the two accumulation types, so that f64 to f32 rounds once.
         using Acc = decltype(accumulation_t<S>{} + accumulation_t<T>{});
-        for (std::int64_t i = begin; i < end; ++i) target[i] = T(Acc(factor) * Acc(source[i]));
+        if (beta == 0)
+          for (std::int64_t i = begin; i < end; ++i) target[i] = T(Acc(factor) * Acc(source[i]));
+        else
+          for (std::int64_t i = begin; i < end; ++i)
+            target[i] = T(Acc(factor) * Acc(source[i]) + Acc(beta) * Acc(target[i]));
       });
     });
   });

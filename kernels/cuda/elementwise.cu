@@ -56,13 +56,17 @@ template <class S, class T>
 struct Scale {
   const S* source;
   T* target;
-  float factor;
+  float factor, beta;
 
   template <int N>
   __device__ void run(std::int64_t i) const {
-    float x[N];
+    float x[N], before[N];
     load(source + i, x);
     for (int j = 0; j < N; ++j) x[j] *= factor;
+    if (beta != 0) {
+      load(target + i, before);
+      for (int j = 0; j < N; ++j) x[j] += beta * before[j];
+    }
     store(target + i, x);
   }
 };
@@ -275,7 +279,7 @@ void scale(const Launch& launch, const ScaleArgs& args) {
       using T = decltype(target_type);
       run(launch, "scale", args.numel, {args.source, args.target},
           Scale<S, T>{static_cast<const S*>(args.source), static_cast<T*>(args.target),
-                      static_cast<float>(args.scale)});
+                      static_cast<float>(args.scale), static_cast<float>(args.beta)});
     });
   });
 }

@@ -21,9 +21,10 @@ struct ElementwiseCase {
     kernels::add(launch(), {part(x), part(y), part(y), x.dtype(), count()});
     return y;
   }
-  Tensor scale(DType to, double factor) const {
-    const Tensor scaled = random_normal("x", {n}, to);
-    kernels::scale(launch(), {part(x), x.dtype(), part(scaled), to, count(), factor});
+  /// With beta, of y in `to`.
+  Tensor scale(DType to, double factor, double beta = 0) const {
+    const Tensor scaled = random_normal(beta == 0 ? "x" : "y", {n}, to);
+    kernels::scale(launch(), {part(x), x.dtype(), part(scaled), to, count(), factor, beta});
     return scaled;
   }
   Tensor fill(double value) const {

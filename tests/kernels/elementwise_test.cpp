@@ -56,6 +56,20 @@ TEST_CASE("scale converts between all pairs of dtypes and rounds once") {
       }
 }
 
+TEST_CASE("scale with beta rounds after it has added") {
+  const PoisonGuard poison;
+  for (const DType from : kDtypes)
+    for (const DType to : kDtypes) {
+      const ElementwiseCase c(1000, from);
+      std::vector<double> wanted = values_of(c.x);
+      const std::vector<double> before = rounded(values_of(random_normal("y", {1000}, to)), to);
+      const bool in_double = from == DType::f64 || to == DType::f64;
+      for (std::size_t i = 0; i < wanted.size(); ++i)
+        wanted[i] = in_double ? 2 * wanted[i] + before[i] : 2 * float(wanted[i]) + float(before[i]);
+      CHECK(values_of(c.scale(to, 2, 1)) == rounded(wanted, to));
+    }
+}
+
 TEST_CASE("scale works in place") {
   const Tensor x = tensor_of({1, -2, 3}, {3}, DType::bf16);
   kernels::scale(launch(), {x.data(), DType::bf16, x.data(), DType::bf16, 3, 0.5});

@@ -146,6 +146,30 @@ TEST_CASE("lm_head_loss adds to the weight's gradient of earlier micro-batches a
       "tied weight", [&] { return forward().data().item(); }, weight.master(), weight.gradient());
 }
 
+TEST_CASE("lm_head_loss rounds a bf16 gradient once per call, after all chunks") {
+  const PoisonGuard poison;
+  const Sizes sizes{65, 9, 33, 8};
+  // Of micro-batches whose losses are multiplied by `factors`.
+  const auto gradient_of = [&](DType dtype, const std::vector<double>& factors) {
+    Parameter weight("head", {sizes.vocabulary, sizes.width}, Init::normal(1));
+    ParameterStore store({&weight}, {.compute = DType::bf16, .seed = 1, .gradients = dtype});
+    GradientStep step(store, std::ssize(factors));
+    for (const double factor : factors) {
+      Tape tape;
+      const TapeScope scope(tape);
+      step.backward(tape, lm_head_loss(random_x(sizes, DType::bf16), weight, targets_of(sizes),
+                                       factor * scale_of(sizes), sizes.chunk));
+    }
+    step.finish();
+    return values_of(weight.gradient());
+  };
+  std::vector<double> wanted = rounded(gradient_of(DType::f32, {1}), DType::bf16);
+  CHECK(gradient_of(DType::bf16, {1}) == wanted);
+  const std::vector<double> second = gradient_of(DType::f32, {3});
+  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i] = float(wanted[i]) + float(second[i]);
+  CHECK(gradient_of(DType::bf16, {1, 3}) == rounded(wanted, DType::bf16));
+}
+
 TEST_CASE("lm_head_loss refuses to be a weighted term of the total loss") {
   Parameter weight("head", {4, 3}, Init::normal(1));
   ParameterStore store({&weight}, {DType::f32, DType::f32, 1});

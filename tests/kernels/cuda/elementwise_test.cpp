@@ -25,7 +25,10 @@ TEST_CASE("elementwise kernels on the GPU agree with the CPU's") {
           std::vector<Result> results{
               {"add", c.add()}, {"fill", c.fill(0.3)}, {"jitter", c.jitter(0.1)}};
           for (const DType to : kDtypes)
-            results.push_back({concat("scale to ", name_of(to)), c.scale(to, 1.7)});
+            for (const double beta : {0.0, 0.5})
+              results.push_back({concat("scale to ", name_of(to), " beta ", beta),
+                                 c.scale(to, 1.7, beta),
+                                 {.sum_length = 1}});
           results.push_back({"add in place", c.add_in_place()});
           results.push_back({"jitter in place", c.jitter_in_place(0.1)});
           return results;
