@@ -12,7 +12,6 @@ namespace {
 
 const Config& checked(const Config& config, int world_size) {
   check_global_batch(config.train, world_size);
-  check_grad_dtype(config.train, current_stream().device().type);
   return config;
 }
 

@@ -71,7 +71,8 @@ RowPass pass_of(const CombineBackwardArgs& args) {
           .rows = {args.dout, RowLayout::scattered},
           .gates = static_cast<const float*>(args.gates),
           .gated = args.dy,
-          .sums = static_cast<float*>(args.dbias),
+          .sums = args.dbias,
+          .sums_dtype = args.dbias_dtype,
           .beta = args.bias_beta,
           .others = args.y,
           .products = static_cast<float*>(args.dgates),
@@ -112,8 +113,6 @@ std::int64_t combine_backward_workspace_bytes(const Launch&, const CombineBackwa
 }
 
 void combine_backward(const Launch& launch, const CombineBackwardArgs& args) {
-  SMOE_CHECK(!args.dbias || args.dbias_dtype == DType::f32,
-             "combine_backward: on a GPU dbias must be f32; got ", name_of(args.dbias_dtype));
   pass_over_rows(launch, "combine_backward", pass_of(args));
 }
 

@@ -84,13 +84,13 @@ __global__ void __launch_bounds__(kThreads)
   if (t < tokens.num_tokens) tokens.unsorted[t] = static_cast<std::int32_t>(t);
 }
 
-// dtable = beta dtable.
-template <int N>
+// dtable = beta dtable. W stores dtable.
+template <int N, class W>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_scale_kernel(Matrix dtable, std::int64_t num_chunks, float beta) {
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= num_chunks * dtable.rows) return;
-  float* const target = row_of<float>(dtable, at / num_chunks) + at % num_chunks * N;
+  W* const target = row_of<W>(dtable, at / num_chunks) + at % num_chunks * N;
   float x[N] = {};
   if (beta != 0) load(target, x);
 #pragma unroll
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(kThreads)
   store(target, x);
 }
 
-template <int N>
-__device__ void add_to(float* target, const float (&x)[N]) {
+template <int N, class W>
+__device__ void add_to(W* target, const float (&x)[N]) {
   float sum[N];
   load(target, sum);
 #pragma unroll
@@ -110,7 +110,7 @@ __device__ void add_to(float* target, const float (&x)[N]) {
 constexpr int kSumThreads = 128;
 
 // Adds up the runs of a window, N columns per thread.
-template <int N, class T>
+template <int N, class T, class W>
 __global__ void __launch_bounds__(kSumThreads)
     embedding_backward_kernel(EmbeddingBackwardArgs args, SortedTokens tokens) {
   constexpr int kBatch = 8;                  // tokens that are read before the first is added
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kSumThreads)
       else if (continues)
         store(tokens.tail_of(window) + column, sum);
       else
-        add_to(row_of<float>(args.dtable, ids[i + 1]) + column, sum);
+        add_to(row_of<W>(args.dtable, ids[i + 1]) + column, sum);
       is_head = false;
 #pragma unroll
       for (int j = 0; j < N; ++j) sum[j] = 0;
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 // Adds up the parts of the run that begins in a window and ends in a later one, if there is one.
-template <int N>
+template <int N, class W>
 __global__ void __launch_bounds__(kSumThreads)
     embedding_backward_parts_kernel(EmbeddingBackwardArgs args, SortedTokens tokens) {
   const std::int64_t window = blockIdx.x, next = (window + 1) * kWindow;
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kSumThreads)
 #pragma unroll
     for (int j = 0; j < N; ++j) sum[j] += part[j];
   }
-  add_to(row_of<float>(args.dtable, id) + column, sum);
+  add_to(row_of<W>(args.dtable, id) + column, sum);
 }
 
 }  // namespace
@@ -199,33 +199,43 @@ void embedding(const Launch& launch, const EmbeddingArgs& args) {
   });
 }
 
+namespace {
+
+// T stores doutput, W dtable.
+template <class T, class W>
+void run_backward(const Launch& launch, const EmbeddingBackwardArgs& args) {
+  const std::int64_t rows = args.dtable.rows, width = args.dtable.cols;
+  if (rows == 0 || width == 0) return;
+  SortedTokens tokens(launch, args);
+  const auto stream = stream_of(launch);
+  const bool fits = fits_width(args.doutput) && fits_width(args.dtable);
+  dispatch_width(fits, [&](auto n) {
+    if (args.beta != 1)
+      embedding_backward_scale_kernel<n, W>
+          <<<static_cast<unsigned>(ceil_div(rows * width / n, kThreads)), kThreads, 0, stream>>>(
+              args.dtable, width / n, static_cast<float>(args.beta));
+    check_launch("embedding_backward");
+    if (tokens.num_tokens == 0) return;
+    embedding_backward_positions_kernel<<<
+        static_cast<unsigned>(ceil_div(tokens.num_tokens, kThreads)), kThreads, 0, stream>>>(
+        tokens);
+    check_launch("embedding_backward");
+    CUDA_CHECK(tokens.sort(args.token_ids, stream));
+    const dim3 blocks(static_cast<unsigned>(tokens.num_windows),
+                      static_cast<unsigned>(ceil_div(width, std::int64_t{kSumThreads} * n)));
+    embedding_backward_kernel<n, T, W><<<blocks, kSumThreads, 0, stream>>>(args, tokens);
+    embedding_backward_parts_kernel<n, W><<<blocks, kSumThreads, 0, stream>>>(args, tokens);
+    check_launch("embedding_backward");
+  });
+}
+
+}  // namespace
+
 void embedding_backward(const Launch& launch, const EmbeddingBackwardArgs& args) {
-  SMOE_CHECK(args.dtable.dtype == DType::f32,
-             "embedding_backward: on a GPU dtable must be f32; got ", name_of(args.dtable.dtype));
-  dispatch_storage("embedding_backward", args.doutput.dtype, [&](auto type) {
-    using T = decltype(type);
-    const std::int64_t rows = args.dtable.rows, width = args.dtable.cols;
-    if (rows == 0 || width == 0) return;
-    SortedTokens tokens(launch, args);
-    const auto stream = stream_of(launch);
-    const bool fits = fits_width(args.doutput) && fits_width(args.dtable);
-    dispatch_width(fits, [&](auto n) {
-      if (args.beta != 1)
-        embedding_backward_scale_kernel<n>
-            <<<static_cast<unsigned>(ceil_div(rows * width / n, kThreads)), kThreads, 0, stream>>>(
-                args.dtable, width / n, static_cast<float>(args.beta));
-      check_launch("embedding_backward");
-      if (tokens.num_tokens == 0) return;
-      embedding_backward_positions_kernel<<<
-          static_cast<unsigned>(ceil_div(tokens.num_tokens, kThreads)), kThreads, 0, stream>>>(
-          tokens);
-      check_launch("embedding_backward");
-      CUDA_CHECK(tokens.sort(args.token_ids, stream));
-      const dim3 blocks(static_cast<unsigned>(tokens.num_windows),
-                        static_cast<unsigned>(ceil_div(width, std::int64_t{kSumThreads} * n)));
-      embedding_backward_kernel<n, T><<<blocks, kSumThreads, 0, stream>>>(args, tokens);
-      embedding_backward_parts_kernel<n><<<blocks, kSumThreads, 0, stream>>>(args, tokens);
-      check_launch("embedding_backward");
+  constexpr const char* kOp = "embedding_backward";
+  dispatch_storage(kOp, args.doutput.dtype, [&](auto type) {
+    dispatch_storage(kOp, args.dtable.dtype, [&](auto stored) {
+      run_backward<decltype(type), decltype(stored)>(launch, args);
     });
   });
 }

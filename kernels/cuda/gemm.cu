@@ -1,7 +1,6 @@
 // Dense GEMMs by cuBLASLt, with two bf16 or two f32 operands. If one operand is f32 and the other
 // bf16, or if the result is rounded to bf16, f32 operands are split into sums of bf16 parts and
-// multiplied on tensor cores; any other combination is computed in f32, from f32 copies of bf16
-// operands.
+// multiplied on tensor cores; any other combination is computed in f32.
 #include "kernels/gemm.h"
 
 #include "kernels/cuda/cublaslt.h"
@@ -14,23 +13,27 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// target = factor * source; a null source is zero. One thread per N elements of a row.
+// target = source + beta target, in f32 and rounded once; a null source is zero. One thread per N
+// elements of a row.
 template <int N, class S, class T>
 __global__ void __launch_bounds__(kThreads)
-    gemm_convert_kernel(ConstMatrix source, Matrix target, std::int64_t chunks_per_row,
-                        float factor) {
+    gemm_add_kernel(ConstMatrix source, Matrix target, std::int64_t chunks_per_row, float beta) {
   const std::int64_t at = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= target.rows * chunks_per_row) return;
   const std::int64_t i = at / chunks_per_row, j = at % chunks_per_row * N;
-  float x[N] = {};
+  float x[N] = {}, before[N];
   if (source.data) load(row_of<S>(source, i) + j, x);
+  if (beta != 0) {
+    load(row_of<T>(target, i) + j, before);
 #pragma unroll
-  for (int k = 0; k < N; ++k) x[k] *= factor;
+    for (int k = 0; k < N; ++k) x[k] += beta * before[k];
+  }
   store(row_of<T>(target, i) + j, x);
 }
 
-void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matrix& target,
-                    float factor = 1) {
+// Writes source + beta target to target; beta == 0 never reads it.
+void add_matrix(const Launch& launch, const ConstMatrix& source, const Matrix& target,
+                double beta) {
   if (target.rows == 0 || target.cols == 0) return;
   dispatch_storage("gemm", source.dtype, [&](auto source_type) {
     dispatch_storage("gemm", target.dtype, [&](auto target_type) {
@@ -38,17 +41,17 @@ void convert_matrix(const Launch& launch, const ConstMatrix& source, const Matri
       using T = decltype(target_type);
       dispatch_width(fits_width(source) && fits_width(target), [&](auto width) {
         const std::int64_t chunks = target.cols / width;
-        gemm_convert_kernel<width, S, T>
+        gemm_add_kernel<width, S, T>
             <<<static_cast<unsigned>(ceil_div(target.rows * chunks, kThreads)), kThreads, 0,
-               stream_of(launch)>>>(source, target, chunks, factor);
+               stream_of(launch)>>>(source, target, chunks, static_cast<float>(beta));
         check_launch("gemm");
       });
     });
   });
 }
 
-// The dtypes that cuBLASLt gets, possibly of copies. It may round op(a) op(b) to c's dtype before
-// it adds beta c, so with beta it never gets a bf16 c.
+// The dtypes that cuBLASLt gets, possibly of copies. It rounds op(a) op(b) to a bf16 c's dtype
+// before it adds beta c, so with beta it gets an f32 copy.
 struct Dtypes {
   DType operands, c;
 
@@ -94,12 +97,12 @@ void check_args(const GemmArgs& args) {
 
 // c = beta c, for k == 0.
 void scale_c(const Launch& launch, const GemmArgs& args) {
-  ConstMatrix source = args.c;
-  if (args.beta == 0) source.data = nullptr;
-  if (args.beta != 1) convert_matrix(launch, source, args.c, static_cast<float>(args.beta));
+  ConstMatrix zeros = args.c;
+  zeros.data = nullptr;
+  if (args.beta != 1) add_matrix(launch, zeros, args.c, args.beta);
 }
 
-// GEMM of an f32 operand and a bf16 operand with an f32 c. The three bf16 parts of the f32 operand
+// GEMM of an f32 operand and a bf16 operand. The three bf16 parts of the f32 operand
 // are concatenated along the dimension it shares with c, so that one GEMM computes the three parts
 // of c.
 struct SplitOperand {
@@ -149,7 +152,7 @@ struct SplitBoth {
 };
 
 bool splits_one(const GemmArgs& args) {
-  return args.a.dtype != args.b.dtype && args.c.dtype == DType::f32;
+  return args.a.dtype != args.b.dtype;
 }
 bool splits_both(const GemmArgs& args) {
   return args.a.dtype == DType::f32 && args.b.dtype == DType::f32 && args.c.dtype == DType::bf16 &&
@@ -159,14 +162,13 @@ bool splits_both(const GemmArgs& args) {
 void run_on_copies(const Launch& launch, const GemmArgs& args) {
   const Copies copies(args);
   const bool converts_c = copies.c.dtype != args.c.dtype;
-  if (copies.a.dtype != args.a.dtype) convert_matrix(launch, args.a, copies.a);
-  if (copies.b.dtype != args.b.dtype) convert_matrix(launch, args.b, copies.b);
-  if (converts_c && args.beta != 0) convert_matrix(launch, args.c, copies.c);
+  if (copies.a.dtype != args.a.dtype) add_matrix(launch, args.a, copies.a, 0);
+  if (copies.b.dtype != args.b.dtype) add_matrix(launch, args.b, copies.b, 0);
   cublaslt_gemm(launch,
                 {copies.a, copies.b, args.transpose_a, args.transpose_b, copies.c,
-                 static_cast<float>(args.beta)},
+                 converts_c ? 0 : static_cast<float>(args.beta)},
                 args.workspace);
-  if (converts_c) convert_matrix(launch, copies.c, args.c);
+  if (converts_c) add_matrix(launch, copies.c, args.c, args.beta);
 }
 
 }  // namespace

@@ -232,15 +232,13 @@ void rms_norm_backward_by_blocks(const Launch& launch, const RmsNormBackwardArgs
 }  // namespace
 
 void rms_norm_backward(const Launch& launch, const RmsNormBackwardArgs& args) {
-  SMOE_CHECK(!args.dweight || args.dweight_dtype == DType::f32,
-             "rms_norm_backward: on a GPU dweight must be f32; got ", name_of(args.dweight_dtype));
   if (args.x.rows > 0 && !rms_norm_backward_by_columns(launch, args) &&
       !rms_norm_backward_by_warps(launch, args))
     rms_norm_backward_by_blocks(launch, args);
   if (args.dweight)
     add_partial_rows(launch, static_cast<const float*>(args.workspace),
-                     norm_blocks(args.x.rows).count, args.x.cols, args.beta,
-                     static_cast<float*>(args.dweight));
+                     norm_blocks(args.x.rows).count, args.x.cols, args.beta, args.dweight,
+                     args.dweight_dtype);
 }
 
 std::int64_t rms_norm_backward_workspace_bytes(const Launch&, const RmsNormBackwardArgs& args) {

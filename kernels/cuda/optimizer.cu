@@ -16,10 +16,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kBlock = kThreads * kWidth;  // elements per thread block of adamw
 
-void check_master(const char* op, DType dtype) {
-  SMOE_CHECK(dtype == DType::f32, op, ": dtype must be f32 on a GPU; got ", name_of(dtype));
-}
-
 // The factors of the update that all ranges share, computed in double and rounded once.
 struct Factors {
   float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_factor, epsilon;
@@ -93,11 +89,11 @@ struct SplitMasters {
   }
 };
 
-/// What a launch reads and writes. M stores moments.
-template <class Masters, class M>
+/// What a launch reads and writes. G stores the gradient, M moments.
+template <class Masters, class G, class M>
 struct Buffers {
   Masters masters;
-  const float* gradient;
+  const G* gradient;
   M *m, *v;
   const double* gradient_scale;
 };
@@ -110,8 +106,8 @@ struct Place {
   }
 };
 
-template <int N, class Masters, class M>
-__device__ void update(const Buffers<Masters, M>& buffers, const Factors& f, float scale,
+template <int N, class Masters, class G, class M>
+__device__ void update(const Buffers<Masters, G, M>& buffers, const Factors& f, float scale,
                        float keep, const Place& at) {
   float w[N], g[N], m[N], v[N];
   buffers.masters.load_masters(at.weight, at.moment, w);
@@ -130,9 +126,9 @@ __device__ void update(const Buffers<Masters, M>& buffers, const Factors& f, flo
   buffers.masters.store_masters(at.weight, at.moment, w);
 }
 
-template <int N, class Masters, class M>
+template <int N, class Masters, class G, class M>
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(__grid_constant__ const Ranges ranges, Buffers<Masters, M> buffers,
+    adamw_kernel(__grid_constant__ const Ranges ranges, Buffers<Masters, G, M> buffers,
                  Factors factors) {
   const double scale = buffers.gradient_scale ? *buffers.gradient_scale : 1.0;
   if (!isfinite(scale)) return;
@@ -177,10 +173,9 @@ struct SquaresRanges {
   std::int64_t numel[kMaxRanges];
 };
 
-template <int N>
+template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    sum_of_squares_kernel(__grid_constant__ const SquaresRanges ranges, const float* x,
-                          double* sums) {
+    sum_of_squares_kernel(__grid_constant__ const SquaresRanges ranges, const T* x, double* sums) {
   __shared__ double scratch[kThreads / kWarp];
   int r = 0;
   while (r + 1 < ranges.count && ranges.first_block[r + 1] <= blockIdx.x) ++r;
@@ -194,7 +189,7 @@ __global__ void __launch_bounds__(kThreads)
     if (i + N <= end)
       load(x + i, values);
     else
-      for (int j = 0; i + j < end; ++j) values[j] = x[i + j];
+      for (int j = 0; i + j < end; ++j) values[j] = to_f32(x[i + j]);
 #pragma unroll
     for (int j = 0; j < N; ++j) sum += double(values[j]) * double(values[j]);
   }
@@ -283,11 +278,11 @@ std::pair<Ranges, std::int64_t> table_of(std::span<const AdamwRange> ranges, dou
   return {table, num_blocks};
 }
 
-template <class M, class Masters>
+template <class G, class M, class Masters>
 void launch_adamw(const Launch& launch, const AdamwArgs& args, const Masters& masters) {
-  const Buffers<Masters, M> buffers{masters, static_cast<const float*>(args.gradient),
-                                    static_cast<M*>(args.m), static_cast<M*>(args.v),
-                                    args.gradient_scale};
+  const Buffers<Masters, G, M> buffers{masters, static_cast<const G*>(args.gradient),
+                                       static_cast<M*>(args.m), static_cast<M*>(args.v),
+                                       args.gradient_scale};
   const Factors factors(args);
   const bool fits = is_aligned(args.weights) && is_aligned(args.remainders) &&
                     is_aligned(args.gradient) && is_aligned(args.m) && is_aligned(args.v) &&
@@ -313,16 +308,18 @@ unsigned blocks_of(std::int64_t numel) {
 }  // namespace
 
 void adamw(const Launch& launch, const AdamwArgs& args) {
-  check_master("adamw", args.dtype);
-  SMOE_CHECK(args.gradient_dtype == DType::f32, "adamw: on a GPU the gradient must be f32; got ",
-             name_of(args.gradient_dtype));
-  dispatch_storage("adamw", args.moment_dtype, [&](auto moment) {
-    using M = decltype(moment);
-    if (args.remainders)
-      launch_adamw<M>(launch, args,
-                      SplitMasters{static_cast<std::uint16_t*>(args.weights), args.remainders});
-    else
-      launch_adamw<M>(launch, args, WholeMasters{static_cast<float*>(args.weights)});
+  SMOE_CHECK(args.dtype == DType::f32, "adamw: dtype must be f32 on a GPU; got ",
+             name_of(args.dtype));
+  dispatch_storage("adamw", args.gradient_dtype, [&](auto gradient) {
+    dispatch_storage("adamw", args.moment_dtype, [&](auto moment) {
+      using G = decltype(gradient);
+      using M = decltype(moment);
+      if (args.remainders)
+        launch_adamw<G, M>(
+            launch, args, SplitMasters{static_cast<std::uint16_t*>(args.weights), args.remainders});
+      else
+        launch_adamw<G, M>(launch, args, WholeMasters{static_cast<float*>(args.weights)});
+    });
   });
 }
 
@@ -345,7 +342,6 @@ std::int64_t sum_of_squares_workspace_bytes(const Launch&, const SumOfSquaresArg
 }
 
 void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
-  check_master("sum_of_squares", args.dtype);
   bool fits = is_aligned(args.x);
   for (const ElementRange& range : args.ranges) fits = fits && range.offset % kWidth == 0;
   auto* sums = static_cast<double*>(args.workspace);
@@ -361,11 +357,13 @@ void sum_of_squares(const Launch& launch, const SumOfSquaresArgs& args) {
       ranges.first_block[++ranges.count] = num_blocks;
     }
     if (num_blocks > 0)
-      dispatch_width(fits, [&](auto width) {
-        sum_of_squares_kernel<width>
-            <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
-                ranges, static_cast<const float*>(args.x), sums);
-        check_launch("sum_of_squares");
+      dispatch_storage("sum_of_squares", args.dtype, [&](auto type) {
+        dispatch_width(fits, [&](auto width) {
+          sum_of_squares_kernel<width>
+              <<<static_cast<unsigned>(num_blocks), kThreads, 0, stream_of(launch)>>>(
+                  ranges, static_cast<const decltype(type)*>(args.x), sums);
+          check_launch("sum_of_squares");
+        });
       });
     sum_of_squares_reduce_kernel<<<ranges.count, kSumThreads, 0, stream_of(launch)>>>(
         ranges, sums, args.results + static_cast<std::int64_t>(done) * args.stride, args.stride);

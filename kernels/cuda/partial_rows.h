@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/base/dtype.h"
 #include "core/base/launch.h"
 #include "kernels/ceil_div.h"
 
@@ -20,8 +21,9 @@ struct RowBlocks {
         count(ceil_div(num_rows, rows)) {}
 };
 
-/// sums[n] = beta sums + the sum of the rows of partials [num_rows, n]. beta == 0 never reads sums.
+/// sums[n] = beta sums + the sum of the rows of partials [num_rows, n]. beta == 0 never reads sums,
+/// which are f32 or bf16.
 void add_partial_rows(const Launch& launch, const float* partials, std::int64_t num_rows,
-                      std::int64_t n, double beta, float* sums);
+                      std::int64_t n, double beta, void* sums, DType dtype);
 
 }  // namespace smoe::kernels::cuda

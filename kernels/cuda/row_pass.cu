@@ -31,7 +31,8 @@ struct Args {
   const std::int32_t *ids, *expert_offsets;
   const float* gates;
   Matrix gated;
-  float *sums, *partial_products;  // [E, D], [column blocks, N]
+  void* sums;               // [E, D]
+  float* partial_products;  // [column blocks, N]
   std::int64_t num_rows;
   float beta;
 
@@ -54,7 +55,8 @@ struct Chunk {
   }
 };
 
-template <int N, class T>
+// G stores the sums.
+template <int N, class T, class G>
 __global__ void __launch_bounds__(kThreads) expert_rows_kernel(const __grid_constant__ Args args) {
   constexpr int kChunks = chunks_of(N), kCols = kChunks * N, kRows = kThreads / kChunks;
   constexpr int kBatch = 4;  // loads in flight per thread; results may overwrite what was read
@@ -106,8 +108,8 @@ __global__ void __launch_bounds__(kThreads) expert_rows_kernel(const __grid_cons
   if (own >= kCols || first_col + own >= num_cols) return;
   float sum = 0;
   for (int i = 0; i < kRows; ++i) sum += partial[i][own];
-  float& target = args.sums[std::int64_t{expert} * num_cols + first_col + own];
-  target = args.beta == 0 ? sum : fmaf(args.beta, target, sum);
+  G& target = static_cast<G*>(args.sums)[std::int64_t{expert} * num_cols + first_col + own];
+  target = from_f32<G>(args.beta == 0 ? sum : fmaf(args.beta, to_f32(target), sum));
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -151,7 +153,10 @@ void pass_over_rows(const Launch& launch, const char* op, const RowPass& pass) {
                       .beta = static_cast<float>(pass.beta)};
       const dim3 blocks(static_cast<unsigned>(pass.routing.num_experts),
                         static_cast<unsigned>(num_partials));
-      expert_rows_kernel<width, decltype(type)><<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+      dispatch_storage(op, pass.sums_dtype, [&](auto sums) {
+        expert_rows_kernel<width, decltype(type), decltype(sums)>
+            <<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+      });
     });
   });
   if (pass.products && num_rows > 0)

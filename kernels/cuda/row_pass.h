@@ -8,10 +8,11 @@ namespace smoe::kernels::cuda {
 /// Each result is left out if its pointer is null.
 struct RowPass {
   RoutingView routing;
-  RoutedRows rows;               ///< [., D], f32 or bf16
-  const float* gates = nullptr;  ///< [T, K], or all 1
-  Matrix gated = {};             ///< [N, D], grouped: each row times its gate, rounded once
-  float* sums = nullptr;         ///< [E, D]: of an expert's gated rows + beta sums
+  RoutedRows rows;                ///< [., D], f32 or bf16
+  const float* gates = nullptr;   ///< [T, K], or all 1
+  Matrix gated = {};              ///< [N, D], grouped: each row times its gate, rounded once
+  void* sums = nullptr;           ///< [E, D]: of an expert's gated rows + beta sums
+  DType sums_dtype = DType::f32;  ///< or bf16, rounded once
   double beta = 0;
   ConstMatrix others = {};    ///< [N, D], grouped; may be `gated`
   float* products = nullptr;  ///< [T, K]: <row, other row>, without the gate

@@ -116,7 +116,7 @@ void measure_norms(Bench& bench) {
                                     matrix_of(sum),
                                     matrix_of(y),
                                     dweight.data(),
-                                    DType::f32,
+                                    dweight.dtype(),
                                     0,
                                     nullptr};
   const Tensor scratch =
@@ -162,7 +162,7 @@ void measure_expert_borders(Bench& bench) {
                                         .dsum = matrix_of(residual),
                                         .dx = matrix_of(y),
                                         .dweight = dweight.data(),
-                                        .dweight_dtype = DType::f32,
+                                        .dweight_dtype = dweight.dtype(),
                                         .beta = 0};
   backward.dy.rows = matrix_of(rows);
   backward.dy.grouped_rows = grouped_rows.data_as<std::int32_t>();
@@ -287,9 +287,11 @@ void measure_adamw(Bench& bench, const Tensor& gradient, bool is_split, DType mo
   const Tensor remainders = is_split ? Tensor::zeros({kParameters}, DType::u16) : Tensor();
   const Tensor m = Tensor::zeros({kParameters}, moments), v = Tensor::zeros({kParameters}, moments);
   const std::vector<kernels::AdamwRange> ranges{{0, 0, 0, kParameters, 0.1}};
-  const auto bytes = static_cast<double>(4 + 8 + 4 * size_of(moments));
+  const auto bytes = static_cast<double>(size_of(gradient.dtype()) + 8 + 4 * size_of(moments));
   bench.measure_bandwidth(
-      concat("adamw", is_split ? " split" : "", ", moments ", name_of(moments)).c_str(),
+      concat("adamw", is_split ? " split" : "", ", gradient ", name_of(gradient.dtype()),
+             ", moments ", name_of(moments))
+          .c_str(),
       bytes * kParameters, [&] {
         kernels::adamw(launch(),
                        {.weights = weights.data(),
@@ -298,7 +300,7 @@ void measure_adamw(Bench& bench, const Tensor& gradient, bool is_split, DType mo
                         .m = m.data(),
                         .v = v.data(),
                         .dtype = DType::f32,
-                        .gradient_dtype = DType::f32,
+                        .gradient_dtype = gradient.dtype(),
                         .moment_dtype = moments,
                         .ranges = ranges,
                         .lr = 1e-3,
@@ -315,6 +317,7 @@ void measure_optimizer(Bench& bench) {
   measure_adamw(bench, gradient, false, DType::f32);
   for (const DType moments : {DType::f32, DType::bf16})
     measure_adamw(bench, gradient, true, moments);
+  measure_adamw(bench, random({kParameters}, DType::bf16), true, DType::f32);
   const Tensor result = Tensor::empty({1}, DType::f64);
   const kernels::ElementRange all{0, kParameters};
   kernels::SumOfSquaresArgs args{.x = gradient.data(),

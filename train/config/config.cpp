@@ -150,13 +150,6 @@ void check_global_batch(const TrainConfig& train, int num_ranks) {
   SMOE_CHECK(holds, key, ": must be ", text, "; got ", train.global_batch);
 }
 
-void check_grad_dtype(const TrainConfig& train, DeviceType device) {
-  const bool is_gpu = device == DeviceType::cuda || device == DeviceType::dry_cuda;
-  SMOE_CHECK(!is_gpu || train.grad_dtype == DType::f32,
-             "train.grad_dtype: must be fp32 on a GPU, whose kernels write f32 gradients; got ",
-             name_of(train.grad_dtype));
-}
-
 std::string to_yaml(const Config& config) {
   Config copy = config;  // fields_of binds to a mutable config
   std::string out;

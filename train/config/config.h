@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/base/launch.h"
 #include "core/distributed/transport.h"
 #include "layers/forward_context.h"
 #include "layers/model_config.h"
@@ -125,9 +124,6 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 
 /// Throws: UsageError unless train.global_batch is a multiple of train.micro_batch * num_ranks.
 void check_global_batch(const TrainConfig& train, int num_ranks);
-
-/// Throws: UsageError unless the kernels of `device` can store gradients as train.grad_dtype says.
-void check_grad_dtype(const TrainConfig& train, DeviceType device);
 
 /// Like load_config, for YAML text; `name` stands for the file in messages.
 Config parse_config(const std::string& yaml, const std::string& name,

@@ -216,7 +216,7 @@ std::vector<Field> fields_of(Config& config) {
       {"train.micro_batch", &train.micro_batch, kSize, "sequences per forward and backward pass", kWithConsent},
       {"train.global_batch", &train.global_batch, kSize, "sequences per optimizer step", kWithConsent},
       {"train.precision", choice(train.precision, kPrecisions), kAnything, "compute precision"},
-      {"train.grad_dtype", choice(train.grad_dtype, kStorage), kAnything, "storage of gradients; bf16, on CPUs only, saves 2 bytes per parameter", kMayChange},
+      {"train.grad_dtype", choice(train.grad_dtype, kStorage), kAnything, "storage of gradients; bf16 saves 2 bytes per parameter and halves what ranks send of them", kMayChange},
       {"train.recompute", choice(train.recompute, kRecomputes), kAnything, "activations recomputed in backward, to save memory", kMayChange},
       {"train.recompute_layers", &train.recompute_layers, kSizeOrZero, "layers, from the first, in which train.recompute applies; 0: all", kMayChange},
       {"train.deterministic", &train.deterministic, kAnything, "bit-identical results in every run; false: faster on GPUs", kMayChange},

@@ -25,7 +25,7 @@ void warn_of_memory(const Plan& plan, std::int64_t device_bytes, Warnings& out) 
        "the run would end with an out-of-memory error, or swap",
        "a smaller train.micro_batch (with the same train.global_batch), train.recompute=experts "
        "or block (in some layers: train.recompute_layers), train.precision=bf16, "
-       "optim.moments=bf16, or a smaller model"});
+       "train.grad_dtype=bf16, optim.moments=bf16, or a smaller model"});
 }
 
 void warn_of_routing(const Plan& plan, Warnings& out) {

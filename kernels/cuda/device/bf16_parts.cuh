@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kPartsThreads)
   }
 }
 
-template <int N>
+template <int N, class T>
 __global__ void __launch_bounds__(kPartsThreads)
     gemm_add_bf16_parts_kernel(Matrix parts, Matrix c, float beta) {
   const std::int64_t at = (std::int64_t{blockIdx.x} * kPartsThreads + threadIdx.x) * N;
@@ -75,11 +75,11 @@ __global__ void __launch_bounds__(kPartsThreads)
     for (int k = 0; k < N; ++k) sum[k] += part[k];
   }
   if (beta != 0) {
-    load(row_of<float>(c, i) + j, part);
+    load(row_of<T>(c, i) + j, part);
 #pragma unroll
     for (int k = 0; k < N; ++k) sum[k] += beta * part[k];
   }
-  store(row_of<float>(c, i) + j, sum);
+  store(row_of<T>(c, i) + j, sum);
 }
 
 }  // namespace detail
@@ -99,11 +99,13 @@ inline void split_bf16_parts(const Launch& launch, const ConstMatrix& source, co
 
 /// c = beta c + the sum of the three matrices in `parts`, an f32 stacked() of `c`.
 inline void add_bf16_parts(const Launch& launch, const Matrix& parts, const Matrix& c, float beta) {
-  dispatch_width(fits_width(c) && is_aligned(parts.data), [&](auto width) {
-    const std::int64_t blocks = ceil_div(c.rows * c.cols, width * kPartsThreads);
-    detail::gemm_add_bf16_parts_kernel<width>
-        <<<static_cast<unsigned>(blocks), kPartsThreads, 0, stream_of(launch)>>>(parts, c, beta);
-    check_launch("gemm");
+  dispatch_storage("gemm", c.dtype, [&](auto type) {
+    dispatch_width(fits_width(c) && is_aligned(parts.data), [&](auto width) {
+      const std::int64_t blocks = ceil_div(c.rows * c.cols, width * kPartsThreads);
+      detail::gemm_add_bf16_parts_kernel<width, decltype(type)>
+          <<<static_cast<unsigned>(blocks), kPartsThreads, 0, stream_of(launch)>>>(parts, c, beta);
+      check_launch("gemm");
+    });
   });
 }
 

@@ -89,19 +89,21 @@ ActivateBackwardArgs<T> activate_backward_args(const ExpertDownBackwardArgs& arg
           .cols = static_cast<int>(args.a.cols)};
 }
 
-/// dW = acc + beta dW.
+/// dW = acc + beta dW, rounded to G.
+template <class G>
 struct WeightGradientArgs {
-  float* dweight;  // [E, rows, cols]
+  G* dweight;  // [E, rows, cols]
   int rows, cols;
   float beta;
 
-  __device__ float* row(int expert, int m) const {
+  __device__ G* row(int expert, int m) const {
     return dweight + (std::int64_t{expert} * rows + m) * cols;
   }
 };
 
-inline WeightGradientArgs weight_gradient_args(const ExpertGradientArgs& args) {
-  return {.dweight = static_cast<float*>(args.dweight),
+template <class G>
+WeightGradientArgs<G> weight_gradient_args(const ExpertGradientArgs& args) {
+  return {.dweight = static_cast<G*>(args.dweight),
           .rows = static_cast<int>(args.dy.rows.cols),
           .cols = static_cast<int>(args.x.rows.cols),
           .beta = static_cast<float>(args.beta)};

@@ -71,15 +71,16 @@ ExpertGemmConfig config_of(const Launch& launch, const ExpertGradientArgs& args)
 }
 
 // dW *= beta for the experts without rows, which have no tile.
+template <class G>
 __global__ void __launch_bounds__(256)
-    scale_empty_experts_kernel(const std::int32_t* expert_offsets, float* dweight,
-                               std::int64_t size, float beta) {
+    scale_empty_experts_kernel(const std::int32_t* expert_offsets, G* dweight, std::int64_t size,
+                               float beta) {
   const int expert = blockIdx.y;
   if (expert_offsets[expert] != expert_offsets[expert + 1]) return;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < size;
        i += std::int64_t{gridDim.x} * blockDim.x) {
-    float& target = dweight[expert * size + i];
-    target = beta == 0 ? 0.0f : beta * target;
+    G& target = dweight[expert * size + i];
+    target = from_f32<G>(beta == 0 ? 0.0f : beta * to_f32(target));
   }
 }
 
@@ -89,9 +90,11 @@ void scale_empty_experts(const Launch& launch, const ExpertGradientArgs& args) {
   constexpr std::int64_t kBlocks = 64;  // per expert
   const dim3 blocks(static_cast<unsigned>(std::min(ceil_div(size, 256), kBlocks)),
                     static_cast<unsigned>(args.routing.num_experts));
-  scale_empty_experts_kernel<<<blocks, 256, 0, stream_of(launch)>>>(
-      args.routing.expert_offsets, static_cast<float*>(args.dweight), size,
-      static_cast<float>(args.beta));
+  dispatch_storage("expert_gradient", args.dtype, [&](auto gradient) {
+    scale_empty_experts_kernel<<<blocks, 256, 0, stream_of(launch)>>>(
+        args.routing.expert_offsets, static_cast<decltype(gradient)*>(args.dweight), size,
+        static_cast<float>(args.beta));
+  });
   check_launch("expert_gradient");
 }
 
@@ -109,7 +112,8 @@ void group_operand(const Launch& launch, ExpertGradientArgs& args) {
                    {.routing = args.routing,
                     .rows = operand,
                     .gated = grouped,
-                    .sums = static_cast<float*>(args.dbias),
+                    .sums = args.dbias,
+                    .sums_dtype = args.dtype,
                     .beta = args.bias_beta});
     args.dbias = nullptr;
   }
@@ -166,8 +170,6 @@ void expert_gradient(const Launch& launch, const ExpertGradientArgs& given) {
   const DType dy = args.dy.rows.dtype, x = args.x.rows.dtype;
   SMOE_CHECK(dy == x, "expert_gradient: on a GPU dy and x must have one dtype; got ", name_of(dy),
              " and ", name_of(x));
-  SMOE_CHECK(args.dtype == DType::f32, "expert_gradient: on a GPU gradients must be f32; got ",
-             name_of(args.dtype));
   if (args.dweight) {
     const ExpertGemmConfig config = config_of(launch, args);
     if (config.workspace_bytes > 0) group_operand(launch, args);
@@ -179,7 +181,8 @@ void expert_gradient(const Launch& launch, const ExpertGradientArgs& given) {
     pass_over_rows(launch, "expert_gradient",
                    {.routing = args.routing,
                     .rows = args.dy,
-                    .sums = static_cast<float*>(args.dbias),
+                    .sums = args.dbias,
+                    .sums_dtype = args.dtype,
                     .beta = args.bias_beta});
 }
 

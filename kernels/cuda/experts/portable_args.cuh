@@ -56,7 +56,7 @@ typename P::Args kernel_args(const ExpertGradientArgs& args, const ExpertGemmCon
                         .rows = static_cast<int>(d_out)},
           .left = routed_columns_args<T, typename P::Left::Args>(args.routing, args.dy),
           .right = routed_columns_args<T, typename P::Right::Args>(args.routing, args.x),
-          .epilogue = weight_gradient_args(args)};
+          .epilogue = weight_gradient_args<typename P::Epilogue::Gradient>(args)};
 }
 
 template <class P, class T>

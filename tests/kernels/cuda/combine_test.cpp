@@ -12,11 +12,13 @@ using kernels::RowLayout;
 TEST_CASE("backward of combine on the GPU agrees with the CPU's") {
   for_gpu_moe_cases([](const MoeCase& test, DType dtype) {
     check_on_gpu(concat(test.name(), " ", name_of(dtype)), [&] {
-      const auto [dgates, dy, dbias] = CombineCase(test, dtype, RowLayout::grouped).backward();
-      return std::vector<Result>{
-          {"dgates", dgates, {.sum_length = test.d}},
-          {"dy", dy},
-          {"dbias", dbias, {.sum_length = 2 * test.num_tokens * test.top_k + 2}}};
+      const CombineCase c(test, dtype, RowLayout::grouped);
+      const auto [dgates, dy, dbias] = c.backward();
+      const Closeness of_bias{.sum_length = 2 * test.num_tokens * test.top_k + 2};
+      return std::vector<Result>{{"dgates", dgates, {.sum_length = test.d}},
+                                 {"dy", dy},
+                                 {"dbias", dbias, of_bias},
+                                 {"bf16 dbias", c.backward(DType::bf16).dbias, of_bias}};
     });
   });
 }

@@ -46,6 +46,12 @@ TEST_CASE("gemm on the GPU multiplies f32 by bf16 to f32 precision, as routers d
   }
 }
 
+TEST_CASE("gemm on the GPU rounds a bf16 result after beta c is added") {
+  const StreamGuard guard(gpu_stream());
+  for (const GemmSizes& sizes : kRoundedGemms)
+    for (const DType a : kDtypes) check_rounding_after_addition(sizes, a, DType::bf16);
+}
+
 TEST_CASE("gemm on the GPU with k = 0 computes beta c") {
   for_each_empty_gemm(kDtypes, check);
 }

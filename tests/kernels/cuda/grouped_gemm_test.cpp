@@ -12,18 +12,24 @@ using kernels::RowLayout;
 
 namespace {
 
+// dw and db in `gradients` after calls with different beta.
+void add_gradients(const GroupedGemmCase& s, DType gradients, std::vector<Result>& results) {
+  const Tensor dw = s.empty_dw(gradients), db = s.empty_db(gradients);
+  for (const double beta : {0.0, 1.0, 0.5}) {  // the first overwrites NaNs
+    s.gradients(dw, db, beta);
+    const Closeness closeness{.sum_length = s.plan.num_rows() + 2};
+    const std::string what = concat(name_of(gradients), ", beta ", beta);
+    results.push_back({"dw " + what, dw.clone(Category::gradients), closeness});
+    results.push_back({"db " + what, db.clone(Category::gradients), closeness});
+  }
+}
+
 std::vector<Result> run_all(const MoeCase& test, const GroupedMode& mode, DType dtype) {
   const GroupedGemmCase s(test, mode, dtype);
   std::vector<Result> results{{"y", s.forward(false), {.sum_length = test.d + 1}},
                               {"y with bias", s.forward(true), {.sum_length = test.d + 1}},
                               {"dx", s.backward(), {.sum_length = test.f}}};
-  const Tensor dw = s.empty_dw(), db = s.empty_db();
-  for (const double beta : {0.0, 1.0, 0.5}) {  // the first overwrites NaNs
-    s.gradients(dw, db, beta);
-    const Closeness closeness{.sum_length = s.plan.num_rows() + 2};
-    results.push_back({concat("dw, beta ", beta), dw.clone(Category::gradients), closeness});
-    results.push_back({concat("db, beta ", beta), db.clone(Category::gradients), closeness});
-  }
+  for (const DType gradients : {DType::f32, DType::bf16}) add_gradients(s, gradients, results);
   return results;
 }
 
@@ -84,7 +90,16 @@ TEST_CASE("rows of one expert that are not finite reach no other expert's gradie
     const StreamGuard guard(gpu_stream(), {.experts = kernels});
     for (const GroupedMode& mode : kGroupedModes)
       for (const DType dtype : {DType::bf16, DType::f32})
-        if (!mode.row_per_token) check_nonfinite_rows(mode, dtype, DType::f32);
+        for (const DType gradients : {DType::f32, DType::bf16})
+          if (!mode.row_per_token) check_nonfinite_rows(mode, dtype, gradients);
+  }
+}
+
+TEST_CASE("bf16 gradients of experts on the GPU are rounded after the previous ones are added") {
+  for (const ExpertKernels kernels : {ExpertKernels::automatic, ExpertKernels::portable}) {
+    const StreamGuard guard(gpu_stream(), {.experts = kernels});
+    for (const MoeCase& test : kRoundedGradientCases)
+      for (const GroupedMode& mode : kGroupedModes) check_rounding_after_addition(test, mode);
   }
 }
 

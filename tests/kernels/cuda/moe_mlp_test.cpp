@@ -43,13 +43,13 @@ std::vector<Result> run_backward(const MoeMlpCase& s) {
 
 // The results of some steps on one stream. In each, dW1 and dx~ may start before the kernel before
 // them is complete if `overlaps`. dx~ overwrites a, as in training.
-std::vector<Tensor> run_steps(const MoeMlpCase& s, bool overlaps) {
+std::vector<Tensor> run_steps(const MoeMlpCase& s, DType gradients, bool overlaps) {
   const std::int64_t d = s.test.d, f = s.test.f, rows = s.plan.num_rows();
   const Tensor h = s.empty(s.width), shared = Tensor::empty({rows * std::max(d, f)}, s.x.dtype());
   const Tensor a = shared.view(0, {rows, f}), routed_dx = shared.view(0, {rows, d});
   const Tensor dgates = Tensor::empty_like(s.gates);
-  const Tensor dw1 = Tensor::empty(s.w1.shape(), DType::f32);
-  const Tensor dw2 = Tensor::empty(s.w2.shape(), DType::f32);
+  const Tensor dw1 = Tensor::empty(s.w1.shape(), gradients);
+  const Tensor dw2 = Tensor::empty(s.w2.shape(), gradients);
   const auto add_gradient = [&](const Tensor& dw, const kernels::RoutedRows& dy,
                                 const kernels::RoutedRows& x, double beta,
                                 bool overlaps_preceding) {
@@ -122,11 +122,13 @@ TEST_CASE("expert GEMMs that overlap the preceding kernel give the bits of those
   // Few tiles, so that most SMs are free at once, and several waves of them.
   for (const MoeCase& test : {MoeCase{300, 2, 4, 136, 264}, MoeCase{4500, 2, 8, 520, 1032}}) {
     const MoeMlpCase s(test, kernels::Activation::swiglu, DType::bf16);
-    const std::vector<Tensor> expected = run_steps(s, false);
-    for (int i = 0; i < 5; ++i) {
-      const std::vector<Tensor> results = run_steps(s, true);
-      for (std::size_t j = 0; j < results.size(); ++j)
-        check_same_bits(concat(test.name(), " result ", j), results[j], expected[j]);
+    for (const DType gradients : {DType::f32, DType::bf16}) {
+      const std::vector<Tensor> expected = run_steps(s, gradients, false);
+      for (int i = 0; i < 5; ++i) {
+        const std::vector<Tensor> results = run_steps(s, gradients, true);
+        for (std::size_t j = 0; j < results.size(); ++j)
+          check_same_bits(concat(test.name(), " result ", j), results[j], expected[j]);
+      }
     }
   }
 }

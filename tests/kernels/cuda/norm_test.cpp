@@ -26,9 +26,9 @@ std::vector<Result> forward(const NormSizes& sizes, DType dtype, bool with_delta
 }
 
 std::vector<Result> backward(const NormSizes& sizes, DType dtype, bool with_dsum, double beta,
-                             Over over) {
+                             Over over, DType dweight = DType::f32) {
   const NormBackward result =
-      run_norm_backward(run_norm(sizes, dtype, false), with_dsum, beta, over);
+      run_norm_backward(run_norm(sizes, dtype, false), with_dsum, beta, over, dweight);
   return {{"dx", result.dx, {.sum_length = sizes.width}},
           {"dweight", result.dweight, {.sum_length = sizes.num_tokens + 1}}};
 }
@@ -72,6 +72,9 @@ TEST_CASE("rms_norm_backward on the GPU agrees with the CPU's") {
                    [&] { return backward(sizes, dtype, true, 1, Over::dy); });
       check_on_gpu(name + " over dsum",
                    [&] { return backward(sizes, dtype, true, 0, Over::dsum); });
+      for (const double beta : {0.0, 1.0})
+        check_on_gpu(concat(name, " bf16 dweight, beta ", beta),
+                     [&] { return backward(sizes, dtype, true, beta, Over::none, DType::bf16); });
     }
 }
 

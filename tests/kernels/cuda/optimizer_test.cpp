@@ -17,13 +17,15 @@ Tensor uniform_squares(const Shape& shape) {
   return tensor_of(values, shape, DType::f32);
 }
 
-/// How the masters and moments of a step are held.
+/// How the masters, gradient and moments of a step are held.
 struct Form {
   bool is_split;
-  DType moments;
+  DType gradient, moments;
 };
-constexpr Form kForms[] = {
-    {false, DType::f32}, {false, DType::bf16}, {true, DType::f32}, {true, DType::bf16}};
+constexpr Form kForms[] = {{false, DType::f32, DType::f32},  {false, DType::f32, DType::bf16},
+                           {true, DType::f32, DType::f32},   {true, DType::f32, DType::bf16},
+                           {false, DType::bf16, DType::f32}, {false, DType::bf16, DType::bf16},
+                           {true, DType::bf16, DType::f32},  {true, DType::bf16, DType::bf16}};
 
 Tensor in_dtype(const Tensor& x, DType dtype) {
   return tensor_of(values_of(x), x.shape(), dtype);
@@ -33,7 +35,7 @@ std::vector<Result> step(const std::vector<kernels::AdamwRange>& ranges, std::in
                          const Form& form, double gradient_scale) {
   AdamwBuffers buffers{.weights = random_normal("w", {size}, DType::f32),
                        .remainders = {},
-                       .gradient = random_normal("g", {size}, DType::f32),
+                       .gradient = random_normal("g", {size}, form.gradient),
                        .m = in_dtype(random_normal("m", {size}, DType::f32), form.moments),
                        .v = in_dtype(uniform_squares({size}), form.moments)};
   if (form.is_split) {
@@ -55,7 +57,8 @@ std::vector<Result> step(const std::vector<kernels::AdamwRange>& ranges, std::in
 void check_step(const std::string& what, const std::vector<kernels::AdamwRange>& ranges,
                 std::int64_t size, double gradient_scale) {
   for (const Form& form : kForms)
-    check_on_gpu(concat(what, form.is_split ? ", split" : "", ", moments ", name_of(form.moments)),
+    check_on_gpu(concat(what, form.is_split ? ", split" : "", ", gradient ", name_of(form.gradient),
+                        ", moments ", name_of(form.moments)),
                  [&] { return step(ranges, size, form, gradient_scale); });
 }
 
@@ -77,10 +80,11 @@ TEST_CASE("adamw on the GPU agrees with the CPU's and only writes to its ranges"
 
 TEST_CASE("masters in halves on the GPU train the bits that masters in one piece train") {
   const StreamGuard guard(gpu_stream());
-  for (const DType moments : {DType::f32, DType::bf16})
+  for (const auto& [is_split, gradient, moments] : kForms)
     for (const std::int64_t size : {1, 4096, 40'003}) {
-      const MastersAndMoments whole = train_masters(false, DType::f32, moments, size, 10),
-                              halves = train_masters(true, DType::f32, moments, size, 10);
+      if (is_split) continue;  // both are trained
+      const MastersAndMoments whole = train_masters(false, gradient, moments, size, 10),
+                              halves = train_masters(true, gradient, moments, size, 10);
       check_same_bits("masters", halves.masters, whole.masters);
       check_same_bits("m", halves.m, whole.m);
       check_same_bits("v", halves.v, whole.v);
@@ -101,14 +105,15 @@ TEST_CASE("masters in halves on the GPU have the bits of the CPU's, for any f32"
 
 TEST_CASE("a gradient that overflowed changes no weight on the GPU") {
   const StreamGuard guard(gpu_stream());
-  for (const Form& form : kForms) check_overflowed_step(form.is_split, DType::f32, form.moments);
+  for (const Form& form : kForms) check_overflowed_step(form.is_split, form.gradient, form.moments);
 }
 
 TEST_CASE("the global norm and its clipping on the GPU agree with the CPU's") {
   for (const std::int64_t n : {0, 1, 3, 16384, 16385, 3000000})
     for (const double max_norm : {0.0, 1.0, 1e9})
       check_on_gpu(concat("sum_of_squares of ", n, " max norm ", max_norm), [&] {
-        const Tensor x = random_normal("x", {n}, DType::f32, n == 3 ? 1e30 : 1);
+        const DType dtype = max_norm == 1 ? DType::bf16 : DType::f32;
+        const Tensor x = random_normal("x", {n}, dtype, n == 3 ? 1e30 : 1);
         const Tensor sum = run_sum_of_squares(x);
         const auto [norm, coefficient] = run_clip_coefficient(sum, max_norm);
         const Closeness closeness{.sum_length = n + 1};

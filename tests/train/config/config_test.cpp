@@ -9,7 +9,6 @@
 
 #include "core/system/file.h"
 #include "core/system/folder.h"
-#include "tests/train/config/message_of.h"
 #include "tests/train/config/valid_config.h"
 #include "train/config/schema.h"
 
@@ -237,18 +236,6 @@ TEST_CASE("a damaged file gives one line of error") {
     REQUIRE(message.find_first_of("\r\n\0") == std::string::npos);
   }
   CHECK(num_refused > 2500);
-}
-
-TEST_CASE("bf16 gradients are for CPUs: GPUs, also those of a plan, refuse them by name") {
-  TrainConfig plain, rounded;
-  plain.precision = rounded.precision = rounded.grad_dtype = DType::bf16;
-  for (const DeviceType device : {DeviceType::cuda, DeviceType::dry_cuda}) {
-    CHECK_NOTHROW(check_grad_dtype(plain, device));
-    CHECK(message_of([&] { check_grad_dtype(rounded, device); }) ==
-          "train.grad_dtype: must be fp32 on a GPU, whose kernels write f32 gradients; got bf16");
-  }
-  for (const DeviceType device : {DeviceType::cpu, DeviceType::dry_cpu})
-    CHECK_NOTHROW(check_grad_dtype(rounded, device));
 }
 
 }  // namespace

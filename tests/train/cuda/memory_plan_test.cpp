@@ -22,8 +22,11 @@ TEST_CASE("the plan for a GPU matches the accounting of real steps there, to the
   wide.model.vocab_size = 264;
   wide.train.seq_len = 150;
   for (Config config : {run.config, wide})
-    for (const DType precision : {DType::f32, DType::bf16}) {
+    for (const auto& [precision, grad_dtype] : {std::pair(DType::f32, DType::f32),
+                                                {DType::bf16, DType::f32},
+                                                {DType::bf16, DType::bf16}}) {
       config.train.precision = precision;
+      config.train.grad_dtype = grad_dtype;
       const std::string dtype = name_of(precision);
       CAPTURE(dtype);
       CAPTURE(config.model.d_model);

@@ -43,12 +43,35 @@ TEST_CASE("100 steps of configs/tiny.yaml in f32 follow the CPU's to 1e-3") {
   }
 }
 
+TEST_CASE("losses with bf16 gradients on the GPU stay within 0.1 % of those with f32 gradients") {
+  const Setting setting;
+  const StreamGuard guard(gpu_stream());
+  Config config = setting.config;
+  config.train.precision = DType::bf16;
+  config.train.steps = 60;
+  config.train.global_batch = 16;
+  config.optim.lr = 1e-3;
+  config.model.head_dim = 16;
+  std::vector<double> losses[2];
+  for (const DType grad_dtype : {DType::f32, DType::bf16}) {
+    config.train.grad_dtype = grad_dtype;
+    Trainer trainer(config, setting.data);
+    losses[grad_dtype == DType::bf16] = losses_of(trainer, 60);
+  }
+  for (std::size_t step = 0; step < 60; ++step) {
+    CAPTURE(step);
+    CHECK(losses[1][step] == doctest::Approx(losses[0][step]).epsilon(0.001));
+  }
+}
+
 TEST_CASE("two runs on the GPU, one of them resumed, end with the same bits") {
   const Setting setting;
   const StreamGuard guard(gpu_stream());
-  for (const DType precision : {DType::f32, DType::bf16}) {
+  for (const auto& [precision, grad_dtype] :
+       {std::pair(DType::f32, DType::f32), {DType::bf16, DType::f32}, {DType::bf16, DType::bf16}}) {
     Config config = setting.config;
     config.train.precision = precision;
+    config.train.grad_dtype = grad_dtype;
     config.model.head_dim = 16;
     config.model.router.score = RouterScore::sigmoid;
     config.model.router.selection_bias_rate = 0.01;
@@ -56,7 +79,8 @@ TEST_CASE("two runs on the GPU, one of them resumed, end with the same bits") {
     config.model.num_shared_experts = 1;
     Trainer undisturbed(config, setting.data);
     losses_of(undisturbed, 5);
-    const std::string path = setting.folder.path() + "/" + name_of(precision);
+    const std::string path =
+        concat(setting.folder.path(), "/", name_of(precision), "-", name_of(grad_dtype));
     write_checkpoint(path, {.step = 5}, [&](StateVisitor& v) { undisturbed.visit_state(v); });
     losses_of(undisturbed, 12);
     const std::string wanted = state_of(undisturbed);

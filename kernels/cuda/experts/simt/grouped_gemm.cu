@@ -23,16 +23,19 @@ struct StoreRows {
   }
 };
 
+template <class G>
 struct StoreGradient {
-  using Args = WeightGradientArgs;
+  using Gradient = G;
+  using Args = WeightGradientArgs<G>;
 
   static __device__ void run(const Args& args, const TileCoord& tile, int m, int n,
                              const float (&acc)[8]) {
-    float* const row = args.row(tile.expert, m);
+    G* const row = args.row(tile.expert, m);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const int col = column_of(n, j);
-      if (col < args.cols) row[col] = args.beta == 0 ? acc[j] : fmaf(args.beta, row[col], acc[j]);
+      if (col < args.cols)
+        row[col] = from_f32<G>(args.beta == 0 ? acc[j] : fmaf(args.beta, to_f32(row[col]), acc[j]));
     }
   }
 };
@@ -43,9 +46,9 @@ using RoutedGemm =
                 std::conditional_t<kTranspose, WeightColumnsOperand<T>, WeightRowsOperand<T>>,
                 StoreRows<T>>;
 
-template <class T>
+template <class T, class G>
 using WeightGradientGemm = GroupedGemm<WeightGradientTileScheduler, RoutedColumnsOperand<T, true>,
-                                       RoutedColumnsOperand<T, false>, StoreGradient>;
+                                       RoutedColumnsOperand<T, false>, StoreGradient<G>>;
 
 template <class P>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
@@ -80,9 +83,11 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
   constexpr const char* kOp = "expert_gradient";
   dispatch_storage(kOp, args.x.rows.dtype, [&](auto type) {
     using T = decltype(type);
-    using P = WeightGradientGemm<T>;
-    launch_persistent(launch, kOp, config, expert_weight_gradient_simt_kernel<P>,
-                      kernel_args<P, T>(args, config));
+    dispatch_storage(kOp, args.dtype, [&](auto gradient) {
+      using P = WeightGradientGemm<T, decltype(gradient)>;
+      launch_persistent(launch, kOp, config, expert_weight_gradient_simt_kernel<P>,
+                        kernel_args<P, T>(args, config));
+    });
   });
 }
 

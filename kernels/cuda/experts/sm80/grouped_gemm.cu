@@ -51,10 +51,25 @@ class StoreRows {
   WarpStaging staging_;
 };
 
-// Two neighbors per thread and four adjacent threads: whole 32-byte sectors.
+__device__ float2 load_pair(const float* p) {
+  return *reinterpret_cast<const float2*>(p);
+}
+__device__ float2 load_pair(const Bf16* p) {
+  return unpack_bf16(*reinterpret_cast<const std::uint32_t*>(p));
+}
+__device__ void store_pair(float* p, float2 pair) {
+  *reinterpret_cast<float2*>(p) = pair;
+}
+__device__ void store_pair(Bf16* p, float2 pair) {
+  *reinterpret_cast<std::uint32_t*>(p) = pack_bf16(pair.x, pair.y);
+}
+
+// Two neighbors per thread and four adjacent threads: of f32 whole 32-byte sectors.
+template <class G>
 class StoreGradient {
  public:
-  using Args = WeightGradientArgs;
+  using Gradient = G;
+  using Args = WeightGradientArgs<G>;
   static constexpr int staging_bytes() { return 0; }
 
   __device__ StoreGradient(const Args& args, const WarpPosition& warp, unsigned char*)
@@ -70,19 +85,19 @@ class StoreGradient {
       for (int lower = 0; lower < 2; ++lower) {
         const int m = tile.m_begin + warp_.m * kWarpTile + i * 16 + lane / 4 + lower * 8;
         if (m >= tile.m_end) continue;
-        float* const row = args_.row(tile.expert, m) + n;
+        G* const row = args_.row(tile.expert, m) + n;
         float2 before[8] = {};
         if (args_.beta != 0) {
 #pragma unroll
           for (int j = 0; j < 8; ++j)
-            if (n + j * 8 < args_.cols) before[j] = *reinterpret_cast<const float2*>(row + j * 8);
+            if (n + j * 8 < args_.cols) before[j] = load_pair(row + j * 8);
         }
 #pragma unroll
         for (int j = 0; j < 8; ++j)
           if (n + j * 8 < args_.cols)
-            *reinterpret_cast<float2*>(row + j * 8) =
-                float2{fmaf(args_.beta, before[j].x, acc[i][j][lower * 2]),
-                       fmaf(args_.beta, before[j].y, acc[i][j][lower * 2 + 1])};
+            store_pair(row + j * 8,
+                       float2{fmaf(args_.beta, before[j].x, acc[i][j][lower * 2]),
+                              fmaf(args_.beta, before[j].y, acc[i][j][lower * 2 + 1])});
       }
   }
 
@@ -98,11 +113,11 @@ using RoutedGemm =
                                    WeightRowsOperand<Shape::kTileN, Shape::kThreads>>,
                 StoreRows>;
 
-template <class Shape>
+template <class Shape, class G>
 using WeightGradientGemm =
     GroupedGemm<Shape, WeightGradientTileScheduler,
                 RoutedColumnsOperand<Shape::kTileM, Shape::kThreads, true>,
-                RoutedColumnsOperand<Shape::kTileN, Shape::kThreads, false>, StoreGradient>;
+                RoutedColumnsOperand<Shape::kTileN, Shape::kThreads, false>, StoreGradient<G>>;
 
 template <class P>
 __global__ void __launch_bounds__(P::Shape::kThreads, P::Shape::kBlocksPerSm)
@@ -132,10 +147,13 @@ void grouped_gemm(const Launch& launch, const GroupedGemmArgs& args,
 
 void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
                      const ExpertGemmConfig& config) {
-  dispatch_tile(config, [&](auto shape) {
-    using P = WeightGradientGemm<decltype(shape)>;
-    launch_persistent<P>(launch, "expert_gradient", config, expert_weight_gradient_sm80_kernel<P>,
-                         kernel_args<P, Bf16>(args, config));
+  constexpr const char* kOp = "expert_gradient";
+  dispatch_storage(kOp, args.dtype, [&](auto gradient) {
+    dispatch_tile(config, [&](auto shape) {
+      using P = WeightGradientGemm<decltype(shape), decltype(gradient)>;
+      launch_persistent<P>(launch, kOp, config, expert_weight_gradient_sm80_kernel<P>,
+                           kernel_args<P, Bf16>(args, config));
+    });
   });
 }
 

@@ -17,6 +17,13 @@ __device__ constexpr int accumulator_index(int subtile, int pair, int word) {
   return (subtile * 8 + 2 * pair + word / 2) * 4 + word % 2 * 2;
 }
 
+/// Byte offset of 16-byte chunk `chunk` of row `row` in a part of 32 or 64 columns, swizzled.
+template <int kCols>
+__device__ std::uint32_t part_offset(int row, int chunk) {
+  if constexpr (kCols == 64) return swizzled_offset(row, chunk);
+  return row * 64 + ((chunk ^ (row / 2 & 3)) << 4);
+}
+
 /// Writes a sub-tile of words(pair, word), two neighbors each.
 template <class F>
 __device__ void write_subtile(std::uint32_t subtile, F&& words) {

@@ -39,13 +39,6 @@ struct Part {
   int row, num_rows, col;  // num_rows, to the expert's end, may exceed 64
 };
 
-/// Byte offset of 16-byte chunk `chunk` of row `row` in a part of kCols columns, swizzled.
-template <int kCols>
-__device__ std::uint32_t part_offset(int row, int chunk) {
-  if constexpr (kCols == 64) return swizzled_offset(row, chunk);
-  return row * 64 + ((chunk ^ (row / 2 & 3)) << 4);
-}
-
 /// A tile's results leave a consumer in parts of 64 rows and kCols columns. Part i's h has slot
 /// i % kSlots and its a slot i % kASlots.
 template <class Function, bool kIsGated, bool kIsPingPong>

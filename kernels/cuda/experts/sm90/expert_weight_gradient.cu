@@ -11,13 +11,15 @@
 // Registers:   consumers 224, producer 56.
 // Shared:      SharedLayout: 4 stages (192 KiB), two 8 KiB slots of results per consumer,
 //              mbarriers, tile queue, order of experts.
-// Epilogue:    f32 accumulators through shared memory, then TMA store (beta 0) or reduce-add (1).
+// Epilogue:    of an f32 gradient, accumulators through shared memory, then TMA store (beta 0) or
+//              reduce-add (1); of a bf16 gradient as in bf16_gradient.cuh.
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/ceil_div.h"
 #include "kernels/cuda/experts/forms.h"
 #include "kernels/cuda/experts/operand_sides.h"
-#include "kernels/cuda/experts/sm90/epilogue.cuh"
+#include "kernels/cuda/experts/sm90/bf16_gradient.cuh"
 #include "kernels/cuda/experts/sm90/gathered_columns.cuh"
 #include "kernels/cuda/experts/sm90/gradient_tiles.cuh"
 #include "kernels/cuda/experts/sm90/launch.cuh"
@@ -95,6 +97,7 @@ class StoreGradient {
   __device__ StoreGradient(const Args& args, int consumer, std::uint32_t memory)
       : args_(args), consumer_(consumer), memory_(memory) {}
 
+  __device__ void prefetch(const GradientTile&) const {}
   __device__ void store(const GradientTile& tile, const Accumulators& acc) {
     const bool is_first = threadIdx.x % kWarpgroup == 0;
 #pragma unroll
@@ -180,23 +183,40 @@ struct SharedLayout {
   std::uint64_t pipeline_barriers[WeightGradientPipeline::kNumBarriers];
   alignas(16) unsigned char tile_queue[GradientTileQueue::kBytes];
   ExpertOrder order;
+  std::uint64_t epilogue_barriers[kNumConsumers][kBf16GradientSlots];  // of a bf16 gradient
 };
+static_assert(StoreBf16Gradient<false>::kBytes <= StoreGradient<false>::kBytes);
 static_assert(sizeof(SharedLayout) <= kMaxSharedBytes);
 
-template <bool kIsTransposed>
+__device__ std::uint32_t epilogue_barriers(std::uint32_t shared, int consumer) {
+  return shared + int{offsetof(SharedLayout, epilogue_barriers)} +
+         consumer * kBf16GradientSlots * 8;
+}
+
+// G stores the gradient.
+template <bool kIsTransposed, class G>
+__device__ auto make_epilogue(const Args& args, int consumer, std::uint32_t shared) {
+  const std::uint32_t memory = shared + int{offsetof(SharedLayout, epilogue)} +
+                               consumer * StoreGradient<kIsTransposed>::kBytes;
+  if constexpr (std::is_same_v<G, float>)
+    return StoreGradient<kIsTransposed>(args, consumer, memory);
+  else
+    return StoreBf16Gradient<kIsTransposed>(args.dweight, args.accumulates, consumer, memory,
+                                            epilogue_barriers(shared, consumer));
+}
+
+template <bool kIsTransposed, class G>
 __device__ void consume(const Args& args, const WeightGradientPipeline& pipeline,
                         const GradientTileQueue& queue, int consumer, std::uint32_t shared) {
-  using Epilogue = StoreGradient<kIsTransposed>;
-  Epilogue epilogue(args, consumer,
-                    shared + int{offsetof(SharedLayout, epilogue)} + consumer * Epilogue::kBytes);
+  auto epilogue = make_epilogue<kIsTransposed, G>(args, consumer, shared);
   WeightGradientPipeline::State state(0);
   Accumulators acc;
   int i = 0;
   GradientTile next(queue.read(i));
   while (!next.is_end()) {
     const GradientTile tile = next;
-    const int last = mainloop<Major::mn, Major::mn, true>(pipeline, state, consumer,
-                                                          tile.num_k_tiles(), true, acc, [] {});
+    const int last = mainloop<Major::mn, Major::mn, true>(
+        pipeline, state, consumer, tile.num_k_tiles(), true, acc, [&] { epilogue.prefetch(tile); });
     next = GradientTile(queue.read(++i));
     wgmma_wait<0>();
     pipeline.release(last);
@@ -205,7 +225,7 @@ __device__ void consume(const Args& args, const WeightGradientPipeline& pipeline
   epilogue.finish();
 }
 
-template <bool kIsTransposed>
+template <bool kIsTransposed, class G>
 __global__ void __launch_bounds__(kThreads, 1)
     expert_weight_gradient_sm90_kernel(const __grid_constant__ Args args) {
   extern __shared__ __align__(1024) unsigned char memory[];
@@ -221,6 +241,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     pipeline.init(kWarpgroup + 1);
     queue.init(kThreads / kWarp);
+    if constexpr (!std::is_same_v<G, float>)
+      for (int i = 0; i < kNumConsumers * kBf16GradientSlots; ++i)
+        mbarrier_init(epilogue_barriers(shared, 0) + i * 8, 1);
     fence_barrier_init();
     prefetch_tensor_map(args.grouped);
     prefetch_tensor_map(args.dweight);
@@ -234,7 +257,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     produce(args, pipeline, queue, order, first_number);
   } else {
     setmaxnreg_inc<Registers::kConsumer>();
-    consume<kIsTransposed>(args, pipeline, queue, warpgroup, shared);
+    consume<kIsTransposed, G>(args, pipeline, queue, warpgroup, shared);
   }
   cluster_sync();  // the other block may still write to this block's shared memory
   // No kernel ends before the preceding one: the next may depend on both.
@@ -243,12 +266,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 CUtensorMap dweight_map(const char* op, const ExpertGradientArgs& args, bool is_transposed) {
   const std::int64_t d_out = args.dy.rows.cols, d_in = args.x.rows.cols;
-  return make_tensor_map(op,
-                         {.data = args.dweight,
-                          .dtype = DType::f32,
-                          .size = {d_in, d_out, args.routing.num_experts},
-                          .stride = {d_in * 4, d_in * d_out * 4}},
-                         {32, is_transposed ? 32 : 64, 1});
+  const std::int64_t bytes = size_of(args.dtype);
+  const TensorView view{.data = args.dweight,
+                        .dtype = args.dtype,
+                        .size = {d_in, d_out, args.routing.num_experts},
+                        .stride = {d_in * bytes, d_in * d_out * bytes}};
+  if (args.dtype == DType::bf16) return make_bf16_gradient_map(op, view, is_transposed);
+  return make_tensor_map(op, view, {32, is_transposed ? 32 : 64, 1});
 }
 
 }  // namespace
@@ -271,10 +295,13 @@ void weight_gradient(const Launch& launch, const ExpertGradientArgs& args,
       .a = {args.routing, sides.gathered},
       .accumulates = args.beta == 1,
       .overlaps_preceding = args.overlaps_preceding};
-  launch_clusters(launch, kOp,
-                  sides.gathers_x ? expert_weight_gradient_sm90_kernel<true>
-                                  : expert_weight_gradient_sm90_kernel<false>,
-                  int{sizeof(SharedLayout)}, kernel_args);
+  dispatch_storage(kOp, args.dtype, [&](auto gradient) {
+    using G = decltype(gradient);
+    launch_clusters(launch, kOp,
+                    sides.gathers_x ? expert_weight_gradient_sm90_kernel<true, G>
+                                    : expert_weight_gradient_sm90_kernel<false, G>,
+                    int{sizeof(SharedLayout)}, kernel_args);
+  });
 }
 
 }  // namespace smoe::kernels::cuda::sm90
