@@ -1,13 +1,12 @@
-// A thread block keeps a row of logits in shared memory: maximum, then sum of exponentials, then
-// gradient; meanwhile its next row arrives there. A longer row is read twice: the first
+// A thread block keeps a row of logits in registers: maximum, then sum of exponentials, then
+// gradient; meanwhile its next rows arrive in shared memory. A longer row is read twice: the first
 // pass keeps a running maximum and sum of exponentials per thread and reduces them over the block
 // (online softmax, arXiv:1805.02867); the second reads the row from cache and writes the gradient.
 #include "kernels/cross_entropy.h"
 
-#include <utility>
+#include <cuda_pipeline.h>
 
 #include "kernels/cuda/device/checked_index.cuh"
-#include "kernels/cuda/device/copy_queue.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vector.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -119,12 +118,10 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_long_kernel(CrossEntro
 
 // For bf16 rows of at most kRowThreads * kWidth * kRowChunks logits. A thread has chunks of kWidth
 // columns, kRowStep apart.
-constexpr int kRowThreads = 512;
-constexpr int kRowBlocks = 2;  // per SM, so that one computes while the other waits at a barrier
-constexpr int kRowChunks = 8;
+constexpr int kRowThreads = 1024;
+constexpr int kRowChunks = 4;
 constexpr int kRowStep = kRowThreads * kWidth;
 constexpr std::int64_t kMaxRow = std::int64_t{kRowStep} * kRowChunks;
-using ChunkQueue = CopyQueue<kRowThreads, kRowChunks + 4, 1, __nv_bfloat16>;
 
 // The maximum of kWidth packed logits; propagates NaN.
 __device__ float maximum_of(const uint4& packed) {
@@ -134,73 +131,67 @@ __device__ float maximum_of(const uint4& packed) {
   return to_f32(__hmax_nan(both.x, both.y));
 }
 
-// The chunks of a thread, of rows gridDim.x apart.
+// A row's chunks of one thread in registers; those of the next kRowsAhead rows arrive in shared
+// memory. Each thread reads only what it has copied itself, so no barrier is needed.
+template <int kRowsAhead>
 class RowChunks {
  public:
-  __device__ RowChunks(const CrossEntropyArgs& args, ChunkQueue::Slots& slots)
-      : logits_(args.logits), queue_(slots), row_(static_cast<int>(blockIdx.x)) {
-    const auto num_columns = static_cast<int>(logits_.cols) - int(threadIdx.x) * kWidth;
+  using Slots = uint4[kRowsAhead][kRowChunks][kRowThreads];
+
+  // Starts to copy the block's first rows, which are gridDim.x apart.
+  __device__ RowChunks(const Matrix& logits, Slots& slots) : logits_(logits), slots_(slots) {
+    const auto num_columns = static_cast<int>(logits.cols) - int(threadIdx.x) * kWidth;
     num_chunks_ = max(0, (num_columns + kRowStep - 1) / kRowStep);
-    for (int i = 0; i < ChunkQueue::kSlots; ++i) pop();
+    for (int i = 0; i < kRowsAhead; ++i) {
+#pragma unroll
+      for (int c = 0; c < kRowChunks; ++c) copy(static_cast<int>(blockIdx.x + i * gridDim.x), i, c);
+    }
+  }
+
+  // Waits for row `row` and reads it; the row kRowsAhead later is copied to its place.
+  __device__ void read(int row) {
+#pragma unroll
+    for (int c = 0; c < kRowChunks; ++c) {
+      __pipeline_wait_prior(kRowsAhead * kRowChunks - 1);
+      if (c < num_chunks_) chunks_[c] = slots_[front_][c][threadIdx.x];
+      copy(row + kRowsAhead * static_cast<int>(gridDim.x), front_, c);
+    }
+    front_ = front_ + 1 == kRowsAhead ? 0 : front_ + 1;
   }
 
   // Calls f with each chunk of the row as packed logits, and its index.
   template <class F>
   __device__ void for_each(const F& f) const {
-    for_each(f, std::make_integer_sequence<int, kRowChunks>());
-  }
-
-  // The same in the row's last pass, after which the next row is there: its memory is given up.
-  template <class F>
-  __device__ void for_each_and_pop(const F& f) {
-    for (int c = 0; c < num_chunks_; ++c) {
-      f(*reinterpret_cast<const uint4*>(queue_.chunk()), c);
-      pop();
-    }
+#pragma unroll
+    for (int c = 0; c < kRowChunks; ++c)
+      if (c < num_chunks_) f(chunks_[c], c);
   }
 
  private:
-  template <class F, int... kChunk>
-  __device__ void for_each(const F& f, std::integer_sequence<int, kChunk...>) const {
-    const auto call = [&](auto chunk) {
-      if (chunk >= num_chunks_) return;
-      queue_.template wait<chunk>();
-      f(*reinterpret_cast<const uint4*>(queue_.chunk(0, chunk)), chunk);
-    };
-    (call(std::integral_constant<int, kChunk>()), ...);
-  }
-
-  __device__ void pop() {
-    const __nv_bfloat16* const source = next();
-    queue_.replace([&](int) { return source; });
-  }
-
-  // The next chunk to be copied; null if there is none.
-  __device__ const __nv_bfloat16* next() {
-    if (num_chunks_ == 0 || row_ >= logits_.rows) return nullptr;
-    const __nv_bfloat16* const result =
-        row_of<__nv_bfloat16>(logits_, row_) + chunk_ * kRowStep + threadIdx.x * kWidth;
-    if (++chunk_ == num_chunks_) {
-      chunk_ = 0;
-      row_ += static_cast<int>(gridDim.x);
-    }
-    return result;
+  __device__ void copy(int row, int slot, int c) {
+    if (c < num_chunks_ && row < logits_.rows)
+      __pipeline_memcpy_async(
+          &slots_[slot][c][threadIdx.x],
+          row_of<__nv_bfloat16>(logits_, row) + c * kRowStep + threadIdx.x * kWidth, sizeof(uint4));
+    __pipeline_commit();
   }
 
   const Matrix& logits_;
-  ChunkQueue queue_;
-  int row_;  // of the next chunk to be copied
-  int chunk_ = 0, num_chunks_;
+  Slots& slots_;
+  uint4 chunks_[kRowChunks];
+  int front_ = 0, num_chunks_;
 };
 
-__global__ void __launch_bounds__(kRowThreads, kRowBlocks)
+template <int kRowsAhead>
+__global__ void __launch_bounds__(kRowThreads, 1)
     cross_entropy_kernel(const __grid_constant__ CrossEntropyArgs args) {
   follow_preceding_kernel();
   using T = __nv_bfloat16;
   constexpr int N = kWidth;
   extern __shared__ uint4 shared[];
   __shared__ float scratch[kRowThreads / kWarp];
-  RowChunks rows(args, *reinterpret_cast<ChunkQueue::Slots*>(shared));
+  using Rows = RowChunks<kRowsAhead>;
+  Rows rows(args.logits, *reinterpret_cast<typename Rows::Slots*>(shared));
   const auto num_rows = static_cast<int>(args.logits.rows), step = static_cast<int>(gridDim.x);
   const float scale = static_cast<float>(args.scale);
   // Of the next row, read one ahead.
@@ -218,9 +209,8 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
     const bool is_last = t + step >= num_rows;
     if (!is_last) next_target = args.targets[t + step];
     if (!is_last) read_at_target(t + step);
+    rows.read(t);
     if (target < 0) {
-      rows.for_each([](uint4, int) {});
-      rows.for_each_and_pop([](uint4, int) {});
       write_ignored<N, T>(args, t);
       continue;
     }
@@ -236,17 +226,16 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
     });
     const float log_sum = logf(reduce_block<kRowThreads>(sum, Sum{}, scratch));
     if (threadIdx.x == 0) static_cast<float*>(args.losses)[t] = log_sum + (maximum - at_target);
+    if (!args.write_gradient) continue;
     const float logsumexp = maximum + log_sum;
     T* const row = row_of<T>(args.logits, t) + threadIdx.x * N;
-    rows.for_each_and_pop([&](uint4 packed, int c) {
-      if (!args.write_gradient) return;
+    rows.for_each([&](uint4 packed, int c) {
       float x[N];
       load(reinterpret_cast<const T*>(&packed), x);
 #pragma unroll
       for (int i = 0; i < N; ++i) x[i] = scale * fast_exp(x[i] - logsumexp);
       store(row + c * kRowStep, x);
     });
-    if (!args.write_gradient) continue;
     // The thread that wrote the target's column corrects it.
     if (target / N % kRowThreads == threadIdx.x)
       row_of<T>(args.logits, t)[target] = from_f32<T>(scale * expm1f(at_target - logsumexp));
@@ -264,14 +253,24 @@ __global__ void __launch_bounds__(kSumThreads) sum_losses_kernel(SumLossesArgs a
   if (threadIdx.x == 0) *static_cast<float*>(args.total) = static_cast<float>(args.scale * sum);
 }
 
+template <int kRowsAhead>
+void launch_rows(const Launch& launch, const CrossEntropyArgs& args, std::int64_t blocks) {
+  constexpr int kBytes = sizeof(typename RowChunks<kRowsAhead>::Slots);
+  constexpr auto* kKernel = cross_entropy_kernel<kRowsAhead>;
+  CUDA_CHECK(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  launch_following<kKernel>(launch, {static_cast<unsigned>(blocks), kRowThreads, kBytes}, args);
+}
+
+// Two rows ahead, unless a block has at most two rows or 128 KiB of shared memory are too much.
 void launch_rows(const Launch& launch, const CrossEntropyArgs& args) {
-  constexpr int kBytes = sizeof(ChunkQueue::Slots);
-  CUDA_CHECK(cudaFuncSetAttribute(cross_entropy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  kBytes));
-  const std::int64_t resident = kRowBlocks * attribute(launch, cudaDevAttrMultiProcessorCount);
-  launch_following<cross_entropy_kernel>(
-      launch, {static_cast<unsigned>(std::min(resident, args.logits.rows)), kRowThreads, kBytes},
-      args);
+  const std::int64_t resident = attribute(launch, cudaDevAttrMultiProcessorCount);
+  const std::int64_t blocks = std::min(resident, args.logits.rows);
+  const bool fits = attribute(launch, cudaDevAttrMaxSharedMemoryPerBlockOptin) >=
+                    int{sizeof(RowChunks<2>::Slots)};
+  if (fits && args.logits.rows > 2 * blocks)
+    launch_rows<2>(launch, args, blocks);
+  else
+    launch_rows<1>(launch, args, blocks);
 }
 
 }  // namespace

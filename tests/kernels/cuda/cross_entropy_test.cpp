@@ -10,10 +10,11 @@ using namespace smoe::test;
 
 namespace {
 
-// More rows than a GPU has SMs, each of one chunk, of one and a tail, and of several.
-constexpr CrossEntropySizes kSizes[] = {{0, 8},     {1, 1},     {3, 7},      {65, 257},
-                                        {5, 4096},  {1000, 72}, {300, 8200}, {33, 32000},
-                                        {2, 32768}, {2, 70001}};
+// More rows than a GPU has SMs and than it has twice, each of one chunk, of one and a tail, and of
+// several.
+constexpr CrossEntropySizes kSizes[] = {{0, 8},      {1, 1},     {3, 7},       {65, 257},
+                                        {5, 4096},   {1000, 72}, {200, 16400}, {300, 8200},
+                                        {33, 32000}, {2, 32768}, {2, 70001}};
 
 std::vector<Result> run(const CrossEntropySizes& sizes, DType dtype, double spread,
                         bool write_gradient) {
