@@ -5,7 +5,7 @@
 // Warp roles:  warpgroup 0 produces: A by TMA (grouped rows) or gathered by cp.async by warps of
 //              their own, the weight by TMA, multicast where both blocks have the same columns;
 //              warpgroups 1 and 2 consume 64 rows of A each and run the epilogue independently of
-//              each other.
+//              each other, whose stores may be left to a warp of the producer.
 // Registers:   producer 40 (TMA) or 56 (gather), consumers 232 or 224 each.
 // Schedule:    a warp of block 0's producer takes the cluster's tiles from a counter and publishes
 //              each while the one before it is loaded (tile_scheduler.cuh). Where A is gathered it
@@ -34,6 +34,13 @@ struct ConsumerTile {
   int col_tile;
 };
 
+__device__ inline ConsumerTile consumer_tile(const ScheduleArgs& schedule, const TileCoord& tile,
+                                             int consumer) {
+  const int row = tile.row + consumer * 64;
+  return {tile.expert, row, tile.col_tile < schedule.col_tiles ? tile.row_end - row : 0,
+          tile.col_tile};
+}
+
 constexpr int kEpilogueBarriers = 4;  // per consumer
 
 template <class Pipeline, class Epilogue>
@@ -61,7 +68,7 @@ struct GatheringGemmArgs {
 /// An epilogue is constructed per consumer, with kBytes of shared memory aligned to 1024 and
 /// kEpilogueBarriers mbarriers, and called per tile that has rows: begin before the mainloop,
 /// prefetch once the first wgmmas are issued, store with the accumulators. finish waits for the
-/// last stores.
+/// last stores. One with kHasStorer leaves its stores to a warp that calls Storer::store per tile.
 template <bool kGathers_, WeightTile kWeightTile_, int kStages, class Epilogue_>
 struct GroupedGemm {
   using Epilogue = Epilogue_;
@@ -76,6 +83,7 @@ struct GroupedGemm {
   static_assert(kSharedBytes <= kMaxSharedBytes);
   using Queue = TileQueue<kClusterSize>;
   static constexpr int kGatherers = 64;  // threads
+  static constexpr bool kHasStorer = requires { requires Epilogue::kHasStorer; };
 
   struct Args {
     CUtensorMap a = {};  // only if !kGathers
@@ -258,6 +266,20 @@ __device__ void produce_by_gather(const typename P::Args& args,
   }
 }
 
+/// Called by one warp.
+template <class P>
+__device__ void run_storer(const typename P::Args& args, const typename P::Queue& queue,
+                           std::uint32_t shared) {
+  using Shared = typename P::Shared;
+  typename P::Epilogue::Storer storer(args.epilogue, shared + int{offsetof(Shared, epilogue)},
+                                      shared + int{offsetof(Shared, epilogue_barriers)});
+  for (int i = 0;; ++i) {
+    const TileCoord tile = unpack_tile(queue.read(i));
+    if (tile.is_end()) return storer.finish();
+    storer.store({consumer_tile(args.schedule, tile, 0), consumer_tile(args.schedule, tile, 1)});
+  }
+}
+
 template <class P>
 __device__ void consume(const typename P::Args& args, const typename P::Pipeline& pipeline,
                         const typename P::Queue& queue, int consumer, std::uint32_t shared) {
@@ -272,10 +294,7 @@ __device__ void consume(const typename P::Args& args, const typename P::Pipeline
   int i = 0;
   TileCoord next = unpack_tile(queue.read(i));
   while (!next.is_end()) {
-    const int row = next.row + consumer * 64;
-    const ConsumerTile tile{next.expert, row,
-                            next.col_tile < args.schedule.col_tiles ? next.row_end - row : 0,
-                            next.col_tile};
+    const ConsumerTile tile = consumer_tile(args.schedule, next, consumer);
     const bool has_rows = tile.num_rows > 0;
     if (has_rows) epilogue.begin(tile);
     const int last = mainloop<Major::k, P::kMajorB, P::kGathers>(pipeline, state, consumer,
@@ -302,13 +321,14 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
   const typename P::Pipeline pipeline(shared, shared + int{offsetof(Shared, pipeline_barriers)});
   const typename P::Queue queue(shared + int{offsetof(Shared, tile_queue)});
   // Prologue: the first tile's number by the scheduling warp, barriers by warp 1.
-  constexpr int kSchedulingWarp = P::kGathers ? 0 : 2;
+  constexpr int kSchedulingWarp = P::kGathers ? 0 : 2, kStoringWarp = 3;
   const int first_number = threadIdx.x == kSchedulingWarp * kWarp && cluster_rank() == 0
                                ? first_tile(args.schedule.tile_counter)
                                : 0;
   if (threadIdx.x == kWarp) {
     pipeline.init(P::kGathers ? P::kGatherers + 1 : 1);
-    queue.init((P::kGathers ? 1 + P::kGatherers / kWarp : 1) + kNumConsumers * kWarpsPerGroup);
+    queue.init((P::kGathers ? 1 + P::kGatherers / kWarp : 1) + kNumConsumers * kWarpsPerGroup +
+               P::kHasStorer);
     for (int i = 0; i < kNumConsumers * kEpilogueBarriers; ++i)
       mbarrier_init(shared + int{offsetof(Shared, epilogue_barriers)} + i * 8, 1);
     fence_barrier_init();
@@ -323,7 +343,9 @@ __device__ __forceinline__ void run_grouped_gemm(const typename P::Args& args) {
     setmaxnreg_dec<Registers::kProducer>();
     RowTileScheduler<kClusterSize> scheduler(
         args.schedule, queue, reinterpret_cast<Shared*>(memory)->searched_experts, first_number);
-    if constexpr (P::kGathers) {
+    if (P::kHasStorer && threadIdx.x / kWarp == kStoringWarp) {
+      if constexpr (P::kHasStorer) run_storer<P>(args, queue, shared);
+    } else if constexpr (P::kGathers) {
       produce_by_gather<P, P::kGatherers>(args, pipeline, queue, scheduler);
     } else if (threadIdx.x < kWarp) {
       produce_by_tma<P>(args, pipeline, queue);

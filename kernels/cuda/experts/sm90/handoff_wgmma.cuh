@@ -81,14 +81,6 @@ struct HandoffGemm {
     }
   }
 
-  /// A consumer's 64 rows of a tile.
-  static __device__ ConsumerTile consumer_tile(const Args& args, const TileCoord& tile,
-                                               int consumer) {
-    const int row = tile.row + consumer * 64;
-    return {tile.expert, row, tile.col_tile < args.schedule.col_tiles ? tile.row_end - row : 0,
-            tile.col_tile};
-  }
-
   /// Called by a consumer warpgroup.
   __device__ void consume(const Args& args, int consumer) const {
     const int num_k_tiles = (args.k + kBlockK - 1) / kBlockK;
@@ -99,7 +91,7 @@ struct HandoffGemm {
     int i = 0;
     TileCoord next = unpack_tile(queue().read(i));
     while (!next.is_end()) {
-      const bool has_rows = consumer_tile(args, next, consumer).num_rows > 0;
+      const bool has_rows = consumer_tile(args.schedule, next, consumer).num_rows > 0;
       const int last = mainloop<Major::k, kMajorB, true>(stages, state, consumer, num_k_tiles,
                                                          has_rows, acc, [] {});
       next = unpack_tile(queue().read(++i));  // under the last wgmmas
@@ -127,7 +119,7 @@ struct HandoffGemm {
       const TileCoord tile = unpack_tile(queue().read(i));
       if (tile.is_end()) break;
       for (int consumer = 0; consumer < kNumConsumers; ++consumer) {
-        const ConsumerTile part = consumer_tile(args, tile, consumer);
+        const ConsumerTile part = consumer_tile(args.schedule, tile, consumer);
         if (part.num_rows <= 0) continue;
         epilogue.begin(part);
         mbarrier_wait(full_barrier(consumer), phases >> consumer & 1, {"results full", consumer});

@@ -68,4 +68,10 @@ inline CUtensorMap weight_map(const char* op, const ExpertMatrices& w, std::int6
                          {64, box_rows, 1});
 }
 
+/// Calls f with the flag as a compile-time constant.
+template <class F>
+void dispatch_flag(bool flag, F&& f) {
+  flag ? f(std::true_type{}) : f(std::false_type{});
+}
+
 }  // namespace smoe::kernels::cuda::sm90
